@@ -1,0 +1,138 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	cs "go.podman.io/storage"
+)
+
+// maxConfig bounds the config and manifest documents that are read into memory, in bytes.
+const maxConfig = 8 << 20
+
+// Image is what a build needs to know of an image of the store.
+type Image struct {
+	ID       string // hexadecimal digest of the config document
+	TopLayer string // ID of the topmost layer; "": an image without layers
+	Config   []byte // the config document, as stored; its digest is verified
+}
+
+// Image reads the image with this ID or name.
+func (s *Store) Image(id string) (Image, error) {
+	img, err := s.storage.Image(id)
+	if err != nil {
+		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
+	}
+	manifest, err := s.document(img, cs.ImageDigestBigDataKey, img.Digest)
+	if err != nil {
+		return Image{}, err
+	}
+	var m struct {
+		Config struct {
+			Digest digest.Digest `json:"digest"`
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return Image{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+	}
+	if err := m.Config.Digest.Validate(); err != nil {
+		return Image{}, fmt.Errorf("image %s has no config document (schema 1 images are not supported): %w", id, err)
+	}
+	config, err := s.document(img, m.Config.Digest.String(), m.Config.Digest)
+	if err != nil {
+		return Image{}, err
+	}
+	return Image{ID: img.ID, TopLayer: img.TopLayer, Config: config}, nil
+}
+
+// document reads one of an image's documents and verifies its digest.
+func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte, error) {
+	size, err := s.storage.ImageBigDataSize(img.ID, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s of image %s: %w", key, img.ID, err)
+	}
+	if size > maxConfig {
+		return nil, fmt.Errorf("%s of image %s has %d bytes, more than the %d that are accepted", key, img.ID, size, maxConfig)
+	}
+	data, err := s.storage.ImageBigData(img.ID, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s of image %s: %w", key, img.ID, err)
+	}
+	if want != "" && want.Validate() == nil && want.Algorithm().FromBytes(data) != want {
+		return nil, fmt.Errorf("%s of image %s does not match its digest %s: remove the image and pull it again", key, img.ID, want)
+	}
+	return data, nil
+}
+
+// NewImage describes an image to record.
+type NewImage struct {
+	TopLayer string
+	Config   []byte
+	Manifest []byte
+	Names    []string  // full references; taken from the images that have them
+	Created  time.Time // as the store lists it
+}
+
+// PutImage records an image and gives it its names. An image with the same config is kept and only named.
+// The result is its ID.
+func (s *Store) PutImage(n NewImage) (string, error) {
+	config, manifest := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
+	id := config.Encoded()
+	if old, err := s.storage.Image(id); err == nil && old.Digest == manifest && old.TopLayer == n.TopLayer {
+		return id, s.nameImage(old, n.Names)
+	}
+	_, err := s.storage.CreateImage(id, nil, n.TopLayer, "", &cs.ImageOptions{
+		CreationDate: n.Created,
+		Digest:       manifest,
+		BigData: []cs.ImageBigDataOption{
+			{Key: config.String(), Data: n.Config, Digest: config},
+			{Key: cs.ImageDigestManifestBigDataNamePrefix + "-" + manifest.String(), Data: n.Manifest, Digest: manifest},
+			{Key: cs.ImageDigestBigDataKey, Data: n.Manifest, Digest: manifest},
+		},
+	})
+	if errors.Is(err, cs.ErrDuplicateID) {
+		// The same config with another manifest or layers of another build: the old record gives way.
+		return s.replaceImage(id, n)
+	}
+	if err != nil {
+		return "", fmt.Errorf("recording image %s: %w", id, err)
+	}
+	img, err := s.storage.Image(id)
+	if err != nil {
+		return "", fmt.Errorf("recording image %s: %w", id, err)
+	}
+	return id, s.nameImage(img, n.Names)
+}
+
+// replaceImage keeps the record of an image whose config is the same and stores the new manifest in it. Layers with
+// the same DiffIDs have the same content, so the record's own layers serve.
+func (s *Store) replaceImage(id string, n NewImage) (string, error) {
+	manifest := digest.FromBytes(n.Manifest)
+	digestOf := func([]byte) (digest.Digest, error) { return manifest, nil }
+	for _, key := range []string{cs.ImageDigestManifestBigDataNamePrefix + "-" + manifest.String(), cs.ImageDigestBigDataKey} {
+		if err := s.storage.SetImageBigData(id, key, n.Manifest, digestOf); err != nil {
+			return "", fmt.Errorf("recording image %s: %w", id, err)
+		}
+	}
+	img, err := s.storage.Image(id)
+	if err != nil {
+		return "", fmt.Errorf("recording image %s: %w", id, err)
+	}
+	return id, s.nameImage(img, n.Names)
+}
+
+// nameImage adds the names that the image does not have yet.
+func (s *Store) nameImage(img *cs.Image, names []string) error {
+	missing := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(img.Names, n) })
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := s.storage.AddNames(img.ID, missing); err != nil {
+		return fmt.Errorf("naming image %s: %w", img.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	cs "go.podman.io/storage"
+)
+
+// Layer is a layer of the store.
+type Layer struct {
+	ID      string
+	Parent  string        // ID of the layer below; "": none
+	DiffID  digest.Digest // digest of the uncompressed tar
+	Size    int64         // bytes of the uncompressed tar
+	Created time.Time
+}
+
+func fromLibrary(l *cs.Layer) Layer {
+	return Layer{ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created}
+}
+
+// LayerByName returns the layer with this ID or name; ok is false if there is none.
+func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
+	found, err := s.storage.Layer(name)
+	if errors.Is(err, cs.ErrLayerUnknown) {
+		return Layer{}, false, nil
+	}
+	if err != nil {
+		return Layer{}, false, fmt.Errorf("looking up layer %s: %w", name, err)
+	}
+	return fromLibrary(found), true, nil
+}
+
+// Chain returns the layer id and its ancestors, lowest first. The empty id has none.
+func (s *Store) Chain(id string) ([]Layer, error) {
+	var chain []Layer
+	for id != "" {
+		l, ok, err := s.LayerByName(id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("layer %s is missing from the store: remove the image that needs it and pull it again", id)
+		}
+		if l.DiffID == "" {
+			return nil, fmt.Errorf("layer %s has no digest of its content: pull its image again", id)
+		}
+		chain = append([]Layer{l}, chain...)
+		id = l.Parent
+	}
+	return chain, nil
+}
+
+// Directories returns the directories of the layer id and its ancestors, topmost first, as overlayfs takes them.
+func (s *Store) Directories(id string) ([]string, error) {
+	if id == "" {
+		return nil, nil
+	}
+	m, err := s.driver.Metadata(id)
+	if err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", id, err)
+	}
+	dirs := []string{m["UpperDir"]}
+	if m["LowerDir"] != "" {
+		dirs = append(dirs, strings.Split(m["LowerDir"], ":")...)
+	}
+	return dirs, nil
+}
+
+// Directory returns the directory of the layer id alone.
+func (s *Store) Directory(id string) (string, error) {
+	m, err := s.driver.Metadata(id)
+	if err != nil {
+		return "", fmt.Errorf("reading layer %s: %w", id, err)
+	}
+	return filepath.Clean(m["UpperDir"]), nil
+}
+
+// NameLayer gives the layer id one more name, taking it from the layer that had it. Names of layers are how the
+// build cache finds them.
+func (s *Store) NameLayer(id, name string) error {
+	if err := s.storage.AddNames(id, []string{name}); err != nil {
+		return fmt.Errorf("naming layer %s: %w", id, err)
+	}
+	return nil
+}

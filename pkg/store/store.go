@@ -1,0 +1,128 @@
+// Package store is containers/storage behind the few calls a builder needs: open it, find layers by name, see their
+// directories, turn a staging directory into a layer, record an image, tidy up what a killed build left.
+//
+// Open may only be called as root of the user namespace that the build runs in (see pkg/userns), or as real root:
+// outside it the library would probe the wrong kernel features and record what it found in the user's store.
+//
+// The store is shared with podman and buildah, and with other rbuild processes; each call takes the library's locks
+// for its own duration only, none is held while a step runs. A layer appears whole or not at all: its directory is
+// filled below overlay/staging under a lock of its own, and renamed into place when its record is written. What a
+// killed process leaves there is removed by the next Close of any process.
+//
+// Source of the formats: containers/storage, docs/containers-storage.md and pkg layers.go.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	cs "go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage/types"
+)
+
+// Options says which store to open. The zero value is the user's default store: storage.conf and its environment,
+// exactly as podman finds it.
+type Options struct {
+	GraphRoot     string   // directory of images and layers; "": storage.conf
+	RunRoot       string   // directory of locks and mount counts; "": storage.conf
+	Driver        string   // storage driver; "": storage.conf, else overlay
+	DriverOptions []string // replace those of storage.conf
+}
+
+// Store is an open store. Its methods may be called from several goroutines.
+type Store struct {
+	storage cs.Store
+	driver  graphdriver.Driver
+}
+
+// Open opens the store, creating its directories where they are missing. The caller closes it.
+// Drivers other than overlay are refused: only overlay can adopt a step's upper directory as a layer.
+func Open(o Options) (*Store, error) {
+	lib, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	s, err := cs.GetStore(lib)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
+	}
+	driver, err := s.GraphDriver()
+	if err != nil {
+		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
+	}
+	return &Store{storage: s, driver: driver}, nil
+}
+
+// resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a
+// given driver drops the configured driver's options.
+func (o Options) resolve() (types.StoreOptions, error) {
+	lib, err := types.DefaultStoreOptions()
+	if err != nil {
+		return lib, fmt.Errorf("reading storage.conf: %w", err)
+	}
+	if o.GraphRoot != "" {
+		lib.GraphRoot = o.GraphRoot
+	}
+	if o.RunRoot != "" {
+		lib.RunRoot = o.RunRoot
+	}
+	if o.Driver != "" {
+		lib.GraphDriverName, lib.GraphDriverOptions = o.Driver, nil
+	}
+	if len(o.DriverOptions) > 0 {
+		lib.GraphDriverOptions = slices.Clone(o.DriverOptions)
+	}
+	if lib.GraphDriverName == "" {
+		lib.GraphDriverName = "overlay"
+	}
+	if lib.GraphDriverName != "overlay" {
+		return lib, fmt.Errorf("the store at %s uses the storage driver %q, rbuild needs overlay: "+
+			"choose another store with --root, or set driver = \"overlay\" in storage.conf", lib.GraphRoot, lib.GraphDriverName)
+	}
+	return lib, refuseOptions(lib)
+}
+
+// refuseOptions names the overlay options under which a directory is no longer its layer's plain content.
+func refuseOptions(lib types.StoreOptions) error {
+	for _, opt := range lib.GraphDriverOptions {
+		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "=")
+		switch {
+		case key == "use_composefs" && value == "true", key == "force_mask" && value != "":
+			return fmt.Errorf("the store at %s is configured with %s, which rbuild cannot build on: "+
+				"choose another store with --root", lib.GraphRoot, opt)
+		}
+	}
+	return nil
+}
+
+// Storage is the library's own handle, for pkg/registry and for what reads images.
+func (s *Store) Storage() cs.Store { return s.storage }
+
+// GraphRoot is the absolute path of the directory of images and layers.
+func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
+
+// RunRoot is the absolute path of the directory of locks and mount counts, usually on a tmpfs.
+func (s *Store) RunRoot() string { return s.storage.RunRoot() }
+
+// Close removes the staging directories that dead processes left and gives the library's handle back. Staging
+// directories in use, of this and other processes, stay. Idempotent.
+func (s *Store) Close() error {
+	leftovers, err := os.ReadDir(s.stagingRoot())
+	if err == nil && len(leftovers) > 0 {
+		// The driver's clean-up prunes the staging directories whose lock is free.
+		err = s.driver.Cleanup()
+	}
+	s.storage.Free()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("tidying the store: %w", err)
+	}
+	return nil
+}
+
+// stagingRoot is where the overlay driver keeps directories that are not layers yet.
+func (s *Store) stagingRoot() string { return filepath.Join(s.GraphRoot(), "overlay", "staging") }
