@@ -1,0 +1,78 @@
+package layer
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+
+	"github.com/vbatts/tar-split/tar/storage"
+)
+
+// splitter writes the tar-split record of a stream: everything that is not payload as segments, and for each entry
+// its name, size and the CRC-64 of its payload. The entries are the ones that tar-split's asm.NewInputTarStream would
+// write after parsing the stream again. A nil splitter records nothing.
+type splitter struct {
+	buf     *bufio.Writer
+	packer  storage.Packer
+	pending []byte // bytes since the last payload
+}
+
+func newSplitter(w io.Writer) *splitter {
+	if w == nil {
+		return nil
+	}
+	buf := bufio.NewWriterSize(w, 64<<10)
+	return &splitter{buf: buf, packer: storage.NewJSONPacker(buf)}
+}
+
+// raw records bytes that are in the stream but in no file: headers and padding.
+func (s *splitter) raw(p []byte) {
+	if s != nil {
+		s.pending = append(s.pending, p...)
+	}
+}
+
+// file ends the segment and records the entry whose payload (size bytes with that checksum) followed it.
+func (s *splitter) file(name string, size int64, crc []byte) error {
+	if s == nil {
+		return nil
+	}
+	if err := s.segment(); err != nil {
+		return err
+	}
+	e := storage.Entry{Type: storage.FileType, Size: size}
+	e.SetName(name)
+	if size > 0 {
+		e.Payload = crc
+	}
+	if _, err := s.packer.AddEntry(e); err != nil {
+		return fmt.Errorf("recording %q for tar-split: %w", name, err)
+	}
+	return nil
+}
+
+func (s *splitter) segment() error {
+	if len(s.pending) == 0 {
+		return nil
+	}
+	_, err := s.packer.AddEntry(storage.Entry{Type: storage.SegmentType, Payload: s.pending})
+	if err != nil {
+		return fmt.Errorf("recording headers for tar-split: %w", err)
+	}
+	s.pending = s.pending[:0]
+	return nil
+}
+
+// close records the bytes after the last entry.
+func (s *splitter) close() error {
+	if s == nil {
+		return nil
+	}
+	if err := s.segment(); err != nil {
+		return err
+	}
+	if err := s.buf.Flush(); err != nil {
+		return fmt.Errorf("recording for tar-split: %w", err)
+	}
+	return nil
+}
