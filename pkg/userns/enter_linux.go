@@ -1,0 +1,278 @@
+package userns
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// procMasked is the warning when /proc cannot be mounted: pods mask parts of it, and the kernel refuses a mount that
+// would show them (mount_too_revealing, EPERM).
+const procMasked = "/proc cannot be mounted afresh here (masked, as in pods), so the builder has no PID namespace of its own; in a pod set procMount: Unmasked with hostUsers: false"
+
+// Enter starts this program again, with the same arguments, as root of a user namespace with a mount namespace of its
+// own, waits for its end and returns its exit code: 128+n if signal n killed it. Standard input, output and error are
+// passed on. A non-nil error says why the namespace could not be made (mostly an [*Error]); then the builder's main
+// did not get past [Join] and nothing of it is left.
+//
+// While it waits, SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed to the builder, except those that this process was
+// told to ignore (nohup). A terminal sends its signals to the whole foreground group, so that the builder gets them
+// twice: a handler must take a repeated signal for one. The end of ctx is passed on as SIGTERM; ending in time is the
+// builder's business.
+//
+// The builder gets SIGKILL when this process dies, and all of its PID namespace with it.
+func Enter(ctx context.Context, o Options) (exitCode int, err error) {
+	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2), go.dev/issue/27505).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if o.HelperDirs == nil {
+		o.HelperDirs = helperDirs()
+	}
+	s, err := readStanding()
+	if err != nil {
+		return 0, err
+	}
+	var m mapper
+	m.plan, err = choose(s, func() (delegation, error) {
+		var err error
+		m.deleg, err = readDelegation(ctx, s, o.HelperDirs)
+		return m.deleg, err
+	})
+	l := launcher{options: o, standing: s, signals: notify()}
+	defer signal.Stop(l.signals)
+	if err == nil {
+		if exitCode, err = l.attempt(ctx, m); err == nil {
+			return exitCode, nil
+		}
+	}
+	if !o.AllowSingle || m.plan.Mode == Root || m.plan.Mode == Identity {
+		return 0, err
+	}
+	return l.attempt(ctx, mapper{plan: single(s, err)})
+}
+
+// Choose returns the mode that [Enter] tries first with these options, without trying it. It serves reports; only
+// Enter finds out whether the mode works. Its errors are those of Enter that need no trial.
+func Choose(ctx context.Context, o Options) (Mode, error) {
+	if o.HelperDirs == nil {
+		o.HelperDirs = helperDirs()
+	}
+	s, err := readStanding()
+	if err != nil {
+		return "", err
+	}
+	p, err := choose(s, func() (delegation, error) { return readDelegation(ctx, s, o.HelperDirs) })
+	if err != nil && o.AllowSingle {
+		return Single, nil
+	}
+	return p.Mode, err
+}
+
+// notify registers the signals to be passed on. One that is ignored stays so, here and in the builder.
+func notify() chan os.Signal {
+	c := make(chan os.Signal, 8)
+	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+	return c
+}
+
+type launcher struct {
+	options  Options
+	standing standing
+	signals  chan os.Signal
+}
+
+// attempt runs the builder by one plan, a second time without PID namespace where its /proc is refused.
+func (l launcher) attempt(ctx context.Context, m mapper) (int, error) {
+	code, err := l.start(ctx, m, l.options.PID)
+	var refused *refusal
+	if !errors.As(err, &refused) {
+		return code, err
+	}
+	if refused.Stage == stageProc && l.options.PID {
+		m.plan.Warnings = append(slices.Clip(m.plan.Warnings), procMasked)
+		code, err = l.start(ctx, m, false)
+		if !errors.As(err, &refused) {
+			return code, err
+		}
+	}
+	return 0, explainRefusal(refused.Stage, refused.Err, readSituation())
+}
+
+// refusal is what the kernel refused to the builder, or to the launcher on its behalf.
+type refusal struct {
+	Stage string
+	Err   error
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%s: %v", r.Stage, r.Err) }
+
+// start runs the builder once, to its end.
+func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return 0, err
+	}
+	defer ours.Close() //nolint:errcheck // a socket: nothing is lost
+	cmd, err := l.command(m.plan, pid, theirs)
+	if err == nil {
+		err = cmd.Start()
+	}
+	_ = theirs.Close() // the builder has its own copy, or there is none
+	if err != nil {
+		return 0, startError(m.plan, err)
+	}
+	ended := make(chan struct{})
+	go l.forward(ctx, cmd.Process, ended)
+	err = l.handshake(ctx, m, pid, cmd.Process.Pid, ours)
+	if err != nil {
+		_ = cmd.Process.Kill() // it may have ended by itself
+	}
+	waitErr := cmd.Wait()
+	close(ended)
+	var refused *refusal
+	switch {
+	case errors.Is(err, errUnjoined):
+		return 0, &Error{Reason: Unjoined, Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState)}
+	case errors.As(err, &refused), err != nil:
+		return 0, err
+	}
+	return exitCode(cmd.ProcessState, waitErr)
+}
+
+// command is the builder: this very program (not what is at its path now) with the same arguments.
+func (l launcher) command(p plan, pid bool, socket *os.File) (*exec.Cmd, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = os.Args
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// Not by ExtraFiles, which would take number 3: the user's own descriptors stay open (-f <(command), -f /dev/fd/3).
+	fd := socket.Fd()
+	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	cmd.Env = builderEnv(os.Environ(), p.Mode, l.standing, l.options.Env)
+	cmd.Env = append(cmd.Env, joinEnv+"="+strconv.Itoa(int(fd)))
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	if pid {
+		attr.Cloneflags |= unix.CLONE_NEWPID
+	}
+	if p.newUserNS() {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		// Until its map is written the child's uid is not root's, and exec would drop the capabilities that clone
+		// gave it in the new namespace. Ambient ones stay; Join removes them.
+		last, err := lastCap()
+		if err != nil {
+			return nil, err
+		}
+		for c := uintptr(0); c <= last; c++ {
+			attr.AmbientCaps = append(attr.AmbientCaps, c)
+		}
+	}
+	cmd.SysProcAttr = attr
+	return cmd, nil
+}
+
+// builderEnv adds what go.podman.io/storage needs to know that it is rootless. An existing namespace keeps what podman
+// or buildah said about it.
+func builderEnv(env []string, mode Mode, s standing, extra []string) []string {
+	out := slices.Clone(env)
+	if mode != Identity {
+		out = slices.DeleteFunc(out, func(kv string) bool {
+			key, _, _ := strings.Cut(kv, "=")
+			return key == envConfigured || key == envUID || key == envGID
+		})
+	}
+	if mode != Identity && mode != Root {
+		out = append(out, envConfigured+"=done", envUID+"="+strconv.Itoa(s.UID), envGID+"="+strconv.Itoa(s.GID))
+	}
+	return append(out, extra...)
+}
+
+// startError tells a refused clone from a program that cannot be executed.
+func startError(p plan, err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return fmt.Errorf("starting the builder: %w", err)
+	}
+	if p.newUserNS() {
+		return &refusal{Stage: "creating a user namespace", Err: errno}
+	}
+	return &refusal{Stage: "creating a mount namespace", Err: errno}
+}
+
+// forward passes signals and the end of ctx to the builder until it has ended.
+func (l launcher) forward(ctx context.Context, builder *os.Process, ended <-chan struct{}) {
+	done := ctx.Done()
+	for {
+		select {
+		case sig := <-l.signals:
+			_ = builder.Signal(sig) // fails only when it has just ended
+		case <-done:
+			_ = builder.Signal(unix.SIGTERM)
+			done = nil
+		case <-ended:
+			return
+		}
+	}
+}
+
+// errUnjoined: the builder closed the socket without a report.
+var errUnjoined = errors.New("no report from the builder")
+
+// handshake writes the maps, tells the builder to go on, and hears how that went.
+func (l launcher) handshake(ctx context.Context, m mapper, pid bool, builder int, socket *os.File) error {
+	if err := m.write(ctx, builder); err != nil {
+		return err
+	}
+	h := hello{
+		Mode: m.plan.Mode, UID: l.standing.UID, GID: l.standing.GID,
+		PID: pid, KeepGroups: l.options.KeepGroups, Warnings: m.plan.Warnings,
+	}
+	if err := json.NewEncoder(socket).Encode(h); err != nil {
+		return errUnjoined
+	}
+	var r report
+	if err := json.NewDecoder(socket).Decode(&r); err != nil {
+		return errUnjoined
+	}
+	if r.Stage == "" {
+		return nil
+	}
+	if r.Errno != 0 {
+		return &refusal{Stage: r.Stage, Err: syscall.Errno(r.Errno)}
+	}
+	return fmt.Errorf("%s: %s", r.Stage, r.Text)
+}
+
+func exitCode(state *os.ProcessState, err error) (int, error) {
+	if state == nil {
+		return 0, fmt.Errorf("waiting for the builder: %w", err)
+	}
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal()), nil
+	}
+	return state.ExitCode(), nil
+}
+
+// socketpair returns two connected stream sockets that no other program inherits.
+func socketpair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "builder"), os.NewFile(uintptr(fds[1]), "launcher"), nil
+}

@@ -1,0 +1,227 @@
+package userns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// initUserNS is the inode number of the first user namespace (PROC_USER_INIT_INO of the kernel's proc_ns.h). The map
+// alone does not tell: root may give a nested namespace the full map, and there mounts are still not real root's.
+const initUserNS = 0xEFFFFFFD
+
+// readStanding reads what this process is.
+func readStanding() (standing, error) {
+	s := standing{UID: os.Geteuid(), GID: os.Getegid()}
+	var err error
+	if s.UIDMap, s.GIDMap, err = ownMaps(); err != nil {
+		return s, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/user", &st); err != nil {
+		return s, noUserNS(err)
+	}
+	s.Initial = st.Ino == initUserNS
+	caps, err := effectiveCaps()
+	if err != nil {
+		return s, err
+	}
+	s.SysAdmin = caps&(1<<unix.CAP_SYS_ADMIN) != 0
+	s.SetIDs = caps&(1<<unix.CAP_SETUID) != 0 && caps&(1<<unix.CAP_SETGID) != 0
+	return s, nil
+}
+
+func noUserNS(err error) error {
+	return &Error{Reason: NoKernel, Err: err, Detail: fmt.Sprintf("reading /proc/self/ns/user: %v", err), Fix: "mount /proc, or use a kernel with CONFIG_USER_NS"}
+}
+
+func ownMaps() (uids, gids []IDMap, err error) {
+	if uids, err = readMap("/proc/self/uid_map"); err != nil {
+		return nil, nil, err
+	}
+	if gids, err = readMap("/proc/self/gid_map"); err != nil {
+		return nil, nil, err
+	}
+	return uids, gids, nil
+}
+
+func readMap(path string) ([]IDMap, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, noUserNS(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseIDMap(string(text))
+}
+
+func effectiveCaps() (uint64, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return 0, os.NewSyscallError("capget", err)
+	}
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
+}
+
+// lastCap is the highest capability that the kernel knows.
+func lastCap() (uintptr, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 6)
+	if err != nil {
+		return 0, fmt.Errorf("parsing /proc/sys/kernel/cap_last_cap: %w", err)
+	}
+	return uintptr(n), nil
+}
+
+// readSituation gathers what explains a refusal. What cannot be read stays unknown.
+func readSituation() situation {
+	s := situation{UID: os.Getuid(), EUID: os.Geteuid()}
+	line := func(path string) string {
+		text, _ := os.ReadFile(path)
+		return strings.TrimSpace(string(text))
+	}
+	for status := range strings.Lines(line("/proc/self/status")) {
+		key, value, _ := strings.Cut(status, ":")
+		switch value = strings.TrimSpace(value); key {
+		case "NoNewPrivs":
+			s.NoNewPrivs = value == "1"
+		case "Seccomp":
+			s.Seccomp = value == "2"
+		}
+	}
+	s.MaxNamespaces = line("/proc/sys/user/max_user_namespaces")
+	s.Clone = line("/proc/sys/kernel/unprivileged_userns_clone")
+	s.AppArmor = line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+	if label := line("/proc/self/attr/apparmor/current"); label != "unconfined" {
+		s.Confined = label
+	}
+	return s
+}
+
+// helperDirs are where distributions keep programs that are setuid or have file capabilities: NixOS and Guix have
+// wrappers of their own. PATH is not read: the program gets the user's ids mapped, so it must be the system's.
+func helperDirs() []string {
+	return []string{"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin", "/run/wrappers/bin", "/run/privileged/bin", "/run/setuid-programs", "/run/current-system/sw/bin"}
+}
+
+// findTool returns the path of a program: the first that may map ids, else the first there is, else "".
+func findTool(dirs []string, name string) string {
+	found := ""
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+			continue
+		}
+		if st.Mode&unix.S_ISUID != 0 || hasFileCaps(path) {
+			return path
+		}
+		if found == "" {
+			found = path
+		}
+	}
+	return found
+}
+
+func hasFileCaps(path string) bool {
+	n, err := unix.Getxattr(path, "security.capability", nil)
+	return err == nil && n > 0
+}
+
+// readDelegation collects what newuidmap would allow this user.
+func readDelegation(ctx context.Context, s standing, dirs []string) (delegation, error) {
+	d := delegation{UIDTool: findTool(dirs, "newuidmap"), GIDTool: findTool(dirs, "newgidmap")}
+	var err error
+	if d.User, err = loginName(ctx, s.UID, dirs); err != nil {
+		return d, err
+	}
+	if d.UIDs, err = readSubids("/etc/subuid", d.User, s.UID); err != nil {
+		return d, err
+	}
+	if d.GIDs, err = readSubids("/etc/subgid", d.User, s.UID); err != nil {
+		return d, err
+	}
+	if len(d.UIDs.Mine) == 0 || len(d.GIDs.Mine) == 0 {
+		askGetsubids(ctx, &d, findTool(dirs, "getsubids"))
+	}
+	return d, nil
+}
+
+func readSubids(path, name string, uid int) (subids, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return subids{}, fmt.Errorf("reading subordinate ids: %w", err)
+	}
+	return parseSubids(string(text), name, uid), nil
+}
+
+// askGetsubids asks the provider that /etc/nsswitch.conf names for "subid" (sssd, LDAP), which only libsubid can load.
+func askGetsubids(ctx context.Context, d *delegation, tool string) {
+	if tool == "" {
+		return
+	}
+	if out, err := run(ctx, tool, d.User); err == nil && len(d.UIDs.Mine) == 0 {
+		d.UIDs.Mine = parseGetsubids(out)
+	}
+	if out, err := run(ctx, tool, "-g", d.User); err == nil && len(d.GIDs.Mine) == 0 {
+		d.GIDs.Mine = parseGetsubids(out)
+	}
+}
+
+// loginName looks the uid up in /etc/passwd, then asks getent, which knows the directory services too.
+func loginName(ctx context.Context, uid int, dirs []string) (string, error) {
+	text, err := os.ReadFile("/etc/passwd")
+	if name := nameIn(string(text), uid); name != "" {
+		return name, nil
+	}
+	if tool := findTool(dirs, "getent"); tool != "" {
+		var out string
+		out, err = run(ctx, tool, "passwd", strconv.Itoa(uid))
+		if name := nameIn(out, uid); name != "" {
+			return name, nil
+		}
+	}
+	return "", &Error{
+		Reason: NoUser, Err: err, Detail: fmt.Sprintf("uid %d has no login name, and newuidmap maps ids only for those who have one", uid),
+		Fix: fmt.Sprintf("give uid %d a line in /etc/passwd, or run as a user that has one", uid),
+	}
+}
+
+// nameIn finds the name of a uid in text of the form of passwd(5).
+func nameIn(text string, uid int) string {
+	want := strconv.Itoa(uid)
+	for line := range strings.Lines(text) {
+		if f := strings.SplitN(line, ":", 4); len(f) == 4 && f[2] == want {
+			return f[0]
+		}
+	}
+	return ""
+}
+
+// run starts a helper with an empty environment and returns what it prints. Ten seconds are enough for a directory
+// service that answers at all.
+func run(ctx context.Context, path string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var out, diag bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &out, &diag
+	if err := cmd.Run(); err != nil {
+		return diag.String(), fmt.Errorf("running %s: %w", path, err)
+	}
+	return out.String(), nil
+}

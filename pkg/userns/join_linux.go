@@ -1,0 +1,185 @@
+package userns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The stages of Join that the kernel may refuse, as the user reads them.
+const (
+	stageGroups = "dropping supplementary groups in the user namespace"
+	stageIDs    = "becoming root in the user namespace"
+	stageCaps   = "setting capabilities in the user namespace"
+	stageDeath  = "tying the builder to its launcher"
+	stageMounts = "changing mount propagation in the builder's mount namespace"
+	stageProc   = "mounting /proc in the builder's PID namespace"
+)
+
+// Join must be the first call of main. In the process that the user started it returns nil, nil at once. In the one
+// that [Enter] started it waits until ids are mapped, becomes root on all threads, drops supplementary groups, empties
+// the inheritable and ambient capability sets, makes all mounts slaves (what is mounted outside appears inside, never
+// the other way), mounts a fresh /proc in a new PID namespace, and returns what it is.
+//
+// An error means that the launcher is gone, or that this process was not started by Enter: the caller has to exit. A
+// step that is refused is reported by Enter, which ends this process.
+func Join() (*State, error) {
+	// The variable is the handshake's own, not configuration; it must not reach what the builder starts.
+	value, ok := os.LookupEnv(joinEnv)
+	if !ok {
+		return nil, nil //nolint:nilnil // documented: the launcher has no state
+	}
+	if err := os.Unsetenv(joinEnv); err != nil {
+		return nil, fmt.Errorf("removing %s: %w", joinEnv, err)
+	}
+	socket, err := inherited(value)
+	if err != nil {
+		return nil, fmt.Errorf("joining the launcher's namespace: %w", err)
+	}
+	defer socket.Close() //nolint:errcheck // a socket: nothing is lost
+	var h hello
+	if err := json.NewDecoder(socket).Decode(&h); err != nil {
+		return nil, fmt.Errorf("waiting for the launcher to map ids: %w", err)
+	}
+	state := &State{Mode: h.Mode, UID: h.UID, GID: h.GID, PIDNamespace: h.PID, Warnings: h.Warnings}
+	r := report{}
+	if err := becomeRoot(h, state, socket); err != nil {
+		r = reportOf(err)
+	}
+	if err := json.NewEncoder(socket).Encode(r); err != nil {
+		return nil, fmt.Errorf("reporting to the launcher: %w", err)
+	}
+	if r.Stage != "" {
+		// The launcher explains and kills: two messages for one cause would help nobody.
+		_, _ = io.Copy(io.Discard, socket)
+		return nil, fmt.Errorf("%s: %s", r.Stage, r.Text)
+	}
+	return state, nil
+}
+
+// inherited opens the builder's end of the socket and sees to it that no child gets it.
+func inherited(value string) (*os.File, error) {
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s=%q is no descriptor", joinEnv, value)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, fmt.Errorf("%s=%q is no socket", joinEnv, value)
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "launcher"), nil
+}
+
+func reportOf(err error) report {
+	r := report{Stage: "joining the namespace", Text: err.Error()}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		r.Stage, r.Text = refused.Stage, refused.Err.Error()
+		var errno syscall.Errno
+		if errors.As(refused.Err, &errno) {
+			r.Errno = int(errno)
+		}
+	}
+	return r
+}
+
+// becomeRoot does everything that comes after the maps.
+func becomeRoot(h hello, state *State, socket *os.File) error {
+	steps := []struct {
+		stage string
+		do    func() error
+	}{
+		{stageGroups, func() error { return dropGroups(h) }},
+		{stageIDs, setIDs},
+		{stageCaps, clearCaps},
+		{stageDeath, func() error { return dieWithLauncher(socket) }},
+		{stageMounts, func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }},
+		{stageProc, func() error { return freshProc(h.PID) }},
+	}
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			return &refusal{Stage: s.stage, Err: err}
+		}
+	}
+	var err error
+	state.UIDMap, state.GIDMap, err = ownMaps()
+	return err
+}
+
+// dropGroups leaves the groups of the user outside. With a single id the kernel forbids it for good: there they stay.
+func dropGroups(h hello) error {
+	if h.KeepGroups || h.Mode == Single {
+		return nil
+	}
+	groups, err := syscall.Getgroups()
+	if err != nil || len(groups) == 0 {
+		return err
+	}
+	return syscall.Setgroups(nil)
+}
+
+// setIDs makes all threads uid and gid 0. With newuidmap they are it already, once the map is written.
+func setIDs() error {
+	if r, e, s := unix.Getresgid(); r|e|s != 0 {
+		if err := syscall.Setresgid(0, 0, 0); err != nil {
+			return err
+		}
+	}
+	if r, e, s := unix.Getresuid(); r|e|s != 0 {
+		return syscall.Setresuid(0, 0, 0)
+	}
+	return nil
+}
+
+// clearCaps empties the inheritable set, and the ambient set with it (capset(2)), which carried the capabilities over
+// exec. What is executed by uid 0 gets its capabilities from being root; what gives up uid 0 must get none
+// (CVE-2022-27651).
+func clearCaps() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return err
+	}
+	data[0].Inheritable, data[1].Inheritable = 0, 0
+	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])))
+}
+
+// dieWithLauncher arms the parent death signal, on all threads, because it is lost with the thread that asked for it.
+// Changing uids and capabilities has disarmed it before (prctl(2)), so a launcher that died meanwhile shows only as a
+// hang-up of the socket: getppid tells nothing across PID namespaces.
+func dieWithLauncher(socket *os.File) error {
+	// Changing uids made the process undumpable, which gives /proc/self to the owner of the namespace outside.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if err := allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)); err != nil {
+		return err
+	}
+	poll := []unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLRDHUP}}
+	for {
+		_, err := unix.Poll(poll, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && poll[0].Revents != 0 {
+			err = unix.EPIPE
+		}
+		return err
+	}
+}
+
+// freshProc mounts the /proc of the new PID namespace.
+func freshProc(pid bool) error {
+	if !pid {
+		return nil
+	}
+	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+}

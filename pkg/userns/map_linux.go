@@ -1,0 +1,95 @@
+package userns
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapper writes the id maps of a new user namespace whose first process is pid.
+type mapper struct {
+	plan  plan
+	deleg delegation
+}
+
+func (m mapper) write(ctx context.Context, pid int) error {
+	switch m.plan.Mode {
+	case Helper:
+		return m.callHelpers(ctx, pid)
+	case Direct:
+		return writeMaps(pid, m.plan, true)
+	case Single:
+		return writeMaps(pid, m.plan, false)
+	}
+	return nil
+}
+
+// callHelpers runs newuidmap and newgidmap at the same time: each takes as long as the Go runtime needs to start.
+func (m mapper) callHelpers(ctx context.Context, pid int) error {
+	gids := make(chan error, 1)
+	go func() { gids <- m.callHelper(ctx, m.deleg.GIDTool, pid, m.plan.GIDMap) }()
+	err := m.callHelper(ctx, m.deleg.UIDTool, pid, m.plan.UIDMap)
+	if gidErr := <-gids; err == nil {
+		err = gidErr
+	}
+	return err
+}
+
+func (m mapper) callHelper(ctx context.Context, tool string, pid int, ids []IDMap) error {
+	text := strings.TrimSpace(formatIDMap(ids))
+	out, err := run(ctx, tool, append([]string{strconv.Itoa(pid)}, strings.Fields(text)...)...)
+	if err == nil {
+		return nil
+	}
+	f := helperFailure{Path: tool, Output: out, Err: err, User: m.deleg.User, Ranges: strings.ReplaceAll(text, "\n", ", ")}
+	f.FileCaps = hasFileCaps(tool)
+	var st unix.Stat_t
+	if unix.Stat(tool, &st) == nil {
+		f.SetUID = st.Mode&unix.S_ISUID != 0 && st.Uid == 0
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(tool, &fs) == nil {
+		f.NoSUID = fs.Flags&unix.ST_NOSUID != 0
+	}
+	return explainHelper(f, readSituation())
+}
+
+// writeMaps writes the maps as the parent of the namespace. Without CAP_SETGID the kernel takes a group map only where
+// setgroups(2) is given up for good (user_namespaces(7)).
+func writeMaps(pid int, p plan, setgroups bool) error {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	if !setgroups {
+		if err := writeProc(filepath.Join(dir, "setgroups"), "deny"); err != nil {
+			return err
+		}
+	}
+	if err := writeProc(filepath.Join(dir, "uid_map"), formatIDMap(p.UIDMap)); err != nil {
+		return err
+	}
+	return writeProc(filepath.Join(dir, "gid_map"), formatIDMap(p.GIDMap))
+}
+
+// writeProc writes text by one write(2), as the id maps demand.
+func writeProc(path, text string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("mapping ids: %w", err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if _, err := f.WriteString(text); err != nil {
+		return &Error{
+			Reason: Forbidden, Err: err, Detail: fmt.Sprintf("mapping ids: writing %q: %v", strings.TrimSpace(text), err),
+			Fix: "in a container add the capabilities SETUID, SETGID and SETFCAP",
+		}
+	}
+	return nil
+}
