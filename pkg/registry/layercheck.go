@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+const (
+	xattrRecord    = "SCHILY.xattr." // PAX key prefix of an extended attribute
+	whiteoutPrefix = ".wh."          // image-spec layer.md, "Whiteouts"
+	maxEntrySize   = 1 << 44         // 16 TiB, the largest file ext4 can hold: above it is a lie or a sparse bomb
+)
+
+// A RefusedError says that a layer holds an entry that no honest builder
+// writes, and that the library below would unpack or obey.
+type RefusedError struct {
+	Entry  string // the entry's name as the layer has it
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("refusing the layer: entry %q %s", e.Entry, e.Reason)
+}
+
+// checkLayer reads the headers of a layer and returns a *RefusedError for:
+//
+//   - names with a ".." component: the library cleans them when it unpacks, and
+//     opens the recorded name again when it exports the layer;
+//   - names below a symbolic link of the same layer that leads out of the image
+//     (or might): exporting follows the link outside the store;
+//   - *.overlay.* attributes, which overlayfs obeys, so that a layer hides or
+//     redirects files without a whiteout;
+//   - whiteouts of "", "." and "..";
+//   - impossible sizes. (Negative ones are errors of archive/tar.)
+func checkLayer(tr *tar.Reader) error {
+	links := make(map[string]string)     // symbolic link -> target
+	parents := make(map[string]struct{}) // directories that have entries
+	for {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return checkLinks(links, parents)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the layer: %w", err)
+		}
+		if reason := refuse(hdr); reason != "" {
+			return &RefusedError{Entry: hdr.Name, Reason: reason}
+		}
+		name := cleanName(hdr.Name)
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if _, seen := parents[dir]; seen {
+				break
+			}
+			parents[dir] = struct{}{}
+		}
+		if hdr.Typeflag == tar.TypeSymlink {
+			links[name] = hdr.Linkname
+		} else {
+			delete(links, name)
+		}
+	}
+}
+
+// refuse judges one entry by itself.
+func refuse(hdr *tar.Header) string {
+	if hasDotDot(hdr.Name) {
+		return `has ".." in its name`
+	}
+	if hdr.Typeflag == tar.TypeLink && hasDotDot(hdr.Linkname) {
+		return fmt.Sprintf(`is a hard link to %q, with ".." in it`, hdr.Linkname)
+	}
+	switch path.Base(cleanName(hdr.Name)) {
+	case whiteoutPrefix, whiteoutPrefix + ".", whiteoutPrefix + "..":
+		return "is a whiteout of no file"
+	}
+	if hdr.Size < 0 || hdr.Size > maxEntrySize {
+		return fmt.Sprintf("claims a size of %d bytes", hdr.Size)
+	}
+	for key := range hdr.PAXRecords {
+		attr, ok := strings.CutPrefix(key, xattrRecord)
+		if ok && (strings.HasPrefix(attr, "user.overlay.") || strings.HasPrefix(attr, "trusted.overlay.")) {
+			return fmt.Sprintf("has the attribute %q, by which overlayfs hides or redirects files", attr)
+		}
+	}
+	return ""
+}
+
+func hasDotDot(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// cleanName is name relative to the root of the image, "." for that itself.
+func cleanName(name string) string {
+	if name = path.Clean("/" + name); name != "/" {
+		return name[1:]
+	}
+	return "."
+}
+
+// checkLinks refuses links that have entries below them, unless their target
+// is beyond doubt: relative, inside the image, and not through another link.
+func checkLinks(links map[string]string, parents map[string]struct{}) error {
+	for name, target := range links {
+		if _, used := parents[name]; !used {
+			continue
+		}
+		dest := path.Join(path.Dir(name), target)
+		if path.IsAbs(target) || hasDotDot(dest) || throughLink(links, path.Dir(name)) || throughLink(links, dest) || climbsLate(target) {
+			return &RefusedError{Entry: name, Reason: fmt.Sprintf("is a symbolic link to %q and has entries below it", target)}
+		}
+	}
+	return nil
+}
+
+// throughLink reports whether name or a directory above it is a link.
+func throughLink(links map[string]string, name string) bool {
+	for ; name != "." && name != "/"; name = path.Dir(name) {
+		if _, ok := links[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// climbsLate reports whether ".." follows a name in target: where that leads
+// depends on what the name is.
+func climbsLate(target string) bool {
+	climbing := true
+	for part := range strings.SplitSeq(target, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if !climbing {
+				return true
+			}
+		default:
+			climbing = false
+		}
+	}
+	return false
+}

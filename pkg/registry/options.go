@@ -1,0 +1,72 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/types"
+)
+
+// Options say how registries are reached and which configuration is used. The
+// zero value means podman's defaults: TLS verified unless registries.conf says
+// otherwise, credentials from the user's auth files, no output.
+type Options struct {
+	AuthFile          string           // credentials file; empty: the default search
+	CertDir           string           // directory with *.crt, *.cert, *.key; empty: certs.d
+	Creds             string           // "user:password"; empty: from the auth files
+	TLSVerify         *bool            // nil: verify, except for registries marked insecure in registries.conf
+	RegistriesConf    string           // file to read instead of registries.conf
+	RegistriesConfDir string           // directory to read instead of registries.conf.d
+	SignaturePolicy   string           // file to read instead of policy.json
+	Platform          ocispec.Platform // what to choose from a manifest list; empty fields: the host's
+	TempDir           string           // where layers are spooled; empty: $TMPDIR or /var/tmp
+	UserAgent         string           // sent to registries; empty: the library's
+	Report            io.Writer        // progress, as lines or, on a terminal, as bars; nil: none
+	Retries           int              // attempts after the first; 0: 3, negative: none
+	RetryDelay        time.Duration    // before the first retry, doubled for each further one; 0: 1 s
+}
+
+const (
+	defaultRetries    = 3
+	defaultRetryDelay = time.Second
+)
+
+// systemContext translates o for the library.
+func (o Options) systemContext() (*types.SystemContext, error) {
+	sys := &types.SystemContext{
+		AuthFilePath:                o.AuthFile,
+		DockerCertPath:              o.CertDir,
+		SystemRegistriesConfPath:    o.RegistriesConf,
+		SystemRegistriesConfDirPath: o.RegistriesConfDir,
+		SignaturePolicyPath:         o.SignaturePolicy,
+		OSChoice:                    o.Platform.OS,
+		ArchitectureChoice:          o.Platform.Architecture,
+		VariantChoice:               o.Platform.Variant,
+		BigFilesTemporaryDir:        o.TempDir,
+		DockerRegistryUserAgent:     o.UserAgent,
+	}
+	if o.TLSVerify != nil {
+		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(!*o.TLSVerify)
+		sys.OCIInsecureSkipTLSVerify = !*o.TLSVerify
+	}
+	if o.Creds != "" {
+		user, password, _ := strings.Cut(o.Creds, ":")
+		if user == "" {
+			return nil, errors.New("credentials need a user name: user:password")
+		}
+		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: user, Password: password}
+	}
+	return sys, nil
+}
+
+// say writes one line of progress.
+func (o Options) say(format string, args ...any) {
+	if o.Report != nil {
+		// A reader of progress that went away is no reason to stop.
+		_, _ = fmt.Fprintf(o.Report, format+"\n", args...)
+	}
+}

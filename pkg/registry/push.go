@@ -1,0 +1,154 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	imagecopy "go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker"
+	dockerarchive "go.podman.io/image/v5/docker/archive"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/compression"
+	istorage "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/types"
+	cs "go.podman.io/storage"
+)
+
+// PushOptions are the Options of a push and what it makes of the image. The
+// zero value keeps the image's manifest format and compresses with gzip.
+type PushOptions struct {
+	Options
+	Format            string // manifest: "oci", "docker" (or "v2s2"), "v2s1"; empty: as stored
+	CompressionFormat string // "gzip", "zstd", "zstd:chunked"; empty: gzip, and what the destination already has in any format
+	CompressionLevel  *int   // of that format; nil: its default
+}
+
+// Push copies an image of the store, found as by Lookup, to destination: a name
+// with a transport, or without one a name in a registry. An empty destination
+// means the registry that the image is named after. It returns the digest of
+// the manifest as it is at the destination.
+//
+// Layers are compressed on the way, unless the destination has them already:
+// those that were pulled or pushed before are recognised by their digest
+// without being compressed again.
+func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (digest.Digest, error) {
+	sys, err := o.pushContext()
+	if err != nil {
+		return "", err
+	}
+	mediaType, err := manifestType(o.Format)
+	if err != nil {
+		return "", err
+	}
+	img, found, err := Lookup(st, image, o.Options)
+	if err != nil {
+		return "", err
+	}
+	src, err := istorage.Transport.NewStoreReference(st, nil, img.ID)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", image, err)
+	}
+	if destination == "" {
+		if found == img.ID {
+			return "", fmt.Errorf("%s is an ID: name the destination", image)
+		}
+		destination = found
+	}
+	dest, err := destinationReference(destination)
+	if err != nil {
+		return "", err
+	}
+	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
+		sys.DockerArchiveAdditionalTags = archiveTags(found)
+	}
+	raw, err := copyOut(ctx, st, src, dest, sys, mediaType, o)
+	if err != nil {
+		return "", fmt.Errorf("pushing %s to %s: %w", image, destination, err)
+	}
+	return manifest.Digest(raw)
+}
+
+func copyOut(ctx context.Context, st cs.Store, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
+	policy, err := localPolicyContext()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = policy.Destroy() }() // fails only for a context in use
+	var raw []byte
+	err = o.withRetry(ctx, dest.StringWithinTransport(), func() error {
+		var err error
+		raw, err = imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+			ReportWriter:          o.Report,
+			SourceCtx:             sys,
+			DestinationCtx:        sys,
+			ForceManifestMIMEType: mediaType,
+			// A format that was asked for is the one that is delivered.
+			ForceCompressionFormat: o.CompressionFormat != "",
+		})
+		return err
+	})
+	return raw, err
+}
+
+func (o PushOptions) pushContext() (*types.SystemContext, error) {
+	sys, err := o.systemContext()
+	if err != nil {
+		return nil, err
+	}
+	if o.CompressionFormat != "" {
+		algorithm, err := compression.AlgorithmByName(o.CompressionFormat)
+		if err != nil {
+			return nil, fmt.Errorf("compression format %q: %w", o.CompressionFormat, err)
+		}
+		sys.CompressionFormat = &algorithm
+	}
+	sys.CompressionLevel = o.CompressionLevel
+	return sys, nil
+}
+
+func manifestType(format string) (string, error) {
+	switch format {
+	case "":
+		return "", nil
+	case "oci":
+		return ocispec.MediaTypeImageManifest, nil
+	case "docker", "v2s2":
+		return manifest.DockerV2Schema2MediaType, nil
+	case "v2s1":
+		return manifest.DockerV2Schema1SignedMediaType, nil
+	}
+	return "", fmt.Errorf("%q is no manifest format (oci, docker, v2s2, v2s1)", format)
+}
+
+func destinationReference(destination string) (types.ImageReference, error) {
+	t, rest, err := transport(destination)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		t, rest = docker.Transport, "//"+destination
+	}
+	if t.Name() == istorage.Transport.Name() {
+		return nil, fmt.Errorf("%s: the image is in the store already; give it another name with tag", destination)
+	}
+	ref, err := t.ParseReference(rest)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", destination, err)
+	}
+	return ref, nil
+}
+
+// archiveTags keeps the name of an image in an archive whose destination gave
+// none, so that loading it gives the name back.
+func archiveTags(found string) []reference.NamedTagged {
+	if named, err := reference.ParseNamed(found); err == nil {
+		if tagged, ok := named.(reference.NamedTagged); ok && !strings.Contains(found, "@") {
+			return []reference.NamedTagged{tagged}
+		}
+	}
+	return nil
+}
