@@ -1,0 +1,234 @@
+package instructions
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	bk "github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// Bounds of a Dockerfile, in bytes and in instructions.
+const (
+	MaxFile         = 16 << 20
+	MaxLine         = 2 << 20 // with its continuations
+	MaxInstructions = 50_000
+)
+
+// File is a parsed Dockerfile.
+type File struct {
+	Name     string
+	Lines    []string // source lines without their ends
+	Escape   rune     // '\\', or '`' by the directive
+	Syntax   string   // value of the directive "# syntax=", else empty; nothing is pulled for it
+	Check    string   // value of the directive "# check=", else empty
+	Args     []Instruction
+	Stages   []Stage
+	Warnings []Warning
+}
+
+// Stage is FROM with the instructions up to the next FROM.
+type Stage struct {
+	Range
+	Name         string // of AS, in lower case; may be empty
+	Base         string // as written, variables not replaced
+	Platform     string // of --platform as written
+	Text         string // the FROM as written
+	Instructions []Instruction
+}
+
+// Warning is something accepted that may not mean what its author thinks.
+type Warning struct {
+	Range
+	Msg string
+}
+
+// Parse reads a Dockerfile. name is used in errors only. The error is an
+// *Error.
+func Parse(name string, text []byte) (*File, error) {
+	f, nodes, err := parseNodes(name, text)
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
+		if err := f.add(node); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.Stages) == 0 {
+		return nil, f.Hintf(Range{}, "a stage begins with FROM", "no FROM")
+	}
+	f.warnDuplicates()
+	return f, nil
+}
+
+// ParseTrigger reads the text of one ONBUILD trigger. name is used in errors.
+// The File holds the one instruction in Args.
+func ParseTrigger(name, text string) (*File, error) {
+	f, nodes, err := parseNodes(name, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	if len(nodes) != 1 {
+		return nil, f.Errorf(Range{Line: 1}, "a trigger is one instruction, not %d", len(nodes))
+	}
+	in, err := f.instruction(nodes[0])
+	if err != nil {
+		return nil, err
+	}
+	f.Args = []Instruction{in}
+	return f, nil
+}
+
+// parseNodes checks the bounds, reads the directives and splits the text.
+func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
+	f := &File{Name: name, Escape: parser.DefaultEscapeToken}
+	if len(text) > MaxFile {
+		return nil, nil, f.Errorf(Range{}, "%d bytes, more than the %d that a Dockerfile may have", len(text), MaxFile)
+	}
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		return nil, nil, f.Hintf(Range{Line: 1 + bytes.Count(text[:i], []byte{'\n'})},
+			"is it UTF-16? a Dockerfile is UTF-8", "a zero byte: not a text file")
+	}
+	f.Lines = strings.Split(string(text), "\n")
+	for i, line := range f.Lines {
+		f.Lines[i] = strings.TrimSuffix(line, "\r")
+	}
+	if err := f.directives(text); err != nil {
+		return nil, nil, err
+	}
+	res, err := f.split(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := len(res.AST.Children); n > MaxInstructions {
+		return nil, nil, f.Errorf(nodeRange(res.AST.Children[MaxInstructions]),
+			"%d instructions, more than the %d that a Dockerfile may have", n, MaxInstructions)
+	}
+	f.Escape = res.EscapeToken
+	for _, w := range res.Warnings {
+		f.warn(Range{Line: w.Location.Start.Line}, "empty line within a continued instruction")
+	}
+	return f, res.AST.Children, nil
+}
+
+func (f *File) directives(text []byte) error {
+	_, f.Syntax, _, _ = parser.ParseDirective("syntax", text)
+	_, check, at, ok := parser.ParseDirective("check", text)
+	if !ok {
+		return nil
+	}
+	f.Check = check
+	if _, err := linter.ParseLintOptions(check); err != nil {
+		return f.Errorf(Range{Line: at[0].Start.Line}, "directive check: %s", err)
+	}
+	return nil
+}
+
+func (f *File) warn(r Range, format string, args ...any) {
+	f.Warnings = append(f.Warnings, Warning{Range: r, Msg: fmt.Sprintf(format, args...)})
+}
+
+// split has BuildKit's parser cut the text into instructions.
+func (f *File) split(text []byte) (*parser.Result, error) {
+	res, err := parser.Parse(bytes.NewReader(text))
+	if err == nil {
+		return res, nil
+	}
+	r, _ := parserRange(err)
+	return nil, f.Errorf(r, "%s", plain(err))
+}
+
+// plain is the message of the innermost error that says what is wrong.
+func plain(err error) string {
+	var loc *parser.LocationError
+	if errors.As(err, &loc) {
+		return loc.Unwrap().Error()
+	}
+	return err.Error()
+}
+
+func nodeRange(n *parser.Node) Range { return Range{Line: n.StartLine, EndLine: n.EndLine} }
+
+// add converts a node and appends it to the file.
+func (f *File) add(node *parser.Node) error {
+	if strings.EqualFold(node.Value, "FROM") {
+		return f.addStage(node)
+	}
+	in, err := f.instruction(node)
+	if err != nil {
+		return err
+	}
+	if n := len(f.Stages); n > 0 {
+		f.Stages[n-1].Instructions = append(f.Stages[n-1].Instructions, in)
+		return nil
+	}
+	if _, ok := in.Command.(Arg); !ok {
+		return f.Hintf(in.Range, "only ARG may stand before FROM", "%s before the first FROM", in.Name)
+	}
+	f.Args = append(f.Args, in)
+	return nil
+}
+
+func (f *File) addStage(node *parser.Node) error {
+	cmd, err := f.parse(node)
+	if err != nil {
+		return err
+	}
+	st := cmd.(*bk.Stage)
+	f.Stages = append(f.Stages, Stage{
+		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, Text: oneLine(node),
+	})
+	return nil
+}
+
+// instruction converts one node that is not FROM.
+func (f *File) instruction(node *parser.Node) (Instruction, error) {
+	in := Instruction{Range: nodeRange(node), Name: strings.ToUpper(node.Value), Text: oneLine(node)}
+	cmd, err := f.parse(node)
+	if err != nil {
+		return in, err
+	}
+	if in.Command, err = convert(cmd); err != nil {
+		return in, f.At(in.Range, err)
+	}
+	return in, nil
+}
+
+// parse checks the flags and has BuildKit read the operands.
+func (f *File) parse(node *parser.Node) (any, error) {
+	r := nodeRange(node)
+	if err := f.checkNode(node); err != nil {
+		return nil, err
+	}
+	cmd, err := bk.ParseInstruction(node)
+	if err != nil {
+		return nil, f.Errorf(r, "%s", plain(err))
+	}
+	return cmd, nil
+}
+
+// oneLine is the instruction as written on one line, its name in upper case.
+func oneLine(node *parser.Node) string {
+	text := strings.TrimSpace(node.Original)
+	if n := len(node.Value); n <= len(text) {
+		return strings.ToUpper(text[:n]) + text[n:]
+	}
+	return text
+}
+
+func (f *File) warnDuplicates() {
+	seen := map[string]int{}
+	for _, st := range f.Stages {
+		if st.Name == "" {
+			continue
+		}
+		if line, ok := seen[st.Name]; ok {
+			f.warn(st.Range, "stage name %s is already used in line %d; later lines mean this one", st.Name, line)
+		}
+		seen[st.Name] = st.Line
+	}
+}

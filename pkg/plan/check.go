@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// symbolicMode is the operand of chmod(1): who, operator, permissions.
+var symbolicMode = regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
+
+// checkCopy refuses what is wrong before any file is looked at. dest is the
+// destination as written.
+func checkCopy(c *Copy, dest string) error {
+	if n := len(c.Sources) + len(c.Inline); n > 1 && !strings.HasSuffix(c.Dest, "/") {
+		return fmt.Errorf("the destination %s of %d sources has to end with a slash", dest, n)
+	}
+	if err := checkMode(c.Chmod); err != nil {
+		return err
+	}
+	for _, src := range c.Sources {
+		if err := checkSource(c, src); err != nil {
+			return err
+		}
+	}
+	if c.Checksum == "" {
+		return nil
+	}
+	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) {
+		return fmt.Errorf("--checksum=%s needs exactly one source, a URL", c.Checksum)
+	}
+	return nil
+}
+
+func checkMode(mode string) error {
+	if mode == "" || symbolicMode.MatchString(mode) {
+		return nil
+	}
+	if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
+		return fmt.Errorf("--chmod=%s is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX", mode)
+	}
+	return nil
+}
+
+func checkSource(c *Copy, src string) error {
+	git, url := instructions.IsGit(src), instructions.IsURL(src)
+	switch {
+	case !c.Add && (git || url):
+		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", src)
+	case git:
+		return instructions.RefuseGit(src)
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package plan
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// Options say what is to be built.
+type Options struct {
+	Target    string            // name of the stage to build, in any case; empty: the last
+	BuildArgs map[string]string // --build-arg
+	Platform  ocispec.Platform  // the host's, and the only one that steps can run on
+}
+
+// Plan is what a target needs.
+type Plan struct {
+	Stages   []*Stage // needed by the target, dependencies first, the target last
+	Target   *Stage
+	Epoch    *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
+	Warnings []instructions.Warning
+
+	file    *instructions.File
+	options Options
+	all     []*Stage // by index, also those that are not needed
+	globals *variables
+
+	mu       sync.Mutex
+	declared map[string]bool // names that an ARG declares, triggers included
+}
+
+// Stage is one stage of the file.
+type Stage struct {
+	instructions.Range
+	Index int
+	Name  string // lower case; may be empty
+	From  Source
+	Needs []Source // what COPY --from reads, in order, each once; triggers of the base can add to it
+	Text  string   // the FROM as written
+
+	plan         *Plan
+	instructions []instructions.Instruction
+	platform     string // --platform, expanded
+	args         *variables
+	ended        bool
+}
+
+// Source is where a stage begins or a COPY reads: a stage, an image by the
+// name written in the file, or, with both empty, scratch.
+type Source struct {
+	Stage *Stage
+	Image string
+}
+
+// New plans the build of the target. It fails on whatever can be known
+// without the base images: unknown stages, references to later stages, names
+// that are empty after expansion, foreign platforms.
+func New(f *instructions.File, o Options) (*Plan, error) {
+	p := &Plan{file: f, options: o, declared: map[string]bool{}, Warnings: slices.Clone(f.Warnings)}
+	if err := p.setGlobals(); err != nil {
+		return nil, err
+	}
+	if err := p.setEpoch(); err != nil {
+		return nil, err
+	}
+	for i := range f.Stages {
+		if err := p.addStage(i, &f.Stages[i]); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range p.all {
+		if err := s.findNeeds(); err != nil {
+			return nil, err
+		}
+	}
+	target, err := p.target()
+	if err != nil {
+		return nil, err
+	}
+	p.Target = target
+	if err := p.reach(target, map[*Stage]bool{}); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// addStage expands the FROM of stage i and finds what it stands on.
+func (p *Plan) addStage(i int, in *instructions.Stage) error {
+	s := &Stage{
+		Range: in.Range, Index: i, Name: in.Name, Text: in.Text, plan: p, instructions: in.Instructions,
+	}
+	base, err := p.expandFrom(in, in.Base)
+	if err != nil {
+		return err
+	}
+	if base == "" {
+		return p.file.Errorf(in.Range, "the base name %s is empty", in.Base)
+	}
+	if s.platform, err = p.expandFrom(in, in.Platform); err != nil {
+		return err
+	}
+	if in.Platform != "" && s.platform == "" {
+		return p.file.Errorf(in.Range, "the platform %s is empty", in.Platform)
+	}
+	if base != "scratch" {
+		if s.From.Stage = p.byName(base, i); s.From.Stage == nil {
+			s.From.Image = base
+		}
+	}
+	for _, c := range in.Instructions {
+		p.declare(c.Command)
+	}
+	p.all = append(p.all, s)
+	return nil
+}
+
+// byName finds the nearest stage before index end with that name, in any case.
+func (p *Plan) byName(name string, end int) *Stage {
+	for i := end - 1; i >= 0; i-- {
+		if s := p.all[i]; s.Name != "" && strings.EqualFold(s.Name, name) {
+			return s
+		}
+	}
+	return nil
+}
+
+// target finds the stage to build.
+func (p *Plan) target() (*Stage, error) {
+	want := p.options.Target
+	if want == "" {
+		return p.all[len(p.all)-1], nil
+	}
+	if s := p.byName(want, len(p.all)); s != nil {
+		return s, nil
+	}
+	var names []string
+	for _, s := range p.all {
+		if s.Name != "" {
+			names = append(names, s.Name)
+		}
+	}
+	hint := "no stage of the file has a name"
+	if len(names) > 0 {
+		hint = "stages: " + strings.Join(names, ", ")
+	}
+	if match := instructions.Suggest(want, names); match != "" {
+		hint = "did you mean " + match + "?"
+	} else if _, err := strconv.Atoi(want); err == nil {
+		hint = "a target is a name; " + hint
+	}
+	return nil, p.file.Hintf(instructions.Range{}, hint, "no stage is named %q", want)
+}
+
+// reach appends s and what it needs to p.Stages, dependencies first. The
+// references go to earlier stages only, so there are no cycles.
+func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
+	if seen[s] {
+		return nil
+	}
+	seen[s] = true
+	if err := s.checkPlatform(); err != nil {
+		return err
+	}
+	for _, src := range append([]Source{s.From}, s.Needs...) {
+		if src.Stage == nil {
+			continue
+		}
+		if err := p.reach(src.Stage, seen); err != nil {
+			return err
+		}
+	}
+	p.Stages = append(p.Stages, s)
+	return nil
+}
+
+// findNeeds resolves the --from of the stage's COPYs.
+func (s *Stage) findNeeds() error {
+	for _, in := range s.instructions {
+		c, ok := in.Command.(instructions.Copy)
+		if !ok || c.From == "" {
+			continue
+		}
+		src, err := s.source(s.plan.file, in.Range, c.From)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(s.Needs, src) {
+			s.Needs = append(s.Needs, src)
+		}
+	}
+	return nil
+}
+
+// source resolves the operand of --from at r of file f: the name of an
+// earlier stage, its index, else an image.
+func (s *Stage) source(f *instructions.File, r instructions.Range, from string) (Source, error) {
+	if strings.Contains(from, "$") {
+		return Source{}, f.Hintf(r, "give the image a name with FROM ... AS, where variables work",
+			"--from=%s: variables are not expanded in --from", from)
+	}
+	if n, err := strconv.Atoi(from); err == nil {
+		switch {
+		case n < 0 || n >= len(s.plan.all):
+			return Source{}, f.Errorf(r, "--from=%s: the file has %d stages, the first is 0", from, len(s.plan.all))
+		case n >= s.Index:
+			return Source{}, f.Errorf(r, "--from=%s: stage %d is %s", from, n, laterOrSelf(n, s.Index))
+		}
+		return Source{Stage: s.plan.all[n]}, nil
+	}
+	if st := s.plan.byName(from, s.Index); st != nil {
+		return Source{Stage: st}, nil
+	}
+	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
+		return Source{}, f.Errorf(r, "--from=%s: the stage (line %d) is %s", from, st.Line, laterOrSelf(st.Index, s.Index))
+	}
+	return Source{Image: from}, nil
+}
+
+func laterOrSelf(n, self int) string {
+	if n == self {
+		return "this one: a stage cannot copy from itself"
+	}
+	return "defined after this one"
+}
+
+// declare notes the names that a command declares as build arguments.
+func (p *Plan) declare(c instructions.Command) {
+	arg, ok := c.(instructions.Arg)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range arg.Vars {
+		p.declared[v.Key] = true
+	}
+}
+
+// Unused gives the build arguments, sorted, that no ARG of the file declares,
+// nor any trigger begun so far, and that are not predefined.
+func (p *Plan) Unused() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for name := range p.options.BuildArgs {
+		if !p.declared[name] && !predefined(name) {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}

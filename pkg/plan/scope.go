@@ -1,0 +1,246 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// defaultPath is the PATH of an image that sets none.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Scope walks through the steps of one stage. It is not safe for concurrent
+// use.
+type Scope struct {
+	stage  *Stage
+	todo   []located
+	next   int
+	image  instructions.Image
+	args   *variables
+	cmdSet bool // CMD was given in this stage
+}
+
+// located is an instruction with the file that it stands in.
+type located struct {
+	instructions.Instruction
+	file    *instructions.File
+	trigger bool
+}
+
+// Begin starts the stage on a base with this config (the zero Image for
+// scratch). The triggers of the base come first; they are not inherited.
+func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
+	if err := s.checkPlatform(); err != nil {
+		return nil, err
+	}
+	sc := &Scope{stage: s, image: base, args: newVariables()}
+	if parent := s.From.Stage; parent != nil {
+		args, err := parent.finalArgs()
+		if err != nil {
+			return nil, err
+		}
+		sc.args = args
+	}
+	sc.complete()
+	if err := sc.addTriggers(base.Config.OnBuild); err != nil {
+		return nil, err
+	}
+	sc.image.Config.OnBuild = nil
+	for _, in := range s.instructions {
+		sc.todo = append(sc.todo, located{Instruction: in, file: s.plan.file})
+	}
+	return sc, nil
+}
+
+// finalArgs gives the build arguments at the end of the stage.
+func (s *Stage) finalArgs() (*variables, error) {
+	s.plan.mu.Lock()
+	defer s.plan.mu.Unlock()
+	if !s.ended {
+		return nil, s.plan.file.Errorf(s.Range, "a stage built on this one was begun before this one ended")
+	}
+	return s.args.clone(), nil
+}
+
+// complete fills in what every config has.
+func (sc *Scope) complete() {
+	host := sc.stage.plan.options.Platform
+	img := &sc.image
+	if img.OS == "" && img.Architecture == "" {
+		img.Platform = host
+	}
+	if img.RootFS.Type == "" {
+		img.RootFS.Type = "layers"
+	}
+	if sc.stage.From == (Source{}) && img.Config.WorkingDir == "" {
+		img.Config.WorkingDir = "/"
+	}
+	if _, ok := getenv(img.Config.Env, "PATH"); !ok {
+		img.Config.Env = append(slices.Clone(img.Config.Env), defaultPath)
+	}
+}
+
+// addTriggers parses the ONBUILD triggers of the base.
+func (sc *Scope) addTriggers(triggers []string) error {
+	s := sc.stage
+	base := s.From.Image
+	if s.From.Stage != nil {
+		base = fmt.Sprintf("stage %s", stageName(s.From.Stage))
+	}
+	for i, text := range triggers {
+		f, err := instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
+		if err != nil {
+			return err
+		}
+		in := f.Args[0]
+		if c, ok := in.Command.(instructions.Copy); ok && c.From != "" {
+			if _, err := s.source(f, in.Range, c.From); err != nil {
+				return err
+			}
+		}
+		s.plan.declare(in.Command)
+		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
+	}
+	return nil
+}
+
+func stageName(s *Stage) string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return fmt.Sprint(s.Index)
+}
+
+// Len is the number of steps of the stage, triggers included, FROM not.
+func (sc *Scope) Len() int { return len(sc.todo) }
+
+// Image is the config as it stands. The caller does not change it in place.
+func (sc *Scope) Image() instructions.Image { return sc.image }
+
+// Next gives the next step, or nil at the end.
+func (sc *Scope) Next() (*Step, error) {
+	if sc.next == len(sc.todo) {
+		sc.end()
+		return nil, nil
+	}
+	in := sc.todo[sc.next]
+	sc.next++
+	step := &Step{Range: in.Range, Text: in.Text}
+	if in.trigger {
+		step.Range, step.Text = sc.stage.Range, "ONBUILD "+in.Text
+	}
+	if err := sc.apply(in, step); err != nil {
+		return nil, in.file.At(in.Range, err)
+	}
+	step.Args = sc.argList()
+	step.Image = sc.image
+	if sc.next == len(sc.todo) {
+		sc.end()
+	}
+	return step, nil
+}
+
+// end leaves the stage's arguments to the stages built on it.
+func (sc *Scope) end() {
+	sc.stage.plan.mu.Lock()
+	defer sc.stage.plan.mu.Unlock()
+	sc.stage.args, sc.stage.ended = sc.args, true
+}
+
+// apply carries out the instruction on the scope and fills in the step.
+func (sc *Scope) apply(in located, step *Step) error {
+	cmd, err := sc.expander().Command(in.Command)
+	if err != nil {
+		return err
+	}
+	switch c := cmd.(type) {
+	case instructions.Arg:
+		return sc.arg(c, step)
+	case instructions.Run:
+		return sc.run(c, step)
+	case instructions.Copy:
+		return sc.copy(in, c, step)
+	case instructions.Workdir:
+		return sc.workdir(c, step)
+	case instructions.Entrypoint:
+		c.KeepCmd = sc.cmdSet
+		return sc.edit(c, step)
+	case instructions.Cmd:
+		sc.cmdSet = true
+		return sc.edit(c, step)
+	case instructions.Editor:
+		return sc.edit(c, step)
+	}
+	return fmt.Errorf("%s cannot stand in a stage", in.Name)
+}
+
+func (sc *Scope) edit(c instructions.Editor, step *Step) error {
+	img, text, err := c.Edit(sc.image)
+	if err != nil {
+		return err
+	}
+	sc.image, step.CreatedBy = img, text
+	step.Canon = canon(strings.ToUpper(step.Text[:strings.IndexAny(step.Text+" ", " \t")]), text)
+	return nil
+}
+
+func (sc *Scope) expander() instructions.Expander {
+	return instructions.Expander{Escape: sc.stage.plan.file.Escape, Lookup: sc.lookup}
+}
+
+// lookup is the value of a variable: ENV before ARG.
+func (sc *Scope) lookup(name string) (string, bool) {
+	if v, ok := getenv(sc.image.Config.Env, name); ok {
+		return v, true
+	}
+	return sc.args.lookup(name)
+}
+
+func getenv(env []string, name string) (string, bool) {
+	for _, kv := range env {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// arg declares build arguments: --build-arg, else the default, else the
+// global of that name.
+func (sc *Scope) arg(c instructions.Arg, step *Step) error {
+	p := sc.stage.plan
+	step.CreatedBy = "ARG"
+	for _, v := range c.Vars {
+		value := v.Default
+		if given, ok := p.options.BuildArgs[v.Key]; ok {
+			value = &given
+		} else if value != nil {
+			word, err := sc.expander().Word(*value)
+			if err != nil {
+				return err
+			}
+			value = &word
+		} else if global, ok := p.globals.lookup(v.Key); ok {
+			value = &global
+		}
+		sc.args.declare(v.Key, value)
+		step.CreatedBy += " " + v.Key
+		if value != nil {
+			step.CreatedBy += "=" + *value
+		}
+	}
+	step.Canon = canon("ARG", step.CreatedBy)
+	return nil
+}
+
+func (sc *Scope) argList() []string {
+	var out []string
+	for _, name := range sc.args.names {
+		if v, ok := sc.args.values[name]; ok {
+			out = append(out, name+"="+v)
+		}
+	}
+	return out
+}

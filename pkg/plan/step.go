@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// Step is one instruction with everything expanded.
+type Step struct {
+	instructions.Range        // of a trigger: the FROM's
+	Text               string // for progress: the instruction as written, on one line
+	CreatedBy          string // text of the history entry; empty: no entry (ONBUILD)
+
+	// Canon is an unambiguous encoding of all that this step's result depends
+	// on besides the files below it: the operands after expansion and, of RUN,
+	// its environment, user and directory. Contents of the context, of stages
+	// and of images are not in it, nor are proxies.
+	Canon string
+
+	Args  []string           // K=V of the build arguments that have a value here, in order of declaration
+	Proxy []string           // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
+	Op    Op                 // nil: the step edits the config only
+	Image instructions.Image // config after the step; shared, not to be changed in place
+}
+
+// Op is what a step does to files: *Run, *Copy or *Workdir.
+type Op interface{ op() }
+
+// InlineFile is a file whose content stands in the Dockerfile.
+type InlineFile struct {
+	Name string // one path element
+	Data []byte
+}
+
+// PipesDir is where Run.Files are expected.
+const PipesDir = "/dev/pipes"
+
+// Run runs a process.
+type Run struct {
+	Argv    []string
+	Env     []string // the image's, build arguments, PATH, then proxies; each name once
+	User    string   // of USER; empty: root
+	Dir     string   // of WORKDIR; empty: /
+	Network string   // "default", "none" or "host"
+
+	// Files are here-documents that begin with #!: to be found, read-only
+	// and with mode 755, as PipesDir/NAME.
+	Files []InlineFile
+}
+
+// Copy is COPY or ADD.
+type Copy struct {
+	Add      bool
+	From     *Source  // nil: the build context
+	Sources  []string // patterns; with Add, also URLs that begin with http:// or https://
+	Inline   []InlineFile
+	Dest     string // absolute and clean; a trailing slash says that it is a directory
+	Chown    string // USER[:GROUP], names or numbers; empty: 0:0, or an archive's own owners
+	Chmod    string // octal up to 7777, or symbolic; empty: as it is
+	Checksum string // of the one URL
+	Exclude  []string
+	Parents  bool
+	Link     bool
+	Unpack   *bool // nil: Add unpacks local archives, and no URLs
+}
+
+// Workdir makes a directory that is missing, with its parents, mode 755.
+type Workdir struct {
+	Path string // absolute and clean
+	User string // owner of what is made, as in Run
+}
+
+func (*Run) op()     {}
+func (*Copy) op()    {}
+func (*Workdir) op() {}

@@ -1,0 +1,195 @@
+package plan
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// variables is an ordered set of build arguments.
+type variables struct {
+	names  []string          // declared, in order of their first declaration
+	values map[string]string // those that have a value
+}
+
+func newVariables() *variables { return &variables{values: map[string]string{}} }
+
+func (v *variables) clone() *variables {
+	out := &variables{names: slices.Clone(v.names), values: make(map[string]string, len(v.values))}
+	for k, val := range v.values {
+		out.values[k] = val
+	}
+	return out
+}
+
+func (v *variables) declare(name string, value *string) {
+	if !slices.Contains(v.names, name) {
+		v.names = append(v.names, name)
+	}
+	if value != nil {
+		v.values[name] = *value
+	}
+}
+
+func (v *variables) lookup(name string) (string, bool) {
+	val, ok := v.values[name]
+	return val, ok
+}
+
+// setGlobals evaluates the platform arguments and the ARGs before the first
+// FROM.
+func (p *Plan) setGlobals() error {
+	p.globals = newVariables()
+	for _, kv := range p.platformArgs() {
+		value := kv[1]
+		if given, ok := p.options.BuildArgs[kv[0]]; ok {
+			value = given
+		}
+		p.globals.declare(kv[0], &value)
+	}
+	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
+	for _, in := range p.file.Args {
+		p.declare(in.Command)
+		for _, a := range in.Command.(instructions.Arg).Vars {
+			value := a.Default
+			if given, ok := p.options.BuildArgs[a.Key]; ok {
+				value = &given
+			} else if value != nil {
+				word, err := x.Word(*value)
+				if err != nil {
+					return p.file.At(in.Range, err)
+				}
+				value = &word
+			}
+			p.globals.declare(a.Key, value)
+		}
+	}
+	return nil
+}
+
+// platformArgs are the arguments that every file has. There is one platform.
+func (p *Plan) platformArgs() [][2]string {
+	pl := p.options.Platform
+	name := FormatPlatform(pl)
+	stage := strings.ToLower(p.options.Target)
+	if stage == "" {
+		stage = p.file.Stages[len(p.file.Stages)-1].Name
+	}
+	if stage == "" {
+		stage = "default"
+	}
+	return [][2]string{
+		{"BUILDPLATFORM", name},
+		{"BUILDOS", pl.OS},
+		{"BUILDOSVERSION", pl.OSVersion},
+		{"BUILDARCH", pl.Architecture},
+		{"BUILDVARIANT", pl.Variant},
+		{"TARGETPLATFORM", name},
+		{"TARGETOS", pl.OS},
+		{"TARGETOSVERSION", pl.OSVersion},
+		{"TARGETARCH", pl.Architecture},
+		{"TARGETVARIANT", pl.Variant},
+		{"TARGETSTAGE", stage},
+	}
+}
+
+// expandFrom expands a word of FROM with the global arguments.
+func (p *Plan) expandFrom(s *instructions.Stage, word string) (string, error) {
+	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
+	out, err := x.Word(word)
+	return out, p.file.At(s.Range, err)
+}
+
+// setEpoch reads SOURCE_DATE_EPOCH.
+func (p *Plan) setEpoch() error {
+	const name = "SOURCE_DATE_EPOCH"
+	value, ok := p.options.BuildArgs[name]
+	if !ok {
+		value = p.globals.values[name]
+	}
+	if value == "" {
+		return nil
+	}
+	sec, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return p.file.Errorf(instructions.Range{}, "%s=%s is not a number of seconds", name, value)
+	}
+	t := time.Unix(sec, 0).UTC()
+	p.Epoch = &t
+	return nil
+}
+
+// proxyNames are predefined: a RUN sees them in both cases without ARG, and
+// they enter neither history nor cache key.
+var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
+
+// predefined tells whether a build argument has a use without an ARG.
+func predefined(name string) bool {
+	return slices.Contains(proxyNames, strings.ToLower(name)) || strings.HasPrefix(name, "BUILDKIT_") ||
+		slices.Contains([]string{
+			"SOURCE_DATE_EPOCH", "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
+		}, name)
+}
+
+// FormatPlatform writes a platform as os/arch[/variant].
+func FormatPlatform(p ocispec.Platform) string {
+	out := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		out += "/" + p.Variant
+	}
+	return out
+}
+
+// ParsePlatform reads os/arch[/variant], os or arch; what is left out is
+// host's. Names are normalised as containerd does: x86_64 is amd64, aarch64
+// is arm64, and the variants amd64/v1 and arm64/v8 are none.
+func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
+	parts := strings.Split(strings.ToLower(text), "/")
+	switch {
+	case slices.Contains(parts, "") || len(parts) > 3:
+		return p, false
+	case len(parts) == 1 && (parts[0] == "linux" || parts[0] == "windows" || parts[0] == "darwin"):
+		p.OS, p.Architecture, p.Variant = parts[0], host.Architecture, host.Variant
+	case len(parts) == 1:
+		p.OS, p.Architecture = host.OS, parts[0]
+	default:
+		p.OS, p.Architecture = parts[0], parts[1]
+	}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	switch p.Architecture {
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "aarch64":
+		p.Architecture = "arm64"
+	}
+	if p.Architecture == "amd64" && p.Variant == "v1" || p.Architecture == "arm64" && (p.Variant == "v8" || p.Variant == "8") {
+		p.Variant = ""
+	}
+	return p, true
+}
+
+// checkPlatform refuses a stage that would have to run on another platform.
+func (s *Stage) checkPlatform() error {
+	if s.platform == "" {
+		return nil
+	}
+	host := s.plan.options.Platform
+	p, ok := ParsePlatform(s.platform, host)
+	if !ok {
+		return s.plan.file.Errorf(s.Range, "--platform=%s is not os/arch[/variant]", s.platform)
+	}
+	if want, _ := ParsePlatform(FormatPlatform(host), host); p.OS != want.OS || p.Architecture != want.Architecture ||
+		p.Variant != want.Variant {
+		return s.plan.file.Errorf(s.Range, "--platform=%s is refused: this machine runs %s, and foreign platforms are not supported yet",
+			s.platform, FormatPlatform(host))
+	}
+	return nil
+}
