@@ -127,9 +127,10 @@ func (sc *Scope) Next() (*Step, error) {
 	}
 	in := sc.todo[sc.next]
 	sc.next++
-	step := &Step{Range: in.Range, Text: in.Text}
+	step := &Step{Line: in.Line, EndLine: in.EndLine, Text: in.Text}
 	if in.trigger {
-		step.Range, step.Text = sc.stage.Range, "ONBUILD "+in.Text
+		step.Line, step.EndLine = sc.stage.Line, sc.stage.EndLine
+		step.Text = "ONBUILD " + in.Text
 	}
 	if err := sc.apply(in, step); err != nil {
 		return nil, in.file.At(in.Range, err)

@@ -6,9 +6,9 @@ import (
 
 // Step is one instruction with everything expanded.
 type Step struct {
-	instructions.Range        // of a trigger: the FROM's
-	Text               string // for progress: the instruction as written, on one line
-	CreatedBy          string // text of the history entry; empty: no entry (ONBUILD)
+	Line, EndLine int    // in the Dockerfile; of a trigger: the FROM's
+	Text          string // for progress: the instruction as written, on one line
+	CreatedBy     string // text of the history entry; empty: no entry (ONBUILD)
 
 	// Canon is an unambiguous encoding of all that this step's result depends
 	// on besides the files below it: the operands after expansion and, of RUN,
