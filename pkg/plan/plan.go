@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,13 +26,17 @@ type Plan struct {
 	Epoch    *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
 	Warnings []instructions.Warning
 
+	// Unused are the build arguments, sorted, that no ARG of the file declares
+	// and that are not predefined. An ONBUILD trigger of a base image may
+	// still declare one.
+	Unused []string
+
 	file    *instructions.File
 	options Options
 	all     []*Stage // by index, also those that are not needed
 	globals *variables
 
-	mu       sync.Mutex
-	declared map[string]bool // names that an ARG declares, triggers included
+	mu sync.Mutex // guards args and ended of the stages
 }
 
 // Stage is one stage of the file.
@@ -63,7 +66,8 @@ type Source struct {
 // without the base images: unknown stages, references to later stages, names
 // that are empty after expansion, foreign platforms.
 func New(f *instructions.File, o Options) (*Plan, error) {
-	p := &Plan{file: f, options: o, declared: map[string]bool{}, Warnings: slices.Clone(f.Warnings)}
+	p := &Plan{file: f, options: o, Warnings: slices.Clone(f.Warnings)}
+	p.Unused = p.unused()
 	if err := p.setGlobals(); err != nil {
 		return nil, err
 	}
@@ -113,9 +117,6 @@ func (p *Plan) addStage(i int, in *instructions.Stage) error {
 		if s.From.Stage = p.byName(base, i); s.From.Stage == nil {
 			s.From.Image = base
 		}
-	}
-	for _, c := range in.Instructions {
-		p.declare(c.Command)
 	}
 	p.all = append(p.all, s)
 	return nil
@@ -230,30 +231,30 @@ func laterOrSelf(n, self int) string {
 	return "defined after this one"
 }
 
-// declare notes the names that a command declares as build arguments.
-func (p *Plan) declare(c instructions.Command) {
-	arg, ok := c.(instructions.Arg)
-	if !ok {
-		return
+// unused gives the build arguments, sorted, that no ARG of the file declares
+// and that are not predefined.
+func (p *Plan) unused() []string {
+	declared := map[string]bool{}
+	note := func(in instructions.Instruction) {
+		arg, _ := in.Command.(instructions.Arg)
+		for _, v := range arg.Vars {
+			declared[v.Key] = true
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, v := range arg.Vars {
-		p.declared[v.Key] = true
+	for _, in := range p.file.Args {
+		note(in)
 	}
-}
-
-// Unused gives the build arguments, sorted, that no ARG of the file declares,
-// nor any trigger begun so far, and that are not predefined.
-func (p *Plan) Unused() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	for _, s := range p.file.Stages {
+		for _, in := range s.Instructions {
+			note(in)
+		}
+	}
 	var out []string
 	for name := range p.options.BuildArgs {
-		if !p.declared[name] && !predefined(name) {
+		if !declared[name] && !predefined(name) {
 			out = append(out, name)
 		}
 	}
-	sort.Strings(out)
+	slices.Sort(out)
 	return out
 }

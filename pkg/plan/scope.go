@@ -100,7 +100,6 @@ func (sc *Scope) addTriggers(triggers []string) error {
 				return err
 			}
 		}
-		s.plan.declare(in.Command)
 		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
 	}
 	return nil

@@ -54,7 +54,6 @@ func (p *Plan) setGlobals() error {
 	}
 	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
 	for _, in := range p.file.Args {
-		p.declare(in.Command)
 		for _, a := range in.Command.(instructions.Arg).Vars {
 			value := a.Default
 			if given, ok := p.options.BuildArgs[a.Key]; ok {
