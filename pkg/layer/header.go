@@ -93,16 +93,6 @@ func (o *Options) modTime(sec int64) time.Time {
 	return time.Unix(o.Epoch.Unix(), 0)
 }
 
-// whiteoutHeader describes the entry that hides name in the directory dir ("" or with a trailing slash), and with
-// name ".wh..opq" everything that lower layers have there.
-func whiteoutHeader(path string, modTime time.Time) *tar.Header {
-	dir, name := "", path
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		dir, name = path[:i+1], path[i+1:]
-	}
-	return markerHeader(dir+whiteoutPrefix+name, modTime)
-}
-
 // markerHeader describes an empty file without permissions, owned by root: what whiteouts are in a tar.
 func markerHeader(name string, modTime time.Time) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, ModTime: modTime, Format: tar.FormatPAX}

@@ -37,7 +37,7 @@ func newStream(w io.Writer) *stream {
 	return &stream{w: w, sum: sha256.New(), cur: make([]byte, 0, chunkSize), chunks: 1}
 }
 
-// Write copies p into the stream. It never fails; a failed writer shows in tail and close.
+// Write copies p into the stream. It never fails; a failed writer shows in failed and close.
 func (s *stream) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,11 +38,17 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 		err = t.split.close()
 	}
 	id, closeErr := t.out.close()
-	if err = errors.Join(err, closeErr); err != nil {
+	if closeErr != nil { // the cause, when err only tells that there is no point in going on
+		err = closeErr
+	}
+	if err != nil {
 		return Result{}, fmt.Errorf("making a layer of %s: %w", dir.Name(), err)
 	}
 	return Result{DiffID: id, Size: t.out.size, Entries: t.entries, RootMode: mode}, nil
 }
+
+// errStopped ends the walk when the writer failed; that error is the one that is returned.
+var errStopped = errors.New("the layer cannot be written")
 
 type inode struct{ dev, ino uint64 }
 
@@ -74,7 +81,7 @@ func (t *writer) root(fd int) (os.FileMode, error) {
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return 0, os.NewSyscallError("fstat", err)
 	}
-	attrs, err := t.attributes(fd, "")
+	attrs, err := t.attributes(fd, ".")
 	if err != nil {
 		return 0, err
 	}
@@ -90,7 +97,7 @@ func (t *writer) children(fd int, path string, attrs attributes, st *unix.Stat_t
 	}
 	entries, err := readDir(fd, t.dents)
 	if err != nil {
-		return &os.PathError{Op: "readdir", Path: path, Err: err}
+		return &os.PathError{Op: "readdir", Path: cmp.Or(path, "."), Err: err}
 	}
 	d := directory{fd: fd, path: path, fileWhiteouts: attrs.opaque == "x"}
 	for _, e := range entries {
@@ -267,7 +274,7 @@ func (t *writer) payload(fd int, size int64) error {
 		}
 		buf := t.out.tail()
 		if t.out.failed.Load() {
-			return errors.New("the layer cannot be written")
+			return errStopped
 		}
 		buf = buf[:min(int64(len(buf)), left+1)]
 		n, err := read(fd, buf)
