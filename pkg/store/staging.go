@@ -62,7 +62,7 @@ func (s *Store) NewStaging() (*Staging, error) {
 
 // Apply makes the directory a layer above parent ("": none), known by names if any, and ends the Staging. The
 // directory is renamed into place: whoever has it mounted, as an overlay's lower, keeps it.
-// A name that another layer has is an error, cs.ErrDuplicateName.
+// Of two processes that bring the same name, the first has it; the second's layer is stored without.
 func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, error) {
 	st.ended = true
 	st.content <- &c
@@ -70,15 +70,33 @@ func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, erro
 	if p.err != nil {
 		return Layer{}, errors.Join(p.err, st.store.cleanup(p.output))
 	}
-	l, err := st.store.storage.ApplyStagedLayer(cs.ApplyStagedLayerOptions{
-		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
-		DiffOutput: p.output, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
-	})
+	l, err := st.apply(p.output, parent, names)
 	// The directory itself has moved; what stood beside it, and its lock, go now.
 	if err := errors.Join(err, st.store.cleanup(p.output)); err != nil {
 		return Layer{}, fmt.Errorf("storing a layer: %w", err)
 	}
 	return fromLibrary(l), nil
+}
+
+// apply hands the layer to the library, which closes the tar-split in any case.
+func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string, names []string) (*cs.Layer, error) {
+	args := cs.ApplyStagedLayerOptions{
+		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
+		DiffOutput: out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
+	}
+	if len(names) == 0 {
+		return st.store.storage.ApplyStagedLayer(args)
+	}
+	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", out.TarSplit.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	l, err := st.store.storage.ApplyStagedLayer(args)
+	if !errors.Is(err, cs.ErrDuplicateName) {
+		return l, errors.Join(err, again.Close())
+	}
+	args.Names, out.TarSplit = nil, again
+	return st.store.storage.ApplyStagedLayer(args)
 }
 
 // Discard removes the directory and what is beside it. After Apply or Discard it does nothing.

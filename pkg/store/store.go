@@ -13,9 +13,7 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,16 +110,8 @@ func (s *Store) RunRoot() string { return s.storage.RunRoot() }
 // Close removes the staging directories that dead processes left and gives the library's handle back. Staging
 // directories in use, of this and other processes, stay. Idempotent.
 func (s *Store) Close() error {
-	leftovers, err := os.ReadDir(s.stagingRoot())
-	if err == nil && len(leftovers) > 0 {
-		// The driver's clean-up prunes the staging directories whose lock is free.
-		err = s.driver.Cleanup()
-	}
 	s.storage.Free()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("tidying the store: %w", err)
-	}
-	return nil
+	return s.sweep()
 }
 
 // stagingRoot is where the overlay driver keeps directories that are not layers yet.

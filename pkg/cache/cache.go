@@ -1,0 +1,78 @@
+// Package cache answers what an earlier build made of a step: what the step depends on -> key -> layer.
+//
+// A key is a digest over everything that can change the step's result (docs/cache.md lists it). The key is a *name* of
+// the layer in the store: a hit is a look-up by name, and there is no index that could disagree with the store. A name
+// moves when a step is run again on purpose (--no-cache), and goes with the layer when the image that holds it is
+// removed, by whatever tool.
+//
+// Keys come from our own digests of content, never from an image's history, from sizes or times.
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// salt changes whenever the same ingredients would give another result than before.
+const salt = "rbuild step cache, version 1"
+
+// namePrefix marks the names of layers that are keys.
+const namePrefix = "rbuild-cache-"
+
+// Key identifies the result of a step. The zero value is the key of nothing.
+type Key string
+
+// ForBase is the key of a stage's start: an image by the digest of its config document, which covers its layers'
+// digests; the empty ID is scratch.
+func ForBase(imageID string) Key { return digest("base", imageID) }
+
+// Ingredients is everything that a step's result depends on.
+type Ingredients struct {
+	Parent   Key      // the step below
+	Step     string   // the instruction in canonical form, after expansion
+	Args     []string // KEY=VALUE of the build arguments that the step can see
+	Content  []string // digests of what it copies or mounts
+	Platform string   // os/architecture/variant
+	Options  []string // options of the command line that change the result
+}
+
+// Key is the digest of the ingredients. Each is framed, so that no two different sets read the same.
+func (in Ingredients) Key() Key {
+	b, err := json.Marshal(in)
+	if err != nil {
+		panic(err) // strings and slices of strings always marshal
+	}
+	return digest("step", string(b))
+}
+
+func digest(kind, text string) Key {
+	h := sha256.New()
+	for _, s := range []string{salt, kind, text} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return Key(hex.EncodeToString(h.Sum(nil)))
+}
+
+// Name is the layer name that stands for the key.
+func (k Key) Name() string { return namePrefix + string(k) }
+
+// IsName says whether a layer's name is a key.
+func IsName(name string) bool { return strings.HasPrefix(name, namePrefix) }
+
+// Lookup finds the layer that the key names. Only one that lies on the given parent layer counts ("": none): a layer
+// is a difference, and means nothing on another base. A key may also name the parent itself: the step changed nothing.
+func Lookup(st *store.Store, k Key, parent string) (l store.Layer, ok bool, err error) {
+	l, ok, err = st.LayerByName(k.Name())
+	if err != nil || !ok {
+		return store.Layer{}, false, err
+	}
+	if l.DiffID == "" || (l.Parent != parent && l.ID != parent) {
+		return store.Layer{}, false, nil
+	}
+	return l, true, nil
+}

@@ -1,0 +1,124 @@
+package commit
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// Format is the family of media types of an image's documents.
+type Format int
+
+// The formats of --format. The zero value is OCI.
+const (
+	OCI    Format = iota // image-spec v1.1
+	Docker               // image manifest version 2, schema 2
+)
+
+// mediaTypes of a format: manifest, config, uncompressed layer.
+var mediaTypes = map[Format][3]string{
+	OCI: {ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayer},
+	Docker: {
+		"application/vnd.docker.distribution.manifest.v2+json", dockerspec.DockerOCIImageMediaType,
+		"application/vnd.docker.image.rootfs.diff.tar",
+	},
+}
+
+// ImageSpec is an image to record.
+type ImageSpec struct {
+	// Image is the config document but for its root file system, which Layers gives. Its history must tell of as many
+	// layers as there are; see History.
+	Image       dockerspec.DockerOCIImage
+	Layers      []store.Layer     // lowest first
+	Annotations map[string]string // of the manifest; the Docker format has no place for them
+	Format      Format
+	Names       []string // full references
+}
+
+// Image records an image in the store. The same spec gives the same ID and digest each time.
+func Image(s *store.Store, spec ImageSpec) (id string, manifest digest.Digest, err error) {
+	spec.Image.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(spec.Layers)}
+	if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
+		return "", "", fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
+	}
+	config, err := json.Marshal(spec.Image)
+	if err != nil {
+		return "", "", fmt.Errorf("writing the image's config: %w", err)
+	}
+	doc, err := json.Marshal(manifestOf(spec, config))
+	if err != nil {
+		return "", "", fmt.Errorf("writing the image's manifest: %w", err)
+	}
+	n := store.NewImage{Config: config, Manifest: doc, Names: spec.Names}
+	if len(spec.Layers) > 0 {
+		n.TopLayer = spec.Layers[len(spec.Layers)-1].ID
+	}
+	if spec.Image.Created != nil {
+		n.Created = *spec.Image.Created
+	}
+	id, err = s.PutImage(n)
+	return id, digest.FromBytes(doc), err
+}
+
+func diffIDs(layers []store.Layer) []digest.Digest {
+	ids := make([]digest.Digest, 0, len(layers))
+	for _, l := range layers {
+		ids = append(ids, l.DiffID)
+	}
+	return ids
+}
+
+// manifestOf names the layers by their uncompressed digests: compression is for the push.
+func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
+	types := mediaTypes[spec.Format]
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: types[0],
+		Config:    ocispec.Descriptor{MediaType: types[1], Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Layers:    make([]ocispec.Descriptor, 0, len(spec.Layers)),
+	}
+	if spec.Format == OCI {
+		m.Annotations = spec.Annotations
+	}
+	for _, l := range spec.Layers {
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: types[2], Digest: l.DiffID, Size: l.Size})
+	}
+	return m
+}
+
+// tellsOf counts the entries of a history that stand for a layer.
+func tellsOf(history []ocispec.History) int {
+	n := 0
+	for _, h := range history {
+		if !h.EmptyLayer {
+			n++
+		}
+	}
+	return n
+}
+
+// History makes a base image's history agree with its number of layers (image-spec, config.md, "history"), which not
+// every base's does: entries are added in front for layers that it does not know of; one that tells of more layers
+// than there are is replaced.
+func History(base []ocispec.History, layers int) []ocispec.History {
+	if tellsOf(base) > layers {
+		base = nil
+	}
+	var created *time.Time
+	if len(base) > 0 {
+		created = base[0].Created
+	}
+	missing := layers - tellsOf(base)
+	out := make([]ocispec.History, 0, len(base)+missing)
+	for range missing {
+		out = append(out, ocispec.History{Created: created, Comment: "layer without a history"})
+	}
+	return append(out, base...)
+}

@@ -1,0 +1,191 @@
+package store_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.podman.io/storage/pkg/mount"
+
+	"codeberg.org/rbuild/rbuild/pkg/cache"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func open(t *testing.T) *store.Store {
+	t.Helper()
+	nstest.Need(t)
+	dir := t.TempDir()
+	s, err := store.Open(store.Options{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: "overlay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := mount.Unmount(filepath.Join(dir, "root", "overlay")); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// layer commits a layer that holds one file.
+func layer(t *testing.T, s *store.Store, parent *commit.Job, file, name string) *commit.Job {
+	t.Helper()
+	st, err := s.NewStaging()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(st.Upper, file), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return commit.Layer(context.Background(), s, st, commit.LayerOptions{Parent: parent, Name: name})
+}
+
+func wait(t *testing.T, j *commit.Job) store.Layer {
+	t.Helper()
+	l, err := j.Wait(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func staging(t *testing.T, s *store.Store) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(s.GraphRoot(), "overlay", "staging"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestStagingBecomesLayer(t *testing.T) {
+	s := open(t)
+	key := cache.ForBase("x")
+	lower := layer(t, s, commit.Stored(store.Layer{}), "a", "")
+	upper := wait(t, layer(t, s, lower, "b", key.Name()))
+
+	chain, err := s.Chain(upper.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{wait(t, lower).ID, upper.ID}, []string{chain[0].ID, chain[1].ID}); diff != "" {
+		t.Errorf("chain (-want +got):\n%s", diff)
+	}
+	dirs, err := s.Directories(upper.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range []string{"b", "a"} {
+		if got, err := os.ReadFile(filepath.Join(dirs[i], file)); err != nil || string(got) != file {
+			t.Errorf("layer %d: %q, %v", i, got, err)
+		}
+	}
+	if got := staging(t, s); len(got) != 0 {
+		t.Errorf("staging directories are left: %v", got)
+	}
+	if l, ok, err := cache.Lookup(s, key, upper.Parent); err != nil || !ok || l.ID != upper.ID {
+		t.Errorf("look-up: %v, %v, %v", l, ok, err)
+	}
+	if _, ok, _ := cache.Lookup(s, key, "another"); ok {
+		t.Error("a layer was found for another parent")
+	}
+}
+
+func TestSecondOfTheSameNameIsStoredWithout(t *testing.T) {
+	s := open(t)
+	scratch := commit.Stored(store.Layer{})
+	first := wait(t, layer(t, s, scratch, "a", "name"))
+	second := wait(t, layer(t, s, scratch, "b", "name"))
+	if l, _, err := s.LayerByName("name"); err != nil || l.ID != first.ID {
+		t.Errorf("the name is of %s (%v), want %s", l.ID, err, first.ID)
+	}
+	if _, ok, err := s.LayerByName(second.ID); !ok || err != nil {
+		t.Errorf("the second layer: %v, %v", ok, err)
+	}
+	if err := s.NameLayer(second.ID, "name"); err != nil {
+		t.Fatal(err)
+	}
+	if l, _, _ := s.LayerByName("name"); l.ID != second.ID {
+		t.Errorf("the name did not move to %s", second.ID)
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	s := open(t)
+	st, err := s.NewStaging()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(st.Upper, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it does nothing
+		if err := st.Discard(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := staging(t, s); len(got) != 0 {
+		t.Errorf("staging directories are left: %v", got)
+	}
+}
+
+func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
+	s := open(t)
+	root := filepath.Join(s.GraphRoot(), "overlay", "staging")
+	dead := filepath.Join(root, "dead")
+	if err := os.MkdirAll(filepath.Join(dead, "dir", "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dead, "staging.lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	young := filepath.Join(root, "young") // its lock is still to come
+	if err := os.Mkdir(young, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	live, err := s.NewStaging()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{filepath.Base(live.Dir), "young"}, staging(t, s)); diff != "" {
+		t.Errorf("staging (-want +got):\n%s", diff)
+	}
+	if err := live.Discard(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	nstest.Need(t)
+	for name, o := range map[string]store.Options{
+		"driver":     {Driver: "vfs"},
+		"composefs":  {Driver: "overlay", DriverOptions: []string{"overlay.use_composefs=true"}},
+		"force_mask": {Driver: "overlay", DriverOptions: []string{"overlay.force_mask=755"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Cleanup(func() { _ = mount.Unmount(filepath.Join(dir, "root", "overlay")) })
+			o.GraphRoot, o.RunRoot = filepath.Join(dir, "root"), filepath.Join(dir, "run")
+			if s, err := store.Open(o); err == nil {
+				_ = s.Close()
+				t.Fatal("opened")
+			}
+		})
+	}
+}
