@@ -1,0 +1,151 @@
+package copy
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/patternmatcher"
+)
+
+// matcher decides by patterns of .dockerignore: a path is matched by the last pattern that matches it or a directory above
+// it, and that one says yes, or no if it begins with "!". It is not safe for concurrent use. A nil matcher matches nothing.
+type matcher struct{ patterns []pattern }
+
+type pattern struct {
+	negative bool
+	parts    []string
+	match    *patternmatcher.PatternMatcher
+	unasked  patternmatcher.MatchInfo // stands for "no directory above matches", so that the library does not look again
+}
+
+// matched says of a directory which patterns match it or one above it. nil is the root, which none matches.
+type matched []bool
+
+func newMatcher(patterns []string) (*matcher, error) {
+	var m matcher
+	for _, text := range patterns {
+		p := pattern{}
+		// "!" may stand before blanks; the root itself cannot be excluded, as in the reference engine.
+		text = strings.TrimSpace(text)
+		if rest, ok := strings.CutPrefix(text, "!"); ok {
+			if p.negative, text = true, strings.TrimSpace(rest); text == "" {
+				return nil, errors.New(`pattern "!" says nothing`)
+			}
+		}
+		text = strings.TrimPrefix(filepath.Clean(text), "/")
+		if text == "" || text == "." {
+			continue
+		}
+		var err error
+		// A pattern of its own each: the library remembers of a list only what it happened to look at.
+		if p.match, err = patternmatcher.New([]string{escapeBang(text)}); err != nil {
+			return nil, fmt.Errorf("pattern %q: %w", text, err)
+		}
+		if _, p.unasked, err = p.match.MatchesUsingParentResults("\x00", patternmatcher.MatchInfo{}); err != nil {
+			return nil, fmt.Errorf("pattern %q: %w", text, err)
+		}
+		p.parts = strings.Split(text, "/")
+		m.patterns = append(m.patterns, p)
+	}
+	if len(m.patterns) == 0 {
+		return nil, nil
+	}
+	return &m, nil
+}
+
+// escapeBang keeps the library from taking a second "!" for a negation.
+func escapeBang(s string) string {
+	if strings.HasPrefix(s, "!") {
+		return `\` + s
+	}
+	return s
+}
+
+// file reports whether path, in a directory of which above says what matches it, is matched.
+func (m *matcher) file(path string, above matched) (bool, error) {
+	if m == nil {
+		return false, nil
+	}
+	for i := len(m.patterns) - 1; i >= 0; i-- {
+		ok, err := m.one(i, path, above)
+		if err != nil || ok {
+			return ok && !m.patterns[i].negative, err
+		}
+	}
+	return false, nil
+}
+
+// dir is like file for a directory and returns what its entries need as above.
+func (m *matcher) dir(path string, above matched) (yes bool, below matched, err error) {
+	if m == nil {
+		return false, nil, nil
+	}
+	below = make(matched, len(m.patterns))
+	for i := range m.patterns {
+		if below[i], err = m.one(i, path, above); err != nil {
+			return false, nil, err
+		}
+		if below[i] {
+			yes = !m.patterns[i].negative
+		}
+	}
+	return yes, below, nil
+}
+
+// path is dir for a path whose parents have not been asked about.
+func (m *matcher) path(path string) (yes bool, below matched, err error) {
+	if path == "." {
+		return false, nil, nil
+	}
+	for i := range len(path) + 1 {
+		if i < len(path) && path[i] != '/' {
+			continue
+		}
+		if yes, below, err = m.dir(path[:i], below); err != nil {
+			return false, nil, err
+		}
+	}
+	return yes, below, nil
+}
+
+func (m *matcher) one(i int, path string, above matched) (bool, error) {
+	if above != nil && above[i] {
+		return true, nil
+	}
+	p := &m.patterns[i]
+	ok, _, err := p.match.MatchesUsingParentResults(path, p.unasked)
+	if err != nil {
+		return false, fmt.Errorf("pattern %q: %w", strings.Join(p.parts, "/"), err)
+	}
+	return ok, nil
+}
+
+// mayMatchBelow reports whether a pattern, negative or not as asked, could match a path below dir that it
+// does not match itself.
+func (m *matcher) mayMatchBelow(dir string, negative bool) bool {
+	if m == nil {
+		return false
+	}
+	parts := strings.Split(dir, "/")
+	for _, p := range m.patterns {
+		if p.negative == negative && p.mayMatchBelow(parts) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pattern) mayMatchBelow(dir []string) bool {
+	for i, part := range p.parts {
+		if i == len(dir) || strings.Contains(part, "**") {
+			return true
+		}
+		// A pattern the library reads otherwise than filepath.Match is one that may match.
+		if ok, err := filepath.Match(part, dir[i]); err == nil && !ok {
+			return false
+		}
+	}
+	return false
+}

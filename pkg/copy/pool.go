@@ -1,0 +1,121 @@
+package copy
+
+import (
+	"context"
+	"crypto/sha256"
+	"hash"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// job is something a pool does. release is called once in any case, after run or instead of it.
+type job interface {
+	run(w *worker) error
+	release() error
+}
+
+// worker is what a goroutine has for its jobs.
+type worker struct {
+	ctx  context.Context
+	hash hash.Hash
+	buf  []byte
+}
+
+func newWorker(ctx context.Context) *worker {
+	return &worker{ctx: ctx, hash: sha256.New(), buf: make([]byte, bufferSize)}
+}
+
+// pool does jobs in a few goroutines. After the first error it does no more of them.
+type pool struct {
+	ctx     context.Context // over after the first error, which is its cause
+	cancel  context.CancelCauseFunc
+	jobs    chan job
+	pending sync.WaitGroup // jobs not finished
+	running sync.WaitGroup // goroutines
+}
+
+func newPool(ctx context.Context) *pool {
+	p := &pool{jobs: make(chan job, 64)}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	for range max(2, min(runtime.GOMAXPROCS(0), 8)) {
+		p.running.Go(p.work)
+	}
+	return p
+}
+
+func (p *pool) work() {
+	var w *worker
+	for j := range p.jobs {
+		if p.ctx.Err() == nil {
+			if w == nil {
+				w = newWorker(p.ctx)
+			}
+			if err := j.run(w); err != nil {
+				p.cancel(err)
+			}
+		}
+		if err := j.release(); err != nil {
+			p.cancel(err)
+		}
+		p.pending.Done()
+	}
+}
+
+// submit has j done.
+func (p *pool) submit(j job) {
+	p.pending.Add(1)
+	p.jobs <- j
+}
+
+// err returns the first error of a job, or why the pool's context is over.
+func (p *pool) err() error { return context.Cause(p.ctx) }
+
+// flush waits until all jobs are done.
+func (p *pool) flush() error {
+	p.pending.Wait()
+	return p.err()
+}
+
+// close waits until all jobs are done and ends the goroutines. err is what the caller has met itself; if it is nil or
+// only the echo of a job's error, that one is returned.
+func (p *pool) close(err error) error {
+	close(p.jobs)
+	p.running.Wait()
+	if cause := p.err(); cause != nil {
+		err = cause
+	}
+	p.cancel(nil)
+	return err
+}
+
+// sharedDir is an open directory that several jobs use. The last release closes it.
+type sharedDir struct {
+	*os.File
+	refs atomic.Int32
+	last func() error // called before it is closed; may be nil
+}
+
+func share(f *os.File) *sharedDir {
+	d := &sharedDir{File: f}
+	d.refs.Store(1)
+	return d
+}
+
+func (d *sharedDir) retain() *sharedDir {
+	d.refs.Add(1)
+	return d
+}
+
+func (d *sharedDir) release() error {
+	if d == nil || d.refs.Add(-1) > 0 {
+		return nil
+	}
+	var err error
+	if d.last != nil {
+		err = d.last()
+	}
+	d.Close() // opened for reading: nothing to lose
+	return err
+}

@@ -1,0 +1,335 @@
+package copy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"github.com/opencontainers/go-digest"
+)
+
+// Selection is what a Spec names: digested, ready to be written.
+type Selection struct {
+	tree     *Tree
+	spec     Spec
+	chmod    modeChange
+	items    []*item
+	digest   digest.Digest
+	warnings []string
+}
+
+// item is one source: a file, a directory whose content is meant, an archive to unpack.
+type item struct {
+	name    string   // what a file is called where the destination is a directory
+	source  string   // as the user knows it, for messages
+	where   string   // directory below the tree's root that holds it, free of links
+	node    *node    // what it is
+	data    []byte   // of an inline file
+	remote  *os.File // of a download: the content, a nameless file
+	archive bool
+}
+
+// node is one inode of a selection. What is here is what the digest says and what will be written.
+type node struct {
+	name   string
+	stat   linux.Stat
+	sum    [32]byte // sha256 of a regular file
+	caps   []byte   // security.capability of a regular file
+	target string   // of a symbolic link
+	link   *node    // earlier file of the selection that is the same inode
+	shared bool     // a later file is the same inode
+	racy   bool     // changed so shortly before it was read that another change might leave the same times
+	merge  bool     // a directory that is only a way to something: its metadata counts only if it must be made
+	kids   []*node  // of a directory, sorted by name
+}
+
+// errChanged says that a source is not what Select has seen.
+var errChanged = errors.New("changed while it was being copied")
+
+// Select finds what spec names in tree, fetches URLs, and digests it all. tree may be nil if spec names no path. A plain
+// source that does not exist is an error that names it and is fs.ErrNotExist; a pattern may match nothing. A download
+// may have 16 GiB, follow 10 redirects and is tried 3 times. Close the Selection.
+func Select(ctx context.Context, tree *Tree, spec Spec) (sel *Selection, err error) {
+	if err := checkSpec(&spec); err != nil {
+		return nil, err
+	}
+	sel = &Selection{tree: tree, spec: spec}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, sel.Close())
+			sel = nil
+		}
+	}()
+	if sel.chmod, err = parseChmod(spec.Chmod); err != nil {
+		return sel, err
+	}
+	if err := sel.collect(ctx); err != nil {
+		return sel, err
+	}
+	sel.digest = sel.sum()
+	return sel, nil
+}
+
+// Digest covers all that decides what Write writes except what the destination already has: names, types, modes, owners
+// as written, content, link targets, hard links, capabilities and the Spec; never times, nor where the sources lie on
+// the host.
+func (s *Selection) Digest() digest.Digest { return s.digest }
+
+// Warnings returns a line for each file that was left out: sockets after Select, devices of archives after Write.
+func (s *Selection) Warnings() []string { return slices.Clone(s.warnings) }
+
+// Close gives back downloaded files. Write is no longer possible.
+func (s *Selection) Close() error {
+	var errs []error
+	for _, it := range s.items {
+		if it.remote != nil {
+			errs = append(errs, it.remote.Close())
+			it.remote = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Selection) warn(format string, args ...any) {
+	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
+}
+
+// collect fills s.items.
+func (s *Selection) collect(ctx context.Context) error {
+	w, err := s.newWalker(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.pool.close(s.collectSources(w)); err != nil {
+		return err
+	}
+	for _, f := range s.spec.Inline {
+		s.items = append(s.items, inlineItem(f))
+	}
+	for _, it := range s.items {
+		if err := checkName(it.name); err != nil && it.node.stat.Type != linux.Directory && !it.archive {
+			return fmt.Errorf("source %s: %w", it.source, err)
+		}
+	}
+	s.linkUp()
+	return nil
+}
+
+func (s *Selection) collectSources(w *walker) error {
+	for _, src := range s.spec.Sources {
+		var err error
+		switch {
+		case s.spec.Add && isURL(src):
+			err = s.addURL(w.pool.ctx, src)
+		case s.tree == nil:
+			err = fmt.Errorf("source %s: no tree to copy from", src)
+		case s.spec.Parents:
+			err = w.addParents(src)
+		default:
+			err = w.addSource(src)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addSource adds what the path or pattern src names.
+func (w *walker) addSource(src string) error {
+	clean := cleanSource(src)
+	parts := strings.Split(clean, "/")
+	wild := slices.IndexFunc(parts, hasWildcard)
+	if wild < 0 {
+		return w.addPath(clean)
+	}
+	c := linux.NewCursor(w.tree.root)
+	defer c.Close()
+	base := path.Join(parts[:wild]...)
+	if err := c.Enter("/"+base, nil); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("source %s: %w", src, err)
+	}
+	dir, err := c.Open()
+	if err != nil {
+		return fmt.Errorf("source %s: %w", src, err)
+	}
+	defer dir.Close()
+	names, err := glob(dir, parts[wild:])
+	if err != nil {
+		return fmt.Errorf("source %s: %w", src, err)
+	}
+	for _, name := range names {
+		if err := w.addPath(path.Join(base, name)); err != nil && !errors.Is(err, errExcluded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPath adds what is at the clean path p, following links.
+func (w *walker) addPath(p string) error {
+	c := linux.NewCursor(w.tree.root)
+	defer c.Close()
+	name, st, err := c.Resolve("/"+p, nil)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", p, err)
+	}
+	if st.Type == linux.Unknown {
+		return fmt.Errorf("source %s: %w", p, fs.ErrNotExist)
+	}
+	real := path.Join(c.Path(), name)
+	it := &item{name: path.Base(p), source: p, where: path.Dir(real)}
+	if st.Type == linux.Directory {
+		it.where = real
+	}
+	for _, q := range []string{p, real} {
+		if out, err := w.ignored(q, st.Type == linux.Directory); err != nil || out {
+			return errors.Join(err, excluded(p))
+		}
+	}
+	if st.Type == linux.Directory {
+		if err := c.Enter(name, nil); err != nil {
+			return fmt.Errorf("source %s: %w", p, err)
+		}
+		it.node, err = w.directory(c, real, nil)
+	} else {
+		it.node, err = w.single(c, name, p)
+	}
+	if err != nil {
+		return err
+	}
+	if it.node == nil {
+		return excluded(p)
+	}
+	w.sel.items = append(w.sel.items, it)
+	return nil
+}
+
+// ignored reports whether the tree is to be taken as not having p. A directory below which
+// something may be included again counts as there.
+func (w *walker) ignored(p string, dir bool) (bool, error) {
+	out, _, err := w.ignore.path(p)
+	if err != nil {
+		return false, fmt.Errorf("ignore file: %w", err)
+	}
+	return out && !(dir && w.ignore.mayMatchBelow(p, true)), nil
+}
+
+// errExcluded is what a source is that the ignore file excludes; it is fs.ErrNotExist, too.
+var errExcluded = fmt.Errorf("excluded by the ignore file: %w", fs.ErrNotExist)
+
+func excluded(p string) error { return fmt.Errorf("source %s: %w", p, errExcluded) }
+
+// cleanSource returns src relative to the root of its tree; ".." stops there.
+func cleanSource(src string) string {
+	if clean := path.Clean("/" + src)[1:]; clean != "" {
+		return clean
+	}
+	return "."
+}
+
+// hasWildcard reports whether a component of a source is a pattern. A backslash alone does not make it one.
+func hasWildcard(part string) bool {
+	for i := 0; i < len(part); i++ {
+		switch part[i] {
+		case '\\':
+			i++
+		case '*', '?', '[':
+			return true
+		}
+	}
+	return false
+}
+
+// glob returns the paths below dir that match parts component by component, sorted. Links on the way are not followed.
+func glob(dir *os.File, parts []string) ([]string, error) {
+	if _, err := path.Match(parts[0], ""); err != nil {
+		return nil, fmt.Errorf("pattern %q: %w", parts[0], err)
+	}
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, name := range names {
+		if ok, _ := path.Match(parts[0], name); !ok {
+			continue
+		}
+		if len(parts) == 1 {
+			out = append(out, name)
+			continue
+		}
+		below, err := globBelow(dir, name, parts[1:])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, below...)
+	}
+	return out, nil
+}
+
+func globBelow(dir *os.File, name string, parts []string) ([]string, error) {
+	st, err := linux.StatAt(dir, name)
+	if err != nil || st.Type != linux.Directory {
+		return nil, err
+	}
+	sub, err := linux.OpenDirAt(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	defer sub.Close()
+	out, err := glob(sub, parts)
+	for i := range out {
+		out[i] = path.Join(name, out[i])
+	}
+	return out, err
+}
+
+// readNames returns the names in dir, sorted.
+func readNames(dir *os.File) ([]string, error) {
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// checkName refuses names that mean something else in a layer (image-spec, layer.md: whiteouts).
+func checkName(name string) error {
+	if strings.HasPrefix(name, ".wh.") {
+		return fmt.Errorf("%s: a name that begins with .wh. means a deletion in a layer", name)
+	}
+	return nil
+}
+
+// linkUp ties together files of the selection that are one inode, in the order in which they will be written.
+func (s *Selection) linkUp() {
+	type inode struct{ dev, ino uint64 }
+	first := map[inode]*node{}
+	var visit func(n *node)
+	visit = func(n *node) {
+		if n.stat.Type == linux.Regular && n.stat.Nlink > 1 {
+			key := inode{n.stat.Dev, n.stat.Ino}
+			if f := first[key]; f == nil {
+				first[key] = n
+			} else if f.sum == n.sum {
+				n.link, f.shared = f, true
+			}
+		}
+		for _, kid := range n.kids {
+			visit(kid)
+		}
+	}
+	for _, it := range s.items {
+		if !it.archive {
+			visit(it.node)
+		}
+	}
+}

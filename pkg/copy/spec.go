@@ -1,0 +1,67 @@
+package copy
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Owner is a user and a group by number, as the image sees them.
+type Owner struct{ UID, GID uint32 }
+
+// File is a file whose content stands in the Dockerfile, a here-document. Its mode is 0644.
+type File struct {
+	Name string // the last component names the file where the destination is a directory
+	Data []byte
+}
+
+// Spec says what is copied where. Only Dest and one of Sources and Inline are needed.
+type Spec struct {
+	Sources []string // paths or patterns (filepath.Match in each component) below the root of the tree; with Add also http and https URLs
+	Inline  []File   // written after Sources
+
+	// Dest is an absolute path in the image. One that ends in a slash is a directory; a destination
+	// of several sources must.
+	Dest string
+
+	Chown   *Owner   // owner of all that is written; nil: see the package comment
+	Chmod   string   // mode of all that is written but symbolic links, octal or as chmod(1) has it (u=rwX,go=rX); empty: that of the source
+	Exclude []string // patterns of .dockerignore, relative to each source directory
+	Parents bool     // keep the path of each source below Dest, from the pivot /./ on if there is one; ** is any number of directories
+
+	Add      bool   // ADD: URLs are fetched, archives of the tree unpacked
+	Unpack   *bool  // of Add: unpack archives, also those of URLs, or none; nil: those of the tree only
+	Checksum string // of Add: the digest that the one URL must have, "sha256:..."; empty: any
+	TempDir  string // where downloads are kept, nameless, until Close; empty: the system's
+}
+
+// checkSpec tells whether spec makes sense by itself.
+func checkSpec(s *Spec) error {
+	if !path.IsAbs(s.Dest) {
+		return fmt.Errorf("destination %q is not absolute", s.Dest)
+	}
+	if strings.ContainsRune(s.Dest, 0) {
+		return fmt.Errorf("destination %q holds a zero byte", s.Dest)
+	}
+	if len(s.Sources)+len(s.Inline) == 0 {
+		return errors.New("no source")
+	}
+	if len(s.Sources)+len(s.Inline) > 1 && !wantsDir(s.Dest) {
+		return fmt.Errorf("destination %s of several sources must end with a slash", s.Dest)
+	}
+	if s.Checksum != "" && (!s.Add || len(s.Sources) != 1 || len(s.Inline) != 0 || !isURL(s.Sources[0])) {
+		return errors.New("a checksum is for one http or https source of ADD")
+	}
+	return nil
+}
+
+// wantsDir reports whether dest names a directory by its form.
+func wantsDir(dest string) bool {
+	return strings.HasSuffix(dest, "/") || strings.HasSuffix(dest, "/.") || strings.HasSuffix(dest, "/..")
+}
+
+// isURL reports whether an ADD fetches source.
+func isURL(source string) bool {
+	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")
+}

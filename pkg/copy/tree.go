@@ -1,0 +1,128 @@
+package copy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// maxIgnoreFile bounds an ignore file, in bytes.
+const maxIgnoreFile = 16 << 20
+
+// Tree is a source of files: a build context, or the root of a stage or image. It can be used by several Selects at once.
+type Tree struct {
+	root    *os.File
+	owned   bool
+	context bool     // files belong to root, whoever owns them on the host
+	ignore  []string // patterns of what the tree does not have
+}
+
+// OpenContext opens the directory dir as a build context. Paths that the patterns of ignore match are not in it; see
+// ReadIgnore. Close it when all that was selected from it has been written.
+func OpenContext(dir string, ignore []string) (*Tree, error) {
+	if _, err := newMatcher(ignore); err != nil {
+		return nil, fmt.Errorf("ignore file: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening build context: %w", err)
+	}
+	if fi, err := f.Stat(); err != nil || !fi.IsDir() {
+		f.Close()
+		return nil, fmt.Errorf("build context %s is not a directory", dir)
+	}
+	return &Tree{root: f, owned: true, context: true, ignore: ignore}, nil
+}
+
+// OpenRoot makes a tree of dir, the root directory of a stage or an image, whose owners, modes and capabilities are kept.
+// dir stays the caller's and must stay open until all that was selected from it has been written.
+func OpenRoot(dir *os.File) *Tree { return &Tree{root: dir} }
+
+// Close closes the descriptor that OpenContext opened.
+func (t *Tree) Close() error {
+	if !t.owned {
+		return nil
+	}
+	return t.root.Close()
+}
+
+// ReadIgnore reads the patterns of what the context directory dir shall not contain, from the first that exists of
+// <dockerfile>.dockerignore and <dockerfile>.containerignore, next to the Dockerfile wherever that is, and
+// .containerignore and .dockerignore in the context, where a symbolic link resolves inside the context. dockerfile is
+// its path; empty if it is none. name says which file was read and is empty if there is none.
+func ReadIgnore(dir, dockerfile string) (patterns []string, name string, err error) {
+	if dockerfile != "" {
+		for _, suffix := range []string{".dockerignore", ".containerignore"} {
+			where, base := filepath.Split(dockerfile + suffix)
+			if where == "" {
+				where = "."
+			}
+			if patterns, ok, err := readIgnoreIn(where, base); ok || err != nil {
+				return patterns, dockerfile + suffix, err
+			}
+		}
+	}
+	for _, name := range []string{".containerignore", ".dockerignore"} {
+		if patterns, ok, err := readIgnoreIn(dir, name); ok || err != nil {
+			return patterns, name, err
+		}
+	}
+	return nil, "", nil
+}
+
+func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
+	root, err := os.Open(dir)
+	if err != nil {
+		return nil, false, fmt.Errorf("looking for %s: %w", name, err)
+	}
+	defer root.Close()
+	text, err := readRegular(root, name, maxIgnoreFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
+	}
+	patterns, err = ignorefile.ReadAll(bytes.NewReader(text))
+	if err != nil {
+		return nil, false, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
+	}
+	return patterns, true, nil
+}
+
+// readRegular returns the content of the regular file path below root, at most limit bytes. Links resolve inside root;
+// a fifo or a device is refused without waiting.
+func readRegular(root *os.File, path string, limit int64) ([]byte, error) {
+	c := linux.NewCursor(root)
+	defer c.Close()
+	name, st, err := c.Resolve(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if st.Type == linux.Unknown {
+		return nil, &os.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	if st.Type != linux.Regular {
+		return nil, fmt.Errorf("%s is a %s", path, st.Type)
+	}
+	f, st, err := linux.OpenFileAt(c.Dir(), name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st.Type != linux.Regular {
+		return nil, fmt.Errorf("%s is a %s", path, st.Type)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return data, err
+}

@@ -1,0 +1,212 @@
+package copy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+)
+
+// writer writes a selection below a root. It makes directories, links and special files itself, in order, and has other
+// goroutines copy the files.
+type writer struct {
+	*Selection
+	pool  *pool
+	self  *worker // for what it copies itself
+	root  *os.File
+	dest  *linux.Cursor      // for destinations
+	back  *linux.Cursor      // for what hard links point to
+	src   *linux.Cursor      // for sources
+	made  map[*node]madeFile // files that others will be links to
+	into  *sharedDir         // the destination, once it is known to be one directory for all items
+	path  string             // of into
+	from  *sharedDir         // the directory that holds the last source
+	where string             // path of from
+	names map[string]bool    // what has been written into into
+}
+
+// place is a name in a directory.
+type place struct {
+	dir  *sharedDir
+	name string
+	path string // from the root, for messages
+}
+
+// madeFile says where a file was written.
+type madeFile struct {
+	path string // from the root, free of links
+	stat linux.Stat
+}
+
+// Write writes the selection below root, a directory such as the merged view of an overlay. It needs to be root
+// of a user namespace in which all owners are mapped, unless they are the caller's own. After an error
+// the destination holds a part. Write may be called again, for another root.
+func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
+	if len(s.items) == 0 {
+		return nil
+	}
+	w := &writer{
+		Selection: s, root: root, dest: linux.NewCursor(root), back: linux.NewCursor(root),
+		pool: newPool(ctx), made: map[*node]madeFile{}, names: map[string]bool{},
+	}
+	w.self = newWorker(w.pool.ctx)
+	defer w.dest.Close()
+	defer w.back.Close()
+	if s.tree != nil {
+		w.src = linux.NewCursor(s.tree.root)
+		defer w.src.Close()
+	}
+	err = w.writeItems()
+	return w.pool.close(errors.Join(err, w.into.release(), w.from.release()))
+}
+
+func (w *writer) writeItems() error {
+	files := 0
+	for _, it := range w.items {
+		if it.node.stat.Type != linux.Directory && !it.archive {
+			files++
+		}
+	}
+	for _, it := range w.items {
+		if err := w.writeItem(it, files > 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeItem writes one source. Only files of different names are written side by side. several says that there is
+// more than one file.
+func (w *writer) writeItem(it *item, several bool) error {
+	if !it.archive && it.node.stat.Type != linux.Directory {
+		return errors.Join(w.writeSingle(it, several), w.pool.err())
+	}
+	if err := w.pool.flush(); err != nil {
+		return err
+	}
+	clear(w.names)
+	if it.archive {
+		return w.writeArchive(it)
+	}
+	if err := w.writeTree(it); err != nil {
+		return err
+	}
+	return w.pool.flush()
+}
+
+// destError names the path as the Dockerfile has it.
+//
+//	the path as the Dockerfile has it.
+func (w *writer) destError(err error) error {
+	return fmt.Errorf("destination %s: %w", w.spec.Dest, err)
+}
+
+// enterDest makes the destination a directory, if it is none, and remembers it.
+func (w *writer) enterDest() error {
+	if w.into != nil {
+		return nil
+	}
+	if err := w.dest.Enter(w.spec.Dest, w.mkdir); err != nil {
+		return w.destError(err)
+	}
+	dir, err := w.dest.Open()
+	if err != nil {
+		return w.destError(err)
+	}
+	w.into, w.path = share(dir), w.dest.Path()
+	return nil
+}
+
+// mkdir makes a directory that leads to the destination.
+func (w *writer) mkdir(dir *os.File, name string) error {
+	var owner Owner
+	if w.spec.Chown != nil {
+		owner = *w.spec.Chown
+	}
+	return makeDir(dir, name, owner, w.chmod.forNewDir())
+}
+
+// makeDir makes a directory with exactly this owner and mode.
+func makeDir(dir *os.File, name string, owner Owner, mode uint32) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := linux.MkdirAt(dir, name, 0o700); err != nil {
+		return err
+	}
+	if err := linux.ChownAt(dir, name, owner.UID, owner.GID); err != nil {
+		return err
+	}
+	return linux.ChmodAt(dir, name, mode)
+}
+
+// writeSingle writes one source that is not a directory. several says that there are others.
+func (w *writer) writeSingle(it *item, several bool) error {
+	if w.into == nil && !wantsDir(w.spec.Dest) {
+		name, st, err := w.dest.Resolve(w.spec.Dest, w.mkdir)
+		if err != nil {
+			return w.destError(err)
+		}
+		if st.Type != linux.Directory {
+			if several {
+				return w.destError(errors.New("a destination of several files must end with a slash"))
+			}
+			dir, err := w.dest.Open()
+			if err != nil {
+				return w.destError(err)
+			}
+			into := share(dir)
+			defer into.release()
+			return w.put(it, into, w.dest.Path(), name)
+		}
+	}
+	if err := w.enterDest(); err != nil {
+		return err
+	}
+	return w.put(it, w.into, w.path, it.name)
+}
+
+// put writes the source it as name into the directory dst, which is at dstPath.
+func (w *writer) put(it *item, dst *sharedDir, dstPath, name string) error {
+	if err := checkName(name); err != nil {
+		return w.destError(err)
+	}
+	if w.names[name] {
+		if err := w.pool.flush(); err != nil {
+			return err
+		}
+	}
+	w.names[name] = true
+	to := place{dst, name, path.Join(dstPath, name)}
+	if it.data != nil || it.remote != nil {
+		j := &writeJob{sel: w.Selection, node: it.node, data: it.data, file: it.remote, to: to}
+		return j.run(w.self)
+	}
+	src, err := w.source(it)
+	if err != nil {
+		return err
+	}
+	return w.leaf(it.node, to, place{src, it.node.name, it.source})
+}
+
+// source opens the directory that holds it, or that it is.
+func (w *writer) source(it *item) (*sharedDir, error) {
+	if w.from != nil && w.where == it.where {
+		return w.from, nil
+	}
+	if err := w.src.Enter("/"+it.where, nil); err != nil {
+		return nil, fmt.Errorf("source %s: %w", it.source, err)
+	}
+	dir, err := w.src.Open()
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", it.source, err)
+	}
+	if w.from != nil {
+		w.from.release()
+	}
+	w.from, w.where = share(dir), it.where
+	return w.from, nil
+}

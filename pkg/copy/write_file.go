@@ -1,0 +1,156 @@
+package copy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+)
+
+// writeJob writes one regular file, from one of src, data and file.
+type writeJob struct {
+	sel  *Selection
+	node *node
+	src  place
+	data []byte
+	file *os.File
+	to   place
+}
+
+func (j *writeJob) release() error {
+	return errors.Join(j.src.dir.release(), j.to.dir.release())
+}
+
+func (j *writeJob) run(w *worker) error {
+	var out *os.File
+	err := replacing(j.to, func() (err error) {
+		out, err = linux.CreateAt(j.to.dir.File, j.to.name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", j.to.path, err)
+	}
+	if err := errors.Join(j.content(w, out), out.Close()); err != nil {
+		return err
+	}
+	if err := linux.SetMtimeAt(j.to.dir.File, j.to.name, j.node.stat.Mtime); err != nil {
+		return fmt.Errorf("writing %s: %w", j.to.path, err)
+	}
+	return nil
+}
+
+// content fills out and gives it its metadata.
+func (j *writeJob) content(w *worker, out *os.File) error {
+	if err := j.copy(w, out); err != nil {
+		return err
+	}
+	o := j.sel.owner(j.node)
+	err := out.Chown(int(o.UID), int(o.GID))
+	if err == nil { // after chown(2), which takes setuid, setgid and capabilities away
+		err = linux.Chmod(out, j.sel.mode(j.node))
+	}
+	if err == nil && j.node.caps != nil {
+		err = linux.Setxattr(out, xattrCaps, j.node.caps)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", j.to.path, err)
+	}
+	return nil
+}
+
+func (j *writeJob) copy(w *worker, out *os.File) error {
+	switch {
+	case j.data != nil:
+		_, err := out.Write(j.data)
+		return err
+	case j.file != nil:
+		return j.verified(w, out, io.NewSectionReader(j.file, 0, j.node.stat.Size))
+	}
+	in, before, err := linux.OpenFileAt(j.src.dir.File, j.src.name)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", j.src.path, err)
+	}
+	defer in.Close()
+	if before.Type != linux.Regular {
+		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
+	}
+	seen := j.node.stat
+	if seen.Size <= bufferSize || j.node.racy || !sameContent(seen, before) {
+		return j.verified(w, out, in)
+	}
+	if err := copyLarge(w, out, in, seen.Size); err != nil {
+		return fmt.Errorf("writing %s: %w", j.to.path, err)
+	}
+	after, err := linux.FileStat(in)
+	if err == nil && !sameContent(seen, after) {
+		err = errChanged
+	}
+	if err != nil {
+		return fmt.Errorf("source %s: %w", j.src.path, err)
+	}
+	return nil
+}
+
+// verified copies in to out and fails if that is not what Select has digested.
+func (j *writeJob) verified(w *worker, out io.Writer, in io.Reader) error {
+	w.hash.Reset()
+	_, err := w.read(in, j.node.stat.Size, io.MultiWriter(out, w.hash))
+	if err != nil {
+		return fmt.Errorf("copying %s to %s: %w", j.src.path, j.to.path, err)
+	}
+	var sum [32]byte
+	if w.hash.Sum(sum[:0]); sum != j.node.sum {
+		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
+	}
+	return nil
+}
+
+// copyLarge copies size bytes, in the kernel where it can, and keeps holes.
+func copyLarge(w *worker, out, in *os.File, size int64) error {
+	inKernel := true
+	for off := int64(0); ; {
+		start, end, ok, err := linux.NextData(in, off, size)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return out.Truncate(size)
+		}
+		if end = min(end, size); end <= start {
+			return out.Truncate(size)
+		}
+		if inKernel, err = copyStretch(w, out, in, start, end, inKernel); err != nil {
+			return err
+		}
+		off = end
+	}
+}
+
+// copyStretch copies the bytes from start to end. It returns whether the kernel could do it.
+func copyStretch(w *worker, out, in *os.File, start, end int64, inKernel bool) (bool, error) {
+	const most = 64 << 20 // so that an interrupted build does not wait for a terabyte
+	for inKernel && start < end {
+		if err := w.ctx.Err(); err != nil {
+			return inKernel, err
+		}
+		n, ok, err := linux.CopyRange(out, in, start, int(min(end-start, most)))
+		if err != nil {
+			return inKernel, err
+		}
+		if ok && n == 0 {
+			return inKernel, errChanged
+		}
+		inKernel = ok
+		start += int64(n)
+	}
+	if start == end {
+		return inKernel, nil
+	}
+	n, err := w.read(io.NewSectionReader(in, start, end-start), end-start, io.NewOffsetWriter(out, start))
+	if err == nil && n != end-start {
+		err = errChanged
+	}
+	return inKernel, err
+}

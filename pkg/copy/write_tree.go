@@ -1,0 +1,198 @@
+package copy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+)
+
+// writeTree writes the content of the directory it into the destination.
+func (w *writer) writeTree(it *item) error {
+	if err := w.enterDest(); err != nil {
+		return err
+	}
+	src, err := w.source(it)
+	if err != nil {
+		return err
+	}
+	return w.entries(it.node, w.into, w.path, src, it.source)
+}
+
+// entries writes the kids of n, which src is, into dst.
+func (w *writer) entries(n *node, dst *sharedDir, dstPath string, src *sharedDir, srcPath string) error {
+	for _, kid := range n.kids {
+		if err := w.pool.err(); err != nil {
+			return err
+		}
+		to := place{dst, kid.name, path.Join(dstPath, kid.name)}
+		from := place{src, kid.name, path.Join(srcPath, kid.name)}
+		var err error
+		if kid.stat.Type == linux.Directory {
+			err = w.subtree(kid, to, from)
+		} else {
+			err = w.leaf(kid, to, from)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subtree writes the directory n with all that is in it.
+func (w *writer) subtree(n *node, to, from place) (err error) {
+	fresh, err := ensureDir(to)
+	if err != nil {
+		return err
+	}
+	dst, err := linux.OpenDirAt(to.dir.File, to.name)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", to.path, err)
+	}
+	shared := share(dst)
+	defer func() { err = errors.Join(err, shared.release()) }()
+	if fresh || !n.merge {
+		// The mode may forbid writing into it and each entry changes its time: both last.
+		shared.last = func() error { return w.finishDir(n, shared, to.path) }
+	}
+	src, err := linux.OpenDirAt(from.dir.File, from.name)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", from.path, err)
+	}
+	sharedSrc := share(src)
+	defer sharedSrc.release()
+	return w.entries(n, shared, to.path, sharedSrc, from.path)
+}
+
+// ensureDir makes a directory unless there is one.
+func ensureDir(at place) (fresh bool, err error) {
+	err = linux.MkdirAt(at.dir.File, at.name, 0o700)
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return false, fmt.Errorf("writing %s: %w", at.path, err)
+	}
+	st, err := linux.StatAt(at.dir.File, at.name)
+	if err != nil {
+		return false, fmt.Errorf("writing %s: %w", at.path, err)
+	}
+	if st.Type != linux.Directory {
+		return false, fmt.Errorf("writing %s: a directory cannot replace the %s that is there", at.path, st.Type)
+	}
+	return false, nil
+}
+
+// finishDir gives a directory its owner, mode and time.
+func (w *writer) finishDir(n *node, d *sharedDir, at string) error {
+	o := w.owner(n)
+	err := linux.ChownAt(d.File, ".", o.UID, o.GID)
+	if err == nil {
+		err = linux.Chmod(d.File, w.mode(n))
+	}
+	if err == nil {
+		err = linux.SetMtimeAt(d.File, ".", n.stat.Mtime)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", at, err)
+	}
+	return nil
+}
+
+// leaf writes what is not a directory.
+func (w *writer) leaf(n *node, to, from place) error {
+	if n.stat.Type != linux.Regular {
+		if err := w.special(n, to); err != nil {
+			return fmt.Errorf("writing %s: %w", to.path, err)
+		}
+		return nil
+	}
+	if n.link != nil {
+		if done, err := w.hardLink(n, to); done || err != nil {
+			return err
+		}
+	}
+	j := &writeJob{sel: w.Selection, node: n, src: from, to: to}
+	if !n.shared {
+		from.dir.retain()
+		to.dir.retain()
+		w.pool.submit(j)
+		return nil
+	}
+	if err := j.run(w.self); err != nil {
+		return err
+	}
+	st, err := linux.StatAt(to.dir.File, to.name)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", to.path, err)
+	}
+	w.made[n] = madeFile{to.path, st}
+	return nil
+}
+
+// hardLink makes to a link to the file that n is another name of. It is not done if that has been replaced since.
+func (w *writer) hardLink(n *node, to place) (done bool, err error) {
+	first := w.made[n.link]
+	dir, name := path.Split(first.path)
+	if err := w.back.Enter("/"+dir, nil); err != nil {
+		return false, fmt.Errorf("writing %s: %w", to.path, err)
+	}
+	st, err := linux.StatAt(w.back.Dir(), name)
+	if err != nil || !st.SameInode(first.stat) {
+		return false, nil
+	}
+	err = replacing(to, func() error { return linux.LinkAt(w.back.Dir(), name, to.dir.File, to.name) })
+	if err != nil {
+		return false, fmt.Errorf("writing %s: %w", to.path, err)
+	}
+	return true, nil
+}
+
+// special makes a symbolic link, a fifo or a device.
+func (w *writer) special(n *node, to place) error {
+	dir, mode := to.dir.File, w.mode(n)
+	err := replacing(to, func() error {
+		if n.stat.Type == linux.Symlink {
+			return linux.SymlinkAt(n.target, dir, to.name)
+		}
+		return linux.MknodAt(dir, to.name, n.stat.Type, 0o600, n.stat.Rdev)
+	})
+	if errors.Is(err, fs.ErrPermission) && n.stat.Rdev != 0 {
+		return fmt.Errorf("a %s cannot be made in a user namespace: %w", n.stat.Type, err)
+	}
+	if err != nil {
+		return err
+	}
+	o := w.owner(n)
+	if err := linux.ChownAt(dir, to.name, o.UID, o.GID); err != nil {
+		return err
+	}
+	if n.stat.Type != linux.Symlink {
+		if err := linux.ChmodAt(dir, to.name, mode); err != nil {
+			return err
+		}
+	}
+	return linux.SetMtimeAt(dir, to.name, n.stat.Mtime)
+}
+
+// replacing calls create, and again after removing what is in its way, unless that is a directory.
+func replacing(at place, create func() error) error {
+	err := create()
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	st, err := linux.StatAt(at.dir.File, at.name)
+	if err != nil {
+		return err
+	}
+	if st.Type == linux.Directory {
+		return errors.New("only a directory can replace the directory that is there")
+	}
+	if err := linux.UnlinkAt(at.dir.File, at.name); err != nil {
+		return err
+	}
+	return create()
+}
