@@ -1,6 +1,9 @@
 package userns
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // standing is what this process is before anything was tried.
 type standing struct {
@@ -119,8 +122,11 @@ func fewFix(s standing, user string, uid, gid bool, all []idRange) string {
 	if count(s.UIDMap) == initMap {
 		return addSubids(user, uid, gid, all)
 	}
-	return fmt.Sprintf("write %[1]s:1:%[2]d and %[1]s:%[3]d:%[4]d into /etc/subuid and /etc/subgid", user, s.UID-1, s.UID+1,
-		max(subidCount-uint64(s.UID)-1, 1))
+	var lines []string
+	for _, r := range without([]idRange{{1, nogroup + 1}}, uint64(s.UID)) {
+		lines = append(lines, fmt.Sprintf("%s:%d:%d", user, r.Start, r.Count))
+	}
+	return "write " + strings.Join(lines, " and ") + " into /etc/subuid and /etc/subgid"
 }
 
 func badLines(d delegation) string {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ import (
 
 // procMasked is the warning when /proc cannot be mounted: pods mask parts of it, and the kernel refuses a mount that
 // would show them (mount_too_revealing, EPERM).
-const procMasked = "/proc cannot be mounted afresh here (masked, as in pods), so the builder has no PID namespace of its own; in a pod set procMount: Unmasked with hostUsers: false"
+const procMasked = "/proc cannot be mounted afresh here (%v: parts of it are masked, as in pods), so the builder has no PID namespace of its own; in a pod set procMount: Unmasked with hostUsers: false"
 
 // Enter starts this program again, with the same arguments, as root of a user namespace with a mount namespace of its
 // own, waits for its end and returns its exit code: 128+n if signal n killed it. Standard input, output and error are
@@ -36,28 +37,21 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2), go.dev/issue/27505).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if o.HelperDirs == nil {
-		o.HelperDirs = helperDirs()
+	if _, ok := os.LookupEnv(joinEnv); ok {
+		return 0, &Error{Reason: Unjoined, Detail: "this process is a builder that has not called Join"}
 	}
 	s, err := readStanding()
 	if err != nil {
 		return 0, err
 	}
-	var m mapper
-	m.plan, err = choose(s, func() (delegation, error) {
-		var err error
-		m.deleg, err = readDelegation(ctx, s, o.HelperDirs)
-		return m.deleg, err
-	})
+	m, err := plans(ctx, s, o)
 	l := launcher{options: o, standing: s, signals: notify()}
 	defer signal.Stop(l.signals)
 	if err == nil {
-		if exitCode, err = l.attempt(ctx, m); err == nil {
-			return exitCode, nil
-		}
+		exitCode, err = l.attempt(ctx, m)
 	}
-	if !o.AllowSingle || m.plan.Mode == Root || m.plan.Mode == Identity {
-		return 0, err
+	if err == nil || !o.AllowSingle || !singleHelps(err) {
+		return exitCode, err
 	}
 	return l.attempt(ctx, mapper{plan: single(s, err)})
 }
@@ -65,18 +59,44 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 // Choose returns the mode that [Enter] tries first with these options, without trying it. It serves reports; only
 // Enter finds out whether the mode works. Its errors are those of Enter that need no trial.
 func Choose(ctx context.Context, o Options) (Mode, error) {
-	if o.HelperDirs == nil {
-		o.HelperDirs = helperDirs()
-	}
 	s, err := readStanding()
 	if err != nil {
 		return "", err
 	}
-	p, err := choose(s, func() (delegation, error) { return readDelegation(ctx, s, o.HelperDirs) })
-	if err != nil && o.AllowSingle {
+	m, err := plans(ctx, s, o)
+	if err != nil && o.AllowSingle && singleHelps(err) {
 		return Single, nil
 	}
-	return p.Mode, err
+	return m.plan.Mode, err
+}
+
+// plans chooses the mode, with what is needed to write its maps.
+func plans(ctx context.Context, s standing, o Options) (mapper, error) {
+	dirs := o.HelperDirs
+	if dirs == nil {
+		dirs = helperDirs()
+	}
+	var m mapper
+	var err error
+	m.plan, err = choose(s, func() (delegation, error) {
+		var err error
+		m.deleg, err = readDelegation(ctx, s, dirs)
+		return m.deleg, err
+	})
+	return m, err
+}
+
+// singleHelps tells whether the maps were what failed: a single id needs nobody's leave.
+func singleHelps(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Reason {
+	case NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities:
+		return true
+	}
+	return false
 }
 
 // notify registers the signals to be passed on. One that is ignored stays so, here and in the builder.
@@ -104,7 +124,7 @@ func (l launcher) attempt(ctx context.Context, m mapper) (int, error) {
 		return code, err
 	}
 	if refused.Stage == stageProc && l.options.PID {
-		m.plan.Warnings = append(slices.Clip(m.plan.Warnings), procMasked)
+		m.plan.Warnings = append(slices.Clip(m.plan.Warnings), fmt.Sprintf(procMasked, refused.Err))
 		code, err = l.start(ctx, m, false)
 		if !errors.As(err, &refused) {
 			return code, err
@@ -136,22 +156,24 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 	if err != nil {
 		return 0, startError(m.plan, err)
 	}
-	ended := make(chan struct{})
-	go l.forward(ctx, cmd.Process, ended)
-	err = l.handshake(ctx, m, pid, cmd.Process.Pid, ours)
-	if err != nil {
+	f := forwarder{signals: l.signals, builder: cmd.Process, ended: make(chan struct{})}
+	go f.run(ctx)
+	if err = l.handshake(ctx, m, pid, cmd.Process.Pid, ours); err != nil {
 		_ = cmd.Process.Kill() // it may have ended by itself
 	}
+	f.joined.Store(true)
 	waitErr := cmd.Wait()
-	close(ended)
-	var refused *refusal
+	close(f.ended)
+	sig := f.interrupted.Load()
 	switch {
+	case sig != 0:
+		return 128 + int(sig), nil
+	case err == nil:
+		return exitCode(cmd.ProcessState, waitErr)
 	case errors.Is(err, errUnjoined):
 		return 0, &Error{Reason: Unjoined, Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState)}
-	case errors.As(err, &refused), err != nil:
-		return 0, err
 	}
-	return exitCode(cmd.ProcessState, waitErr)
+	return 0, err
 }
 
 // command is the builder: this very program (not what is at its path now) with the same arguments.
@@ -214,20 +236,40 @@ func startError(p plan, err error) error {
 	return &refusal{Stage: "creating a mount namespace", Err: errno}
 }
 
-// forward passes signals and the end of ctx to the builder until it has ended.
-func (l launcher) forward(ctx context.Context, builder *os.Process, ended <-chan struct{}) {
+// forwarder passes signals and the end of a context to the builder until it has ended.
+type forwarder struct {
+	signals     <-chan os.Signal
+	builder     *os.Process
+	ended       chan struct{}
+	joined      atomic.Bool  // the handshake is over
+	interrupted atomic.Int32 // the signal that ended it
+}
+
+func (f *forwarder) run(ctx context.Context) {
 	done := ctx.Done()
 	for {
 		select {
-		case sig := <-l.signals:
-			_ = builder.Signal(sig) // fails only when it has just ended
+		case sig := <-f.signals:
+			if s, ok := sig.(syscall.Signal); ok {
+				f.send(s)
+			}
 		case <-done:
-			_ = builder.Signal(unix.SIGTERM)
+			f.send(unix.SIGTERM)
 			done = nil
-		case <-ended:
+		case <-f.ended:
 			return
 		}
 	}
+}
+
+// send kills a builder that has not joined: there is nothing to be tidied up yet, and PID 1 loses every other signal
+// until the Go runtime has installed its handlers (pid_namespaces(7)).
+func (f *forwarder) send(sig syscall.Signal) {
+	if !f.joined.Load() {
+		f.interrupted.Store(int32(sig))
+		sig = unix.SIGKILL
+	}
+	_ = f.builder.Signal(sig) // fails only when it has just ended
 }
 
 // errUnjoined: the builder closed the socket without a report.

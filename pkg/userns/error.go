@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -61,7 +62,8 @@ type situation struct {
 // explainRefusal says why the kernel refused op, which is "creating a user namespace" or a mount of the builder.
 func explainRefusal(op string, err error, s situation) *Error {
 	e := &Error{Err: err, Detail: fmt.Sprintf("%s: %v", op, err)}
-	errno, _ := err.(syscall.Errno) //nolint:errorlint // callers unwrap
+	var errno syscall.Errno
+	errors.As(err, &errno)
 	switch {
 	case errno == syscall.ENOSPC || errno == syscall.EUSERS:
 		explainLimit(e, s)
