@@ -16,6 +16,8 @@ type Error struct {
 	Msg     string   // what is wrong, naming the culprit
 	Hint    string   // what to change; may be empty
 	Source  []string // the lines Line to EndLine, at most maxExcerpt of them, long ones cut
+
+	refused bool // by table refused: part of the language, not carried out yet
 }
 
 // Error gives "FILE:LINE: MSG (HINT)".

@@ -4,39 +4,55 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// MaxExpansion bounds, in bytes, what variables may add to one word.
+// MaxExpansion bounds, in bytes, what variables may add to one word, or to one
+// here-document.
 const MaxExpansion = 1 << 20
 
-// Expander replaces variables in words.
+// Expander replaces variables in words: $v, ${v}, and ${v...} with the
+// modifiers - :- + :+ ? :? # ## % %% / and //.
+//
+// BuildKit's own expansion cannot be bounded: forty lines of ENV a=$a$a take
+// it gigabytes. Here a word that grows by more than MaxExpansion is an error.
 type Expander struct {
 	Escape rune                             // '\\' or '`'
 	Lookup func(name string) (string, bool) // value, and whether the variable is set
+
+	// Total, if not nil, is what all words together may still grow by, in
+	// bytes. Each expansion takes from it.
+	Total *int
 }
 
 // Word expands one word and removes its quotes and escapes.
 func (x Expander) Word(word string) (string, error) {
-	lex := shell.NewLex(x.Escape)
-	out, _, err := lex.ProcessWord(word, getter(x.Lookup))
-	return out, err
+	return x.expand(&lexer{in: word, escape: byte(x.Escape), quotes: true})
 }
 
 // Text expands the body of a here-document: quotes are ordinary characters
 // and the escape character is always the backslash.
 func (x Expander) Text(text string) (string, error) {
-	lex := shell.NewLex('\\')
-	lex.SkipProcessQuotes = true
-	out, _, err := lex.ProcessWord(text, getter(x.Lookup))
-	return out, err
+	return x.expand(&lexer{in: text, escape: '\\'})
 }
 
-type getter func(string) (string, bool)
-
-func (g getter) Get(name string) (string, bool) { return g(name) }
-func (g getter) Keys() []string                 { return nil }
+func (x Expander) expand(l *lexer) (string, error) {
+	if strings.IndexByte(l.in, '$') < 0 && strings.IndexByte(l.in, l.escape) < 0 && !(l.quotes && strings.ContainsAny(l.in, `'"`)) {
+		return l.in, nil
+	}
+	l.lookup, l.left = x.Lookup, MaxExpansion
+	if x.Total != nil {
+		l.left = min(l.left, *x.Total)
+	}
+	given := l.left
+	out, err := l.until(0, false)
+	if x.Total != nil {
+		*x.Total -= given - max(l.left, 0)
+	}
+	if err != nil {
+		return "", fmt.Errorf("expanding %q: %w", shown(l.in), err)
+	}
+	return out, nil
+}
 
 // Command expands the words of a command that the language expands: those of
 // ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR. Others

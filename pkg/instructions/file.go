@@ -93,11 +93,12 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 		return nil, nil, f.Hintf(Range{Line: 1 + bytes.Count(text[:i], []byte{'\n'})},
 			"is it UTF-16? a Dockerfile is UTF-8", "a zero byte: not a text file")
 	}
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	f.Lines = strings.Split(string(text), "\n")
 	for i, line := range f.Lines {
 		f.Lines[i] = strings.TrimSuffix(line, "\r")
 	}
-	if err := f.directives(text); err != nil {
+	if err := f.directives(); err != nil {
 		return nil, nil, err
 	}
 	res, err := f.split(text)
@@ -108,22 +109,35 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 		return nil, nil, f.Errorf(nodeRange(res.AST.Children[MaxInstructions]),
 			"%d instructions, more than the %d that a Dockerfile may have", n, MaxInstructions)
 	}
-	f.Escape = res.EscapeToken
-	for _, w := range res.Warnings {
-		f.warn(Range{Line: w.Location.Start.Line}, "empty line within a continued instruction")
-	}
 	return f, res.AST.Children, nil
 }
 
-func (f *File) directives(text []byte) error {
-	_, f.Syntax, _, _ = parser.ParseDirective("syntax", text)
-	_, check, at, ok := parser.ParseDirective("check", text)
-	if !ok {
-		return nil
-	}
-	f.Check = check
-	if _, err := linter.ParseLintOptions(check); err != nil {
-		return f.Errorf(Range{Line: at[0].Start.Line}, "directive check: %s", err)
+// directives reads the directives, which are the comments of the form
+// "# NAME=VALUE" that the file begins with.
+func (f *File) directives() error {
+	var d parser.DirectiveParser
+	for i, line := range f.Lines {
+		found, err := d.ParseLine([]byte(strings.TrimSpace(line)))
+		if err != nil {
+			return f.Errorf(Range{Line: i + 1}, "%s", err)
+		}
+		if found == nil {
+			return nil
+		}
+		switch found.Name {
+		case "syntax":
+			f.Syntax = found.Value
+		case "escape":
+			if found.Value != "`" && found.Value != `\` {
+				return f.Errorf(Range{Line: i + 1}, "the escape character %q is neither \\ nor `", shown(found.Value))
+			}
+			f.Escape = rune(found.Value[0])
+		case "check":
+			f.Check = found.Value
+			if _, err := linter.ParseLintOptions(found.Value); err != nil {
+				return f.Errorf(Range{Line: i + 1}, "directive check: %s", err)
+			}
+		}
 	}
 	return nil
 }
@@ -134,12 +148,30 @@ func (f *File) warn(r Range, format string, args ...any) {
 
 // split has BuildKit's parser cut the text into instructions.
 func (f *File) split(text []byte) (*parser.Result, error) {
-	res, err := parser.Parse(bytes.NewReader(text))
-	if err == nil {
-		return res, nil
+	place := func(r Range) Range { return r }
+	var short *shortener
+	for _, line := range f.Lines {
+		if len(line) > parserLine {
+			var err error
+			if short, err = shorten(f, text); err != nil {
+				return nil, err
+			}
+			text, place = short.out.Bytes(), short.place
+			break
+		}
 	}
-	r, _ := parserRange(err)
-	return nil, f.Errorf(r, "%s", plain(err))
+	res, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		r, _ := parserRange(err)
+		return nil, f.Errorf(place(r), "%s", plain(err))
+	}
+	if short != nil {
+		short.restore(res.AST.Children)
+	}
+	for _, w := range res.Warnings {
+		f.warn(place(Range{Line: w.Location.Start.Line}), "empty line within a continued instruction")
+	}
+	return res, nil
 }
 
 // plain is the message of the innermost error that says what is wrong.
@@ -195,7 +227,21 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 	if in.Command, err = convert(cmd); err != nil {
 		return in, f.At(in.Range, err)
 	}
+	if on, ok := in.Command.(Onbuild); ok {
+		return in, f.checkTrigger(in.Range, on.Trigger)
+	}
 	return in, nil
+}
+
+// checkTrigger reports now what an image built on this one would fail with. A
+// flag that only this version refuses may stand in a trigger.
+func (f *File) checkTrigger(r Range, text string) error {
+	_, err := ParseTrigger(f.Name, text)
+	var e *Error
+	if !errors.As(err, &e) || e.refused {
+		return nil
+	}
+	return f.Hintf(r, e.Hint, "ONBUILD: %s", e.Msg)
 }
 
 // parse checks the flags and has BuildKit read the operands.
@@ -203,6 +249,9 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	r := nodeRange(node)
 	if err := f.checkNode(node); err != nil {
 		return nil, err
+	}
+	if next := node.Next; next != nil && len(next.Children) == 1 && strings.EqualFold(next.Children[0].Value, "ONBUILD") {
+		return nil, f.Errorf(r, "ONBUILD may not be the trigger of ONBUILD") // BuildKit looks at all of a chain first
 	}
 	cmd, err := bk.ParseInstruction(node)
 	if err != nil {

@@ -43,17 +43,21 @@ func (f *File) checkNode(node *parser.Node) error {
 	if _, ok := command.Commands[strings.ToLower(name)]; !ok {
 		return f.Hintf(r, didYouMean(name, instructionNames(), ""), "unknown instruction %s", shown(node.Value))
 	}
-	for _, flag := range node.Flags {
-		if flag == "--" {
-			break
-		}
+	if len(node.Original) > MaxLine {
+		return f.Errorf(r, "an instruction of more than %d bytes", MaxLine)
+	}
+	for i, flag := range node.Flags {
+		flag = fromLatin1(flag)
+		node.Flags[i] = flag
 		key, value, _ := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
 		if !slices.Contains(flags[name], key) {
 			return f.Hintf(r, didYouMean(key, flags[name], "--"), "unknown flag --%s for %s", shown(key), name)
 		}
 		for _, k := range []string{name + " --" + key, name + " --" + key + "=" + value} {
 			if why, ok := refused[k]; ok {
-				return f.Errorf(r, "%s is refused: %s", k, why)
+				err := f.Errorf(r, "%s is refused: %s", k, why)
+				err.refused = true
+				return err
 			}
 		}
 	}
@@ -127,4 +131,17 @@ func RefuseGit(src string) error {
 		return fmt.Errorf("ADD %s is refused: %s", shown(src), why)
 	}
 	return nil
+}
+
+// fromLatin1 undoes what BuildKit's parser does to flags: it takes each byte
+// for a character of its own, so that UTF-8 is encoded twice.
+func fromLatin1(flag string) string {
+	out := make([]byte, 0, len(flag))
+	for _, r := range flag {
+		if r > 0xff {
+			return flag
+		}
+		out = append(out, byte(r))
+	}
+	return string(out)
 }

@@ -1,0 +1,203 @@
+package instructions
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+)
+
+// BuildKit's parser takes lines of up to 64 KiB. Longer ones are cut before
+// it sees them: an instruction's line into continuations, which the parser
+// joins again, and a line of a here-document into a mark, which is replaced
+// afterwards.
+const (
+	parserLine = 60_000 // length from which a line is cut; the parser's own bound is 65,535
+	mark       = "\x00long line %d\x00"
+)
+
+// shortener rewrites a text whose lines are too long for the parser.
+type shortener struct {
+	file   *File
+	lines  [][]byte // with their ends
+	next   int
+	escape byte
+	joins  *regexp.Regexp // matches the end of a line that continues
+	out    bytes.Buffer
+	origin []int    // line of the text, from 1, by line of out
+	long   []string // by number of mark
+}
+
+// shorten gives the text for the parser, and how to read its result.
+func shorten(f *File, text []byte) (*shortener, error) {
+	escape := string(f.Escape)
+	s := &shortener{
+		file: f, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: escape[0],
+		joins: regexp.MustCompile(`(^|[^\` + escape + `])\` + escape + `[ \t]*$`),
+	}
+	if n := len(s.lines); len(s.lines[n-1]) == 0 {
+		s.lines = s.lines[:n-1]
+	}
+	for s.next < len(s.lines) {
+		if err := s.instruction(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// emit writes a line of the result that comes from line n.
+func (s *shortener) emit(line []byte, n int) {
+	s.out.Write(line)
+	s.origin = append(s.origin, n)
+}
+
+// instruction copies one instruction with its here-documents, or a line that
+// is empty or a comment.
+func (s *shortener) instruction() error {
+	var joined []byte
+	start, from := s.next+1, s.out.Len()
+	for first := true; s.next < len(s.lines); first = false {
+		line := s.lines[s.next]
+		s.next++
+		body := bytes.TrimRight(line, "\r\n")
+		if bytes.HasPrefix(bytes.TrimLeftFunc(body, unicode.IsSpace), []byte{'#'}) {
+			s.emit(append(body[:min(len(body), parserLine)], '\n'), s.next)
+			if first {
+				return nil
+			}
+			continue
+		}
+		if len(bytes.TrimSpace(body)) == 0 {
+			s.emit([]byte{'\n'}, s.next)
+			if first {
+				return nil
+			}
+			continue
+		}
+		more := s.joins.Match(body)
+		if err := s.cut(body); err != nil {
+			return err
+		}
+		if more {
+			body = bytes.TrimRight(body, " \t")
+			body = body[:len(body)-1]
+		}
+		if joined = append(joined, body...); len(joined) > MaxLine {
+			return s.file.Errorf(Range{Line: start, EndLine: s.next}, "an instruction of more than %d bytes", MaxLine)
+		}
+		if !more {
+			break
+		}
+	}
+	text := append([]byte("# escape="), s.escape, '\n')
+	return s.heredocs(heredocsOf(append(text, s.out.Bytes()[from:]...), joined))
+}
+
+// cut writes a line, in several if it is too long.
+func (s *shortener) cut(body []byte) error {
+	for len(body) > parserLine {
+		at := breakAt(body[:parserLine], s.escape)
+		if at == 0 {
+			return s.file.Errorf(Range{Line: s.next}, "%d bytes without a place to break the line", parserLine)
+		}
+		s.emit(append(append([]byte(nil), body[:at]...), s.escape, '\n'), s.next)
+		body = body[at:]
+	}
+	s.emit(append(append([]byte(nil), body...), '\n'), s.next)
+	return nil
+}
+
+// breakAt finds where a continuation can be put: not after an escape, and
+// where the rest is neither blank nor a comment.
+func breakAt(b []byte, escape byte) int {
+	for at := len(b) - utf8.UTFMax; at > 0; at-- {
+		r, _ := utf8.DecodeRune(b[at:])
+		if utf8.RuneStart(b[at]) && r != utf8.RuneError && r != '#' && b[at] != escape && b[at-1] != escape &&
+			!unicode.IsSpace(r) && !unicode.IsSpace(rune(b[at-1])) {
+			return at
+		}
+	}
+	return 0
+}
+
+// heredocs copies the here-documents of an instruction.
+func (s *shortener) heredocs(docs []parser.Heredoc) error {
+	for _, doc := range docs {
+		for s.next < len(s.lines) {
+			body := s.lines[s.next]
+			s.next++
+			end := bytes.TrimRight(body, "\r\n")
+			if len(body) > parserLine {
+				if len(body) > MaxLine {
+					return s.file.Errorf(Range{Line: s.next}, "a line of more than %d bytes", MaxLine)
+				}
+				s.emit(fmt.Appendf(nil, mark+"\n", len(s.long)), s.next)
+				s.long = append(s.long, string(body))
+				continue
+			}
+			s.emit(body, s.next)
+			if doc.Chomp {
+				end = bytes.TrimLeft(end, "\t")
+			}
+			if string(end) == doc.Name {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// restore undoes the rewriting in what the parser made.
+func (s *shortener) restore(nodes []*parser.Node) {
+	var pairs []string
+	for i, line := range s.long {
+		pairs = append(pairs, fmt.Sprintf(mark+"\n", i), line)
+	}
+	unmark := strings.NewReplacer(pairs...)
+	for _, n := range nodes {
+		r := s.place(nodeRange(n))
+		n.StartLine, n.EndLine = r.Line, r.EndLine
+		for i := range n.Heredocs {
+			n.Heredocs[i].Content = unmark.Replace(n.Heredocs[i].Content)
+		}
+	}
+}
+
+// place gives the lines of the text for lines of the result.
+func (s *shortener) place(r Range) Range {
+	line := func(n int) int {
+		if n < 1 || len(s.origin) == 0 {
+			return n
+		}
+		return s.origin[min(n, len(s.origin))-1]
+	}
+	return Range{Line: line(r.Line), EndLine: line(r.EndLine)}
+}
+
+// heredocsOf finds the here-documents that the parser will look for after an
+// instruction, given as a text of its own and as one line: they are missing
+// there, and the parser says so.
+func heredocsOf(text, line []byte) []parser.Heredoc {
+	if !bytes.Contains(line, []byte("<<")) {
+		return nil
+	}
+	if _, err := parser.Parse(bytes.NewReader(text)); err == nil {
+		return nil
+	}
+	lex := shell.NewLex('\\')
+	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
+	words, _ := lex.ProcessWords(string(line), shell.EnvsFromSlice(nil)) //nolint:errcheck // the words before the error count
+	var docs []parser.Heredoc
+	for _, w := range words {
+		if d, err := parser.ParseHeredoc(w); err == nil && d != nil {
+			docs = append(docs, *d)
+		}
+	}
+	return docs
+}
