@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xattrMax is XATTR_LIST_MAX and XATTR_SIZE_MAX of include/uapi/linux/limits.h.
-const xattrMax = 64 << 10
-
 // retry calls f until it is not interrupted by a signal.
 func retry(f func() error) error {
 	for {
@@ -66,7 +63,7 @@ func statAt(parent int, name, path string) (*unix.Stat_t, error) {
 
 func readlinkAt(parent int, name, path string) (string, error) {
 	buf := make([]byte, maxPath)
-	var n int
+	n := 0
 	err := retry(func() (err error) {
 		n, err = unix.Readlinkat(parent, name, buf)
 		return err
@@ -103,28 +100,22 @@ func fileMode(mode uint32) os.FileMode {
 // attributes reads what matters of the extended attributes of an open file. A file system without them has none.
 func (t *writer) attributes(fd int, path string) (attributes, error) {
 	var a attributes
-	if t.list == nil {
-		t.list = make([]byte, xattrMax)
-	}
-	n, err := flistxattr(fd, t.list)
-	if errors.Is(err, unix.ENOTSUP) || (err == nil && n == 0) {
+	names, err := sized(func(buf []byte) (int, error) { return unix.Flistxattr(fd, buf) })
+	if errors.Is(err, unix.ENOTSUP) {
 		return a, nil
 	}
 	if err != nil {
 		return a, &os.PathError{Op: "listxattr", Path: path, Err: err}
 	}
-	if t.val == nil {
-		t.val = make([]byte, xattrMax)
-	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(t.list[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
 		if !strings.HasPrefix(name, t.opts.Xattrs) && !keptXattr(name) {
 			continue
 		}
-		m, err := fgetxattr(fd, name, t.val)
+		value, err := sized(func(buf []byte) (int, error) { return unix.Fgetxattr(fd, name, buf) })
 		if err != nil {
 			return a, &os.PathError{Op: "getxattr " + name, Path: path, Err: err}
 		}
-		a.add(t.opts.Xattrs, name, string(t.val[:m]))
+		a.add(t.opts.Xattrs, name, value)
 	}
 	if a.forbidden != "" {
 		return a, &RefusedError{path, a.forbidden + " is set: its content is in a lower layer (mount overlay with redirect_dir=off,metacopy=off)"}
@@ -132,20 +123,24 @@ func (t *writer) attributes(fd int, path string) (attributes, error) {
 	return a, nil
 }
 
-func flistxattr(fd int, buf []byte) (n int, err error) {
-	err = retry(func() error {
-		n, err = unix.Flistxattr(fd, buf)
-		return err
-	})
-	return n, err
-}
-
-func fgetxattr(fd int, name string, buf []byte) (n int, err error) {
-	err = retry(func() error {
-		n, err = unix.Fgetxattr(fd, name, buf)
-		return err
-	})
-	return n, err
+// sized calls f, which like getxattr(2) tells the size it needs when the buffer is empty, and returns what f gives.
+func sized(f func(buf []byte) (int, error)) (string, error) {
+	call := func(buf []byte) (n int, err error) {
+		err = retry(func() error {
+			n, err = f(buf)
+			return err
+		})
+		return n, err
+	}
+	n, err := call(nil)
+	if err != nil || n == 0 {
+		return "", err
+	}
+	buf := make([]byte, n)
+	if n, err = call(buf); err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
 }
 
 // dirent is one name in a directory; kind is DT_REG and the like.

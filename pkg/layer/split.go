@@ -21,7 +21,7 @@ func newSplitter(w io.Writer) *splitter {
 	if w == nil {
 		return nil
 	}
-	buf := bufio.NewWriterSize(w, 64<<10)
+	buf := bufio.NewWriterSize(w, 16<<10)
 	return &splitter{buf: buf, packer: storage.NewJSONPacker(buf)}
 }
 
@@ -32,7 +32,8 @@ func (s *splitter) raw(p []byte) {
 	}
 }
 
-// file ends the segment and records the entry whose payload (size bytes with that checksum) followed it.
+// file ends the segment and records the entry whose payload followed it: size bytes with that checksum, which is nil when
+// there are none.
 func (s *splitter) file(name string, size int64, crc []byte) error {
 	if s == nil {
 		return nil
@@ -40,11 +41,8 @@ func (s *splitter) file(name string, size int64, crc []byte) error {
 	if err := s.segment(); err != nil {
 		return err
 	}
-	e := storage.Entry{Type: storage.FileType, Size: size}
+	e := storage.Entry{Type: storage.FileType, Size: size, Payload: crc}
 	e.SetName(name)
-	if size > 0 {
-		e.Payload = crc
-	}
 	if _, err := s.packer.AddEntry(e); err != nil {
 		return fmt.Errorf("recording %q for tar-split: %w", name, err)
 	}

@@ -15,6 +15,8 @@ const (
 	// the core that hashes it.
 	chunkSize = 256 << 10
 	maxChunks = 4
+	// firstChunk is enough for a layer of a few small files.
+	firstChunk = 16 << 10
 )
 
 // stream takes the bytes of a tar, hashes them and hands them to a writer. Reading files and hashing what was read
@@ -26,7 +28,7 @@ type stream struct {
 	size int64
 
 	cur    []byte // the chunk that is being filled
-	chunks int    // how many were made
+	chunks int    // how many of chunkSize were made
 	full   chan []byte
 	free   chan []byte
 	done   chan error
@@ -34,7 +36,7 @@ type stream struct {
 }
 
 func newStream(w io.Writer) *stream {
-	return &stream{w: w, sum: sha256.New(), cur: make([]byte, 0, chunkSize), chunks: 1}
+	return &stream{w: w, sum: sha256.New(), cur: make([]byte, 0, firstChunk)}
 }
 
 // Write copies p into the stream. It never fails; a failed writer shows in failed and close.
@@ -91,7 +93,9 @@ func (s *stream) drain() {
 				s.failed.Store(true)
 			}
 		}
-		s.free <- c[:0]
+		if cap(c) == chunkSize { // not the first
+			s.free <- c[:0]
+		}
 	}
 	s.done <- err
 }

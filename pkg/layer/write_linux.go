@@ -64,8 +64,6 @@ type writer struct {
 
 	head  bytes.Buffer // blocks of the current header
 	dents []byte       // buffer for the records of a directory
-	list  []byte       // buffers for extended attributes
-	val   []byte
 }
 
 // directory is what the entries of a directory need to know of it.

@@ -366,7 +366,7 @@ func TestChangedWhileRead(t *testing.T) {
 
 // TestChunkBorders writes files whose ends fall around the borders of the stream's chunks.
 func TestChunkBorders(t *testing.T) {
-	for _, size := range []int{chunkSize - 2*blockSize, chunkSize - blockSize - 1, chunkSize - blockSize, chunkSize, 2*chunkSize - blockSize, 3*chunkSize + 7} {
+	for _, size := range []int{firstChunk - blockSize, firstChunk + chunkSize - 2*blockSize, firstChunk + chunkSize, chunkSize - blockSize - 1, chunkSize - blockSize, chunkSize, 2*chunkSize - blockSize, 3*chunkSize + 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			root := t.TempDir()
 			ok(t, os.WriteFile(filepath.Join(root, "a"), bytes.Repeat([]byte("0123456"), size/7+1)[:size], 0o600))
@@ -414,6 +414,23 @@ func TestFailures(t *testing.T) {
 				t.Errorf("got %+v, %v, want %v", res, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestFailedWriterEndsReading has a file of 1 TiB: reading it to its end would take many minutes.
+func TestFailedWriterEndsReading(t *testing.T) {
+	root := t.TempDir()
+	ok(t, os.WriteFile(root+"/f", nil, 0o600))
+	if err := os.Truncate(root+"/f", 1<<40); err != nil {
+		t.Skip("no sparse file of 1 TiB here: ", err)
+	}
+	dir, err := os.Open(root)
+	ok(t, err)
+	defer dir.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := Write(ctx, dir, &failAfter{chunkSize}, Options{}); !errors.Is(err, errFull) || ctx.Err() != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
