@@ -93,6 +93,12 @@ type puller struct {
 	o   Options
 }
 
+// spool gives the library a directory for this pull. The caller releases it.
+func (p puller) spool() (release func() error, err error) {
+	p.sys.BigFilesTemporaryDir, release, err = newSpool(p.o.spoolBase(p.st.GraphRoot()))
+	return release, err
+}
+
 // byName pulls a name without transport.
 func (p puller) byName(ctx context.Context, name string, policy Policy) (string, string, error) {
 	local, found, err := Resolve(p.st, name, p.o)
@@ -125,7 +131,12 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (string,
 }
 
 // fromCandidates tries the names that a short name may stand for, in order.
-func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolved, local *cs.Image, found string, policy Policy) (string, string, error) {
+func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolved, local *cs.Image, found string, policy Policy) (id, name string, err error) {
+	release, err := p.spool()
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	if text := resolved.Description(); text != "" {
 		p.o.say("%s", text)
 	}
@@ -199,18 +210,22 @@ func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local 
 }
 
 // fromTransport pulls from anything that was named with its transport.
-func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (string, string, error) {
+func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (id, name string, err error) {
+	release, err := p.spool()
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	names, err := p.namesInside(ref)
 	if err != nil {
 		return "", "", err
 	}
 	if len(names) == 0 {
-		id, err := p.copyUnnamed(ctx, ref)
+		id, err = p.copyUnnamed(ctx, ref)
 		return id, id, err
 	}
-	var id string
-	for _, name := range names {
-		if id, err = p.copy(ctx, ref, name, ""); err != nil {
+	for _, named := range names {
+		if id, err = p.copy(ctx, ref, named, ""); err != nil {
 			return "", "", err
 		}
 	}

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -35,7 +36,7 @@ type PushOptions struct {
 // Layers are compressed on the way, unless the destination has them already:
 // those that were pulled or pushed before are recognised by their digest
 // without being compressed again.
-func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (digest.Digest, error) {
+func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (sum digest.Digest, err error) {
 	sys, err := o.pushContext()
 	if err != nil {
 		return "", err
@@ -58,7 +59,12 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 		}
 		destination = found
 	}
-	dest, err := destinationReference(destination)
+	var release func() error
+	if sys.BigFilesTemporaryDir, release, err = newSpool(o.spoolBase(st.GraphRoot())); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	dest, err := destinationReference(ctx, st, destination)
 	if err != nil {
 		return "", err
 	}
@@ -124,7 +130,7 @@ func manifestType(format string) (string, error) {
 	return "", fmt.Errorf("%q is no manifest format (oci, docker, v2s2, v2s1)", format)
 }
 
-func destinationReference(destination string) (types.ImageReference, error) {
+func destinationReference(ctx context.Context, st cs.Store, destination string) (types.ImageReference, error) {
 	t, rest, err := transport(destination)
 	if err != nil {
 		return nil, err
@@ -133,7 +139,15 @@ func destinationReference(destination string) (types.ImageReference, error) {
 		t, rest = docker.Transport, "//"+destination
 	}
 	if t.Name() == istorage.Transport.Name() {
-		return nil, fmt.Errorf("%s: the image is in the store already; give it another name with tag", destination)
+		named, err := NormalizeTag(storeSpecifier.ReplaceAllString(rest, ""))
+		if err != nil {
+			return nil, err
+		}
+		ref, err := istorage.Transport.NewStoreReference(guard(ctx, st), named, "")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", destination, err)
+		}
+		return ref, nil
 	}
 	ref, err := t.ParseReference(rest)
 	if err != nil {

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// imagesFlags are the flags of rbuild images; they are buildah's.
+type imagesFlags struct {
+	all, digests, history bool
+	asJSON, quiet         bool
+	noHeading, noTrunc    bool
+	filters               []string
+	format                string
+}
+
+func newImagesCmd(a *app) *cobra.Command {
+	var f imagesFlags
+	cmd := &cobra.Command{
+		Use:     "images [flags] [IMAGE]",
+		Aliases: []string{"image-list"},
+		Short:   "List the images of the store",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+				return f.list(cmd.OutOrStdout(), st, args, a.sys())
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
+	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, readonly, containers")
+	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
+	fs.BoolVar(&f.history, "history", false, "show names that images had before")
+	fs.BoolVar(&f.asJSON, "json", false, "print JSON as buildah does")
+	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "print no headings")
+	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
+	return cmd
+}
+
+func (f imagesFlags) list(w io.Writer, st *store.Store, args []string, o registry.Options) error {
+	l, err := listImages(st)
+	if err != nil {
+		return err
+	}
+	keep, err := l.filters(f.filters, o)
+	if err != nil {
+		return err
+	}
+	wanted := func(*cs.Image) bool { return true }
+	if len(args) > 0 {
+		if wanted, err = byArgument(st, args[0], o); err != nil {
+			return err
+		}
+	}
+	var chosen []*cs.Image
+	for i := range l.images {
+		img := &l.images[i]
+		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
+			chosen = append(chosen, img)
+		}
+	}
+	switch {
+	case f.asJSON:
+		return writeJSON(w, buildahImages(l, chosen))
+	case wantsJSON(f.format):
+		return writeJSON(w, podmanImages(l, chosen))
+	case f.quiet:
+		return printIDs(w, chosen, !f.noTrunc)
+	}
+	rows := []imageRow{}
+	for _, img := range chosen {
+		rows = append(rows, l.rows(img, !f.noTrunc)...)
+	}
+	if f.format != "" {
+		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
+	}
+	return f.table(w, rows)
+}
+
+// byArgument chooses what "rbuild images NAME" lists: the image of that name or
+// ID, else those whose names the argument matches.
+func byArgument(st *store.Store, arg string, o registry.Options) (filter, error) {
+	img, _, err := registry.Lookup(st.Storage(), arg, o)
+	if err == nil {
+		return func(other *cs.Image) bool { return other.ID == img.ID }, nil
+	}
+	matched := func(img *cs.Image) bool {
+		for _, name := range img.Names {
+			if matchesReference(arg, name) {
+				return true
+			}
+		}
+		return false
+	}
+	images, listErr := st.Storage().Images()
+	if listErr != nil {
+		return nil, fmt.Errorf("listing the images: %w", listErr)
+	}
+	for i := range images {
+		if matched(&images[i]) {
+			return matched, nil
+		}
+	}
+	return nil, err
+}
+
+// table prints buildah's columns.
+func (f imagesFlags) table(w io.Writer, rows []imageRow) error {
+	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
+	if !f.noHeading {
+		fmt.Fprintln(tw, "REPOSITORY\tTAG\t"+column(f.digests, "DIGEST\t")+"IMAGE ID\tCREATED\tSIZE"+column(f.history, "\tHISTORY"))
+	}
+	for _, r := range rows {
+		fmt.Fprintln(tw, r.Name+"\t"+r.Tag+"\t"+column(f.digests, r.Digest+"\t")+r.ID+"\t"+r.Created+"\t"+r.Size+column(f.history, "\t"+r.History))
+	}
+	return tw.Flush() // and with it what Fprintln could not write
+}
+
+func column(shown bool, text string) string {
+	if shown {
+		return text
+	}
+	return ""
+}
+
+func printIDs(w io.Writer, images []*cs.Image, truncate bool) error {
+	for _, img := range images {
+		id := "sha256:" + img.ID
+		if truncate {
+			id = shortID(img.ID)
+		}
+		if _, err := fmt.Fprintln(w, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildahImage is an image in the output of buildah images --json.
+type buildahImage struct {
+	ID           string    `json:"id"`
+	Names        []string  `json:"names"`
+	Digest       string    `json:"digest"`
+	CreatedAt    string    `json:"createdat"`
+	Size         string    `json:"size"`
+	Created      int64     `json:"created"`
+	CreatedAtRaw time.Time `json:"createdatraw"`
+	ReadOnly     bool      `json:"readonly"`
+	History      []string  `json:"history"`
+}
+
+func buildahImages(l *imageList, images []*cs.Image) []buildahImage {
+	out := make([]buildahImage, 0, len(images))
+	for _, img := range images {
+		out = append(out, buildahImage{
+			ID: img.ID, Names: img.Names, Digest: img.Digest.String(),
+			CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
+			Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
+		})
+	}
+	return out
+}
+
+// podmanImage is an image in the output of podman images --format json.
+type podmanImage struct {
+	ID          string `json:"Id"`
+	RepoTags    []string
+	RepoDigests []string
+	Created     int64
+	CreatedAt   time.Time
+	Size        int64
+	Labels      map[string]string
+	Names       []string
+	Digest      digest.Digest
+	History     []string
+	Dangling    bool `json:",omitempty"`
+	ReadOnly    bool `json:",omitempty"`
+}
+
+func podmanImages(l *imageList, images []*cs.Image) []podmanImage {
+	out := make([]podmanImage, 0, len(images))
+	for _, img := range images {
+		out = append(out, podmanImage{
+			ID: img.ID, RepoTags: img.Names, RepoDigests: repoDigests(img), Created: img.Created.Unix(), CreatedAt: img.Created,
+			Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names, Digest: img.Digest,
+			History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
+		})
+	}
+	return out
+}

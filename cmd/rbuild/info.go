@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
+)
+
+func newInfoCmd(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "info",
+		Short: "Show what rbuild sees of the host and the store",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+				info, err := a.gatherInfo(st)
+				if err != nil {
+					return err
+				}
+				if format != "" && !wantsJSON(format) {
+					return writeOne(cmd.OutOrStdout(), format, info)
+				}
+				return writeJSON(cmd.OutOrStdout(), info)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "", "print with a Go template, or json")
+	return cmd
+}
+
+// info has the shape of buildah info, whose keys are in lower case in templates
+// too: {{.host.os}}.
+type info map[string]map[string]any
+
+func (a *app) gatherInfo(st *store.Store) (info, error) {
+	lib := st.Storage()
+	images, err := lib.Images()
+	if err != nil {
+		return nil, fmt.Errorf("listing the images: %w", err)
+	}
+	layers, err := lib.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("listing the layers: %w", err)
+	}
+	containers, err := lib.Containers()
+	if err != nil {
+		return nil, fmt.Errorf("listing the containers: %w", err)
+	}
+	status, err := lib.Status()
+	if err != nil {
+		return nil, fmt.Errorf("asking the storage driver: %w", err)
+	}
+	driver := make(map[string]string, len(status))
+	for _, pair := range status {
+		driver[pair[0]] = pair[1]
+	}
+	return info{
+		"host": a.hostInfo(),
+		"store": {
+			"GraphDriverName": lib.GraphDriverName(),
+			"GraphOptions":    lib.GraphOptions(),
+			"GraphRoot":       st.GraphRoot(),
+			"GraphStatus":     driver,
+			"RunRoot":         st.RunRoot(),
+			"ImageStore":      map[string]int{"number": len(images)},
+			"LayerStore":      map[string]int{"number": len(layers)},
+			"ContainerStore":  map[string]int{"number": len(containers)},
+		},
+		"version": {"rbuild": currentVersion()},
+	}, nil
+}
+
+func (a *app) hostInfo() map[string]any {
+	memory := memoryInfo()
+	host := map[string]any{
+		"os":            runtime.GOOS,
+		"arch":          runtime.GOARCH,
+		"cpus":          runtime.NumCPU(),
+		"kernel":        firstLine("/proc/sys/kernel/osrelease"),
+		"hostname":      firstLine("/proc/sys/kernel/hostname"),
+		"uptime":        uptime(firstLine("/proc/uptime")),
+		"MemTotal":      memory["MemTotal"],
+		"MemFree":       memory["MemFree"],
+		"SwapTotal":     memory["SwapTotal"],
+		"SwapFree":      memory["SwapFree"],
+		"CgroupVersion": cgroupVersion(),
+		"Distribution":  distribution(),
+		"rootless":      a.state.Rootless(),
+	}
+	if a.state.Rootless() {
+		host["user"] = map[string]int{"uid": a.state.UID, "gid": a.state.GID}
+		host["idMappings"] = map[string][]userns.IDMap{"uidmap": a.state.UIDMap, "gidmap": a.state.GIDMap}
+	}
+	return host
+}
+
+// firstLine is the first line of a file of /proc, or nothing.
+func firstLine(name string) string {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return line
+}
+
+// memoryInfo is /proc/meminfo in bytes.
+func memoryInfo() map[string]int64 {
+	memory := make(map[string]int64)
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return memory
+	}
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[2] == "kB" {
+			if n, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
+				memory[strings.TrimSuffix(fields[0], ":")] = n * 1024
+			}
+		}
+	}
+	return memory
+}
+
+// uptime turns the first number of /proc/uptime into words.
+func uptime(line string) string {
+	text, _, _ := strings.Cut(line, " ")
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return ""
+	}
+	whole := int(seconds)
+	return fmt.Sprintf("%dh %dm %ds", whole/3600, whole/60%60, whole%60)
+}
+
+// cgroupVersion is "v2" where that is all there is, as podman tells it.
+func cgroupVersion() string {
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		return "v2"
+	}
+	return "v1"
+}
+
+// distribution reads os-release(5).
+func distribution() map[string]string {
+	found := map[string]string{"distribution": "unknown", "version": "unknown"}
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return found
+	}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "ID":
+			found["distribution"] = strings.Trim(value, `"'`)
+		case "VERSION_ID":
+			found["version"] = strings.Trim(value, `"'`)
+		}
+	}
+	return found
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+)
+
+func newLogoutCmd(a *app) *cobra.Command {
+	var (
+		authFile string
+		compat   string
+		all      bool
+	)
+	cmd := &cobra.Command{
+		Use:   "logout [flags] [REGISTRY]",
+		Short: "Forget the credentials for a registry",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target := ""
+			switch {
+			case all && len(args) > 0:
+				return errors.New("--all takes no registry")
+			case !all && len(args) == 0:
+				return errors.New("name a registry, or use --all")
+			case len(args) > 0:
+				target = args[0]
+			}
+			o := a.sys()
+			if authFile != "" {
+				o.AuthFile = authFile
+			} else if compat != "" {
+				o.AuthFile = ""
+			}
+			return registry.Logout(target, compat, o, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&authFile, "authfile", "", "file that the credentials are in (default: $REGISTRY_AUTH_FILE, then podman's)")
+	f.StringVar(&compat, "compat-auth-file", "", "file in docker's format that the credentials are in")
+	f.BoolVarP(&all, "all", "a", false, "forget the credentials for all registries")
+	return cmd
+}

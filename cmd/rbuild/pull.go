@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+func newPullCmd(a *app) *cobra.Command {
+	var (
+		access   accessFlags
+		policy   string
+		platform string
+		quiet    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "pull [flags] IMAGE [IMAGE...]",
+		Short: "Copy images from a registry, an archive or a directory into the store",
+		Long: "Copy images into the store and print their IDs. IMAGE is a name in a registry, or names another place:\n" +
+			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			when, err := registry.ParsePolicy(policy)
+			if err != nil {
+				return fmt.Errorf("--policy: %w", err)
+			}
+			if err := ownPlatform(platform); err != nil {
+				return err
+			}
+			o, err := access.apply(a.sys())
+			if err != nil {
+				return err
+			}
+			if !quiet {
+				o.Report = os.Stderr
+			}
+			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+				for _, name := range args {
+					id, _, err := registry.Pull(ctx, st.Storage(), name, when, o)
+					if err != nil {
+						return err
+					}
+					if _, err := fmt.Fprintln(cmd.OutOrStdout(), id); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	access.register(f)
+	f.StringVar(&policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
+	f.StringVar(&platform, "platform", "", "OS/ARCH[/VARIANT] of the image; only that of this machine")
+	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but the IDs")
+	return cmd
+}
+
+// errForeignPlatform is for platforms whose programs this machine cannot run.
+var errForeignPlatform = errors.New("only the platform of this machine is supported: " + runtime.GOOS + "/" + runtime.GOARCH)
+
+// ownPlatform refuses every platform but the machine's own. "" is that.
+func ownPlatform(platform string) error {
+	if platform == "" {
+		return nil
+	}
+	system, arch, _ := strings.Cut(platform, "/")
+	arch, _, _ = strings.Cut(arch, "/")
+	if alias, ok := map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}[arch]; ok {
+		arch = alias
+	}
+	if system != runtime.GOOS || arch != runtime.GOARCH {
+		return fmt.Errorf("--platform %s: %w", platform, errForeignPlatform)
+	}
+	return nil
+}

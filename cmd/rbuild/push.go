@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+func newPushCmd(a *app) *cobra.Command {
+	var (
+		access     accessFlags
+		o          registry.PushOptions
+		level      int
+		digestFile string
+		quiet      bool
+	)
+	cmd := &cobra.Command{
+		Use:   "push [flags] IMAGE [DESTINATION]",
+		Short: "Copy an image from the store to a registry, an archive or a directory",
+		Long: "Copy an image of the store to DESTINATION: a name in a registry (default: the name of the image), or\n" +
+			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if o.Options, err = access.apply(a.sys()); err != nil {
+				return err
+			}
+			if !quiet {
+				o.Report = os.Stderr
+			}
+			if cmd.Flags().Changed("compression-level") {
+				o.CompressionLevel = &level
+			}
+			destination := ""
+			if len(args) > 1 {
+				destination = args[1]
+			}
+			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+				sum, err := registry.Push(ctx, st.Storage(), args[0], destination, o)
+				if err != nil || digestFile == "" {
+					return err
+				}
+				if err := os.WriteFile(digestFile, []byte(sum), 0o644); err != nil { //nolint:gosec // as public as the image
+					return fmt.Errorf("writing the digest: %w", err)
+				}
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	access.register(f)
+	f.StringVarP(&o.Format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
+	f.StringVar(&o.CompressionFormat, "compression-format", "", "compression of layers: gzip, zstd or zstd:chunked")
+	f.IntVar(&level, "compression-level", 0, "level of that compression")
+	f.StringVar(&digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
+	f.BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+func newTagCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "tag IMAGE NAME [NAME...]",
+		Short: "Give an image further names",
+		Long: "Give an image of the store further names. A name without a registry goes below localhost/, one without a tag gets\n" +
+			":latest. An image that had the name loses it.",
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			names := make([]string, 0, len(args)-1)
+			for _, arg := range args[1:] {
+				name, err := registry.NormalizeTag(arg)
+				if err != nil {
+					return err
+				}
+				names = append(names, name.String())
+			}
+			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+				img, _, err := registry.Lookup(st.Storage(), args[0], a.sys())
+				if err != nil {
+					return err
+				}
+				if err := st.Storage().AddNames(img.ID, names); err != nil {
+					return fmt.Errorf("naming image %s: %w", img.ID, err)
+				}
+				return nil
+			})
+		},
+	}
+}

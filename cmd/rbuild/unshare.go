@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/userns"
+)
+
+func newUnshareCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "unshare [COMMAND [ARG...]]",
+		Short: "Run a command as root of the user namespace in which the store's files have their owners",
+		Long: "Run COMMAND (default: $SHELL) as root of the user namespace that builds use. There the files of the store can be\n" +
+			"read and removed that belong to subordinate ids. The exit code is that of COMMAND.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{defaultShell(os.Getenv("SHELL"))}
+			}
+			return a.inNamespace(cmd, userns.Options{}, func(context.Context) error {
+				return runCommand(args)
+			})
+		},
+	}
+	// What follows COMMAND is for COMMAND.
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+func defaultShell(configured string) string {
+	if configured == "" {
+		return "/bin/sh"
+	}
+	return configured
+}
+
+// runCommand runs a command on the terminal of this process. An interrupt from
+// there reaches the command by itself, which decides what to do; what was sent
+// to this process alone is passed on.
+func runCommand(args []string) error {
+	c := exec.Command(args[0], args[1:]...) //nolint:noctx // an interrupt is the command's business
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	err := c.Start()
+	if err == nil {
+		go func() {
+			for s := range signals {
+				_ = c.Process.Signal(s) // fails only when the command has just ended
+			}
+		}()
+		err = c.Wait()
+	}
+	var failed *exec.ExitError
+	switch {
+	case errors.As(err, &failed):
+		code := failed.ExitCode()
+		if code < 0 { // by a signal
+			code = exitTool
+		}
+		return &exitError{code: code}
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
+		return &exitError{code: 127, err: fmt.Errorf("running %s: %w", args[0], err)}
+	case err != nil:
+		return &exitError{code: 126, err: fmt.Errorf("running %s: %w", args[0], err)}
+	}
+	return nil
+}

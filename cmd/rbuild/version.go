@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	imagespec "github.com/opencontainers/image-spec/specs-go"
+	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/cobra"
+	imageversion "go.podman.io/image/v5/version"
+)
+
+// versionInfo is what rbuild version tells; the JSON names are buildah's.
+type versionInfo struct {
+	Version      string `json:"version"`
+	GoVersion    string `json:"goVersion"`
+	ImageSpec    string `json:"imageSpec"`
+	RuntimeSpec  string `json:"runtimeSpec"`
+	ImageVersion string `json:"imageVersion"` // of go.podman.io/image
+	GitCommit    string `json:"gitCommit"`
+	Built        string `json:"built"` // time of that commit: two builds of it are the same
+	OSArch       string `json:"osArch"`
+}
+
+// currentVersion reads what the Go linker recorded.
+func currentVersion() versionInfo {
+	v := versionInfo{
+		Version:      "(devel)",
+		GoVersion:    runtime.Version(),
+		ImageSpec:    imagespec.Version,
+		RuntimeSpec:  runtimespec.Version,
+		ImageVersion: imageversion.Version,
+		OSArch:       runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if build.Main.Version != "" {
+		v.Version = build.Main.Version
+	}
+	for _, s := range build.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.GitCommit = s.Value
+		case "vcs.time":
+			v.Built = s.Value
+		}
+	}
+	return v
+}
+
+func newVersionCmd(*app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Tell the version of rbuild and of what it is built from",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := currentVersion()
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), v)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Version:         %s\nGo Version:      %s\nImage Spec:      %s\n"+
+				"Runtime Spec:    %s\nimage Version:   %s\nGit Commit:      %s\nBuilt:           %s\nOS/Arch:         %s\n",
+				v.Version, v.GoVersion, v.ImageSpec, v.RuntimeSpec, v.ImageVersion, v.GitCommit, v.Built, v.OSArch)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
