@@ -1,0 +1,240 @@
+// Package overlay mounts overlay file systems: lower directories, and an upper one for the changes.
+//
+// A [Mount] can be mounted in the calling process, for a step that copies files ([Mount.Mount],
+// [Unmount]), and its system calls can be added to the program of a process that is being made,
+// for a RUN, whose end unmounts it for free ([Mount.Program]). Both use the mount API of Linux 5.2
+// with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options that
+// names the layers by descriptor, so that 500 of them fit into the page that the kernel allows.
+//
+// In a user namespace overlayfs keeps its marks in user.overlay.* attributes (userxattr, 5.11).
+// Without that option the mount succeeds and a directory made over a whiteout fails later with
+// EIO, so it is always given. The upper directory cannot be on an overlay or on NFS; [Probe] tells.
+//
+// Source: Documentation/filesystems/overlayfs.rst of Linux; mount_setattr(2), open_tree(2).
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"golang.org/x/sys/unix"
+)
+
+// MaxLowers is how many lower directories the kernel takes (OVL_MAX_STACK).
+const MaxLowers = 500
+
+// Mount describes one overlay.
+type Mount struct {
+	// Lowers are the layers, topmost first: absolute paths, or /proc/self/fd/N of a descriptor
+	// that is open while the mount is made. At least one, at most MaxLowers.
+	Lowers []string
+	// Upper receives the changes and Work is an empty directory beside it on the same file
+	// system. Both empty: a read-only mount; with one lower that is the directory itself.
+	Upper, Work string
+	// Trusted uses trusted.overlay.* attributes, as root of the first user namespace may.
+	Trusted bool
+	// Classic uses mount(2) although the kernel has the newer calls.
+	Classic bool
+}
+
+// Validate reports what is wrong with m before any system call is made.
+func (m Mount) Validate() error {
+	switch {
+	case len(m.Lowers) == 0:
+		return errors.New("mounting an overlay: no lower directory")
+	case len(m.Lowers) > MaxLowers:
+		return fmt.Errorf("mounting an overlay: %d layers, the kernel takes %d at most", len(m.Lowers), MaxLowers)
+	case (m.Upper == "") != (m.Work == ""):
+		return errors.New("mounting an overlay: upper and work directory go together")
+	}
+	for _, dir := range m.dirs() {
+		if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) {
+			return fmt.Errorf("mounting an overlay: %q is not an absolute path", dir)
+		}
+	}
+	return nil
+}
+
+func (m Mount) dirs() []string {
+	dirs := append([]string(nil), m.Lowers...)
+	if m.Upper != "" {
+		dirs = append(dirs, m.Upper, m.Work)
+	}
+	return dirs
+}
+
+// Program adds the calls that make the mount to p and returns the register that holds its root:
+// a descriptor of a mount that is not attached anywhere yet (move_mount(2)). The error is of
+// Validate, or of opening a directory for the classic form.
+func (m Mount) Program(p *linux.Program) (linux.Reg, error) {
+	if err := m.Validate(); err != nil {
+		return 0, err
+	}
+	for _, dir := range m.dirs() {
+		if rest, ok := strings.CutPrefix(dir, "/proc/self/fd/"); ok {
+			number, _, _ := strings.Cut(rest, "/")
+			fd, err := strconv.Atoi(number)
+			if err != nil {
+				return 0, fmt.Errorf("mounting an overlay: %s: %w", dir, err)
+			}
+			p.Inherit(fd)
+		}
+	}
+	switch {
+	case m.Upper == "" && len(m.Lowers) == 1:
+		return m.single(p), nil
+	case m.isClassic():
+		return m.classic(p)
+	}
+	return m.modern(p), nil
+}
+
+// single clones the only directory, read-only.
+func (m Mount) single(p *linux.Program) linux.Reg {
+	root := p.Reg()
+	p.Do("opening "+m.Lowers[0], unix.SYS_OPEN_TREE, unix.AT_FDCWD, m.Lowers[0],
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(root)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	p.Do("making "+m.Lowers[0]+" read-only", unix.SYS_MOUNT_SETATTR, root, "",
+		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	return root
+}
+
+// modern uses fsopen(2), with one option per layer.
+func (m Mount) modern(p *linux.Program) linux.Reg {
+	fs, root := p.Reg(), p.Reg()
+	p.Do("opening the overlay file system", unix.SYS_FSOPEN, "overlay", unix.FSOPEN_CLOEXEC).Into(fs)
+	set := func(key, value string) {
+		p.Do("overlay: "+key+" "+value, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, key, value, 0)
+	}
+	for _, lower := range m.Lowers {
+		set("lowerdir+", lower)
+	}
+	if m.Upper != "" {
+		set("upperdir", m.Upper)
+		set("workdir", m.Work)
+	}
+	if !m.Trusted {
+		p.Do("overlay: userxattr", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "userxattr", 0, 0)
+	}
+	what := m.what()
+	p.Do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
+	p.Do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, 0).Into(root)
+	return root
+}
+
+func (m Mount) what() string {
+	if m.Upper == "" {
+		return fmt.Sprintf("mounting an overlay of %d layers", len(m.Lowers))
+	}
+	return fmt.Sprintf("mounting an overlay of %d layers on %s", len(m.Lowers), m.Upper)
+}
+
+// classic uses mount(2), attaches the overlay on top of the root of the calling mount namespace,
+// which nothing but its parent directory leads to, and takes it off again with its descriptor in
+// hand. That is for a new process alone in its namespace.
+func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
+	if err := m.classicAt(p, "/"); err != nil {
+		return 0, err
+	}
+	root := p.Reg()
+	// ".." of the root follows the mount on top of it; "/" alone does not.
+	p.Do("opening the overlay", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/..", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(root)
+	p.Do("detaching the overlay", unix.SYS_UMOUNT2, "/..", unix.MNT_DETACH)
+	return root, nil
+}
+
+// classicAt uses mount(2) to mount m at target. All options must fit into a page, so the layers
+// are given as the numbers of their descriptors, paths relative to /proc/self/fd.
+func (m Mount) classicAt(p *linux.Program, target string) error {
+	names := make([]string, 0, len(m.Lowers)+2)
+	for _, dir := range m.dirs() {
+		f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("mounting an overlay: %w", err)
+		}
+		p.Keep(f)
+		p.Inherit(int(f.Fd()))
+		names = append(names, strconv.Itoa(int(f.Fd())))
+	}
+	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")
+	if m.Upper != "" {
+		options += ",upperdir=" + names[len(names)-2] + ",workdir=" + names[len(names)-1]
+	}
+	if !m.Trusted {
+		options += ",userxattr"
+	}
+	if len(options) >= os.Getpagesize() {
+		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page", len(m.Lowers), len(options))
+	}
+	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
+	p.Do(m.what(), unix.SYS_MOUNT, "overlay", target, "overlay", 0, options)
+	return nil
+}
+
+// hasAppend reports whether overlayfs knows lowerdir+, by trying it. Linux 6.7 does.
+func hasAppend() bool {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
+}
+
+// Mount mounts m at target, an absolute path, in the mount namespace of this process.
+// [Unmount] undoes it.
+func (m Mount) Mount(target string) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	var p linux.Program
+	if m.isClassic() {
+		if err := m.classicAt(&p, target); err != nil {
+			return err
+		}
+		return runAside(&p)
+	}
+	root, err := m.Program(&p)
+	if err != nil {
+		return err
+	}
+	p.Do("attaching the overlay at "+target, unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	err = p.Run()
+	p.Close()
+	return err
+}
+
+// runAside runs p, which changes the working directory, on a thread with its own. The thread ends
+// with its goroutine because it is never unlocked.
+func runAside(p *linux.Program) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			done <- os.NewSyscallError("unshare", err)
+			return
+		}
+		done <- p.Run()
+	}()
+	return <-done
+}
+
+// isClassic reports whether m is to be mounted with mount(2).
+func (m Mount) isClassic() bool {
+	return !(m.Upper == "" && len(m.Lowers) == 1) && (m.Classic || !hasAppend())
+}
+
+// Unmount detaches the mount at target; what still uses it keeps it alive until it is done.
+func Unmount(target string) error {
+	if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "unmounting", Path: target, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// program is a sandbox as a list of set-up operations, while it is made.
+type program struct {
+	p      *linux.Program
+	c      Config
+	maps   idMaps
+	root   linux.Reg // the root of the overlay
+	null   linux.Reg // a verified mount of /dev/null, if something is to be masked
+	mounts []mounted
+	files  []*os.File // to be closed after the fork
+}
+
+// mounted is what lies at a destination so far.
+type mounted struct {
+	dest   string
+	fsType string
+	root   linux.Reg
+}
+
+// compile turns c into a program. Targets is the topmost lower directory, "" for none.
+func (c Config) compile(targets string) (_ *program, err error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	g := &program{p: new(linux.Program), c: c}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if g.maps, err = readIDMaps(); err != nil {
+		return nil, err
+	}
+	g.birth()
+	g.stdio()
+	if err := g.overlay(targets); err != nil {
+		return nil, err
+	}
+	for _, m := range c.Spec.Mounts {
+		if err := g.mount(m); err != nil {
+			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
+		}
+	}
+	g.paths()
+	g.enter()
+	if err := g.become(); err != nil {
+		return nil, err
+	}
+	g.execute()
+	return g, nil
+}
+
+// do adds a system call.
+func (g *program) do(what string, nr uintptr, args ...any) *linux.Op {
+	return g.p.Do(what, nr, args...)
+}
+
+func (g *program) close() {
+	for _, f := range g.files {
+		f.Close() // O_PATH descriptors and detached mounts: nothing can fail to be written
+	}
+	g.files = nil
+}
+
+// birth waits for the id maps and leaves the session and the mounts of the parent.
+func (g *program) birth() {
+	g.do("tying the sandbox to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	g.p.Sync("waiting for the id maps of the sandbox")
+	g.do("starting a session", unix.SYS_SETSID)
+	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
+	if g.c.Spec.Hostname != "" {
+		g.do("setting the host name", unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname))
+	}
+	if g.c.Network != Host {
+		g.loopback()
+	}
+}
+
+// stdio puts the three streams into place, by way of higher numbers: they may be each other's.
+func (g *program) stdio() {
+	files := []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr}
+	regs := make([]linux.Reg, len(files))
+	for i, f := range files {
+		regs[i] = g.p.Reg()
+		const dup = unix.F_DUPFD_CLOEXEC
+		if f != nil {
+			g.do("duplicating "+f.Name(), unix.SYS_FCNTL, f, dup, 3).Into(regs[i])
+			continue
+		}
+		null := g.p.Reg()
+		g.do("opening /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+		g.do("duplicating /dev/null", unix.SYS_FCNTL, null, dup, 3).Into(regs[i])
+	}
+	for i, r := range regs {
+		g.do("setting up the standard streams", unix.SYS_DUP3, r, i, 0)
+	}
+}
+
+// overlay mounts the root and attaches it on top of the old root, where lookups in this process
+// do not see it: every path below it is taken from its descriptor.
+func (g *program) overlay(targets string) error {
+	m := g.c.Root
+	stubs, err := g.c.stubs()
+	if err != nil {
+		return err
+	}
+	if targets != "" {
+		m.Lowers = append([]string{targets}, m.Lowers...)
+	}
+	m.Lowers = append(slices.Clone(m.Lowers), stubs)
+	if g.root, err = m.Program(g.p); err != nil {
+		return err
+	}
+	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, g.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return nil
+}
+
+// enter makes the overlay the root and lets go of everything above it.
+func (g *program) enter() {
+	chroot, end := g.p.Label(), g.p.Label()
+	g.do("entering the root file system", unix.SYS_FCHDIR, g.root)
+	if g.c.Chroot {
+		g.p.Goto(chroot)
+	}
+	g.do(whatPivot, unix.SYS_PIVOT_ROOT, ".", ".").Tolerate(unix.EPERM, unix.ENOSYS).Note().Else(chroot)
+	g.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
+	g.p.Mark(chroot)
+	// The overlay lies on top of the old root already, which is what MS_MOVE would achieve. A
+	// process with CAP_SYS_CHROOT could go back below it.
+	g.do("changing the root", unix.SYS_CHROOT, ".")
+	g.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
+	g.p.Mark(end)
+
+	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to what the builder has open (CVE-2024-21626).
+	cwd := g.c.Spec.Process.Cwd
+	dir := g.p.Reg()
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	g.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, linux.Pointer(how), unix.SizeofOpenHow).Into(dir)
+	g.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
+}
+
+const whatPivot = "pivot_root"
+
+// validate refuses what the sandbox would otherwise ignore.
+func (c Config) validate() error {
+	s := c.Spec
+	if s == nil || s.Process == nil || len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
+		return errors.New("starting a process: no program to run")
+	}
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	if !path.IsAbs(s.Process.Cwd) {
+		return fmt.Errorf("starting a process: the working directory %q is not absolute", s.Process.Cwd)
+	}
+	for _, text := range slices.Concat(s.Process.Args, s.Process.Env, []string{s.Process.Cwd}) {
+		if strings.ContainsRune(text, 0) {
+			return errors.New("starting a process: a NUL byte in its arguments, environment or directory")
+		}
+	}
+	if c.Stubs == "" {
+		return errors.New("starting a process: no directory for mount stubs")
+	}
+	if c.Root.Upper == "" {
+		return errors.New("starting a process: its root has no upper directory")
+	}
+	for what, set := range map[string]bool{
+		"hooks":               s.Hooks != nil,
+		"a terminal":          s.Process.Terminal,
+		"an AppArmor profile": s.Process.ApparmorProfile != "",
+		"an SELinux label":    s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
+		"oom_score_adj":       s.Process.OOMScoreAdj != nil,
+		"a scheduler":         s.Process.Scheduler != nil,
+		"an I/O priority":     s.Process.IOPriority != nil,
+		"resource limits":     s.Linux.Resources != nil,
+		"sysctl":              len(s.Linux.Sysctl) > 0,
+		"devices":             len(s.Linux.Devices) > 0,
+		"id mappings":         len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"an NIS domain name":  s.Domainname != "",
+		"inheritable or ambient capabilities": s.Process.Capabilities != nil &&
+			len(s.Process.Capabilities.Inheritable)+len(s.Process.Capabilities.Ambient) > 0,
+	} {
+		if set {
+			return fmt.Errorf("starting a process: its description asks for %s, which this sandbox does not do", what)
+		}
+	}
+	return nil
+}
+
+// explain turns the failure of an op into what the caller is told.
+func (g *program) explain(err error) error {
+	var f *linux.Failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	arg := g.c.Spec.Process.Args[0]
+	switch {
+	case f.What == whatExec:
+		return execError(arg, f.Notes)
+	case strings.HasPrefix(f.What, "entering the working directory"):
+		return fmt.Errorf("%w (a WORKDIR instruction creates it)", err)
+	case isTarget(f.What) && f.Errno == unix.EXDEV:
+		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
+	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
+		return fmt.Errorf("%w: the image has something else there", err)
+	}
+	return err
+}
+
+// notes turns the tolerated failures into lines for the user.
+func (g *program) notes(p *Process) error {
+	for _, n := range p.child.Notes {
+		switch n.What {
+		case whatPivot:
+			p.Degraded = append(p.Degraded, "pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
+		case whatProcSubset:
+			p.Degraded = append(p.Degraded, "a /proc of its own is refused here: RUN sees the builder's processes in /proc, under other numbers")
+		case whatProcFresh:
+			p.Degraded = append(p.Degraded, "a full /proc is refused here: RUN sees only the process directories (subset=pid)")
+		}
+	}
+	// The last way that worked is the one to tell of.
+	if n := len(p.Degraded); n > 1 && strings.HasPrefix(p.Degraded[n-1], "a /proc") {
+		p.Degraded = slices.Delete(p.Degraded, n-2, n-1)
+	}
+	return nil
+}

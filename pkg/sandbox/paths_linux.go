@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"path"
+	"strings"
+	"unsafe"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"golang.org/x/sys/unix"
+)
+
+// devices fills a tmpfs mounted at /dev with the device nodes that every container has, bound
+// from the caller's (a user namespace may not make nodes), and the customary links.
+func (g *program) devices(dev linux.Reg) {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		node, place := g.p.Reg(), g.p.Reg()
+		what := "binding /dev/" + name
+		g.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
+		g.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
+		g.attach("/dev/"+name, node, place)
+	}
+	for _, link := range [][2]string{
+		{"/proc/self/fd", "fd"},
+		{"/proc/self/fd/0", "stdin"},
+		{"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"},
+		{"pts/ptmx", "ptmx"},
+		{"/proc/kcore", "core"},
+	} {
+		g.do("linking /dev/"+link[1], unix.SYS_SYMLINKAT, link[0], dev, link[1])
+	}
+}
+
+// paths masks files and makes paths read-only, each relative to the mount that it is in.
+func (g *program) paths() {
+	if len(g.c.Spec.Linux.MaskedPaths) > 0 {
+		g.nullDevice()
+	}
+	for _, p := range g.c.Spec.Linux.MaskedPaths {
+		g.mask(path.Clean(p))
+	}
+	for _, p := range g.c.Spec.Linux.ReadonlyPaths {
+		g.readonly(path.Clean(p))
+	}
+}
+
+// nullDevice opens /dev/null of the caller and makes sure that it is that device (CVE-2025-31133).
+func (g *program) nullDevice() {
+	const what = "verifying /dev/null"
+	g.null = g.p.Reg()
+	g.do(what, unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0).Into(g.null)
+	st := new(unix.Statx_t)
+	g.do(what, unix.SYS_STATX, g.null, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, linux.Pointer(st))
+	mode := (*uint32)(unsafe.Pointer(&st.Mode)) // with two spare bytes behind it
+	g.p.Check(what, mode, unix.S_IFMT, unix.S_IFCHR, unix.ENXIO)
+	g.p.Check(what, &st.Rdev_major, ^uint32(0), 1, unix.ENXIO)
+	g.p.Check(what, &st.Rdev_minor, ^uint32(0), 3, unix.ENXIO)
+	g.p.Keep(st)
+}
+
+// inside opens a path that is to be masked or made read-only, or goes to missing. In a file
+// system of the kernel's it is taken literally; in the image it is looked up in its root.
+func (g *program) inside(p string, missing linux.Label) linux.Reg {
+	at, rel := g.root, p
+	how := &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for _, m := range g.mounts {
+		if rest, ok := strings.CutPrefix(p, m.dest+"/"); ok {
+			at, rel = m.root, rest
+			how.Resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
+		}
+	}
+	reg := g.p.Reg()
+	g.do("finding "+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
+		Into(reg).Tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES).Else(missing)
+	return reg
+}
+
+// mask hides a file behind /dev/null and a directory behind an empty one.
+func (g *program) mask(p string) {
+	end, dir := g.p.Label(), g.p.Label()
+	what := "masking " + p
+	target := g.inside(p, end)
+	cover := g.p.Reg()
+	g.do(what, unix.SYS_OPEN_TREE, g.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).Into(cover)
+	g.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
+		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
+	g.p.Mark(dir)
+	g.newFS("tmpfs", p, mountOptions{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, cover)
+	g.attach(p, cover, target)
+	g.p.Mark(end)
+}
+
+// readonly binds a path onto itself, read-only with all that is mounted below it.
+func (g *program) readonly(p string) {
+	end := g.p.Label()
+	what := "making " + p + " read-only"
+	target := g.inside(p, end)
+	tree := g.p.Reg()
+	g.do(what, unix.SYS_OPEN_TREE, target, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE).Into(tree)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	g.do(what, unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	g.attach(p, tree, target)
+	g.p.Mark(end)
+}

@@ -1,0 +1,208 @@
+package sandbox
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const whatExec = "executing the program"
+
+// become adds the operations that give up what the builder has: user, groups, capabilities.
+//
+// Their order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, which is given up last,
+// and a change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)).
+func (g *program) become() error {
+	p := g.c.Spec.Process
+	if err := g.rlimits(p.Rlimits); err != nil {
+		return err
+	}
+	umask := 0o022
+	if p.User.Umask != nil {
+		umask = int(*p.User.Umask)
+	}
+	g.do("setting the umask", unix.SYS_UMASK, umask)
+	bounding, final, err := capabilities(p)
+	if err != nil {
+		return err
+	}
+	dropped := g.p.Label()
+	for n := range 64 {
+		if bounding&(1<<n) == 0 {
+			// EINVAL: the kernel has no more.
+			g.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Tolerate(unix.EINVAL).Else(dropped)
+		}
+	}
+	g.p.Mark(dropped)
+	g.user(p.User)
+	g.capset(^uint64(0)>>23, ^uint64(0)>>23)
+	if p.NoNewPrivileges {
+		g.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	if err := g.seccomp(); err != nil {
+		return err
+	}
+	g.capset(final, final)
+	g.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	return nil
+}
+
+// capabilities returns the bounding set and the set the process begins with, which for another
+// user than root is empty, as docker has it.
+func capabilities(p *specs.Process) (bounding, final uint64, err error) {
+	if p.Capabilities == nil {
+		return 0, 0, nil
+	}
+	if bounding, err = capabilityMask(p.Capabilities.Bounding); err != nil {
+		return 0, 0, err
+	}
+	if final, err = capabilityMask(p.Capabilities.Permitted); err != nil {
+		return 0, 0, err
+	}
+	if p.User.UID != 0 {
+		final = 0
+	}
+	return bounding, final & bounding, nil
+}
+
+// user sets the ids. Supplementary groups are set even if there are none: those of the builder
+// must not stay (CVE-2022-2990).
+func (g *program) user(u specs.User) {
+	groups := append([]uint32(nil), u.AdditionalGids...)
+	if len(groups) == 0 {
+		g.do("setting the supplementary groups", unix.SYS_SETGROUPS, 0, 0)
+	} else {
+		list := &groupList{ids: groups}
+		g.p.Keep(list)
+		g.do("setting the supplementary groups", unix.SYS_SETGROUPS, len(groups), linux.Pointer(&list.ids[0]))
+	}
+	gid, uid := int(u.GID), int(u.UID)
+	g.do(fmt.Sprintf("becoming group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
+	g.do("keeping capabilities for the rest of the set-up", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	g.do(fmt.Sprintf("becoming user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
+	g.do("keeping no capabilities after that", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
+}
+
+type groupList struct{ ids []uint32 }
+
+// capset sets the effective and permitted capabilities, and no inheritable ones (CVE-2022-29162).
+func (g *program) capset(effective, permitted uint64) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := &[2]unix.CapUserData{
+		{Effective: uint32(effective), Permitted: uint32(permitted)},
+		{Effective: uint32(effective >> 32), Permitted: uint32(permitted >> 32)},
+	}
+	g.do("setting the capabilities", unix.SYS_CAPSET, linux.Pointer(header), linux.Pointer(data))
+}
+
+// rlimitNames are the resources of getrlimit(2) by their names in a runtime-spec.
+func rlimitNames() map[string]int {
+	return map[string]int{
+		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+		"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+		"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+		"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+		"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+	}
+}
+
+// rlimits sets limits, no higher than the caller's hard limit: a user namespace cannot raise it.
+func (g *program) rlimits(limits []specs.POSIXRlimit) error {
+	names := rlimitNames()
+	for _, l := range limits {
+		resource, ok := names[l.Type]
+		if !ok {
+			return fmt.Errorf("unknown resource limit %q", l.Type)
+		}
+		var own unix.Rlimit
+		if err := unix.Getrlimit(resource, &own); err != nil {
+			return fmt.Errorf("reading %s: %w", l.Type, err)
+		}
+		limit := &unix.Rlimit{Cur: min(l.Soft, own.Max), Max: min(l.Hard, own.Max)}
+		g.do("setting "+l.Type, unix.SYS_PRLIMIT64, 0, resource, linux.Pointer(limit), 0)
+	}
+	return nil
+}
+
+// execute adds the last operations: clean signals and descriptors, and the search for the program.
+func (g *program) execute() {
+	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	dfl := new([32]byte) // struct sigaction of all zeros: SIG_DFL
+	for sig := 1; sig <= 64; sig++ {
+		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+			continue
+		}
+		g.do("resetting signals", unix.SYS_RT_SIGACTION, sig, linux.Pointer(dfl), 0, 8)
+	}
+	none := new(uint64)
+	g.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, linux.Pointer(none), 0, 8)
+
+	p := g.c.Spec.Process
+	argv, envp := p.Args, p.Env
+	for _, file := range candidates(p.Args[0], p.Env) {
+		g.try(file, argv, envp)
+	}
+	g.p.Fail(whatExec, unix.ENOENT)
+}
+
+// candidates are the files that a program's name may mean, as for execvp(3).
+func candidates(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	dirs := DefaultPath
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			dirs = value
+		}
+	}
+	var files []string
+	for dir := range strings.SplitSeq(dirs, ":") {
+		file := path.Join(dir, name)
+		if dir == "" || !strings.HasPrefix(file, "/") {
+			file = "./" + file
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+// try executes file, or goes on. It is opened before without following magic links: until the
+// exec, /proc/self/exe and /proc/self/fd are those of the builder (CVE-2019-5736).
+func (g *program) try(file string, argv, envp []string) {
+	next := g.p.Label()
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	missing := []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG}
+	g.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, linux.Pointer(how), unix.SizeofOpenHow).
+		Tolerate(missing...).Note().Else(next)
+	g.do(whatTry, unix.SYS_EXECVE, file, argv, envp).
+		Tolerate(append(missing, unix.ENOEXEC, unix.ETXTBSY)...).Note()
+	g.p.Mark(next)
+}
+
+const (
+	whatFind = "finding the program"
+	whatTry  = "trying a program"
+)
+
+// execError makes one error of what the attempts to execute the program met: the first that was
+// more than a file that is not there.
+func execError(name string, notes []linux.Failure) *ExecError {
+	e := &ExecError{Path: name, Errno: unix.ENOENT}
+	for _, n := range notes {
+		switch {
+		case n.What == whatTry && (n.Errno == unix.ENOENT || n.Errno == unix.ENOTDIR):
+			e.Interpreter = true
+			return e
+		case n.What == whatTry, n.What == whatFind && n.Errno != unix.ENOENT && n.Errno != unix.ENOTDIR:
+			e.Errno = n.Errno
+			return e
+		}
+	}
+	return e
+}

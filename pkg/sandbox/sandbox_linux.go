@@ -1,0 +1,202 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Network is what a process sees of the network.
+type Network int
+
+// The networks.
+const (
+	Host    Network = iota // that of the calling process
+	None                   // a namespace of its own with a loopback interface
+	Private                // a namespace of its own, connected by pasta or slirp4netns
+)
+
+// ProcMount is how /proc comes about.
+type ProcMount int
+
+// The ways, each a fallback of the one before it. ProcAuto tries them in this order.
+const (
+	ProcAuto   ProcMount = iota
+	ProcFresh            // a procfs of the new PID namespace
+	ProcSubset           // the same with subset=pid: allowed where /proc is masked since Linux 7.2
+	ProcBind             // the caller's /proc: shows its processes, under their pids
+)
+
+// Config describes one process and its surroundings.
+type Config struct {
+	// Spec is the process and its mounts. A field that is set and not supported is an error.
+	// Spec.Linux.Seccomp is used if Filter is nil.
+	Spec *specs.Spec
+	// Root is the file system. Its lowers may be empty: then it begins as an empty directory.
+	Root overlay.Mount
+	// Stubs is a directory on the file system of Root.Upper where Start keeps empty directories
+	// and files that stand in for mount targets which the image lacks. It is made if it is not
+	// there, can be shared by all processes of a build and be removed afterwards.
+	Stubs string
+	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough).
+	// A bind mount without an entry is opened by Spec's path when Start is called.
+	Sources map[string]*os.File
+	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
+	Stdin, Stdout, Stderr *os.File
+
+	Network Network
+	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
+	NetworkHelper string
+	// Filter is the compiled seccomp profile. Nil: Spec.Linux.Seccomp is compiled; if that is nil
+	// too there is no filter.
+	Filter *Filter
+	// Proc forces one way to mount /proc. The zero value tries them all.
+	Proc ProcMount
+	// Chroot forces chroot(2) where pivot_root(2) would do; the process then loses CAP_SYS_CHROOT.
+	Chroot bool
+	// Debug, if it is not nil, is called with the listing of the system calls that set up the
+	// process, before they are made.
+	Debug func(program string)
+}
+
+// Process is a running process. Its end is the end of all that it started.
+type Process struct {
+	// Degraded has one line for each thing that was set up in a lesser way than asked for.
+	Degraded []string
+
+	child   *linux.Child
+	helper  *helper
+	targets string // directory of stubs for this process alone, "" if none
+}
+
+// State is how a process ended.
+type State = linux.State
+
+// Start starts the process and returns when its program has been executed. An *ExecError says
+// that it could not be; any other error names the operation of the set-up that failed. Nothing is
+// left then.
+func Start(c Config) (*Process, error) {
+	p, err := c.start("")
+	var missing *linux.Failure
+	if err == nil || !errors.As(err, &missing) || missing.Errno != unix.ENOENT || !isTarget(missing.What) {
+		return p, err
+	}
+	// A target is not in the image although the stubs have it: the image leads elsewhere with a
+	// symbolic link, or hides the stub with a whiteout. Put stubs on top, where it really leads.
+	targets, err := c.stubsOnTop()
+	if err != nil {
+		return nil, err
+	}
+	p, err = c.start(targets)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(targets))
+	}
+	return p, nil
+}
+
+// start does one attempt. Targets is a directory of stubs that becomes the topmost lower.
+func (c Config) start(targets string) (*Process, error) {
+	prog, err := c.compile(targets)
+	if err != nil {
+		return nil, err
+	}
+	defer prog.close()
+	if c.Debug != nil {
+		c.Debug(prog.p.String())
+	}
+	maps, err := readIDMaps()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{targets: targets}
+	steps := []func(*linux.Child) error{maps.write}
+	if c.Network == Private {
+		steps = append(steps, func(child *linux.Child) (err error) {
+			p.helper, err = attachNetwork(c.NetworkHelper, child)
+			return err
+		})
+	}
+	p.child, err = prog.p.Start(c.namespaces(), steps...)
+	if err != nil {
+		return nil, errors.Join(prog.explain(err), p.helper.stop())
+	}
+	err = prog.notes(p)
+	if err != nil {
+		return nil, errors.Join(err, p.Kill(), p.helper.stop())
+	}
+	return p, nil
+}
+
+func (c Config) namespaces() uintptr {
+	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if c.Network != Host {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
+}
+
+// Pid returns the process id in the PID namespace of the caller.
+func (p *Process) Pid() int { return p.child.Pid }
+
+// Wait waits for the process to end and returns how it did. All that it left running in the
+// background has been killed by then, even if that still holds Stdout open.
+func (p *Process) Wait() (State, error) {
+	state, err := p.child.Wait()
+	err = errors.Join(err, p.helper.stop())
+	if p.targets != "" {
+		err = errors.Join(err, os.RemoveAll(p.targets))
+	}
+	return state, err
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.child.Done() }
+
+// Signal sends a signal to the process; os.ErrProcessDone if it has ended. As the init of its
+// namespace it ignores signals for which it has no handler, except SIGKILL.
+func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) }
+
+// Kill ends the process, and all that it started, at once. It is no error if it has ended.
+func (p *Process) Kill() error {
+	if err := p.child.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing process %d: %w", p.child.Pid, err)
+	}
+	return nil
+}
+
+// An ExecError says that the program to run could not be executed.
+type ExecError struct {
+	Path  string // as the caller gave it, Args[0]
+	Errno syscall.Errno
+	// Interpreter: the file is there and its interpreter ("#!" or dynamic loader) is not.
+	Interpreter bool
+}
+
+func (e *ExecError) Error() string {
+	switch {
+	case e.Interpreter:
+		return fmt.Sprintf("executing %q: its interpreter or dynamic loader is not in the image", e.Path)
+	case e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR:
+		return fmt.Sprintf("executing %q: not found in the image", e.Path)
+	case e.Errno == unix.ELOOP:
+		return fmt.Sprintf("executing %q: a link of /proc or a loop of links is not followed", e.Path)
+	}
+	return fmt.Sprintf("executing %q: %v", e.Path, e.Errno)
+}
+
+// Unwrap returns the error number.
+func (e *ExecError) Unwrap() error { return e.Errno }
+
+// ExitCode is what a shell would exit with: 127 if there is no such program, else 126.
+func (e *ExecError) ExitCode() int {
+	if e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR {
+		return 127
+	}
+	return 126
+}
