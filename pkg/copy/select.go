@@ -112,6 +112,9 @@ func (s *Selection) collect(ctx context.Context) error {
 	for _, f := range s.spec.Inline {
 		s.items = append(s.items, inlineItem(f))
 	}
+	if err := s.detectArchives(); err != nil {
+		return err
+	}
 	for _, it := range s.items {
 		if err := checkName(it.name); err != nil && it.node.stat.Type != linux.Directory && !it.archive {
 			return fmt.Errorf("source %s: %w", it.source, err)
@@ -144,35 +147,44 @@ func (s *Selection) collectSources(w *walker) error {
 // addSource adds what the path or pattern src names.
 func (w *walker) addSource(src string) error {
 	clean := cleanSource(src)
-	parts := strings.Split(clean, "/")
-	wild := slices.IndexFunc(parts, hasWildcard)
-	if wild < 0 {
+	if !slices.ContainsFunc(strings.Split(clean, "/"), hasWildcard) {
 		return w.addPath(clean)
 	}
-	c := linux.NewCursor(w.tree.root)
-	defer c.Close()
-	base := path.Join(parts[:wild]...)
-	if err := c.Enter("/"+base, nil); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return fmt.Errorf("source %s: %w", src, err)
-	}
-	dir, err := c.Open()
+	paths, err := w.expand(clean)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
-	defer dir.Close()
-	names, err := glob(dir, parts[wild:])
-	if err != nil {
-		return fmt.Errorf("source %s: %w", src, err)
-	}
-	for _, name := range names {
-		if err := w.addPath(path.Join(base, name)); err != nil && !errors.Is(err, errExcluded) {
+	for _, p := range paths {
+		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) {
 			return err
 		}
 	}
 	return nil
+}
+
+// expand returns the paths that the pattern matches, sorted. Links that lead to its first wildcard are followed.
+func (w *walker) expand(pattern string) ([]string, error) {
+	parts := strings.Split(pattern, "/")
+	wild := slices.IndexFunc(parts, hasWildcard)
+	base := path.Join(parts[:wild]...)
+	c := linux.NewCursor(w.tree.root)
+	defer c.Close()
+	if err := c.Enter("/"+base, nil); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
+	}
+	dir, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	paths, err := glob(dir, parts[wild:])
+	for i := range paths {
+		paths[i] = path.Join(base, paths[i])
+	}
+	return paths, err
 }
 
 // addPath adds what is at the clean path p, following links.

@@ -1,0 +1,381 @@
+package copy
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+)
+
+// Bounds of an archive: entries, and bytes of all its files with their holes.
+const (
+	maxEntries = 8 << 20
+	maxBytes   = 1 << 40
+)
+
+// extractor unpacks a tar below a directory. Each entry goes to where its name leads from there, links inside followed as
+// after chroot(2), except the last component, which is replaced. Nothing outside can be named.
+type extractor struct {
+	ctx   context.Context
+	at    *linux.Cursor // parent of the last entry
+	back  *linux.Cursor // for what hard links point to
+	in    string        // where at stands, as the archive calls it; "\x00" if unknown
+	dirs  []extractedDir
+	bytes int64
+	buf   []byte
+	warn  func(format string, args ...any)
+
+	owned  bool   // owners are set: chown, or those of the archive
+	chown  *Owner // over those of the archive
+	strict bool   // names that mean a deletion in a layer are refused
+}
+
+// extractedDir is a directory whose metadata is set last, so that it may be read-only and keeps its time.
+type extractedDir struct {
+	path string
+	hdr  meta
+}
+
+// meta is what an archive says of an inode.
+type meta struct {
+	owner Owner
+	mode  uint32
+	mtime linux.Time
+}
+
+// ExtractContext unpacks the tar that r gives, plain or compressed by gzip, bzip2, xz or zstd, into the directory dir, to
+// be a build context. Owners stay those of the caller and devices are left out. Names are taken relative to dir; one that
+// leads out of it by ".." is an error, and symbolic links never do. A tar may have 8 Mi entries and 1 TiB of files. What
+// was unpacked before an error stays.
+func ExtractContext(ctx context.Context, r io.Reader, dir string) error {
+	root, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("unpacking the build context: %w", err)
+	}
+	defer root.Close()
+	x := newExtractor(ctx, root)
+	x.warn = func(string, ...any) {} // a COPY could not use devices anyway
+	if err := x.extract(r); err != nil {
+		return fmt.Errorf("unpacking the build context: %w", err)
+	}
+	return nil
+}
+
+func newExtractor(ctx context.Context, root *os.File) *extractor {
+	return &extractor{
+		ctx: ctx, at: linux.NewCursor(root), back: linux.NewCursor(root), in: "\x00", buf: make([]byte, bufferSize),
+	}
+}
+
+// extract unpacks all of r.
+func (x *extractor) extract(r io.Reader) error {
+	defer x.at.Close()
+	defer x.back.Close()
+	plain, done, err := decompress(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t := tar.NewReader(plain)
+	for n := 0; ; n++ {
+		hdr, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return x.finishDirs()
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
+		if n == maxEntries {
+			return fmt.Errorf("the archive has more than %d entries", maxEntries)
+		}
+		if err := x.entry(hdr, t); err != nil {
+			return fmt.Errorf("entry %s: %w", hdr.Name, err)
+		}
+	}
+}
+
+// entryName returns a name of an archive relative to where it is unpacked; "." is that directory.
+func entryName(name string) (string, error) {
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", errors.New("the name leads out of the archive")
+	}
+	if strings.ContainsRune(clean, 0) {
+		return "", errors.New("the name holds a zero byte")
+	}
+	return clean, nil
+}
+
+func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
+	switch hdr.Typeflag {
+	case tar.TypeXGlobalHeader: // defaults of git archive
+		return nil
+	case tar.TypeChar, tar.TypeBlock:
+		x.warn("%s is a device and left out", hdr.Name)
+		return nil
+	}
+	name, err := entryName(hdr.Name)
+	if err != nil || name == "." {
+		return err
+	}
+	m, err := x.meta(hdr)
+	if err != nil {
+		return err
+	}
+	if x.strict {
+		for part := range strings.SplitSeq(name, "/") {
+			if err := checkName(part); err != nil {
+				return err
+			}
+		}
+	}
+	dir, base := path.Split(name)
+	if x.in != dir {
+		x.in = "\x00"
+		if err := x.at.Enter("/"+dir, x.mkdir); err != nil {
+			return err
+		}
+		x.in = dir
+	}
+	return x.make(hdr, r, base, name, m)
+}
+
+func (x *extractor) meta(hdr *tar.Header) (meta, error) {
+	m := meta{
+		mode:  uint32(hdr.Mode) & 0o7777,
+		mtime: linux.Time{Sec: hdr.ModTime.Unix(), Nsec: int64(hdr.ModTime.Nanosecond())},
+	}
+	if x.chown != nil {
+		m.owner = *x.chown
+		return m, nil
+	}
+	if !x.owned {
+		return m, nil
+	}
+	for _, id := range []int{hdr.Uid, hdr.Gid} {
+		if id < 0 || id >= math.MaxUint32 {
+			return m, fmt.Errorf("%d is no user or group", id)
+		}
+	}
+	m.owner = Owner{uint32(hdr.Uid), uint32(hdr.Gid)}
+	return m, nil
+}
+
+// mkdir makes a directory that the archive does not name, but names something in.
+func (x *extractor) mkdir(dir *os.File, name string) error {
+	if !x.owned {
+		if err := linux.MkdirAt(dir, name, 0o700); err != nil {
+			return err
+		}
+		return linux.ChmodAt(dir, name, 0o755)
+	}
+	var o Owner
+	if x.chown != nil {
+		o = *x.chown
+	}
+	return makeDir(dir, name, o, 0o755)
+}
+
+// make makes the entry base in the directory x.at.
+func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta) error {
+	dir := x.at.Dir()
+	switch hdr.Typeflag {
+	case tar.TypeDir:
+		if err := x.clear(dir, base, linux.Directory); err != nil {
+			return err
+		}
+		x.dirs = append(x.dirs, extractedDir{name, m})
+		if _, err := linux.StatAt(dir, base); err == nil {
+			return nil
+		}
+		return linux.MkdirAt(dir, base, 0o700)
+	case tar.TypeLink:
+		return x.hardLink(hdr.Linkname, dir, base)
+	}
+	if err := x.clear(dir, base, linux.Unknown); err != nil {
+		return err
+	}
+	var err error
+	switch hdr.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		return x.file(hdr, r, dir, base, m)
+	case tar.TypeSymlink:
+		err = linux.SymlinkAt(hdr.Linkname, dir, base)
+	case tar.TypeFifo:
+		err = linux.MknodAt(dir, base, linux.Fifo, 0o600, 0)
+	default:
+		err = fmt.Errorf("unknown type %q", hdr.Typeflag)
+	}
+	if err != nil {
+		return err
+	}
+	return x.dress(dir, base, m, hdr.Typeflag == tar.TypeSymlink)
+}
+
+// dress gives name of dir its owner, mode and time.
+func (x *extractor) dress(dir *os.File, name string, m meta, symlink bool) error {
+	if x.owned {
+		if err := linux.ChownAt(dir, name, m.owner.UID, m.owner.GID); err != nil {
+			return err
+		}
+	}
+	if !symlink {
+		if err := linux.ChmodAt(dir, name, m.mode); err != nil {
+			return err
+		}
+	}
+	return linux.SetMtimeAt(dir, name, m.mtime)
+}
+
+// clear removes what is in the way of an entry: everything but a directory that stays one.
+func (x *extractor) clear(dir *os.File, name string, want linux.Type) error {
+	st, err := linux.StatAt(dir, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil || st.Type == want {
+		return err
+	}
+	if st.Type == linux.Directory || st.Type == linux.Symlink {
+		// What the cursors stand in may be gone.
+		defer func() { x.in = "\x00" }()
+	}
+	return removeAll(dir, name, st.Type)
+}
+
+// removeAll removes name of dir and all below it.
+func removeAll(dir *os.File, name string, t linux.Type) error {
+	if t != linux.Directory {
+		return linux.UnlinkAt(dir, name)
+	}
+	sub, err := linux.OpenDirAt(dir, name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	names, err := readNames(sub)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		st, err := linux.StatAt(sub, n)
+		if err == nil {
+			err = removeAll(sub, n, st.Type)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return linux.RmdirAt(dir, name)
+}
+
+// hardLink makes name of dir another name of what the archive calls target.
+func (x *extractor) hardLink(target string, dir *os.File, name string) error {
+	clean, err := entryName(target)
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", target, err)
+	}
+	parent, base := path.Split(clean)
+	if err := x.back.Enter("/"+parent, nil); err != nil {
+		return fmt.Errorf("hard link to %s: %w", target, err)
+	}
+	st, err := linux.StatAt(x.back.Dir(), base)
+	if err == nil && st.Type == linux.Directory {
+		err = errors.New("a directory has one name")
+	}
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", target, err)
+	}
+	if old, err := linux.StatAt(dir, name); err == nil && old.SameInode(st) {
+		return nil
+	}
+	if err := x.clear(dir, name, linux.Unknown); err != nil {
+		return err
+	}
+	return linux.LinkAt(x.back.Dir(), base, dir, name)
+}
+
+// file makes a regular file. Long runs of zeros become holes.
+func (x *extractor) file(hdr *tar.Header, r io.Reader, dir *os.File, name string, m meta) error {
+	if x.bytes += hdr.Size; hdr.Size > maxBytes || x.bytes > maxBytes {
+		return fmt.Errorf("the files of the archive have more than %d bytes", int64(maxBytes))
+	}
+	f, err := linux.CreateAt(dir, name)
+	if err != nil {
+		return err
+	}
+	err = x.content(f, r, hdr.Size)
+	if err == nil && x.owned {
+		err = f.Chown(int(m.owner.UID), int(m.owner.GID))
+	}
+	if err == nil {
+		err = linux.Chmod(f, m.mode)
+	}
+	if caps := hdr.PAXRecords["SCHILY.xattr."+xattrCaps]; err == nil && caps != "" {
+		err = linux.Setxattr(f, xattrCaps, []byte(caps))
+		if !x.owned && errors.Is(err, os.ErrPermission) { // not root of a user namespace: COPY cannot keep it either
+			err = nil
+		}
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return linux.SetMtimeAt(dir, name, m.mtime)
+}
+
+func (x *extractor) content(f *os.File, r io.Reader, size int64) error {
+	for off := int64(0); off < size; {
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(r, x.buf[:min(size-off, int64(len(x.buf)))])
+		if err != nil {
+			return err
+		}
+		if n < len(x.buf) || !allZero(x.buf[:n]) {
+			if _, err := f.WriteAt(x.buf[:n], off); err != nil {
+				return err
+			}
+		}
+		off += int64(n)
+	}
+	return f.Truncate(size)
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// finishDirs sets the metadata of directories, those inside first.
+func (x *extractor) finishDirs() error {
+	for i := len(x.dirs) - 1; i >= 0; i-- {
+		d := x.dirs[i]
+		dir, base := path.Split(d.path)
+		if err := x.at.Enter("/"+dir, nil); err != nil {
+			continue // replaced by a later entry
+		}
+		st, err := linux.StatAt(x.at.Dir(), base)
+		if err != nil || st.Type != linux.Directory {
+			continue
+		}
+		if err := x.dress(x.at.Dir(), base, d.hdr, false); err != nil {
+			return fmt.Errorf("entry %s: %w", d.path, err)
+		}
+	}
+	return nil
+}
