@@ -153,7 +153,7 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 	for _, line := range f.Lines {
 		if len(line) > parserLine {
 			var err error
-			if short, err = shorten(f, text); err != nil {
+			if short, err = shorten(f, text, parserLine); err != nil {
 				return nil, err
 			}
 			text, place = short.out.Bytes(), short.place
@@ -163,6 +163,9 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 	res, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
 		r, _ := parserRange(err)
+		if strings.Contains(err.Error(), "file with no instructions") {
+			r = Range{}
+		}
 		return nil, f.Errorf(place(r), "%s", plain(err))
 	}
 	if short != nil {

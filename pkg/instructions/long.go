@@ -24,6 +24,7 @@ const (
 // shortener rewrites a text whose lines are too long for the parser.
 type shortener struct {
 	file   *File
+	limit  int      // of a line, in bytes
 	lines  [][]byte // with their ends
 	next   int
 	escape byte
@@ -34,10 +35,10 @@ type shortener struct {
 }
 
 // shorten gives the text for the parser, and how to read its result.
-func shorten(f *File, text []byte) (*shortener, error) {
+func shorten(f *File, text []byte, limit int) (*shortener, error) {
 	escape := string(f.Escape)
 	s := &shortener{
-		file: f, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: escape[0],
+		file: f, limit: limit, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: escape[0],
 		joins: regexp.MustCompile(`(^|[^\` + escape + `])\` + escape + `[ \t]*$`),
 	}
 	if n := len(s.lines); len(s.lines[n-1]) == 0 {
@@ -67,7 +68,7 @@ func (s *shortener) instruction() error {
 		s.next++
 		body := bytes.TrimRight(line, "\r\n")
 		if bytes.HasPrefix(bytes.TrimLeftFunc(body, unicode.IsSpace), []byte{'#'}) {
-			s.emit(append(body[:min(len(body), parserLine)], '\n'), s.next)
+			s.emit(append(body[:min(len(body), s.limit)], '\n'), s.next)
 			if first {
 				return nil
 			}
@@ -101,10 +102,10 @@ func (s *shortener) instruction() error {
 
 // cut writes a line, in several if it is too long.
 func (s *shortener) cut(body []byte) error {
-	for len(body) > parserLine {
-		at := breakAt(body[:parserLine], s.escape)
+	for len(body) > s.limit {
+		at := breakAt(body[:s.limit], s.escape)
 		if at == 0 {
-			return s.file.Errorf(Range{Line: s.next}, "%d bytes without a place to break the line", parserLine)
+			return s.file.Errorf(Range{Line: s.next}, "%d bytes without a place to break the line", s.limit)
 		}
 		s.emit(append(append([]byte(nil), body[:at]...), s.escape, '\n'), s.next)
 		body = body[at:]
@@ -133,7 +134,7 @@ func (s *shortener) heredocs(docs []parser.Heredoc) error {
 			body := s.lines[s.next]
 			s.next++
 			end := bytes.TrimRight(body, "\r\n")
-			if len(body) > parserLine {
+			if len(body) > s.limit {
 				if len(body) > MaxLine {
 					return s.file.Errorf(Range{Line: s.next}, "a line of more than %d bytes", MaxLine)
 				}

@@ -1,15 +1,22 @@
 package instructions
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
 
 // parsePorts reads one operand of EXPOSE, [[IP:]HOST:]PORT[-PORT][/PROTOCOL],
-// and gives each port of the container as "80/tcp".
+// and gives each port of the container as "80/tcp". What concerns the host is
+// checked and left out.
 func parsePorts(word string) ([]string, error) {
-	ports, proto, _ := strings.Cut(word[strings.LastIndexByte(word, ':')+1:], "/")
+	host, port := "", word
+	if i := strings.LastIndexByte(word, ':'); i >= 0 {
+		host, port = word[:i], word[i+1:]
+	}
+	port, proto, _ := strings.Cut(port, "/")
 	switch proto = strings.ToLower(proto); proto {
 	case "":
 		proto = "tcp"
@@ -17,19 +24,12 @@ func parsePorts(word string) ([]string, error) {
 	default:
 		return nil, fmt.Errorf("invalid port %q: the protocol is tcp, udp or sctp", shown(word))
 	}
-	first, last, isRange := strings.Cut(ports, "-")
-	lo, err := parsePort(first)
+	lo, hi, err := portRange(port)
+	if err == nil {
+		err = checkHost(host, hi-lo)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("invalid port %q: %w", shown(word), err)
-	}
-	hi := lo
-	if isRange {
-		if hi, err = parsePort(last); err != nil {
-			return nil, fmt.Errorf("invalid port %q: %w", shown(word), err)
-		}
-	}
-	if hi < lo {
-		return nil, fmt.Errorf("invalid port %q: the range ends before it begins", shown(word))
 	}
 	var out []string
 	for n := lo; n <= hi; n++ {
@@ -38,12 +38,44 @@ func parsePorts(word string) ([]string, error) {
 	return out, nil
 }
 
-func parsePort(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, fmt.Errorf("a port is a number from 0 to 65535")
+// checkHost checks [IP:]PORT[-PORT] of the host, for size+1 ports of the
+// container.
+func checkHost(host string, size int) error {
+	i := strings.LastIndexByte(host, ':')
+	if ip := strings.TrimSuffix(strings.TrimPrefix(host[:max(i, 0)], "["), "]"); ip != "" {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			return errors.New("the address of the host is none")
+		}
 	}
-	return int(n), nil
+	if host[i+1:] == "" {
+		return nil
+	}
+	lo, hi, err := portRange(host[i+1:])
+	if err == nil && hi-lo != size && size > 0 {
+		err = errors.New("the ranges of host and container differ in size")
+	}
+	return err
+}
+
+func portRange(s string) (lo, hi int, err error) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	for _, p := range []struct {
+		text string
+		n    *int
+	}{{first, &lo}, {last, &hi}} {
+		n, err := strconv.ParseUint(p.text, 10, 16)
+		if err != nil {
+			return 0, 0, errors.New("a port is a number from 0 to 65535")
+		}
+		*p.n = int(n)
+	}
+	if hi < lo {
+		return 0, 0, errors.New("the range ends before it begins")
+	}
+	return lo, hi, nil
 }
 
 // signals are Linux's names (signal(7)), without SIG.

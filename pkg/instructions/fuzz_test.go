@@ -1,0 +1,145 @@
+package instructions
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+)
+
+// FuzzParse: no text makes Parse panic; an error is an *Error with a place in
+// the file; what parses can be expanded and applied.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		"FROM scratch\n",
+		"# escape=`\n# syntax=x\nARG A=1 B\nFROM --platform=$X a:$A AS b\nENV A=`$x 'b c'=d\n",
+		"FROM a\nRUN <<A cat <<-'B' && x\na\nA\n\tb\nB\nCOPY --from=x --chown=a:b <<F g /d/\nx$y\nF\n",
+		"FROM a\nRUN [\"a\", \"b\"]\nCMD []\nENTRYPOINT x\nSHELL [\"s\"]\nHEALTHCHECK --interval=1s CMD x\nHEALTHCHECK NONE\n",
+		"FROM a\nONBUILD RUN <<E\nx\nE\nONBUILD ONBUILD RUN\nMAINTAINER x\nVOLUME [\"/a\"] \nSTOPSIGNAL 9\n",
+		"FROM a\nEXPOSE 80-90/TCP 1:2\nUSER a:b\nWORKDIR rel/\nLABEL a b c\nADD --checksum=x http://a b \\\n\n # c\n c/\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := Parse("F", text)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("%T is no *Error: %v", err, err)
+			}
+			if lines := bytes.Count(text, []byte{'\n'}) + 1; e.Line < 0 || e.Line > lines || e.EndLine > lines || e.EndLine < e.Line {
+				t.Fatalf("lines %d-%d of %d: %v", e.Line, e.EndLine, lines, err)
+			}
+			return
+		}
+		x := Expander{Escape: file.Escape, Lookup: func(name string) (string, bool) { return "v" + name, name != "u" }}
+		for _, st := range file.Stages {
+			img := Image{}
+			for _, in := range st.Instructions {
+				if in.Line < 1 || in.EndLine < in.Line || in.EndLine > len(file.Lines) || !strings.HasPrefix(in.Text, in.Name) {
+					t.Fatalf("instruction %+v", in)
+				}
+				cmd, err := x.Command(in.Command)
+				if err != nil {
+					return
+				}
+				if e, ok := cmd.(Editor); ok {
+					if img, _, err = e.Edit(img); err != nil {
+						return
+					}
+				}
+			}
+		}
+	})
+}
+
+// FuzzExpand compares the expander with BuildKit's, where that one preserves
+// the text.
+func FuzzExpand(f *testing.F) {
+	for _, word := range []string{
+		"$a", "${b}", `"$a'$b"`, `'$a'`, `\$a`, "${u:-x$b}", "${a+y}", "${e:?m}", "${u?}", "${a#*b}", "${a##*b}", "${a%b*}",
+		"${a%%b*}", "${a/b/c}", "${a//b/${b}}", "${a/\\//x}", "$$", "${", "${a", "$1a", "${a:=b}", "`a`$b", "<<x $a", "${#a}",
+	} {
+		f.Add(word, "abcabc", "b*", false, false)
+		f.Add(word, "äbä", "x y", true, true)
+	}
+	f.Fuzz(func(t *testing.T, word, a, b string, backtick, text bool) {
+		for _, s := range []string{word, a, b} {
+			if !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\ufeff") || len(s) > 1000 {
+				return
+			}
+		}
+		escape := '\\'
+		if backtick {
+			escape = '`'
+		}
+		env := map[string]string{"a": a, "b": b, "e": ""}
+		lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+		x := Expander{Escape: escape, Lookup: lookup}
+		got, err := x.Word(word)
+		lex := shell.NewLex(escape)
+		if text {
+			got, err = x.Text(word)
+			lex = shell.NewLex('\\')
+			lex.SkipProcessQuotes = true
+		}
+		want, _, wantErr := lex.ProcessWord(word, shell.EnvsFromSlice([]string{"a=" + a, "b=" + b, "e="}))
+		if err != nil && (strings.Contains(err.Error(), "nested") || errors.Is(err, errTooLong)) {
+			return
+		}
+		if (err != nil) != (wantErr != nil) {
+			t.Fatalf("%q (a=%q b=%q escape %c): %q, %v; BuildKit: %q, %v", word, a, b, escape, got, err, want, wantErr)
+		}
+		literal := strings.Contains(word, "//") && strings.Count(word+b+a, "$") > 1 // BuildKit takes $ in the replacement for a group
+		if err == nil && got != want && !literal {
+			t.Fatalf("%q (a=%q b=%q escape %c): %q; BuildKit: %q", word, a, b, escape, got, want)
+		}
+	})
+}
+
+// FuzzShorten: cutting lines does not change what the parser finds.
+func FuzzShorten(f *testing.F) {
+	f.Add([]byte("FROM a\nRUN aaaa bbbb cccc dddd eeee \\\n # c\n ffff gggg hhhh\nENV a=b\n"))
+	f.Add([]byte("# escape=`\nFROM a\nRUN <<E cat <<-F\naaaaaaaaaaaaaaaaaaaaaaa\nE\n\tbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n\tF\nENV a=b`\nc\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		const limit = 16
+		direct := &File{Name: "F", Escape: '\\', Lines: strings.Split(string(text), "\n")}
+		if bytes.IndexByte(text, 0) >= 0 || direct.directives() != nil || bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
+			return
+		}
+		for _, line := range direct.Lines { // terminators and directives are not cut
+			if len(line) > limit && (strings.HasPrefix(strings.TrimSpace(line), "#") || len(line) > 1000) {
+				return
+			}
+		}
+		want, err := parser.Parse(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		for _, n := range want.AST.Children {
+			for _, h := range n.Heredocs {
+				if len(h.Name) > limit-4 {
+					return
+				}
+			}
+		}
+		s, err := shorten(direct, text, limit)
+		if err != nil {
+			return
+		}
+		got, err := parser.Parse(bytes.NewReader(s.out.Bytes()))
+		if err != nil {
+			t.Fatalf("%v in %q", err, s.out.String())
+		}
+		s.restore(got.AST.Children)
+		if d := cmp.Diff(want.AST.Children, got.AST.Children, cmpopts.IgnoreFields(parser.Node{}, "PrevComment")); d != "" {
+			t.Fatalf("%s\nin %q", d, s.out.String())
+		}
+	})
+}
