@@ -1,6 +1,9 @@
 package progress
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // tailSize is how much of a step's output is kept, in bytes.
 const tailSize = 64 << 10
@@ -46,4 +49,21 @@ func (t *tail) lines() []byte {
 		out = append(out, '\n')
 	}
 	return out
+}
+
+// last returns the last n lines that are not empty, fit for the live view; looking at no more than 16 KiB.
+func (t *tail) last(n int) []string {
+	const reach = 16 << 10
+	buf := t.buf[max(0, len(t.buf)-reach):]
+	var lines []string
+	for len(buf) > 0 && len(lines) < n {
+		buf = bytes.TrimSuffix(buf, []byte("\n"))
+		start := bytes.LastIndexByte(buf, '\n') + 1
+		if text := printable(buf[start:]); text != "" {
+			lines = append(lines, text)
+		}
+		buf = buf[:start]
+	}
+	slices.Reverse(lines)
+	return lines
 }

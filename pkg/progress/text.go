@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -30,14 +31,20 @@ func opening(s *Step) string {
 
 // closing is the line that ends a step: "[build 4/7] RUN make  1.2s", with CACHED or FAILED before the instruction.
 func closing(e Event) string {
+	head, foot := closingParts(e)
+	return head + foot
+}
+
+// closingParts splits closing before what must stay when the line has to be cut.
+func closingParts(e Event) (head, foot string) {
 	text := clean(e.Step.Text, maxClosing)
 	switch e.Kind {
 	case StepCached:
-		return label(e.Step) + " CACHED " + text
+		return label(e.Step) + " CACHED " + text, ""
 	case StepFailed:
-		return label(e.Step) + " FAILED " + text + "  " + human(e.Elapsed)
+		return label(e.Step) + " FAILED " + text, "  " + human(e.Elapsed)
 	default:
-		return label(e.Step) + " " + text + "  " + human(e.Elapsed)
+		return label(e.Step) + " " + text, "  " + human(e.Elapsed)
 	}
 }
 
@@ -90,4 +97,60 @@ func clean(text string, limit int) string {
 		}
 	}
 	return b.String()
+}
+
+// printable makes a line of output fit for the live view: escape sequences and control characters are removed, a tab
+// becomes a space, and of a line that was overwritten after carriage returns the last state is shown. At most 4 KiB of
+// it are looked at.
+func printable(line []byte) string {
+	const longest = 4 << 10
+	line = bytes.TrimRight(line, "\r\n")
+	if i := bytes.LastIndexByte(line, '\r'); i >= 0 {
+		line = line[i+1:]
+	}
+	line = line[:min(len(line), longest)]
+	var b strings.Builder
+	for len(line) > 0 {
+		if line[0] == 0x1b {
+			line = line[escapeLength(line):]
+			continue
+		}
+		r, n := utf8.DecodeRune(line)
+		switch {
+		case r == '\t':
+			b.WriteByte(' ')
+		case strconv.IsGraphic(r):
+			b.WriteRune(r)
+		}
+		line = line[n:]
+	}
+	return b.String()
+}
+
+// escapeLength is the length of the escape sequence that s begins with, by ECMA-48: CSI (ESC [ ... letter), the strings
+// of OSC, DCS, SOS, PM and APC up to ST or, as xterm has it, BEL, and sequences of intermediate bytes and a final one.
+func escapeLength(s []byte) int {
+	if len(s) < 2 {
+		return len(s)
+	}
+	final := func(from int, last func(c byte) bool) int {
+		for i := from; i < len(s); i++ {
+			if last(s[i]) {
+				return i + 1
+			}
+		}
+		return len(s)
+	}
+	switch s[1] {
+	case '[':
+		return final(2, func(c byte) bool { return c >= 0x40 && c <= 0x7e })
+	case ']', 'P', 'X', '^', '_':
+		end := final(2, func(c byte) bool { return c == 0x07 || c == 0x1b })
+		if end < len(s) && s[end-1] == 0x1b && s[end] == '\\' {
+			end++
+		}
+		return end
+	default:
+		return final(1, func(c byte) bool { return c < 0x20 || c > 0x2f })
+	}
 }
