@@ -66,16 +66,26 @@ func OpenPathAt(dir *os.File, name string) (*os.File, error) {
 // for the writer of a fifo nor for a device; the caller looks at Stat.Type before reading.
 // A symbolic link is ELOOP, a socket ENXIO.
 func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
-	f, err := openAt(dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
+	if err := checkName("open", name); err != nil {
 		return nil, Stat{}, err
 	}
-	st, err := FileStat(f)
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		f.Close()
-		return nil, Stat{}, err
+		return nil, Stat{}, pathError("open", name, err)
 	}
-	return f, st, nil
+	var st unix.Stat_t
+	err = retry0(func() error { return unix.Fstat(fd, &st) })
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		// Or package os would offer each file to its poller, in vain.
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, Stat{}, pathError("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), newStat(&st), nil
 }
 
 // CreateAt makes the file name in dir, mode 0600, and opens it for reading and writing.
