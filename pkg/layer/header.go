@@ -86,11 +86,10 @@ func portableCapability(value string) string {
 
 // modTime is the time an entry gets for a file modified at sec: whole seconds, under the rules of Epoch and Clamp.
 func (o *Options) modTime(sec int64) time.Time {
-	t := time.Unix(sec, 0)
-	if o.Epoch == nil || (o.Clamp && !t.After(*o.Epoch)) {
-		return t
+	if o.Epoch != nil && (!o.Clamp || sec > o.Epoch.Unix()) {
+		sec = o.Epoch.Unix()
 	}
-	return time.Unix(o.Epoch.Unix(), 0)
+	return time.Unix(sec, 0)
 }
 
 // markerHeader describes an empty file without permissions, owned by root: what whiteouts are in a tar.

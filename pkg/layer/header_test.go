@@ -1,6 +1,9 @@
 package layer
 
 import (
+	"archive/tar"
+	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +83,7 @@ func TestModTime(t *testing.T) {
 		{"kept", Options{}, -5, -5},
 		{"all set", Options{Epoch: &epoch}, 5, 1000},
 		{"later ones set", Options{Epoch: &epoch, Clamp: true}, 2000, 1000},
+		{"the farthest one set", Options{Epoch: &epoch, Clamp: true}, math.MaxInt64, 1000},
 		{"earlier ones kept", Options{Epoch: &epoch, Clamp: true}, 5, 5},
 		{"clamp alone does nothing", Options{Clamp: true}, 2000, 2000},
 	} {
@@ -89,5 +93,22 @@ func TestModTime(t *testing.T) {
 				t.Errorf("got %v, want second %d", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestEncodeTimes has every time a file system can hold, tmpfs all of 64 bits.
+func TestEncodeTimes(t *testing.T) {
+	for _, sec := range []int64{0, 1, -1, 1 << 33, 1<<33 - 1, 9_223_372_037, math.MaxInt64, math.MinInt64} {
+		var buf bytes.Buffer
+		if err := encode(&buf, markerHeader("f", (&Options{}).modTime(sec))); err != nil {
+			t.Fatal(err)
+		}
+		h, err := tar.NewReader(&buf).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.ModTime.Unix() != sec {
+			t.Errorf("%d is written as %d", sec, h.ModTime.Unix())
+		}
 	}
 }

@@ -477,3 +477,17 @@ func TestMemory(t *testing.T) {
 	}
 	t.Logf("peak %d KiB", kib)
 }
+
+func TestDeviceHeader(t *testing.T) {
+	w := writer{links: map[inode]string{}}
+	st := unix.Stat_t{Mode: unix.S_IFBLK | 0o660, Rdev: unix.Mkdev(259, 70_000), Gid: 6, Nlink: 2, Ino: 7}
+	var buf bytes.Buffer
+	ok(t, encode(&buf, w.header(tar.TypeBlock, "dev/a", &st)), encode(&buf, w.header(tar.TypeBlock, "dev/b", &st)))
+	hs := entriesOf(t, buf.Bytes())
+	if h := hs[0]; h.Typeflag != tar.TypeBlock || h.Devmajor != 259 || h.Devminor != 70_000 || h.Mode != 0o660 || h.Gid != 6 {
+		t.Errorf("%+v", h)
+	}
+	if h := hs[1]; h.Typeflag != tar.TypeLink || h.Linkname != "dev/a" {
+		t.Errorf("%+v", h)
+	}
+}
