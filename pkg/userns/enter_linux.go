@@ -37,7 +37,7 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2), go.dev/issue/27505).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if _, ok := os.LookupEnv(joinEnv); ok {
+	if _, ok := os.LookupEnv(joinEnv); ok { //nolint:forbidigo // the handshake's own variable
 		return 0, &Error{Reason: Unjoined, Detail: "this process is a builder that has not called Join"}
 	}
 	s, err := readStanding()
@@ -92,11 +92,7 @@ func singleHelps(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	switch e.Reason {
-	case NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities:
-		return true
-	}
-	return false
+	return slices.Contains([]Reason{NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities}, e.Reason)
 }
 
 // notify registers the signals to be passed on. One that is ignored stays so, here and in the builder.
@@ -160,8 +156,10 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 	go f.run(ctx)
 	if err = l.handshake(ctx, m, pid, cmd.Process.Pid, ours); err != nil {
 		_ = cmd.Process.Kill() // it may have ended by itself
+	} else {
+		f.joined.Store(true)
+		_ = json.NewEncoder(ours).Encode(welcome{}) // fails only when it has just ended
 	}
-	f.joined.Store(true)
 	waitErr := cmd.Wait()
 	close(f.ended)
 	sig := f.interrupted.Load()
@@ -178,7 +176,7 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 
 // command is the builder: this very program (not what is at its path now) with the same arguments.
 func (l launcher) command(p plan, pid bool, socket *os.File) (*exec.Cmd, error) {
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command("/proc/self/exe") //nolint:noctx // the end of the context is a SIGTERM, not a kill: see forwarder
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// Not by ExtraFiles, which would take number 3: the user's own descriptors stay open (-f <(command), -f /dev/fd/3).
@@ -186,7 +184,7 @@ func (l launcher) command(p plan, pid bool, socket *os.File) (*exec.Cmd, error) 
 	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	cmd.Env = builderEnv(os.Environ(), p.Mode, l.standing, l.options.Env)
+	cmd.Env = builderEnv(cmd.Environ(), p.Mode, l.standing, l.options.Env)
 	cmd.Env = append(cmd.Env, joinEnv+"="+strconv.Itoa(int(fd)))
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	if pid {
@@ -241,7 +239,7 @@ type forwarder struct {
 	signals     <-chan os.Signal
 	builder     *os.Process
 	ended       chan struct{}
-	joined      atomic.Bool  // the handshake is over
+	joined      atomic.Bool  // the builder has reported that it is root
 	interrupted atomic.Int32 // the signal that ended it
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -32,7 +31,7 @@ const (
 // step that is refused is reported by Enter, which ends this process.
 func Join() (*State, error) {
 	// The variable is the handshake's own, not configuration; it must not reach what the builder starts.
-	value, ok := os.LookupEnv(joinEnv)
+	value, ok := os.LookupEnv(joinEnv) //nolint:forbidigo // see above
 	if !ok {
 		return nil, nil //nolint:nilnil // documented: the launcher has no state
 	}
@@ -44,22 +43,23 @@ func Join() (*State, error) {
 		return nil, fmt.Errorf("joining the launcher's namespace: %w", err)
 	}
 	defer socket.Close() //nolint:errcheck // a socket: nothing is lost
+	in := json.NewDecoder(socket)
 	var h hello
-	if err := json.NewDecoder(socket).Decode(&h); err != nil {
+	if err := in.Decode(&h); err != nil {
 		return nil, fmt.Errorf("waiting for the launcher to map ids: %w", err)
 	}
 	state := &State{Mode: h.Mode, UID: h.UID, GID: h.GID, PIDNamespace: h.PID, Warnings: h.Warnings}
 	r := report{}
-	if err := becomeRoot(h, state, socket); err != nil {
+	if err := becomeRoot(h, state); err != nil {
 		r = reportOf(err)
 	}
 	if err := json.NewEncoder(socket).Encode(r); err != nil {
 		return nil, fmt.Errorf("reporting to the launcher: %w", err)
 	}
-	if r.Stage != "" {
-		// The launcher explains and kills: two messages for one cause would help nobody.
-		_, _ = io.Copy(io.Discard, socket)
-		return nil, fmt.Errorf("%s: %s", r.Stage, r.Text)
+	// A launcher that died before the parent death signal was armed is noticed here: its end of the socket is closed.
+	// After a refusal it explains and kills; two messages for one cause would help nobody.
+	if err := in.Decode(&welcome{}); err != nil {
+		return nil, fmt.Errorf("waiting for the launcher: %w", err)
 	}
 	return state, nil
 }
@@ -80,11 +80,9 @@ func inherited(value string) (*os.File, error) {
 
 func reportOf(err error) report {
 	r := report{Stage: "joining the namespace", Text: err.Error()}
-	var refused *refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		r.Stage, r.Text = refused.Stage, refused.Err.Error()
-		var errno syscall.Errno
-		if errors.As(refused.Err, &errno) {
+		if errno, ok := errors.AsType[syscall.Errno](refused.Err); ok {
 			r.Errno = int(errno)
 		}
 	}
@@ -92,7 +90,7 @@ func reportOf(err error) report {
 }
 
 // becomeRoot does everything that comes after the maps.
-func becomeRoot(h hello, state *State, socket *os.File) error {
+func becomeRoot(h hello, state *State) error {
 	steps := []struct {
 		stage string
 		do    func() error
@@ -100,7 +98,7 @@ func becomeRoot(h hello, state *State, socket *os.File) error {
 		{stageGroups, func() error { return dropGroups(h) }},
 		{stageIDs, setIDs},
 		{stageCaps, clearCaps},
-		{stageDeath, func() error { return dieWithLauncher(socket) }},
+		{stageDeath, dieWithLauncher},
 		{stageMounts, func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }},
 		{stageProc, func() error { return freshProc(h.PID) }},
 	}
@@ -153,27 +151,13 @@ func clearCaps() error {
 }
 
 // dieWithLauncher arms the parent death signal, on all threads, because it is lost with the thread that asked for it.
-// Changing uids and capabilities has disarmed it before (prctl(2)), so a launcher that died meanwhile shows only as a
-// hang-up of the socket: getppid tells nothing across PID namespaces.
-func dieWithLauncher(socket *os.File) error {
-	// Changing uids made the process undumpable, which gives /proc/self to the owner of the namespace outside.
+// It comes after the changes of uids and capabilities, which disarm it (prctl(2)), and make the process undumpable,
+// which would give /proc/self to the owner of the namespace outside.
+func dieWithLauncher() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	if err := allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)); err != nil {
-		return err
-	}
-	poll := []unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLRDHUP}}
-	for {
-		_, err := unix.Poll(poll, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err == nil && poll[0].Revents != 0 {
-			err = unix.EPIPE
-		}
-		return err
-	}
+	return allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 }
 
 // freshProc mounts the /proc of the new PID namespace.

@@ -18,15 +18,13 @@ type mapper struct {
 }
 
 func (m mapper) write(ctx context.Context, pid int) error {
-	switch m.plan.Mode {
-	case Helper:
+	switch {
+	case !m.plan.newUserNS():
+		return nil
+	case m.plan.Mode == Helper:
 		return m.callHelpers(ctx, pid)
-	case Direct:
-		return writeMaps(pid, m.plan, true)
-	case Single:
-		return writeMaps(pid, m.plan, false)
 	}
-	return nil
+	return writeMaps(pid, m.plan, m.plan.Mode == Direct)
 }
 
 // callHelpers runs newuidmap and newgidmap at the same time: each takes as long as the Go runtime needs to start.

@@ -23,7 +23,8 @@
 //	  {mode, uid, gid} ------------------------>  setgroups, setresgid, setresuid, capset, parent death signal
 //	                                              mounts become slaves; a fresh /proc
 //	  <------------------------- {ok | stage, errno}
-//	  forward signals, wait                       Join returns
+//	  welcome --------------------------------->  Join returns
+//	  forward signals, wait
 //
 // The mode is found by trying it: nothing that fails is replaced by something lesser without a word. The two exceptions
 // are seen in [State]: a /proc that the kernel does not let us mount afresh (pods with a masked /proc) costs the PID
@@ -107,6 +108,8 @@ type (
 		Errno int
 		Text  string
 	}
+	// welcome tells the builder that the launcher has heard it, and from now on passes signals on.
+	welcome struct{}
 )
 
 // joinEnv names the environment variable that carries the number of the builder's end of the socket.
