@@ -41,9 +41,10 @@ func TestPlain(t *testing.T) {
 			"one step after the other, output untouched",
 			[]Event{
 				at(0, StepStarted, build), out(build, "cc\n"), out(build, "\x1b[1mbold\x1b[0m \xff\r\n"), at(1.23, StepDone, build),
-				at(2, StepCached, plain1),
+				at(2, StepCached, plain1), at(2, StepStarted, test), out(test, "ok\n"), at(3, StepDone, test),
 			},
-			"[build 4/7] RUN make\ncc\n\x1b[1mbold\x1b[0m \xff\r\n[build 4/7] RUN make  1.2s\n[2/3] CACHED COPY . .\n",
+			"[build 4/7] RUN make\ncc\n\x1b[1mbold\x1b[0m \xff\r\n[build 4/7] RUN make  1.2s\n[2/3] CACHED COPY . .\n" +
+				"[test 1/2] RUN make test\nok\n[test 1/2] RUN make test  1.0s\n",
 		},
 		{
 			"lines of parallel steps can be told apart",
@@ -269,8 +270,11 @@ func FuzzStepWriter(f *testing.F) {
 	})
 }
 
-// TestFloodIsBounded sends 100 MB, among it a line of 20 MB, through each listener.
+// TestFloodIsBounded sends 80 MB of lines and one line of 20 MB through each listener.
 func TestFloodIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("100 MB take seconds")
+	}
 	line := []byte(strings.Repeat("y", 79) + "\n")
 	block := bytes.Repeat(line, 1000)
 	noEnd := bytes.Repeat([]byte("z"), 1<<20)

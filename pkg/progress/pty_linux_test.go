@@ -92,7 +92,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestTerminalSize(t *testing.T) {
-	_, slave := openPTY(t, 0, 0)
+	_, slave := openPTY(t, 0, 50)
 	l := Terminal(slave, TerminalOptions{})
 	defer l.Close()
 	if w, h := l.size(); w != 80 || h != 24 {

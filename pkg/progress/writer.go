@@ -85,7 +85,7 @@ func (w *stepWriter) send(data []byte) {
 func (w *stepWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.closed && len(w.held) > 0 {
+	if len(w.held) > 0 {
 		w.send(w.held)
 	}
 	w.closed, w.held = true, nil
