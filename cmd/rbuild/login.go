@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/storage/pkg/homedir"
+	"go.podman.io/storage/pkg/unshare"
 
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
@@ -56,4 +59,21 @@ func newLoginCmd(a *app) *cobra.Command {
 	f.BoolVar(&tlsVerify, "tls-verify", true, "require TLS, with a certificate that can be verified")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "say which file was written")
 	return cmd
+}
+
+// ensureRuntimeDir makes sure that the libraries look for the user's
+// credentials where the user can have put them. Without $XDG_RUNTIME_DIR (cron,
+// su, a service) the one for credentials would look in /run/containers/UID, and
+// UID is 0 in the user namespace of the builder: a directory of real root, if
+// there is one. The one for the store has a directory for this case, which is
+// the same inside the namespace and outside.
+func ensureRuntimeDir() error {
+	if os.Getenv("XDG_RUNTIME_DIR") != "" || unshare.GetRootlessUID() == 0 {
+		return nil
+	}
+	dir, err := homedir.GetRuntimeDir()
+	if err != nil {
+		return fmt.Errorf("choosing a directory in place of $XDG_RUNTIME_DIR: %w", err)
+	}
+	return os.Setenv("XDG_RUNTIME_DIR", dir)
 }

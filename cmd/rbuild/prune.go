@@ -48,6 +48,16 @@ func storeUse(graphRoot string) (*lockfile.LockFile, error) {
 	return lock, nil
 }
 
+// useStore keeps prune away until release is called.
+func useStore(st *store.Store) (release func(), err error) {
+	lock, err := storeUse(st.GraphRoot())
+	if err != nil {
+		return nil, err
+	}
+	lock.RLock()
+	return lock.Unlock, nil
+}
+
 func prune(st *store.Store, all, force bool, out io.Writer) error {
 	lock, err := storeUse(st.GraphRoot())
 	if err != nil {

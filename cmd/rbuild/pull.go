@@ -43,6 +43,11 @@ func newPullCmd(a *app) *cobra.Command {
 				o.Report = os.Stderr
 			}
 			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+				release, err := useStore(st)
+				if err != nil {
+					return err
+				}
+				defer release()
 				for _, name := range args {
 					id, _, err := registry.Pull(ctx, st.Storage(), name, when, o)
 					if err != nil {

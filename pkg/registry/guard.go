@@ -2,6 +2,7 @@ package registry
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,9 +27,14 @@ import (
 type guardedStore struct {
 	cs.Store
 	ctx context.Context //nolint:containedctx // cs.Store's calls take none, and a pull must be stoppable while it unpacks
+
+	mu   sync.Mutex
+	seen map[string]int64 // compressed size of the layers that were put, by ID
 }
 
-func guard(ctx context.Context, st cs.Store) cs.Store { return &guardedStore{Store: st, ctx: ctx} }
+func guard(ctx context.Context, st cs.Store) cs.Store {
+	return &guardedStore{Store: st, ctx: ctx, seen: make(map[string]int64)}
+}
 
 // PutLayer refuses a layer that checkLayer refuses. The library deletes what
 // was unpacked of it.
@@ -46,7 +53,10 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 			options.OriginalSize = &size
 		}
 	}
-	plain, err := archive.DecompressStream(diff)
+	head := bufio.NewReader(diff)
+	magic, _ := head.Peek(16) // a shorter layer, or an error, DecompressStream sees too
+	format := archive.DetectCompression(magic)
+	plain, err := archive.DecompressStream(head)
 	if err != nil {
 		return nil, -1, fmt.Errorf("decompressing the layer: %w", err)
 	}
@@ -54,6 +64,14 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	layer, size, err := g.Store.PutLayer(id, parent, names, mountLabel, writeable, &options, checked)
 	checked.Close()
 	_ = plain.Close() // what it read has been judged by then
+	if err == nil && options.OriginalSize != nil {
+		g.mu.Lock()
+		g.seen[layer.ID] = *options.OriginalSize
+		g.mu.Unlock()
+		if algorithm := algorithmName(format); algorithm != "" {
+			recordBlob(g.Store, layer.ID, knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize, Algorithm: algorithm})
+		}
+	}
 	return layer, size, err
 }
 
@@ -89,8 +107,8 @@ func (g *guardedStore) LookupAdditionalLayerByID(string) (cs.AdditionalLayer, er
 	return nil, cs.ErrLayerUnknown
 }
 
-// checkImage compares the config's diff_ids with the layers that the image is
-// about to get, and the sizes of the manifest with possibility.
+// checkImage compares the config's diff_ids and the manifest's sizes with the
+// layers that the image is about to get.
 func (g *guardedStore) checkImage(top string, data []cs.ImageBigDataOption) error {
 	blobs := make(map[string][]byte, len(data))
 	for _, item := range data {
@@ -104,41 +122,56 @@ func (g *guardedStore) checkImage(top string, data []cs.ImageBigDataOption) erro
 	if err != nil {
 		return fmt.Errorf("reading the manifest: %w", err)
 	}
-	for _, blob := range append(m.LayerInfos(), manifest.LayerInfo{BlobInfo: m.ConfigInfo()}) {
-		if blob.Size < -1 { // -1 is the library's "not said"
-			return fmt.Errorf("the manifest gives blob %s the size %d", blob.Digest, blob.Size)
-		}
-	}
-	rawConfig, ok := blobs[m.ConfigInfo().Digest.String()]
+	config := m.ConfigInfo()
+	rawConfig, ok := blobs[config.Digest.String()]
 	if !ok {
 		return nil // manifests of schema 1 have no config
 	}
-	var config ocispec.Image
-	if err := json.Unmarshal(rawConfig, &config); err != nil {
+	if config.Size != int64(len(rawConfig)) {
+		return fmt.Errorf("the manifest gives the config the size %d, it has %d bytes", config.Size, len(rawConfig))
+	}
+	var described ocispec.Image
+	if err := json.Unmarshal(rawConfig, &described); err != nil {
 		return fmt.Errorf("reading the config of the image: %w", err)
 	}
-	return g.checkDiffIDs(top, config.RootFS.DiffIDs)
+	return g.checkLayers(top, described.RootFS.DiffIDs, m.LayerInfos())
 }
 
-func (g *guardedStore) checkDiffIDs(top string, claimed []digest.Digest) error {
+// checkLayers walks down the layers and the two lists of them.
+func (g *guardedStore) checkLayers(top string, claimed []digest.Digest, blobs []manifest.LayerInfo) error {
+	if len(claimed) != len(blobs) {
+		return fmt.Errorf("the config of the image lists %d layers, the manifest %d", len(claimed), len(blobs))
+	}
 	id := top
 	for i := len(claimed) - 1; i >= 0; i-- {
-		if id == "" {
-			return fmt.Errorf("the config of the image lists %d layers, it has %d", len(claimed), len(claimed)-1-i)
-		}
 		layer, err := g.Layer(id)
 		if err != nil {
-			return fmt.Errorf("reading layer %s: %w", id, err)
+			return fmt.Errorf("reading layer %d of the image: %w", i+1, err)
 		}
 		// A layer without a digest was pulled in part by another tool, which
 		// verified its table of contents instead.
 		if got := layer.UncompressedDigest; got != "" && got != claimed[i] {
 			return fmt.Errorf("layer %d has the digest %s, the config of the image says %s", i+1, got, claimed[i])
 		}
+		if err := g.checkSize(id, blobs[i]); err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
 		id = layer.Parent
 	}
 	if id != "" {
 		return fmt.Errorf("the config of the image lists %d layers, it has more", len(claimed))
+	}
+	return nil
+}
+
+func (g *guardedStore) checkSize(id string, blob manifest.LayerInfo) error {
+	if blob.Size < 0 {
+		return fmt.Errorf("the manifest gives it the size %d", blob.Size)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if size, ok := g.seen[id]; ok && size != blob.Size {
+		return fmt.Errorf("the manifest gives it the size %d, it has %d bytes", blob.Size, size)
 	}
 	return nil
 }

@@ -319,7 +319,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("pulling %s: %w", what, err)
+		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
 	}
 	_, img, err := istorage.ResolveReference(stored)
 	if err != nil {
@@ -327,3 +327,23 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	}
 	return img.ID, nil
 }
+
+// plainError leaves of a refusal what the user has to know, and makes one line
+// of the library's errors about layers.
+func plainError(err error) error {
+	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+		return refused
+	}
+	if strings.Contains(err.Error(), "\n") {
+		return lineError{err}
+	}
+	return err
+}
+
+type lineError struct{ err error }
+
+func (e lineError) Error() string {
+	return strings.Join(strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+func (e lineError) Unwrap() error { return e.err }

@@ -71,14 +71,22 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
 		sys.DockerArchiveAdditionalTags = archiveTags(found)
 	}
-	raw, err := copyOut(ctx, st, src, dest, sys, mediaType, o)
+	if dest.Transport().Name() == docker.Transport.Name() {
+		dest = reusingReference{ImageReference: dest, st: st}
+	}
+	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
 	if err != nil {
 		return "", fmt.Errorf("pushing %s to %s: %w", image, destination, err)
+	}
+	if dest.Transport().Name() == docker.Transport.Name() {
+		if err := recordPushed(st, img.TopLayer, raw); err != nil {
+			return "", err
+		}
 	}
 	return manifest.Digest(raw)
 }
 
-func copyOut(ctx context.Context, st cs.Store, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
+func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
 	policy, err := localPolicyContext()
 	if err != nil {
 		return nil, err

@@ -22,8 +22,8 @@ const (
 	lockSuffix  = ".lock"
 )
 
-// spoolBase is where the directories of copies lie: $TMPDIR if the user chose
-// one, else a directory of the store, because that has the room for layers.
+// spoolBase is where the directories of copies lie: in the store, because it
+// has the room for layers and is the user's alone. ($TMPDIR is neither.)
 func (o Options) spoolBase(graphRoot string) string {
 	if o.TempDir != "" {
 		return o.TempDir
