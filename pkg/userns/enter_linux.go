@@ -29,8 +29,9 @@ const procMasked = "/proc cannot be mounted afresh here (%v: parts of it are mas
 //
 // While it waits, SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed to the builder, except those that this process was
 // told to ignore (nohup). A terminal sends its signals to the whole foreground group, so that the builder gets them
-// twice: a handler must take a repeated signal for one. The end of ctx is passed on as SIGTERM; ending in time is the
-// builder's business.
+// twice: a handler must take a repeated signal for one. The end of ctx is passed on as SIGTERM; so ctx should not be one
+// that ends by these signals. Ending in time is the builder's business. A signal that comes before the builder has joined
+// kills it, and the exit code is 128+n.
 //
 // The builder gets SIGKILL when this process dies, and all of its PID namespace with it.
 func Enter(ctx context.Context, o Options) (exitCode int, err error) {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -90,6 +91,17 @@ func play(scene string, state *State) int {
 			return 1
 		}
 	case "pod":
+		if err := unix.Mount("tmpfs", "/proc/bus", "tmpfs", 0, ""); err != nil {
+			panic(err)
+		}
+		return asPod()
+	case "limit":
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+			panic(err)
+		}
+		return asPod()
+	case "seccomp":
+		forbidUserNS()
 		return asPod()
 	case "inner":
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
@@ -131,23 +143,37 @@ func inner(scene string, o Options) int {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), envScene+"="+scene, envOptions+"="+string(text))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
-// asPod makes what a pod with hostUsers: false is: root of some ids, without CAP_SYS_ADMIN, and a masked /proc.
-func asPod() int {
-	runtime.LockOSThread()
-	if err := unix.Mount("tmpfs", "/proc/bus", "tmpfs", 0, ""); err != nil {
+	if err := cmd.Run(); cmd.ProcessState == nil {
 		panic(err)
 	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// asPod makes what a pod with hostUsers: false is: root of some ids, without CAP_SYS_ADMIN.
+func asPod() int {
+	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
 		panic(err)
 	}
 	return inner("look", Options{PID: true})
+}
+
+// forbidUserNS lets clone(2) with CLONE_NEWUSER fail with EPERM on this thread, as the profiles of container engines do.
+func forbidUserNS() {
+	runtime.LockOSThread()
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16}, // low half of args[0], little endian
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_NEWUSER, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		panic(errno)
+	}
 }
 
 func look(state *State) seen {
@@ -389,6 +415,8 @@ func TestEnterErrors(t *testing.T) {
 	}{
 		{"helpers are not there", "look", Options{HelperDirs: []string{t.TempDir()}}, "newuidmap is not installed; run as root: apt-get install uidmap"},
 		{"helpers are not setuid", "look", Options{HelperDirs: []string{copies}}, "is neither setuid root nor has it cap_set"},
+		{"no namespace left", "limit", Options{}, "creating a user namespace: no space left on device (user.max_user_namespaces is 0); run as root: sysctl"},
+		{"seccomp", "seccomp", Options{}, "creating a user namespace: operation not permitted (a seccomp filter is active); in a pod set"},
 		{"no Join", "unjoined", Options{AllowSingle: true}, "ended before it was root in its namespace (exit status 3)"},
 	}
 	for _, tc := range tests {
