@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -122,4 +121,3 @@ func apply(s *store.Store, staging *store.Staging, c store.Content, parent strin
 	}
 	return l, s.NameLayer(l.ID, o.Name)
 }
-

@@ -1,66 +1,66 @@
 package overlay
 
 import (
-	"fmt"
 	"os"
 	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
-	"golang.org/x/sys/unix"
 )
 
-// Open mounts m without attaching it to any path, and returns its root directory, open for
-// reading. There is nothing to unmount: the mount goes when the directory and all that was opened
-// below it are closed.
-func Open(m Mount) (*os.File, error) {
+// Detach makes the mount and returns its root: a descriptor of a mount that is attached nowhere (move_mount(2) can
+// attach it, in this or another mount namespace). If nobody does, it goes when the descriptor is closed.
+//
+// The layers' descriptors belong to mounts of this process's mount namespace. A process in another one could not use
+// them as layers (EINVAL from clone_private_mount), which is why the mount of a process to be is made here.
+func Detach(m Mount) (*os.File, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	if m.isClassic() {
-		return openAside(m)
-	}
 	var p linux.Program
-	root, err := m.Program(&p)
+	var root linux.Reg
+	var err error
+	run := p.Run
+	if m.isClassic() {
+		attached.Lock()
+		defer attached.Unlock()
+		root, err = m.classic(&p)
+		run = func() error { return runAside(&p) }
+	} else {
+		root, err = m.Program(&p)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if err := p.Run(); err != nil {
+	if err := run(); err != nil {
 		return nil, err
 	}
-	return openRoot(int(p.Value(root)), ".", m)
-}
-
-// openAside mounts in a mount namespace that ends with its thread; the descriptor keeps the mount.
-func openAside(m Mount) (*os.File, error) {
-	type result struct {
-		root *os.File
-		err  error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var p linux.Program
-		var r result
-		if r.err = unix.Unshare(unix.CLONE_NEWNS); r.err == nil {
-			r.err = m.classicAt(&p, "/")
-		}
-		if r.err == nil {
-			r.err = p.Run()
-		}
-		if r.err == nil {
-			r.root, r.err = openRoot(unix.AT_FDCWD, "/..", m)
-		}
-		done <- r
-	}()
-	r := <-done
-	return r.root, r.err
-}
-
-func openRoot(dir int, path string, m Mount) (*os.File, error) {
-	fd, err := unix.Openat(dir, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(p.Value(root), unix.F_DUPFD_CLOEXEC, 3)
+	runtime.KeepAlive(&p)
 	if err != nil {
-		return nil, fmt.Errorf("opening the overlay of %d layers: %w", len(m.Lowers), err)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "/"), nil
+}
+
+// attached guards the one place where mount(2) attaches an overlay before it is detached again: on top of this
+// process's root.
+var attached sync.Mutex
+
+// Open is Detach for looking and writing: it returns the root directory, open for reading. The mount goes when that
+// and all that was opened below it are closed.
+func Open(m Mount) (*os.File, error) {
+	mount, err := Detach(m)
+	if err != nil {
+		return nil, err
+	}
+	defer mount.Close()
+	fd, err := unix.Openat(int(mount.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "opening an overlay", Path: m.Lowers[0], Err: err}
 	}
 	return os.NewFile(uintptr(fd), "/"), nil
 }

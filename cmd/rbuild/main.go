@@ -1,0 +1,78 @@
+// Command rbuild builds OCI container images from Dockerfiles, as an ordinary user, without a daemon.
+//
+// One program plays three roles (docs/roles.md): the launcher reads the command line; the builder is the same program
+// as root of a user namespace of its own, where the store may be touched and steps may be run; the init of each RUN
+// step is a child of the builder that never runs Go code of its own.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/sirupsen/logrus"
+	"go.podman.io/storage/pkg/reexec"
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/userns"
+)
+
+// exitTool is the exit code for a failure that is not that of a command in RUN, as podman has it.
+const exitTool = 125
+
+func main() {
+	// The library unpacks pulled layers in a chroot, in a process of its own.
+	if reexec.Init() {
+		return
+	}
+	os.Exit(run())
+}
+
+// run is main with an exit code for a result.
+func run() int {
+	state, err := userns.Join()
+	if err != nil {
+		return report(err)
+	}
+	a := &app{state: state}
+	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if err := newRootCmd(a).ExecuteContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(errInterrupted, err)
+		}
+		return report(err)
+	}
+	return a.exit
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// exitError is an error that decides the exit code.
+type exitError struct {
+	code int
+	err  error // nil: nothing to print
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// report prints an error as one line and returns the exit code.
+func report(err error) int {
+	code := exitTool
+	var e *exitError
+	if errors.As(err, &e) {
+		code = e.code
+		if e.err == nil {
+			return code
+		}
+	}
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintln(os.Stderr, "rbuild: interrupted")
+		return 130
+	}
+	logrus.Debugf("error: %+v", err)
+	fmt.Fprintln(os.Stderr, "rbuild:", err)
+	return code
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
+)
+
+// app is what the commands share: the global flags, and which role this process plays.
+type app struct {
+	root           string
+	runroot        string
+	driver         string
+	driverOptions  []string
+	registriesConf string
+	logLevel       string
+
+	state *userns.State // nil in the launcher
+	exit  int           // the builder's exit code, in the launcher
+}
+
+func backgroundContext() context.Context { return context.Background() }
+
+func newRootCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "rbuild",
+		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setUpLog() },
+	}
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.root, "root", "", "directory of the store's images and layers (default: storage.conf)")
+	f.StringVar(&a.runroot, "runroot", "", "directory of the store's run-time state (default: storage.conf)")
+	f.StringVar(&a.driver, "storage-driver", "", "storage driver; only overlay is supported")
+	f.StringArrayVar(&a.driverOptions, "storage-opt", nil, "option of the storage driver; replaces those of storage.conf")
+	f.StringVar(&a.registriesConf, "registries-conf", "", "use this file instead of registries.conf")
+	f.StringVar(&a.logLevel, "log-level", "warn", "trace, debug, info, warn, error or fatal")
+	cmd.AddCommand(
+		newBudCmd(a),
+		newPullCmd(a), newPushCmd(a),
+		newImagesCmd(a), newRmiCmd(a), newTagCmd(a), newInspectCmd(a), newHistoryCmd(a),
+		newLoginCmd(a), newLogoutCmd(a),
+		newInfoCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
+	)
+	return cmd
+}
+
+// setUpLog makes --log-level hold for the libraries too.
+func (a *app) setUpLog() error {
+	level, err := logrus.ParseLevel(a.logLevel)
+	if err != nil {
+		return fmt.Errorf("--log-level %q: choose trace, debug, info, warn, error or fatal", a.logLevel)
+	}
+	logrus.SetLevel(level)
+	return nil
+}
+
+// inNamespace runs fn as root of a user namespace. In the launcher it starts the builder, the same command line over
+// again, and waits for it; fn runs there. What fn needs from the command line must have been checked before, so that
+// bad input is reported without any namespace.
+func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context) error) error {
+	if a.state == nil {
+		code, err := userns.Enter(cmd.Context(), o)
+		a.exit = code
+		return err
+	}
+	for _, w := range a.state.Warnings {
+		logrus.Warn(w)
+	}
+	return fn(cmd.Context())
+}
+
+// withStore runs fn in the namespace with the open store.
+func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *store.Store) error) error {
+	return a.withStoreIn(cmd, userns.Options{PID: true}, fn)
+}
+
+func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
+		st, err := store.Open(store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, st.Close()) }()
+		if err := registry.Tidy(st.GraphRoot(), a.sys()); err != nil {
+			return err
+		}
+		return fn(ctx, st)
+	})
+}
+
+// sys is how registries are reached, as far as the global flags and the environment say.
+func (a *app) sys() registry.Options {
+	if err := ensureRuntimeDir(); err != nil {
+		logrus.Warn(err)
+	}
+	o := registry.Options{
+		RegistriesConf: a.registriesConf,
+		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
+		UserAgent:      "rbuild/" + currentVersion().Version,
+	}
+	if o.RegistriesConf == "" {
+		o.RegistriesConf = os.Getenv("CONTAINERS_REGISTRIES_CONF")
+	}
+	return o
+}

@@ -1,0 +1,198 @@
+// Package build runs a plan: it is the assembly of all the others, and where a Dockerfile's way to an image can be
+// read from top to bottom.
+//
+//	Build            every stage that the target needs, each once, side by side
+//	stage.run        the step loop: an instruction edits the config, or makes files
+//	stage.files      key -> cache look-up -> hit, or: fill a staging directory and commit it in the background
+//	stage.runStep    what fills it for RUN;  stage.copyStep for COPY and ADD;  stage.workdirStep for WORKDIR
+//	builder.record   config, history and layers -> image
+//
+// Build knows no flags and no terminals. It must be called as root of a user namespace of its own, with a mount
+// namespace of its own (pkg/userns).
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// Options is one build.
+type Options struct {
+	Plan    *plan.Plan
+	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
+	File    string     // name of the Dockerfile, for messages
+
+	Store *store.Store
+	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
+	Pull     func(ctx context.Context, name string) (id string, err error)
+	Listener progress.Listener
+
+	Image   ImageOptions
+	Run     RunOptions
+	NoCache bool       // run every step, and let its result replace what the cache has
+	Squash  bool       // one layer for all the steps of a stage, and no cache (--layers=false)
+	Epoch   *time.Time // the time of the image and its history; nil: when each step was run
+	// FileTimes makes Epoch the time of every file of the new layers too.
+	FileTimes bool
+	Platform  ocispec.Platform // of images from scratch, and part of every key
+	Trusted   bool             // real root: overlayfs marks in trusted.*
+}
+
+// ImageOptions says what becomes of the target.
+type ImageOptions struct {
+	Names       []string // full references
+	Format      commit.Format
+	Annotations map[string]string
+	Labels      []Label // over those of the Dockerfile, in this order
+}
+
+// Label is a label of the command line.
+type Label struct{ Key, Value string }
+
+// Result is the image that was made.
+type Result struct {
+	ID     string        // hexadecimal digest of the config document
+	Digest digest.Digest // digest of the manifest as stored
+}
+
+// Build runs the plan and records the image. Whatever the outcome, nothing but finished layers and images stays in
+// the store: finished layers of a failed build are what the next one finds in the cache.
+func Build(ctx context.Context, o Options) (Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b := &builder{Options: o, cancel: cancel, stages: map[*plan.Stage]*future{}, images: map[string]*future{}}
+	defer b.close()
+	if err := b.open(); err != nil {
+		return Result{}, err
+	}
+	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
+		b.stage(ctx, s)
+	}
+	target, err := b.stage(ctx, o.Plan.Target).wait(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	return b.record(ctx, target)
+}
+
+// builder is the state of one Build.
+type builder struct {
+	Options
+	cancel     context.CancelCauseFunc
+	scratch    *store.Staging // an empty directory (its Upper), and a place for downloads (its Dir)
+	host       etcFiles       // what the host has of the files that are bound into RUN
+	background sync.WaitGroup
+
+	mu     sync.Mutex
+	stages map[*plan.Stage]*future
+	images map[string]*future
+	roots  []*root // to be closed
+}
+
+// future is a snapshot that is being made.
+type future struct {
+	done chan struct{}
+	snap *snapshot
+	err  error
+}
+
+func (f *future) wait(ctx context.Context) (*snapshot, error) {
+	select {
+	case <-f.done:
+		return f.snap, f.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// once starts fn in the background unless key is in the table already.
+func once[K comparable](b *builder, table map[K]*future, key K, fn func() (*snapshot, error)) *future {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f, ok := table[key]; ok {
+		return f
+	}
+	f := &future{done: make(chan struct{})}
+	table[key] = f
+	b.background.Go(func() {
+		defer close(f.done)
+		if f.snap, f.err = fn(); f.err != nil {
+			b.cancel(f.err) // the first failure ends the others
+		}
+	})
+	return f
+}
+
+// stage runs a stage once, however many need it.
+func (b *builder) stage(ctx context.Context, s *plan.Stage) *future {
+	return once(b, b.stages, s, func() (*snapshot, error) {
+		snap, err := b.runStage(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		return snap, nil
+	})
+}
+
+// image pulls an image once and opens its layers.
+func (b *builder) image(ctx context.Context, name string) *future {
+	return once(b, b.images, name, func() (*snapshot, error) {
+		id, err := b.Pull(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return b.openImage(id)
+	})
+}
+
+// source is the snapshot that a FROM or a --from names.
+func (b *builder) source(ctx context.Context, s plan.Source) (*snapshot, error) {
+	switch {
+	case s.Stage != nil:
+		return b.stage(ctx, s.Stage).wait(ctx)
+	case s.Image != "":
+		return b.image(ctx, s.Image).wait(ctx)
+	}
+	return b.emptySnapshot()
+}
+
+func (b *builder) open() error {
+	scratch, err := b.Store.NewStaging()
+	if err != nil {
+		return err
+	}
+	b.scratch, b.host = scratch, hostFiles()
+	return os.Chmod(scratch.Upper, 0o755) // as the root of an image from scratch
+}
+
+// close waits for what runs in the background and gives back what the build held.
+func (b *builder) close() {
+	b.cancel(context.Canceled)
+	b.background.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.roots {
+		r.close()
+	}
+	if b.scratch != nil {
+		if err := b.scratch.Discard(); err != nil {
+			b.warn(fmt.Sprintf("%v", err))
+		}
+	}
+}
+
+func (b *builder) warn(text string) {
+	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}

@@ -1,0 +1,128 @@
+package build
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+)
+
+// Network is the network of RUN steps.
+type Network string
+
+// The networks of --network. The zero value is Host.
+const (
+	Host    Network = "host"    // that of the host
+	None    Network = "none"    // a loopback interface, no more
+	Private Network = "private" // a namespace joined to the host's by pasta or slirp4netns
+)
+
+// RunOptions is what the command line says of RUN steps.
+type RunOptions struct {
+	Network  Network
+	AddHosts []HostEntry  // lines of /etc/hosts
+	DNS      []netip.Addr // nameservers instead of the host's
+	Volumes  []Volume     // directories and files of the host, bound in
+	// NetworkHelper is the path of pasta or slirp4netns, for Private.
+	NetworkHelper string
+}
+
+// HostEntry is a name that RUN steps resolve by /etc/hosts.
+type HostEntry struct {
+	Name string
+	Addr netip.Addr
+}
+
+// Volume binds a path of the host into RUN steps.
+type Volume struct {
+	Source   *os.File // pinned when the command line was read
+	Text     string   // as the command line has it
+	Dest     string   // absolute path in the image
+	ReadOnly bool
+}
+
+// network is the network of one RUN: its own flag wins over the command line.
+func (o RunOptions) network(op *plan.Run) Network {
+	switch {
+	case op.Network == "none":
+		return None
+	case op.Network == "host":
+		return Host
+	case o.Network == "":
+		return Host
+	}
+	return o.Network
+}
+
+// ingredients are the options that enter the key of a step. The contents of volumes do not: as with other engines they
+// are the user's word that the result does not depend on them (docs/cache.md).
+func (o RunOptions) ingredients(op plan.Op) []string {
+	run, ok := op.(*plan.Run)
+	if !ok {
+		return nil
+	}
+	out := []string{"network=" + string(o.network(run))}
+	for _, h := range o.AddHosts {
+		out = append(out, "host="+h.Name+"="+h.Addr.String())
+	}
+	for _, v := range o.Volumes {
+		out = append(out, "volume="+v.Text)
+	}
+	return out
+}
+
+// hostname is the name that RUN steps see, the same in every build.
+const hostname = "rbuild"
+
+// etcFiles are the files of /etc that depend on where a step runs. They are bound over the image's for its duration.
+type etcFiles struct{ hosts, resolv, hostname []byte }
+
+// hostFiles reads what the host has of them. Files that it lacks are empty.
+func hostFiles() etcFiles {
+	var f etcFiles
+	f.hosts, _ = os.ReadFile("/etc/hosts")        //nolint:errcheck // see above
+	f.resolv, _ = os.ReadFile("/etc/resolv.conf") //nolint:errcheck // see above
+	return f
+}
+
+// etc makes the files for a step. On the host's network it sees the host's names and resolvers.
+func (o RunOptions) etc(host etcFiles, network Network, resolvers []string) etcFiles {
+	var hosts bytes.Buffer
+	if network == Host && len(host.hosts) > 0 {
+		hosts.Write(host.hosts)
+		if !bytes.HasSuffix(host.hosts, []byte("\n")) {
+			hosts.WriteByte('\n')
+		}
+	} else {
+		hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	}
+	fmt.Fprintf(&hosts, "127.0.0.1\t%s\n", hostname)
+	for _, h := range o.AddHosts {
+		fmt.Fprintf(&hosts, "%s\t%s\n", h.Addr, h.Name)
+	}
+	for _, a := range o.DNS {
+		resolvers = append(resolvers, a.String())
+	}
+	return etcFiles{hosts: hosts.Bytes(), resolv: resolvConf(host.resolv, resolvers), hostname: []byte(hostname + "\n")}
+}
+
+// resolvConf replaces the nameservers of a resolv.conf(5) if any are given; its search list and options stay.
+func resolvConf(host []byte, nameservers []string) []byte {
+	if len(nameservers) == 0 {
+		return host
+	}
+	var out bytes.Buffer
+	for sc := bufio.NewScanner(bytes.NewReader(host)); sc.Scan(); {
+		if word, _, _ := strings.Cut(strings.TrimSpace(sc.Text()), " "); word == "search" || word == "options" {
+			out.WriteString(sc.Text() + "\n")
+		}
+	}
+	for _, ns := range nameservers {
+		out.WriteString("nameserver " + ns + "\n")
+	}
+	return out.Bytes()
+}

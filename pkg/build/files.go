@@ -1,0 +1,169 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+)
+
+// copyStep runs COPY and ADD: what is selected is digested first, because the digest is part of the key.
+func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r *report) (err error) {
+	tree, done, err := s.copySource(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	spec, err := s.copySpec(op)
+	if err != nil {
+		return err
+	}
+	selection, err := copy.Select(ctx, tree, spec)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, selection.Close()) }()
+	for _, w := range selection.Warnings() {
+		s.warn(fmt.Sprintf("%s:%d: %s", s.File, step.Line, w))
+	}
+	return s.files(ctx, step, []string{selection.Digest().String()}, r, func(ctx context.Context, u upper) (bool, error) {
+		root, err := s.mount(u)
+		if err != nil {
+			return false, err
+		}
+		return true, errors.Join(selection.Write(ctx, root), root.Close())
+	})
+}
+
+// copySource opens what a COPY reads; done closes it.
+func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree, done func() error, err error) {
+	none := func() error { return nil }
+	if op.From == nil {
+		if s.Context == nil && len(op.Sources) > 0 && !onlyURLs(op.Sources) {
+			return nil, nil, errors.New("there is no build context to copy from: give a directory, or a tar on standard input")
+		}
+		return s.Context, none, nil
+	}
+	snap, err := s.source(ctx, *op.From)
+	if err != nil {
+		return nil, nil, err
+	}
+	view, err := overlay.Open(overlay.Mount{Lowers: snap.root.lowers(), Trusted: s.Trusted})
+	if err != nil {
+		return nil, nil, err
+	}
+	return copy.OpenRoot(view), view.Close, nil
+}
+
+func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
+	spec := copy.Spec{
+		Sources: op.Sources, Dest: op.Dest, Chmod: op.Chmod, Exclude: op.Exclude, Parents: op.Parents,
+		Add: op.Add, Unpack: op.Unpack, Checksum: op.Checksum, TempDir: s.scratch.Dir,
+	}
+	for _, f := range op.Inline {
+		spec.Inline = append(spec.Inline, copy.File{Name: f.Name, Data: f.Data})
+	}
+	if op.Chown == "" {
+		return spec, nil
+	}
+	view, err := s.view()
+	if err != nil {
+		return spec, err
+	}
+	owner, err := copy.ResolveOwner(view, op.Chown)
+	if err != nil {
+		return spec, fmt.Errorf("--chown=%s: %w", op.Chown, err)
+	}
+	spec.Chown = &owner
+	return spec, nil
+}
+
+// workdirStep makes the directory of WORKDIR where the image does not have it.
+func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workdir, r *report) error {
+	view, err := s.view()
+	if err != nil {
+		return err
+	}
+	owner, err := copy.ResolveOwner(view, op.User)
+	if err != nil {
+		return err
+	}
+	return s.files(ctx, step, []string{fmt.Sprint(owner)}, r, func(_ context.Context, u upper) (bool, error) {
+		root, err := s.mount(u)
+		if err != nil {
+			return false, err
+		}
+		made, err := copy.MakeDirs(root, op.Path, owner)
+		return made, errors.Join(err, root.Close())
+	})
+}
+
+// mount stacks the step's upper directory on the stage's files.
+func (s *stage) mount(u upper) (*os.File, error) {
+	return overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
+}
+
+// users remembers what the image's /etc/passwd and /etc/group say, as long as no step can have changed them.
+type users struct {
+	known map[string]copy.User
+	// stable: the files and their directory are what they seem, no symbolic links, so that a change of them shows as
+	// an entry etc in the upper directory of the step that makes it.
+	stable bool
+}
+
+// user looks a USER up in the image.
+func (s *stage) user(name string) (copy.User, error) {
+	if u, ok := s.users.known[name]; ok {
+		return u, nil
+	}
+	view, err := s.view()
+	if err != nil {
+		return copy.User{}, err
+	}
+	u, err := copy.ResolveUser(view, name)
+	if err != nil {
+		return copy.User{}, fmt.Errorf("USER %s: %w", name, err)
+	}
+	if s.users.known == nil {
+		s.users = users{known: map[string]copy.User{}, stable: plainUserFiles(view)}
+	}
+	s.users.known[name] = u
+	return u, nil
+}
+
+// plainUserFiles reports that none of the paths of the user database is a symbolic link.
+func plainUserFiles(view *os.File) bool {
+	for _, path := range []string{"/etc", "/etc/passwd", "/etc/group"} {
+		info, err := os.Lstat(descriptorPath(view) + path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// forget drops what may have changed with a new top directory.
+func (s *stage) forget(top *os.File) {
+	if !s.users.stable {
+		s.users = users{}
+		return
+	}
+	if _, err := os.Lstat(descriptorPath(top) + "/etc"); !errors.Is(err, fs.ErrNotExist) {
+		s.users = users{}
+	}
+}
+
+func onlyURLs(sources []string) bool {
+	for _, src := range sources {
+		if !instructions.IsURL(src) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,243 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+)
+
+// ExitError says how the command of a RUN ended.
+type ExitError struct {
+	Code   int    // as a shell has it: 128 + n for signal n, 126 and 127 for a program that could not be executed
+	Signal string // "signal 9 (killed)"; empty if it exited
+	Err    error  // why it could not be executed; nil if it was
+}
+
+func (e *ExitError) Error() string {
+	switch {
+	case e.Err != nil:
+		return e.Err.Error()
+	case e.Signal != "":
+		return "killed by " + e.Signal
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// runStep runs RUN.
+func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) error {
+	return s.files(ctx, step, nil, r, func(ctx context.Context, u upper) (bool, error) {
+		return true, s.runIn(ctx, u, op, r)
+	})
+}
+
+// runIn runs the command with the step's upper directory under it.
+func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, r *report) (err error) {
+	user, err := s.user(op.User)
+	if err != nil {
+		return err
+	}
+	files, err := s.runFiles(u, op)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll(files)) }()
+	config := sandbox.Config{
+		Spec:  s.spec(op, user, files),
+		Root:  overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted},
+		Stubs: s.scratch.Dir + "/stubs", Sources: map[string]*os.File{},
+	}
+	for _, f := range files {
+		config.Sources[f.dest] = f.file
+	}
+	for _, v := range s.Run.Volumes {
+		config.Sources[v.Dest] = v.Source
+	}
+	if err := s.connect(&config, s.Run.network(op)); err != nil {
+		return err
+	}
+	debugSpec(config.Spec)
+	return s.execute(ctx, config, r)
+}
+
+// execute starts the process, passes its output on and waits for its end. If ctx ends, the process is killed.
+func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) error {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making a pipe: %w", err)
+	}
+	config.Stdout, config.Stderr = in, in
+	process, err := sandbox.Start(config)
+	err = errors.Join(err, in.Close())
+	if err != nil {
+		return errors.Join(startError(err), out.Close())
+	}
+	for _, d := range process.Degraded {
+		s.warn(d)
+	}
+	copied := make(chan error, 1)
+	go func() {
+		w := progress.StepWriter(r.listener, r.step)
+		_, err := io.Copy(w, out)
+		copied <- errors.Join(err, w.Close(), out.Close())
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = process.Kill() }) // it may have ended just now
+	defer stop()
+	state, err := process.Wait()
+	// What held the pipe open was killed with the process, so the copy ends.
+	err = errors.Join(err, <-copied)
+	if cause := context.Cause(ctx); cause != nil {
+		return errors.Join(cause, err)
+	}
+	return errors.Join(exitError(state), err)
+}
+
+// startError gives a program that could not be executed the exit code of a shell.
+func startError(err error) error {
+	var exec *sandbox.ExecError
+	if errors.As(err, &exec) {
+		return &ExitError{Code: exec.ExitCode(), Err: err}
+	}
+	return err
+}
+
+func exitError(state sandbox.State) error {
+	switch {
+	case state.Signal != 0:
+		return &ExitError{Code: 128 + int(state.Signal), Signal: fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)}
+	case state.ExitCode != 0:
+		return &ExitError{Code: state.ExitCode}
+	}
+	return nil
+}
+
+// spec describes the process: docker's defaults, and what the step asks for.
+func (s *stage) spec(op *plan.Run, user copy.User, files []runFile) *specs.Spec {
+	spec := sandbox.DefaultSpec()
+	p := spec.Process
+	p.Args, p.Env, p.Cwd = op.Argv, withHome(op.Env, user.Home), op.Dir
+	if p.Cwd == "" {
+		p.Cwd = "/"
+	}
+	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
+	spec.Hostname = hostname
+	spec.Root = &specs.Root{Path: "rootfs"}
+	for _, f := range files {
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: f.dest, Type: "bind", Source: f.file.Name(), Options: f.options})
+	}
+	for _, v := range s.Run.Volumes {
+		m := specs.Mount{Destination: v.Dest, Type: "bind", Source: v.Source.Name(), Options: []string{"rbind", "rw"}}
+		if v.ReadOnly {
+			m.Options[1] = "ro"
+		}
+		spec.Mounts = append(spec.Mounts, m)
+	}
+	return spec
+}
+
+// withHome adds HOME unless the environment has it.
+func withHome(env []string, home string) []string {
+	for _, e := range env {
+		if strings.HasPrefix(e, "HOME=") {
+			return env
+		}
+	}
+	return append(append([]string{}, env...), "HOME="+home)
+}
+
+// connect sets the network of the process.
+func (s *stage) connect(c *sandbox.Config, network Network) (err error) {
+	switch network {
+	case None:
+		c.Network = sandbox.None
+	case Private:
+		c.Network = sandbox.Private
+		c.NetworkHelper = s.Run.NetworkHelper
+	case Host:
+		c.Network = sandbox.Host
+	}
+	return nil
+}
+
+// runFile is a small file that is bound into a RUN.
+type runFile struct {
+	dest    string
+	file    *os.File
+	options []string
+}
+
+// runFiles makes the files beside the upper directory, where they go with it: the step may write to those of /etc, and
+// nobody else sees it.
+func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
+	etc := s.Run.etc(s.host, s.Run.network(op), nil)
+	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {
+		if err != nil {
+			return
+		}
+		var f *os.File
+		if f, err = makeFile(path.Join(u.Dir, name), data, mode); err == nil {
+			files = append(files, runFile{dest, f, append(options, "bind")})
+		}
+	}
+	add("hosts", "/etc/hosts", etc.hosts, 0o644)
+	add("resolv.conf", "/etc/resolv.conf", etc.resolv, 0o644)
+	add("hostname", "/etc/hostname", etc.hostname, 0o644)
+	for i, f := range op.Files {
+		add(fmt.Sprintf("pipe%d", i), path.Join(plan.PipesDir, f.Name), f.Data, 0o755, "ro")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making the files that RUN sees: %w", err), closeAll(files))
+	}
+	return files, nil
+}
+
+func makeFile(name string, data []byte, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(data); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func closeAll(files []runFile) error {
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, f.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// debugSpec logs the runtime-spec document of a process, without the values of its environment: they may be proxies'
+// passwords.
+func debugSpec(spec *specs.Spec) {
+	if !logrus.IsLevelEnabled(logrus.DebugLevel) {
+		return
+	}
+	shown, process := *spec, *spec.Process
+	process.Env = make([]string, len(spec.Process.Env))
+	for i, e := range spec.Process.Env {
+		name, _, _ := strings.Cut(e, "=")
+		process.Env[i] = name + "=..."
+	}
+	shown.Process = &process
+	text, err := json.Marshal(shown)
+	logrus.Debugf("RUN: %s (%v)", text, err)
+}

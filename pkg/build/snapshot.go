@@ -1,0 +1,189 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"codeberg.org/rbuild/rbuild/pkg/cache"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// snapshot is what a stage has made up to some step: files, config and the key that identifies both. A stage starts
+// from a clone of its base's.
+type snapshot struct {
+	root   *root
+	layers []*commit.Job // lowest first; some may still be on their way
+	key    cache.Key
+	config instructions.Image // with the base's history, made to agree with its layers
+}
+
+// top is the topmost layer.
+func (s *snapshot) top() *commit.Job {
+	if len(s.layers) == 0 {
+		return commit.Stored(store.Layer{})
+	}
+	return s.layers[len(s.layers)-1]
+}
+
+// clone shares the files and copies the lists.
+func (s *snapshot) clone(b *builder) *snapshot {
+	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config}
+}
+
+// stored waits until every layer is in the store.
+func (s *snapshot) stored(ctx context.Context) ([]store.Layer, error) {
+	layers := make([]store.Layer, 0, len(s.layers))
+	for _, j := range s.layers {
+		l, err := j.Wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, l)
+	}
+	return layers, nil
+}
+
+// emptySnapshot is scratch: an empty directory that is no layer, because an overlay needs a lower one.
+func (b *builder) emptySnapshot() (*snapshot, error) {
+	s := &snapshot{root: b.newRoot(), key: cache.ForBase("")}
+	return s, s.root.push(b.scratch.Upper)
+}
+
+// openImage is the snapshot of an image of the store.
+func (b *builder) openImage(id string) (*snapshot, error) {
+	img, err := b.Store.Image(id)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := b.Store.Chain(img.TopLayer)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := b.Store.Directories(img.TopLayer)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ID)}
+	if err := json.Unmarshal(img.Config, &s.config); err != nil {
+		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
+	}
+	s.config.History = commit.History(s.config.History, len(chain))
+	for _, dir := range slices.Backward(dirs) {
+		if err := s.root.push(dir); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range chain {
+		s.layers = append(s.layers, commit.Stored(l))
+	}
+	return s, nil
+}
+
+// root is the stack of directories that a snapshot's files are made of. Each is pinned by a descriptor from the moment
+// it is pushed, so that a directory that the store moves or another process removes is still the one that is mounted.
+type root struct {
+	dirs  []*os.File // lowest first
+	owned int        // how many of the last dirs are this root's own to close
+	view  *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
+}
+
+// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less one for the
+// mount points of RUN.
+const maxLayers = 499
+
+func (b *builder) newRoot() *root {
+	r := &root{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.roots = append(b.roots, r)
+	return r
+}
+
+func (r *root) clone(b *builder) *root {
+	c := b.newRoot()
+	c.dirs = slices.Clone(r.dirs)
+	return c
+}
+
+// push puts a directory on top.
+func (r *root) push(dir string) error {
+	if len(r.dirs) >= maxLayers {
+		return fmt.Errorf("the image would have more than %d layers, which overlayfs cannot stack: "+
+			"join RUN instructions, or build its base with --layers=false", maxLayers)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("opening a layer: %w", err)
+	}
+	r.dirs = append(r.dirs, f)
+	r.owned++
+	return r.dropView()
+}
+
+// shape gives a new upper directory the attributes of the root directory below it: in an overlay the topmost one's
+// are those of the whole.
+func (r *root) shape(upper string) error {
+	below, err := linux.FileStat(r.dirs[len(r.dirs)-1])
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(upper)
+	if err != nil {
+		return err
+	}
+	err = dir.Chown(int(below.UID), int(below.GID))
+	return errors.Join(err, linux.Chmod(dir, below.Mode), dir.Close())
+}
+
+// lowers are the directories as overlayfs takes them, topmost first.
+func (r *root) lowers() []string {
+	out := make([]string, 0, len(r.dirs))
+	for _, d := range slices.Backward(r.dirs) {
+		out = append(out, descriptorPath(d))
+	}
+	return out
+}
+
+func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+func (r *root) dropView() error {
+	if r.view == nil {
+		return nil
+	}
+	view := r.view
+	r.view = nil
+	return view.Close()
+}
+
+func (r *root) close() {
+	errs := []error{r.dropView()}
+	for _, d := range r.dirs[len(r.dirs)-r.owned:] {
+		errs = append(errs, d.Close())
+	}
+	_ = errors.Join(errs...) // descriptors that were only read through
+}
+
+// view returns the root directory of the stage's files as they stand, read-only. It belongs to the stage.
+func (s *stage) view() (*os.File, error) {
+	if s.root.view != nil && s.single == nil {
+		return s.root.view, nil
+	}
+	if err := s.root.dropView(); err != nil {
+		return nil, err
+	}
+	lowers := s.root.lowers()
+	if s.single != nil {
+		lowers = append([]string{s.single.Upper}, lowers...)
+	}
+	view, err := overlay.Open(overlay.Mount{Lowers: lowers, Trusted: s.Trusted})
+	s.root.view = view
+	return view, err
+}

@@ -1,0 +1,349 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/cache"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// stage is a stage that is being run.
+type stage struct {
+	*builder
+	*snapshot
+	plan    *plan.Stage
+	history []entry // of this stage's own steps
+	missed  bool    // a step was not cached, so nothing above it can be
+	single  *store.Staging
+	users   users // what the image's /etc/passwd says, as far as asked
+	number  int   // of the current step, from 1; FROM is 1
+	total   int
+}
+
+// entry is a step in the history.
+type entry struct {
+	createdBy string
+	layer     *commit.Job // nil: the step made none
+}
+
+// runStage runs a stage to its end.
+func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
+	base, err := b.source(ctx, p.From)
+	if err != nil {
+		return nil, b.at(p.Line, "FROM", err)
+	}
+	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
+	scope, err := p.Begin(base.config)
+	if err != nil {
+		return nil, err
+	}
+	s.total = scope.Len() + 1
+	s.report(&plan.Step{Text: p.Text, Line: p.Line}).end(nil)
+	if err := s.run(ctx, scope); err != nil {
+		return nil, errors.Join(err, s.discard())
+	}
+	return s.finish(ctx)
+}
+
+// run is the step loop.
+func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
+	for {
+		step, err := scope.Next()
+		if err != nil {
+			return err
+		}
+		if step == nil {
+			return nil
+		}
+		s.number++
+		if err := s.step(ctx, step); err != nil {
+			return err
+		}
+		s.config = step.Image
+	}
+}
+
+// step runs one instruction: most edit the config only, which the plan has done already.
+func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
+	r := s.report(step)
+	defer func() {
+		err = s.at(step.Line, step.Text, err)
+		r.end(err)
+	}()
+	switch op := step.Op.(type) {
+	case *plan.Run:
+		return s.runStep(ctx, step, op, r)
+	case *plan.Copy:
+		return s.copyStep(ctx, step, op, r)
+	case *plan.Workdir:
+		return s.workdirStep(ctx, step, op, r)
+	}
+	if step.CreatedBy != "" {
+		s.history = append(s.history, entry{createdBy: step.CreatedBy})
+	}
+	return nil
+}
+
+// upper is the directory that a step fills.
+type upper struct {
+	*store.Staging
+	work string // overlay's work directory
+}
+
+// fill makes a step's files. It says whether there is anything to commit.
+type fill func(ctx context.Context, u upper) (changed bool, err error)
+
+// files runs a step that makes files: from the cache, or by do.
+func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r *report, do fill) error {
+	if s.Squash {
+		r.begin()
+		return s.intoSingle(ctx, step, do)
+	}
+	s.key = cache.Ingredients{
+		Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
+		Platform: s.platform(), Options: s.Run.ingredients(step.Op),
+	}.Key()
+	hit, err := s.lookup(ctx, step, r)
+	if hit || err != nil {
+		return err
+	}
+	s.missed = true
+	r.begin()
+	u, err := s.newUpper()
+	if err != nil {
+		return err
+	}
+	changed, err := do(ctx, u)
+	if err != nil {
+		return errors.Join(err, u.Discard())
+	}
+	if !changed {
+		s.unchanged(ctx, step)
+		return u.Discard()
+	}
+	return s.commit(ctx, step, u)
+}
+
+// lookup takes the step from the cache if it is there.
+func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, error) {
+	if s.NoCache || s.missed {
+		return false, nil
+	}
+	parent, err := s.top().Wait(ctx)
+	if err != nil {
+		return false, err
+	}
+	l, ok, err := cache.Lookup(s.Store, s.key, parent.ID)
+	if !ok || err != nil {
+		return false, err
+	}
+	r.cached = true
+	if l.ID == parent.ID {
+		s.history = append(s.history, entry{createdBy: step.CreatedBy})
+		return true, nil
+	}
+	dir, err := s.Store.Directory(l.ID)
+	if err != nil {
+		return false, err
+	}
+	s.add(step, commit.Stored(l))
+	return true, s.push(dir)
+}
+
+// commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
+func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
+	if err := s.push(u.Upper); err != nil {
+		return errors.Join(err, u.Discard())
+	}
+	o := commit.LayerOptions{Parent: s.top(), Replace: s.NoCache, Trusted: s.Trusted}
+	if s.FileTimes {
+		o.Epoch = s.Epoch
+	}
+	if !s.Squash {
+		o.Name = s.key.Name()
+	}
+	job := commit.Layer(context.WithoutCancel(ctx), s.Store, u.Staging, o)
+	s.background.Go(func() {
+		if _, err := job.Wait(context.Background()); err != nil { //nolint:contextcheck // the commit itself must end
+			s.cancel(s.at(step.Line, step.Text, err))
+		}
+	})
+	s.add(step, job)
+	return nil
+}
+
+// push puts a step's directory on the stage's files.
+func (s *stage) push(dir string) error {
+	if err := s.root.push(dir); err != nil {
+		return err
+	}
+	s.forget(s.root.dirs[len(s.root.dirs)-1])
+	return nil
+}
+
+func (s *stage) add(step *plan.Step, job *commit.Job) {
+	s.layers = append(s.layers, job)
+	s.history = append(s.history, entry{createdBy: step.CreatedBy, layer: job})
+}
+
+// unchanged records that the step makes no difference to the layer below it, for the cache.
+func (s *stage) unchanged(ctx context.Context, step *plan.Step) {
+	s.history = append(s.history, entry{createdBy: step.CreatedBy})
+	top, name := s.top(), s.key.Name()
+	s.background.Go(func() {
+		l, err := top.Wait(ctx)
+		if err != nil || l.ID == "" {
+			return
+		}
+		// A base in a read-only store cannot be named: the step is then done again next time, at no great cost.
+		_ = s.Store.NameLayer(l.ID, name) //nolint:errcheck // see above
+	})
+}
+
+// intoSingle runs a step of a stage that is to have one layer.
+func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error {
+	if s.single == nil {
+		u, err := s.newUpper()
+		if err != nil {
+			return err
+		}
+		s.single = u.Staging
+	}
+	s.history = append(s.history, entry{createdBy: step.CreatedBy})
+	s.users = users{}
+	_, err := do(ctx, upperOf(s.single))
+	return err
+}
+
+func upperOf(st *store.Staging) upper { return upper{Staging: st, work: st.Dir + "/work"} }
+
+func (s *stage) newUpper() (upper, error) {
+	staging, err := s.Store.NewStaging()
+	if err != nil {
+		return upper{}, err
+	}
+	u := upperOf(staging)
+	err = os.Mkdir(u.work, 0o700)
+	if err == nil {
+		err = s.root.shape(u.Upper)
+	}
+	if err != nil {
+		return upper{}, errors.Join(fmt.Errorf("making the step's directories: %w", err), staging.Discard())
+	}
+	return u, nil
+}
+
+// discard ends what a failed stage leaves.
+func (s *stage) discard() error {
+	if s.single == nil {
+		return nil
+	}
+	return s.single.Discard()
+}
+
+// finish turns the stage into the snapshot that others build on: the single layer if there is to be one, and the
+// history of its steps behind the base's.
+func (s *stage) finish(ctx context.Context) (*snapshot, error) {
+	if s.single != nil {
+		last := s.history[len(s.history)-1]
+		s.history = s.history[:len(s.history)-1]
+		if err := s.commit(ctx, &plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line}, upperOf(s.single)); err != nil {
+			return nil, err
+		}
+	}
+	s.config.History = append([]ocispec.History(nil), s.config.History...)
+	created := s.baseTime()
+	for _, e := range s.history {
+		h := ocispec.History{CreatedBy: e.createdBy, EmptyLayer: e.layer == nil}
+		if e.layer != nil {
+			l, err := e.layer.Wait(ctx)
+			if err != nil {
+				return nil, err
+			}
+			created = l.Created.UTC()
+		}
+		if s.Epoch != nil {
+			created = s.Epoch.UTC()
+		}
+		h.Created = &created
+		s.config.History = append(s.config.History, h)
+		s.config.Created = h.Created
+	}
+	return s.snapshot, nil
+}
+
+// baseTime is when the base was made: the time of steps that make no files, so that a build whose steps are all cached
+// gives the same image again.
+func (s *stage) baseTime() time.Time {
+	if s.config.Created != nil {
+		return s.config.Created.UTC()
+	}
+	return time.Unix(0, 0).UTC()
+}
+
+func (s *stage) platform() string {
+	return s.Platform.OS + "/" + s.Platform.Architecture + "/" + s.Platform.Variant
+}
+
+// StepError says which instruction failed.
+type StepError struct {
+	File string
+	Line int // from 1
+	Step string
+	Err  error
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("%s:%d: %s: %v", e.File, e.Line, e.Step, e.Err)
+}
+func (e *StepError) Unwrap() error { return e.Err }
+
+// at names the instruction in an error, once.
+func (b *builder) at(line int, step string, err error) error {
+	var named *StepError
+	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &StepError{File: b.File, Line: line, Step: step, Err: err}
+}
+
+// report tells the listener of one step.
+type report struct {
+	listener progress.Listener
+	step     *progress.Step
+	start    time.Time
+	cached   bool
+}
+
+func (s *stage) report(step *plan.Step) *report {
+	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
+		Stage: s.plan.Name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
+	}}
+}
+
+// begin tells that the step has to be run; steps that are cached, or edit the config only, are told of when they end.
+func (r *report) begin() { r.event(progress.StepStarted, nil) }
+
+func (r *report) event(kind progress.Kind, err error) {
+	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err})
+}
+
+func (r *report) end(err error) {
+	switch {
+	case err != nil:
+		r.event(progress.StepFailed, err)
+	case r.cached:
+		r.event(progress.StepCached, nil)
+	default:
+		r.event(progress.StepDone, nil)
+	}
+}
