@@ -1,7 +1,6 @@
 package instructions
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -133,8 +132,5 @@ func (w *words) copy(c Copy) (Command, error) {
 		}
 	}
 	c.Inline = inline
-	if w.err == nil && c.Dest == "" {
-		w.err = errors.New("the destination is empty")
-	}
 	return c, w.err
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -48,6 +49,8 @@ func checkMode(mode string) error {
 func checkSource(c *Copy, src string) error {
 	git, url := instructions.IsGit(src), instructions.IsURL(src)
 	switch {
+	case src == "": // BuildKit takes it for all of the context
+		return errors.New("a source is empty after expansion")
 	case !c.Add && (git || url):
 		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", src)
 	case git:

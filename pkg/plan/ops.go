@@ -20,7 +20,7 @@ func (sc *Scope) run(c instructions.Run, step *Step) error {
 	op.Argv = argv
 	step.Text += summary
 	op.Env = slices.Clone(sc.image.Config.Env)
-	for _, kv := range sc.argList() {
+	for _, kv := range sc.list {
 		op.Env = addEnv(op.Env, kv)
 	}
 	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, inline(op.Files))

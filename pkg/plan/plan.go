@@ -62,6 +62,9 @@ type Source struct {
 	Image string
 }
 
+// scratch is the name of the base that has no files.
+const scratch = "scratch"
+
 // New plans the build of the target. It fails on whatever can be known
 // without the base images: unknown stages, references to later stages, names
 // that are empty after expansion, foreign platforms.
@@ -100,20 +103,14 @@ func (p *Plan) addStage(i int, in *instructions.Stage) error {
 	s := &Stage{
 		Range: in.Range, Index: i, Name: in.Name, Text: in.Text, plan: p, instructions: in.Instructions,
 	}
-	base, err := p.expandFrom(in, in.Base)
+	base, err := p.expandFrom(in, "base name", in.Base)
 	if err != nil {
 		return err
 	}
-	if base == "" {
-		return p.file.Errorf(in.Range, "the base name %s is empty", in.Base)
-	}
-	if s.platform, err = p.expandFrom(in, in.Platform); err != nil {
+	if s.platform, err = p.expandFrom(in, "platform", in.Platform); err != nil {
 		return err
 	}
-	if in.Platform != "" && s.platform == "" {
-		return p.file.Errorf(in.Range, "the platform %s is empty", in.Platform)
-	}
-	if base != "scratch" {
+	if base != scratch {
 		if s.From.Stage = p.byName(base, i); s.From.Stage == nil {
 			s.From.Image = base
 		}
@@ -220,6 +217,9 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, from string) 
 	}
 	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
 		return Source{}, f.Errorf(r, "--from=%s: the stage (line %d) is %s", from, st.Line, laterOrSelf(st.Index, s.Index))
+	}
+	if from == scratch {
+		return Source{}, nil
 	}
 	return Source{Image: from}, nil
 }

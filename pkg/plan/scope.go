@@ -19,8 +19,14 @@ type Scope struct {
 	next   int
 	image  instructions.Image
 	args   *variables
-	cmdSet bool // CMD was given in this stage
+	list   []string // args as K=V, made again after each ARG
+	cmdSet bool     // CMD was given in this stage
+	growth int      // bytes that variables may still add in this stage
 }
+
+// maxGrowth bounds what variables add in one stage, in bytes; each word is
+// bounded by instructions.MaxExpansion.
+const maxGrowth = 64 << 20
 
 // located is an instruction with the file that it stands in.
 type located struct {
@@ -35,7 +41,7 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 	if err := s.checkPlatform(); err != nil {
 		return nil, err
 	}
-	sc := &Scope{stage: s, image: base, args: newVariables()}
+	sc := &Scope{stage: s, image: base, args: newVariables(), growth: maxGrowth}
 	if parent := s.From.Stage; parent != nil {
 		args, err := parent.finalArgs()
 		if err != nil {
@@ -43,6 +49,7 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 		}
 		sc.args = args
 	}
+	sc.list = sc.args.list()
 	sc.complete()
 	if err := sc.addTriggers(base.Config.OnBuild); err != nil {
 		return nil, err
@@ -134,7 +141,7 @@ func (sc *Scope) Next() (*Step, error) {
 	if err := sc.apply(in, step); err != nil {
 		return nil, in.file.At(in.Range, err)
 	}
-	step.Args = sc.argList()
+	step.Args = sc.list
 	step.Image = sc.image
 	if sc.next == len(sc.todo) {
 		sc.end()
@@ -182,12 +189,12 @@ func (sc *Scope) edit(c instructions.Editor, step *Step) error {
 		return err
 	}
 	sc.image, step.CreatedBy = img, text
-	step.Canon = canon(strings.ToUpper(step.Text[:strings.IndexAny(step.Text+" ", " \t")]), text)
+	step.Canon = fmt.Sprintf("%#v", c) // strings are quoted, so nothing runs together
 	return nil
 }
 
 func (sc *Scope) expander() instructions.Expander {
-	return instructions.Expander{Escape: sc.stage.plan.file.Escape, Lookup: sc.lookup}
+	return instructions.Expander{Escape: sc.stage.plan.file.Escape, Lookup: sc.lookup, Total: &sc.growth}
 }
 
 // lookup is the value of a variable: ENV before ARG.
@@ -231,16 +238,7 @@ func (sc *Scope) arg(c instructions.Arg, step *Step) error {
 			step.CreatedBy += "=" + *value
 		}
 	}
-	step.Canon = canon("ARG", step.CreatedBy)
+	sc.list = sc.args.list()
+	step.Canon = canon("ARG", join(sc.list))
 	return nil
-}
-
-func (sc *Scope) argList() []string {
-	var out []string
-	for _, name := range sc.args.names {
-		if v, ok := sc.args.values[name]; ok {
-			out = append(out, name+"="+v)
-		}
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,32 +14,44 @@ import (
 
 // variables is an ordered set of build arguments.
 type variables struct {
-	names  []string          // declared, in order of their first declaration
-	values map[string]string // those that have a value
+	names  []string           // in order of their first declaration
+	values map[string]*string // nil: declared without a value
 }
 
-func newVariables() *variables { return &variables{values: map[string]string{}} }
+func newVariables() *variables { return &variables{values: map[string]*string{}} }
 
 func (v *variables) clone() *variables {
-	out := &variables{names: slices.Clone(v.names), values: make(map[string]string, len(v.values))}
-	for k, val := range v.values {
-		out.values[k] = val
-	}
-	return out
+	return &variables{names: slices.Clone(v.names), values: maps.Clone(v.values)}
 }
 
+// declare adds a variable. Without a value, one that it has stays.
 func (v *variables) declare(name string, value *string) {
-	if !slices.Contains(v.names, name) {
+	old, known := v.values[name]
+	if !known {
 		v.names = append(v.names, name)
 	}
-	if value != nil {
-		v.values[name] = *value
+	if value == nil {
+		value = old
 	}
+	v.values[name] = value
 }
 
 func (v *variables) lookup(name string) (string, bool) {
-	val, ok := v.values[name]
-	return val, ok
+	if val := v.values[name]; val != nil {
+		return *val, true
+	}
+	return "", false
+}
+
+// list gives those that have a value as K=V.
+func (v *variables) list() []string {
+	var out []string
+	for _, name := range v.names {
+		if val, ok := v.lookup(name); ok {
+			out = append(out, name+"="+val)
+		}
+	}
+	return out
 }
 
 // setGlobals evaluates the platform arguments and the ARGs before the first
@@ -97,11 +110,32 @@ func (p *Plan) platformArgs() [][2]string {
 	}
 }
 
-// expandFrom expands a word of FROM with the global arguments.
-func (p *Plan) expandFrom(s *instructions.Stage, word string) (string, error) {
-	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
+// expandFrom expands a word of FROM with the global arguments. what names it
+// in errors.
+func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, error) {
+	var unset []string
+	x := instructions.Expander{Escape: p.file.Escape, Lookup: func(name string) (string, bool) {
+		v, ok := p.globals.lookup(name)
+		if v == "" {
+			unset = append(unset, name)
+		}
+		return v, ok
+	}}
 	out, err := x.Word(word)
-	return out, p.file.At(s.Range, err)
+	if err != nil {
+		return "", p.file.At(s.Range, err)
+	}
+	if word != "" && (out == "" || strings.HasSuffix(out, ":") || strings.HasSuffix(out, "@") || strings.HasSuffix(out, "/")) {
+		hint := ""
+		if len(unset) > 0 {
+			hint = "FROM sees the ARGs before the first FROM: " + strings.Join(unset, ", ") + " has no value there"
+			if match := instructions.Suggest(unset[0], p.globals.names); match != "" {
+				hint += "; did you mean " + match + "?"
+			}
+		}
+		return "", p.file.Hintf(s.Range, hint, "the %s %s is %q", what, word, out)
+	}
+	return out, nil
 }
 
 // setEpoch reads SOURCE_DATE_EPOCH.
@@ -109,7 +143,7 @@ func (p *Plan) setEpoch() error {
 	const name = "SOURCE_DATE_EPOCH"
 	value, ok := p.options.BuildArgs[name]
 	if !ok {
-		value = p.globals.values[name]
+		value, _ = p.globals.lookup(name)
 	}
 	if value == "" {
 		return nil
