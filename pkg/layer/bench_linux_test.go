@@ -2,7 +2,6 @@ package layer
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -50,9 +49,9 @@ func BenchmarkWrite(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer dir.Close()
+			b.Cleanup(func() { ok(b, dir.Close()) })
 			for b.Loop() {
-				res, err := Write(context.Background(), dir, nil, Options{TarSplit: io.Discard})
+				res, err := Write(b.Context(), dir, nil, Options{TarSplit: io.Discard})
 				if err != nil {
 					b.Fatal(err)
 				}

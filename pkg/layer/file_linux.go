@@ -21,6 +21,11 @@ func retry(f func() error) error {
 	}
 }
 
+// closeFD closes what was only read: an error would tell nothing.
+func closeFD(fd int) {
+	_ = unix.Close(fd)
+}
+
 // openAt opens a directory or regular file below parent for reading and checks that it is one. path is for errors.
 // O_NONBLOCK is for a fifo that takes the name's place after it was listed: it fails the check instead of hanging.
 func openAt(parent int, name, path string, kind uint32) (int, *unix.Stat_t, error) {
@@ -42,11 +47,11 @@ func openAt(parent int, name, path string, kind uint32) (int, *unix.Stat_t, erro
 	}
 	st := new(unix.Stat_t)
 	if err := retry(func() error { return unix.Fstat(fd, st) }); err != nil {
-		unix.Close(fd)
+		closeFD(fd)
 		return -1, nil, &os.PathError{Op: "fstat", Path: path, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != kind {
-		unix.Close(fd)
+		closeFD(fd)
 		return -1, nil, fmt.Errorf("%q: %w", path, ErrChanged)
 	}
 	return fd, st, nil

@@ -22,7 +22,8 @@
 // Of extended attributes security.capability and user.* are kept, on regular files and directories, the only
 // kinds that can have them. POSIX ACLs, security.selinux, security.ima, trusted.* and everything of overlayfs
 // are dropped. The directory must not change during the call. Memory stays at a few MiB whatever the size of the
-// files, plus the names of the directories on the current path and one name for each hard-linked file.
+// files, plus the names of the directories on the current path and one name for each hard-linked file. A descriptor is
+// open for each level of directories, at most 2,047.
 //
 // Sources: image-spec v1.1 layer.md; Documentation/filesystems/overlayfs.rst of Linux 6.18 ("whiteouts and opaque
 // directories", "nesting overlayfs mounts"); vbatts/tar-split tar/asm for the order of its entries.

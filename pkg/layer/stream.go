@@ -39,15 +39,13 @@ func newStream(w io.Writer) *stream {
 	return &stream{w: w, sum: sha256.New(), cur: make([]byte, 0, firstChunk)}
 }
 
-// Write copies p into the stream. It never fails; a failed writer shows in failed and close.
-func (s *stream) Write(p []byte) (int, error) {
-	n := len(p)
+// add copies p into the stream. A failed writer shows in failed and close.
+func (s *stream) add(p []byte) {
 	for len(p) > 0 {
-		m := copy(s.tail(), p)
-		s.advance(m)
-		p = p[m:]
+		n := copy(s.tail(), p)
+		s.advance(n)
+		p = p[n:]
 	}
-	return n, nil
 }
 
 // tail returns free space, at least one byte, to be filled from its start and then claimed with advance.

@@ -29,10 +29,10 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 		o.Xattrs = "user.overlay."
 	}
 	t := &writer{
-		ctx: ctx, opts: o, out: newStream(w), split: newSplitter(o.TarSplit),
+		opts: o, out: newStream(w), split: newSplitter(o.TarSplit),
 		links: map[inode]string{}, crc: crc64.New(storage.CRCTable), dents: make([]byte, 32<<10),
 	}
-	mode, err := t.root(int(dir.Fd()))
+	mode, err := t.root(ctx, int(dir.Fd()))
 	if err == nil {
 		t.emit(make([]byte, 2*blockSize))
 		err = t.split.close()
@@ -54,7 +54,6 @@ type inode struct{ dev, ino uint64 }
 
 // writer holds the state of one Write.
 type writer struct {
-	ctx     context.Context
 	opts    Options
 	out     *stream
 	split   *splitter
@@ -74,7 +73,7 @@ type directory struct {
 	fileWhiteouts bool
 }
 
-func (t *writer) root(fd int) (os.FileMode, error) {
+func (t *writer) root(ctx context.Context, fd int) (os.FileMode, error) {
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return 0, os.NewSyscallError("fstat", err)
@@ -83,13 +82,13 @@ func (t *writer) root(fd int) (os.FileMode, error) {
 	if err != nil {
 		return 0, err
 	}
-	return fileMode(st.Mode), t.children(fd, "", attrs, &st)
+	return fileMode(st.Mode), t.children(ctx, fd, "", attrs, &st)
 }
 
 // children writes what is in a directory: first the mark that hides what lower layers have there.
-func (t *writer) children(fd int, path string, attrs attributes, st *unix.Stat_t) error {
+func (t *writer) children(ctx context.Context, fd int, path string, attrs attributes, st *unix.Stat_t) error {
 	if attrs.opaque == "y" {
-		if err := t.marker(path+opaqueMarker, st); err != nil {
+		if err := t.marker(ctx, path+opaqueMarker, st); err != nil {
 			return err
 		}
 	}
@@ -99,17 +98,17 @@ func (t *writer) children(fd int, path string, attrs attributes, st *unix.Stat_t
 	}
 	d := directory{fd: fd, path: path, fileWhiteouts: attrs.opaque == "x"}
 	for _, e := range entries {
-		if err := t.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := t.child(d, e); err != nil {
+		if err := t.child(ctx, d, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *writer) child(d directory, e dirent) error {
+func (t *writer) child(ctx context.Context, d directory, e dirent) error {
 	path := d.path + e.name
 	if strings.HasPrefix(e.name, whiteoutPrefix) {
 		return &RefusedError{path, "a name that begins with .wh. means a deleted file in a layer"}
@@ -127,22 +126,22 @@ func (t *writer) child(d directory, e dirent) error {
 	}
 	switch kind {
 	case unix.DT_DIR:
-		return t.dir(d, e.name, path)
+		return t.dir(ctx, d, e.name, path)
 	case unix.DT_REG:
-		return t.regular(d, e.name, path)
+		return t.regular(ctx, d, e.name, path)
 	case unix.DT_SOCK:
 		return nil
 	default:
-		return t.special(d, e.name, path)
+		return t.special(ctx, d, e.name, path)
 	}
 }
 
-func (t *writer) dir(parent directory, name, path string) error {
+func (t *writer) dir(ctx context.Context, parent directory, name, path string) error {
 	fd, st, err := openAt(parent.fd, name, path, unix.S_IFDIR)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	path += "/"
 	attrs, err := t.attributes(fd, path)
 	if err != nil {
@@ -150,33 +149,33 @@ func (t *writer) dir(parent directory, name, path string) error {
 	}
 	h := t.header(tar.TypeDir, path, st)
 	h.PAXRecords = attrs.kept
-	if err := t.entry(h, -1); err != nil {
+	if err := t.entry(ctx, h, -1); err != nil {
 		return err
 	}
-	return t.children(fd, path, attrs, st)
+	return t.children(ctx, fd, path, attrs, st)
 }
 
-func (t *writer) regular(parent directory, name, path string) error {
+func (t *writer) regular(ctx context.Context, parent directory, name, path string) error {
 	fd, st, err := openAt(parent.fd, name, path, unix.S_IFREG)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	attrs, err := t.attributes(fd, path)
 	if err != nil {
 		return err
 	}
 	if attrs.whiteout && parent.fileWhiteouts && st.Size == 0 {
-		return t.marker(parent.path+whiteoutPrefix+name, st)
+		return t.marker(ctx, parent.path+whiteoutPrefix+name, st)
 	}
 	h := t.header(tar.TypeReg, path, st)
 	if h.Typeflag == tar.TypeReg {
 		h.Size, h.PAXRecords = st.Size, attrs.kept
 	}
-	return t.entry(h, fd)
+	return t.entry(ctx, h, fd)
 }
 
-func (t *writer) special(parent directory, name, path string) error {
+func (t *writer) special(ctx context.Context, parent directory, name, path string) error {
 	st, err := statAt(parent.fd, name, path)
 	if err != nil {
 		return err
@@ -194,7 +193,7 @@ func (t *writer) special(parent directory, name, path string) error {
 	case unix.S_IFCHR:
 		if st.Rdev == 0 {
 			// All whiteouts of a mount are links to one inode, which is why this comes before header.
-			return t.marker(parent.path+whiteoutPrefix+name, st)
+			return t.marker(ctx, parent.path+whiteoutPrefix+name, st)
 		}
 		h = t.header(tar.TypeChar, path, st)
 	case unix.S_IFBLK:
@@ -204,7 +203,7 @@ func (t *writer) special(parent directory, name, path string) error {
 	default:
 		return fmt.Errorf("%q: %w", path, ErrChanged)
 	}
-	return t.entry(h, -1)
+	return t.entry(ctx, h, -1)
 }
 
 // header describes a file; when another name of it was written before, as a hard link to that.
@@ -228,12 +227,12 @@ func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 }
 
 // marker writes a whiteout or the mark of an opaque directory.
-func (t *writer) marker(name string, st *unix.Stat_t) error {
-	return t.entry(markerHeader(name, t.opts.modTime(st.Mtim.Sec)), -1)
+func (t *writer) marker(ctx context.Context, name string, st *unix.Stat_t) error {
+	return t.entry(ctx, markerHeader(name, t.opts.modTime(st.Mtim.Sec)), -1)
 }
 
 // entry writes a header and, when it announces a payload, the content of fd.
-func (t *writer) entry(h *tar.Header, fd int) error {
+func (t *writer) entry(ctx context.Context, h *tar.Header, fd int) error {
 	t.head.Reset()
 	if err := encode(&t.head, h); err != nil {
 		return err
@@ -242,7 +241,7 @@ func (t *writer) entry(h *tar.Header, fd int) error {
 	var crc []byte
 	if h.Size > 0 {
 		t.crc.Reset()
-		if err := t.payload(fd, h.Size); err != nil {
+		if err := t.payload(ctx, fd, h.Size); err != nil {
 			return fmt.Errorf("reading %q: %w", h.Name, err)
 		}
 		crc = t.crc.Sum(nil)
@@ -260,14 +259,14 @@ func (t *writer) entry(h *tar.Header, fd int) error {
 // emit writes bytes that are not payload.
 func (t *writer) emit(p []byte) {
 	t.split.raw(p)
-	t.out.Write(p)
+	t.out.add(p)
 }
 
 // payload reads exactly size bytes into the stream. It always asks for one byte more, so that a file which grew shows
 // without another call: a short read of a regular file is its end.
-func (t *writer) payload(fd int, size int64) error {
+func (t *writer) payload(ctx context.Context, fd int, size int64) error {
 	for left := size; ; {
-		if err := t.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		buf := t.out.tail()

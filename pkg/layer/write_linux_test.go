@@ -3,7 +3,6 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -39,10 +38,10 @@ func write(t *testing.T, root string, o Options) ([]byte, Result) {
 	t.Helper()
 	dir, err := os.Open(root)
 	ok(t, err)
-	defer dir.Close()
+	t.Cleanup(func() { ok(t, dir.Close()) })
 	var out, split bytes.Buffer
 	o.TarSplit = &split
-	res, err := Write(context.Background(), dir, &out, o)
+	res, err := Write(t.Context(), dir, &out, o)
 	ok(t, err)
 	if want := digest.FromBytes(out.Bytes()); res.DiffID != want {
 		t.Errorf("DiffID %s, but the bytes have %s", res.DiffID, want)
@@ -54,10 +53,10 @@ func write(t *testing.T, root string, o Options) ([]byte, Result) {
 		t.Errorf("Entries %d, but the tar has %d", res.Entries, got)
 	}
 	var parsed bytes.Buffer
-	tee, err := asm.NewInputTarStream(bytes.NewReader(out.Bytes()), storage.NewJSONPacker(&parsed), nil)
+	tee, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(out.Bytes()), storage.NewJSONPacker(&parsed), nil)
 	ok(t, err)
 	_, err = io.Copy(io.Discard, tee)
-	ok(t, err)
+	ok(t, err, <-done)
 	if diff := cmp.Diff(parsed.String(), split.String()); diff != "" {
 		t.Errorf("tar-split record differs from what parsing the tar gives (-parsed +recorded):\n%s", diff)
 	}
@@ -321,13 +320,13 @@ func TestRefused(t *testing.T) {
 			ok(t, tc.make(root))
 			dir, err := os.Open(root)
 			ok(t, err)
-			defer dir.Close()
-			_, err = Write(context.Background(), dir, nil, Options{})
+			t.Cleanup(func() { ok(t, dir.Close()) })
+			_, err = Write(t.Context(), dir, nil, Options{})
 			var refused *RefusedError
 			if !errors.As(err, &refused) {
 				t.Fatalf("got %v, want a RefusedError", err)
 			}
-			if refused.Path != tc.path && !(tc.name == "path too long" && strings.HasPrefix(refused.Path, tc.path)) {
+			if refused.Path != tc.path && (tc.name != "path too long" || !strings.HasPrefix(refused.Path, tc.path)) {
 				t.Errorf("names %q, want %q", refused.Path, tc.path)
 			}
 			if !strings.Contains(err.Error(), refused.Path) {
@@ -348,9 +347,9 @@ func TestChangedWhileRead(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f, err := os.Open(path)
 			ok(t, err)
-			defer f.Close()
-			w := writer{ctx: context.Background(), out: newStream(nil)}
-			if err := w.payload(int(f.Fd()), tc.size); !errors.Is(err, tc.want) {
+			t.Cleanup(func() { ok(t, f.Close()) })
+			w := writer{out: newStream(nil)}
+			if err := w.payload(t.Context(), int(f.Fd()), tc.size); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
@@ -373,64 +372,6 @@ func TestChunkBorders(t *testing.T) {
 			ok(t, os.WriteFile(filepath.Join(root, "b"), []byte("after"), 0o600))
 			write(t, root, Options{})
 		})
-	}
-}
-
-// failAfter fails once it has taken n bytes.
-type failAfter struct{ n int }
-
-var errFull = errors.New("no space left")
-
-func (f *failAfter) Write(p []byte) (int, error) {
-	if f.n -= len(p); f.n < 0 {
-		return 0, errFull
-	}
-	return len(p), nil
-}
-
-func TestFailures(t *testing.T) {
-	root := t.TempDir()
-	ok(t, os.WriteFile(filepath.Join(root, "f"), make([]byte, 40*chunkSize), 0o600))
-	dir, err := os.Open(root)
-	ok(t, err)
-	defer dir.Close()
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, tc := range []struct {
-		name string
-		ctx  context.Context
-		w    io.Writer
-		o    Options
-		want error
-	}{
-		{"first byte", context.Background(), &failAfter{}, Options{}, errFull},
-		{"in the middle", context.Background(), &failAfter{10 * chunkSize}, Options{}, errFull},
-		{"at the end", context.Background(), &failAfter{40 * chunkSize}, Options{}, errFull},
-		{"tar-split", context.Background(), nil, Options{TarSplit: &failAfter{}}, errFull},
-		{"cancelled", cancelled, nil, Options{}, context.Canceled},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if res, err := Write(tc.ctx, dir, tc.w, tc.o); !errors.Is(err, tc.want) || res != (Result{}) {
-				t.Errorf("got %+v, %v, want %v", res, err, tc.want)
-			}
-		})
-	}
-}
-
-// TestFailedWriterEndsReading has a file of 1 TiB: reading it to its end would take many minutes.
-func TestFailedWriterEndsReading(t *testing.T) {
-	root := t.TempDir()
-	ok(t, os.WriteFile(root+"/f", nil, 0o600))
-	if err := os.Truncate(root+"/f", 1<<40); err != nil {
-		t.Skip("no sparse file of 1 TiB here: ", err)
-	}
-	dir, err := os.Open(root)
-	ok(t, err)
-	defer dir.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if _, err := Write(ctx, dir, &failAfter{chunkSize}, Options{}); !errors.Is(err, errFull) || ctx.Err() != nil {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -463,8 +404,8 @@ func TestMemory(t *testing.T) {
 	}
 	dir, err := os.Open(root)
 	ok(t, err)
-	defer dir.Close()
-	_, err = Write(context.Background(), dir, nil, Options{TarSplit: io.Discard})
+	t.Cleanup(func() { ok(t, dir.Close()) })
+	_, err = Write(t.Context(), dir, nil, Options{TarSplit: io.Discard})
 	ok(t, err)
 	status, err := os.ReadFile("/proc/self/status")
 	ok(t, err)
@@ -476,6 +417,30 @@ func TestMemory(t *testing.T) {
 		t.Errorf("peak %d KiB", kib)
 	}
 	t.Logf("peak %d KiB", kib)
+}
+
+// TestDeep has as many levels of directories as a path can have.
+func TestDeep(t *testing.T) {
+	root := t.TempDir()
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	ok(t, err)
+	for range (maxPath - 1) / 2 {
+		ok(t, unix.Mkdirat(fd, "d", 0o700))
+		next, err := unix.Openat(fd, "d", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		ok(t, err, unix.Close(fd))
+		fd = next
+	}
+	ok(t, unix.Close(fd))
+	dir, err := os.Open(root)
+	ok(t, err)
+	t.Cleanup(func() { ok(t, dir.Close()) })
+	res, err := Write(t.Context(), dir, nil, Options{})
+	if errors.Is(err, unix.EMFILE) {
+		t.Skip("too few descriptors are allowed here: ", err)
+	}
+	if err != nil || res.Entries != (maxPath-1)/2 {
+		t.Errorf("%d entries, %v", res.Entries, err)
+	}
 }
 
 func TestDeviceHeader(t *testing.T) {

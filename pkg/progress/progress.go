@@ -105,6 +105,7 @@ func (c clock) note(e Event) Event {
 			e.Elapsed = e.Time.Sub(began)
 		}
 		delete(c, e.Step)
+	case StepOutput, Notice, Warning:
 	}
 	return e
 }

@@ -203,6 +203,13 @@ func TestKindNames(t *testing.T) {
 	}
 }
 
+func must(t *testing.T, w io.Writer, data []byte) {
+	t.Helper()
+	if _, err := w.Write(data); err != nil {
+		t.Error(err)
+	}
+}
+
 // recorder keeps copies of what it is told.
 type recorder struct{ data []string }
 
@@ -283,10 +290,10 @@ func TestFloodIsBounded(t *testing.T) {
 			w := StepWriter(l, build)
 			l.Event(at(0, StepStarted, build))
 			for range 1000 {
-				w.Write(block)
+				must(t, w, block)
 			}
 			for range 20 {
-				w.Write(noEnd)
+				must(t, w, noEnd)
 			}
 			var m runtime.MemStats
 			runtime.GC()
@@ -312,7 +319,7 @@ func TestConcurrent(t *testing.T) {
 				l.Event(Event{Kind: StepStarted, Step: s})
 				w := StepWriter(l, s)
 				for i := range 100 {
-					fmt.Fprintf(w, "line %d of %d\n", i, n)
+					must(t, w, fmt.Appendf(nil, "line %d of %d\n", i, n))
 				}
 				_ = w.Close()
 				l.Event(Event{Kind: StepDone, Step: s})

@@ -24,7 +24,7 @@ func openPTY(t *testing.T, width, height uint16) (master, slave *os.File) {
 	if err != nil {
 		t.Skip("no pseudo terminal here: ", err)
 	}
-	t.Cleanup(func() { master.Close() })
+	t.Cleanup(func() { _ = master.Close() })
 	raw, err := master.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func openPTY(t *testing.T, width, height uint16) (master, slave *os.File) {
 	if err != nil {
 		t.Skip("the other end of the pseudo terminal cannot be opened: ", err)
 	}
-	t.Cleanup(func() { slave.Close() })
+	t.Cleanup(func() { _ = slave.Close() }) // often closed before
 	return master, slave
 }
 
@@ -68,7 +68,7 @@ func TestTerminal(t *testing.T) {
 	l := Terminal(slave, TerminalOptions{})
 	l.Event(Event{Kind: StepStarted, Step: build})
 	w := StepWriter(l, build)
-	fmt.Fprintln(w, "\x1b[31mcompiling")
+	must(t, w, []byte("\x1b[31mcompiling\n"))
 	time.Sleep(3 * interval)
 	l.Event(Event{Kind: StepDone, Step: build, Elapsed: 2 * time.Second})
 	l.Event(Event{Kind: StepStarted, Step: test})
@@ -78,7 +78,9 @@ func TestTerminal(t *testing.T) {
 		}
 	}
 	l.Event(Event{Kind: Warning, Text: "late"})
-	slave.Close()
+	if err := slave.Close(); err != nil {
+		t.Error(err)
+	}
 	text := <-all
 	if !strings.Contains(text, "\x1b[2m  compiling\x1b[0m") {
 		t.Errorf("the live view does not show the output: %q", text)
@@ -94,7 +96,7 @@ func TestTerminal(t *testing.T) {
 func TestTerminalSize(t *testing.T) {
 	_, slave := openPTY(t, 0, 50)
 	l := Terminal(slave, TerminalOptions{})
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	if w, h := l.size(); w != 80 || h != 24 {
 		t.Errorf("a terminal that does not know its size has %d by %d", w, h)
 	}
@@ -112,7 +114,7 @@ func TestTerminalConcurrent(t *testing.T) {
 			l.Event(Event{Kind: StepStarted, Step: s})
 			w := StepWriter(l, s)
 			for range 2000 {
-				fmt.Fprintf(w, "%0*d\n", 40+n*10, n)
+				must(t, w, fmt.Appendf(nil, "%0*d\n", 40+n*10, n))
 			}
 			time.Sleep(interval)
 			_ = w.Close()
@@ -121,7 +123,9 @@ func TestTerminalConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 	_ = l.Close()
-	slave.Close()
+	if err := slave.Close(); err != nil {
+		t.Error(err)
+	}
 	s := newScreen(t, 80, 10)
 	s.write(<-all)
 	lines := strings.Split(strings.TrimSpace(s.text()), "\n")
@@ -151,7 +155,9 @@ func TestTerminalAfterDeath(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			slave.Close()
+			if err := slave.Close(); err != nil {
+				t.Error(err)
+			}
 			all := collect(master)
 			if err := cmd.Wait(); err == nil {
 				t.Fatal("the program ended well")

@@ -38,6 +38,7 @@ func (q *quiet) Event(e Event) {
 		delete(q.tails, e.Step)
 	case Warning:
 		q.write([]byte(message(e) + "\n"))
+	case StepStarted, Notice:
 	}
 }
 

@@ -38,14 +38,14 @@ func closing(e Event) string {
 // closingParts splits closing before what must stay when the line has to be cut.
 func closingParts(e Event) (head, foot string) {
 	text := clean(e.Step.Text, maxClosing)
-	switch e.Kind {
-	case StepCached:
+	if e.Kind == StepCached {
 		return label(e.Step) + " CACHED " + text, ""
-	case StepFailed:
-		return label(e.Step) + " FAILED " + text, "  " + human(e.Elapsed)
-	default:
-		return label(e.Step) + " " + text, "  " + human(e.Elapsed)
 	}
+	word := " "
+	if e.Kind == StepFailed {
+		word = " FAILED "
+	}
+	return label(e.Step) + word + text, "  " + human(e.Elapsed)
 }
 
 // message is the text of a notice or warning, on one or several lines, without the last newline.
