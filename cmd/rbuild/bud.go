@@ -142,6 +142,9 @@ func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Op
 	if o.Plan, err = f.plan(in, o, show); err != nil {
 		return err
 	}
+	if o.Epoch == nil {
+		o.Epoch = o.Plan.Epoch
+	}
 	if o.Run.Volumes, err = parseVolumes(f.volumes); err != nil {
 		return err
 	}

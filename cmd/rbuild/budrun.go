@@ -23,7 +23,7 @@ func (a *app) listener(quiet bool) (l progress.Listener, finish func() error) {
 	switch {
 	case quiet:
 		return progress.Quiet(os.Stderr), func() error { return nil }
-	case progress.IsTerminal(os.Stderr):
+	case progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb":
 		t := progress.Terminal(os.Stderr, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
 		return t, sync.OnceValue(t.Close)
 	}

@@ -69,7 +69,8 @@ func (a *app) setUpLog() error {
 // bad input is reported without any namespace.
 func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context) error) error {
 	if a.state == nil {
-		code, err := userns.Enter(cmd.Context(), o)
+		// Enter passes signals on itself, and the builder decides what they mean.
+		code, err := userns.Enter(context.WithoutCancel(cmd.Context()), o)
 		a.exit = code
 		return err
 	}

@@ -33,7 +33,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 		s.warn(fmt.Sprintf("%s:%d: %s", s.File, step.Line, w))
 	}
 	return s.files(ctx, step, []string{selection.Digest().String()}, r, func(ctx context.Context, u upper) (bool, error) {
-		root, err := s.mount(u)
+		root, err := s.destination(u, op)
 		if err != nil {
 			return false, err
 		}
@@ -102,6 +102,15 @@ func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workd
 		made, err := copy.MakeDirs(root, op.Path, owner)
 		return made, errors.Join(err, root.Close())
 	})
+}
+
+// destination is where a COPY writes. With --link that is an empty tree: the layer does not depend on those below it,
+// and says itself what the directories on the way are like.
+func (s *stage) destination(u upper, op *plan.Copy) (*os.File, error) {
+	if op.Link {
+		return os.Open(u.Upper)
+	}
+	return s.mount(u)
 }
 
 // mount stacks the step's upper directory on the stage's files.

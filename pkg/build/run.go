@@ -130,10 +130,7 @@ func exitError(state sandbox.State) error {
 func (s *stage) spec(op *plan.Run, user copy.User, files []runFile) *specs.Spec {
 	spec := sandbox.DefaultSpec()
 	p := spec.Process
-	p.Args, p.Env, p.Cwd = op.Argv, withHome(op.Env, user.Home), op.Dir
-	if p.Cwd == "" {
-		p.Cwd = "/"
-	}
+	p.Args, p.Env, p.Cwd = op.Argv, withHome(op.Env, user.Home), path.Join("/", op.Dir)
 	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
 	spec.Hostname = hostname
 	spec.Root = &specs.Root{Path: "rootfs"}
@@ -206,15 +203,12 @@ func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 	return files, nil
 }
 
+// makeFile leaves no descriptor that is open for writing, with which a script could not be executed (ETXTBSY).
 func makeFile(name string, data []byte, mode os.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
+	if err := os.WriteFile(name, data, mode); err != nil {
 		return nil, err
 	}
-	if _, err := f.Write(data); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return os.Open(name)
 }
 
 func closeAll(files []runFile) error {

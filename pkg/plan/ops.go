@@ -121,8 +121,8 @@ func (sc *Scope) workdir(c instructions.Workdir, step *Step) error {
 		return err
 	}
 	dir := sc.image.Config.WorkingDir
-	if clean := path.Clean(dir); clean != "/" {
-		op := &Workdir{Path: clean, User: sc.image.Config.User}
+	if path.Clean(dir) != "/" {
+		op := &Workdir{Path: dir, User: sc.image.Config.User}
 		step.Op = op
 		step.Canon = canon("WORKDIR", dir, op.User)
 	}

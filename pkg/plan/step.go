@@ -63,9 +63,10 @@ type Copy struct {
 	Unpack   *bool // nil: Add unpacks local archives, and no URLs
 }
 
-// Workdir makes a directory that is missing, with its parents, mode 755.
+// Workdir makes a directory that is missing, with its parents, mode 755. What
+// a component ".." undoes is made too, as mkdir -p does.
 type Workdir struct {
-	Path string // absolute and clean
+	Path string // absolute, as WorkingDir has it
 	User string // owner of what is made, as in Run
 }
 
