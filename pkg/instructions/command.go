@@ -42,49 +42,74 @@ type CmdLine struct {
 	Shell bool     // shell form: the SHELL goes before it
 }
 
-// The instructions. Fields hold words as written until Expander.Command.
-type (
-	Arg        struct{ Vars []ArgPair }
-	Env        struct{ Vars []Pair }
-	Label      struct{ Labels []Pair }
-	User       struct{ User string }
-	Workdir    struct{ Path string }
-	Expose     struct{ Ports []string }
-	Volume     struct{ Paths []string }
-	StopSignal struct{ Signal string }
-	Shell      struct{ Args []string }
-	Maintainer struct{ Author string }
-	Onbuild    struct{ Trigger string }
-	Cmd        struct{ CmdLine }
-	Entrypoint struct {
-		CmdLine
-		KeepCmd bool // CMD was set in this stage, so it is not the base's
-	}
-	Healthcheck struct{ Check dockerspec.HealthcheckConfig }
+// Arg is ARG. Fields here and below hold words as written until
+// Expander.Command has replaced the variables in them.
+type Arg struct{ Vars []ArgPair }
 
-	// Run is RUN in shell, exec or here-document form.
-	Run struct {
-		CmdLine
-		Docs    []Heredoc // here-documents in their order
-		Network string    // "", "default", "none" or "host"
-	}
+// Env is ENV.
+type Env struct{ Vars []Pair }
 
-	// Copy is COPY, or ADD if Add is set.
-	Copy struct {
-		Add      bool
-		From     string // --from as written: stage, index or image; empty: the context
-		Sources  []string
-		Inline   []InlineFile // sources that are here-documents
-		Dest     string
-		Chown    string
-		Chmod    string
-		Checksum string
-		Exclude  []string
-		Parents  bool
-		Link     bool
-		Unpack   *bool // nil: not given
-	}
-)
+// Label is LABEL.
+type Label struct{ Labels []Pair }
+
+// User is USER.
+type User struct{ User string }
+
+// Workdir is WORKDIR.
+type Workdir struct{ Path string }
+
+// Expose is EXPOSE.
+type Expose struct{ Ports []string }
+
+// Volume is VOLUME.
+type Volume struct{ Paths []string }
+
+// StopSignal is STOPSIGNAL.
+type StopSignal struct{ Signal string }
+
+// Shell is SHELL.
+type Shell struct{ Args []string }
+
+// Maintainer is MAINTAINER.
+type Maintainer struct{ Author string }
+
+// Onbuild is ONBUILD; the trigger is the text of an instruction.
+type Onbuild struct{ Trigger string }
+
+// Cmd is CMD.
+type Cmd struct{ CmdLine }
+
+// Entrypoint is ENTRYPOINT.
+type Entrypoint struct {
+	CmdLine
+	KeepCmd bool // CMD was set in this stage, so it is not the base's
+}
+
+// Healthcheck is HEALTHCHECK.
+type Healthcheck struct{ Check dockerspec.HealthcheckConfig }
+
+// Run is RUN in shell, exec or here-document form.
+type Run struct {
+	CmdLine
+	Docs    []Heredoc // here-documents in their order
+	Network string    // "default", "none" or "host"
+}
+
+// Copy is COPY, or ADD if Add is set.
+type Copy struct {
+	Add      bool
+	From     string // --from as written: stage, index or image; empty: the context
+	Sources  []string
+	Inline   []InlineFile // sources that are here-documents
+	Dest     string
+	Chown    string
+	Chmod    string
+	Checksum string
+	Exclude  []string
+	Parents  bool
+	Link     bool
+	Unpack   *bool // nil: not given
+}
 
 // Heredoc is a here-document of RUN.
 type Heredoc struct {

@@ -23,13 +23,19 @@ type Editor interface {
 // Edit sets variables in the order of the line; one that exists keeps its place.
 func (c Env) Edit(img Image) (Image, string, error) {
 	env := slices.Clone(img.Config.Env)
-	text := "ENV"
 	for _, v := range c.Vars {
 		env = setEnv(env, v.Key, v.Value)
-		text += " " + v.Key + "=" + v.Value
 	}
 	img.Config.Env = env
-	return img, text, nil
+	return img, pairsText("ENV", c.Vars), nil
+}
+
+func pairsText(name string, pairs []Pair) string {
+	words := []string{name}
+	for _, p := range pairs {
+		words = append(words, p.Key+"="+p.Value)
+	}
+	return strings.Join(words, " ")
 }
 
 func setEnv(env []string, key, value string) []string {
@@ -48,13 +54,11 @@ func (c Label) Edit(img Image) (Image, string, error) {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	text := "LABEL"
 	for _, l := range c.Labels {
 		labels[l.Key] = l.Value
-		text += " " + l.Key + "=" + l.Value
 	}
 	img.Config.Labels = labels
-	return img, text, nil
+	return img, pairsText("LABEL", c.Labels), nil
 }
 
 // Edit sets the user of later steps and of the container.

@@ -16,6 +16,15 @@ func config(edit func(*dockerspec.DockerOCIImageConfig)) Image {
 	return img
 }
 
+func edit(t *testing.T, c Command, img Image) (Image, string, error) {
+	t.Helper()
+	e, ok := c.(Editor)
+	if !ok {
+		t.Fatalf("%T edits no config", c)
+	}
+	return e.Edit(img)
+}
+
 type cfg = dockerspec.DockerOCIImageConfig
 
 func TestEdit(t *testing.T) {
@@ -104,7 +113,7 @@ func TestEdit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, history, err := c.(Editor).Edit(tc.before)
+			got, history, err := edit(t, c, tc.before)
 			if err != nil || history != tc.history {
 				t.Errorf("got history %q, %v, want %q", history, err, tc.history)
 			}
@@ -129,11 +138,12 @@ func TestEditIsPure(t *testing.T) {
 	}
 	img := start()
 	for _, text := range []string{"ENV A=2", "ENV B=2", "LABEL a=2", "EXPOSE 2", "VOLUME /b", "ONBUILD RUN b", "CMD a", "ENTRYPOINT b", "USER u"} {
-		first, _, err := parseStage(t, text)[0].(Editor).Edit(img)
+		first, _, err := edit(t, parseStage(t, text)[0], img)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, _, err := parseStage(t, strings.NewReplacer("2", "3", "/b", "/c", " b", " c", " a", " d", " u", " v").Replace(text))[0].(Editor).Edit(img)
+		other := strings.NewReplacer("2", "3", "/b", "/c", " b", " c", " a", " d", " u", " v").Replace(text)
+		second, _, err := edit(t, parseStage(t, other)[0], img)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,12 +161,12 @@ func TestRefusedValues(t *testing.T) {
 		"EXPOSE 65536", "EXPOSE -1", "EXPOSE a", "EXPOSE 80/icmp", "EXPOSE 80/tcp/x", "EXPOSE 80/tcp:90", "EXPOSE x:80", "EXPOSE 1.2.3:1:2",
 		"EXPOSE 1-2:3-5", "EXPOSE 80:", "EXPOSE 5-4", "STOPSIGNAL 0", "STOPSIGNAL 65", "STOPSIGNAL SIGFOO", "STOPSIGNAL INT TERM", "STOPSIGNAL RTMIN+99",
 	} {
-		if _, _, err := parseStage(t, text)[0].(Editor).Edit(Image{}); err == nil {
+		if _, _, err := edit(t, parseStage(t, text)[0], Image{}); err == nil {
 			t.Errorf("%s is accepted", text)
 		}
 	}
 	for _, text := range []string{"STOPSIGNAL SIGTERM", "STOPSIGNAL term", "STOPSIGNAL SIGRTMIN+3", "STOPSIGNAL 64", "EXPOSE 1-1", "EXPOSE 1-9:80"} {
-		if _, _, err := parseStage(t, text)[0].(Editor).Edit(Image{}); err != nil {
+		if _, _, err := edit(t, parseStage(t, text)[0], Image{}); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -67,8 +67,7 @@ func (f *File) At(r Range, err error) error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	return f.Errorf(r, "%s", err.Error())
@@ -89,8 +88,8 @@ func (f *File) excerpt(r Range) []string {
 // parserRange finds the lines in an error of BuildKit's parser; ok is false
 // if it carries none.
 func parserRange(err error) (r Range, ok bool) {
-	var loc *parser.LocationError
-	if !errors.As(err, &loc) {
+	loc, found := errors.AsType[*parser.LocationError](err)
+	if !found {
 		return Range{}, false
 	}
 	for _, group := range loc.Locations {

@@ -35,7 +35,11 @@ func (x Expander) Text(text string) (string, error) {
 }
 
 func (x Expander) expand(l *lexer) (string, error) {
-	if strings.IndexByte(l.in, '$') < 0 && strings.IndexByte(l.in, l.escape) < 0 && !(l.quotes && strings.ContainsAny(l.in, `'"`)) {
+	special := "$" + string(rune(l.escape))
+	if l.quotes {
+		special += `'"`
+	}
+	if !strings.ContainsAny(l.in, special) {
 		return l.in, nil
 	}
 	l.lookup, l.left = x.Lookup, MaxExpansion

@@ -21,11 +21,11 @@ const (
 // File is a parsed Dockerfile.
 type File struct {
 	Name     string
-	Lines    []string // source lines without their ends
-	Escape   rune     // '\\', or '`' by the directive
-	Syntax   string   // value of the directive "# syntax=", else empty; nothing is pulled for it
-	Check    string   // value of the directive "# check=", else empty
-	Args     []Instruction
+	Lines    []string      // source lines without their ends
+	Escape   rune          // '\\', or '`' by the directive
+	Syntax   string        // value of the directive "# syntax=", else empty; nothing is pulled for it
+	Check    string        // value of the directive "# check=", else empty
+	Args     []Instruction // before the first FROM; each Command is an Arg
 	Stages   []Stage
 	Warnings []Warning
 }
@@ -65,22 +65,18 @@ func Parse(name string, text []byte) (*File, error) {
 	return f, nil
 }
 
-// ParseTrigger reads the text of one ONBUILD trigger. name is used in errors.
-// The File holds the one instruction in Args.
-func ParseTrigger(name, text string) (*File, error) {
+// ParseTrigger reads the text of one ONBUILD trigger, which is one instruction.
+// name is used in errors, which the File, that has no stages, makes.
+func ParseTrigger(name, text string) (*File, Instruction, error) {
 	f, nodes, err := parseNodes(name, []byte(text))
 	if err != nil {
-		return nil, err
+		return nil, Instruction{}, err
 	}
 	if len(nodes) != 1 {
-		return nil, f.Errorf(Range{Line: 1}, "a trigger is one instruction, not %d", len(nodes))
+		return nil, Instruction{}, f.Errorf(Range{Line: 1}, "a trigger is one instruction, not %d", len(nodes))
 	}
 	in, err := f.instruction(nodes[0])
-	if err != nil {
-		return nil, err
-	}
-	f.Args = []Instruction{in}
-	return f, nil
+	return f, in, err
 }
 
 // parseNodes checks the bounds, reads the directives and splits the text.
@@ -179,8 +175,7 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 
 // plain is the message of the innermost error that says what is wrong.
 func plain(err error) string {
-	var loc *parser.LocationError
-	if errors.As(err, &loc) {
+	if loc, ok := errors.AsType[*parser.LocationError](err); ok {
 		return loc.Unwrap().Error()
 	}
 	return err.Error()
@@ -213,7 +208,10 @@ func (f *File) addStage(node *parser.Node) error {
 	if err != nil {
 		return err
 	}
-	st := cmd.(*bk.Stage)
+	st, ok := cmd.(*bk.Stage)
+	if !ok {
+		return f.Errorf(nodeRange(node), "unexpected instruction of type %T", cmd)
+	}
 	f.Stages = append(f.Stages, Stage{
 		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, Text: oneLine(node),
 	})
@@ -239,9 +237,9 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 // checkTrigger reports now what an image built on this one would fail with. A
 // flag that only this version refuses may stand in a trigger.
 func (f *File) checkTrigger(r Range, text string) error {
-	_, err := ParseTrigger(f.Name, text)
-	var e *Error
-	if !errors.As(err, &e) || e.refused {
+	_, _, err := ParseTrigger(f.Name, text)
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.refused {
 		return nil
 	}
 	return f.Hintf(r, e.Hint, "ONBUILD: %s", e.Msg)

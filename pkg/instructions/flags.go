@@ -2,7 +2,6 @@ package instructions
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -73,9 +72,19 @@ func shown(s string) string {
 	return s
 }
 
+// Suggest gives the option that word was perhaps meant to be, or an empty
+// string if none is near.
+func Suggest(word string, options []string) string {
+	const longest = 60 // of a word that the distance is worth computing for
+	if len(word) > longest {
+		return ""
+	}
+	match, _ := suggest.Search(word, slices.Sorted(slices.Values(options)), false)
+	return match
+}
+
 func didYouMean(word string, options []string, prefix string) string {
-	slices.Sort(options)
-	if match, ok := suggest.Search(word, options, false); ok && len(word) < 60 {
+	if match := Suggest(word, options); match != "" {
 		return "did you mean " + prefix + match + "?"
 	}
 	return ""
@@ -87,50 +96,6 @@ func instructionNames() []string {
 		names = append(names, strings.ToUpper(name))
 	}
 	return names
-}
-
-// Suggest gives the option nearest to word, or an empty string if none is near.
-func Suggest(word string, options []string) string {
-	if match, ok := suggest.Search(word, options, false); ok && len(word) < 60 {
-		return match
-	}
-	return ""
-}
-
-var scpStyle = regexp.MustCompile(`^[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:`)
-
-// IsURL tells whether a source of ADD is fetched over HTTP.
-func IsURL(src string) bool {
-	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !IsGit(src)
-}
-
-// IsGit tells whether a source of ADD is a git repository: a git or ssh URL,
-// user@host:path, or an HTTP URL whose path ends with .git.
-func IsGit(src string) bool {
-	if strings.HasPrefix(src, "./") || strings.HasPrefix(src, "../") {
-		return false
-	}
-	scheme, rest, ok := strings.Cut(src, "://")
-	if !ok {
-		return scpStyle.MatchString(src)
-	}
-	switch strings.ToLower(scheme) {
-	case "git", "ssh":
-		return true
-	case "http", "https":
-		path, _, _ := strings.Cut(rest, "#")
-		path, _, _ = strings.Cut(path, "?")
-		return strings.HasSuffix(path, ".git") && strings.Contains(path, "/")
-	}
-	return false
-}
-
-// RefuseGit is the error of ADD with a git source while table refused names it.
-func RefuseGit(src string) error {
-	if why, ok := refused[gitSource]; ok {
-		return fmt.Errorf("ADD %s is refused: %s", shown(src), why)
-	}
-	return nil
 }
 
 // fromLatin1 undoes what BuildKit's parser does to flags: it takes each byte

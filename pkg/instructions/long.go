@@ -193,7 +193,7 @@ func heredocsOf(text, line []byte) []parser.Heredoc {
 	}
 	lex := shell.NewLex('\\')
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
-	words, _ := lex.ProcessWords(string(line), shell.EnvsFromSlice(nil)) //nolint:errcheck // the words before the error count
+	words, _ := lex.ProcessWords(string(line), shell.EnvsFromSlice(nil)) // the words before an error count
 	var docs []parser.Heredoc
 	for _, w := range words {
 		if d, err := parser.ParseHeredoc(w); err == nil && d != nil {

@@ -24,8 +24,6 @@ func parseStage(t *testing.T, text string) []Command {
 	return out
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestParseCommands(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
@@ -50,9 +48,9 @@ func TestParseCommands(t *testing.T) {
 		}}},
 		{"copy empty heredoc", "COPY <<A /d\nA", []Command{Copy{Dest: "/d", Inline: []InlineFile{{Name: "A", Expand: true}}}}},
 		{"add", "ADD --checksum=sha256:0 --unpack=false http://x/y z", []Command{Copy{
-			Add: true, Sources: []string{"http://x/y"}, Dest: "z", Checksum: "sha256:0", Unpack: ptr(false),
+			Add: true, Sources: []string{"http://x/y"}, Dest: "z", Checksum: "sha256:0", Unpack: new(false),
 		}}},
-		{"arg", "ARG A=1 B C=", []Command{Arg{[]ArgPair{{"A", ptr("1")}, {"B", nil}, {"C", ptr("")}}}}},
+		{"arg", "ARG A=1 B C=", []Command{Arg{[]ArgPair{{"A", new("1")}, {"B", nil}, {"C", new("")}}}}},
 		{"env", "ENV a=1 b='x y'\nENV c d  e", []Command{Env{[]Pair{{"a", "1"}, {"b", "'x y'"}}}, Env{[]Pair{{"c", "d  e"}}}}},
 		{"lower case", "env a=1", []Command{Env{[]Pair{{"a", "1"}}}}},
 		{"onbuild heredoc", "ONBUILD RUN <<A\nx\nA", []Command{Onbuild{"RUN <<A\nx\nA"}}},
@@ -75,7 +73,7 @@ func TestParseFile(t *testing.T) {
 	f.Lines = nil
 	want := &File{
 		Name: "Dockerfile", Escape: '`', Syntax: "docker/dockerfile:1", Check: "skip=all",
-		Args: []Instruction{{Range: Range{4, 4}, Name: "ARG", Text: "ARG A=1", Command: Arg{[]ArgPair{{"A", ptr("1")}}}}},
+		Args: []Instruction{{Range: Range{4, 4}, Name: "ARG", Text: "ARG A=1", Command: Arg{[]ArgPair{{"A", new("1")}}}}},
 		Stages: []Stage{
 			{
 				Range: Range{5, 5}, Name: "bin", Base: "a:$A", Platform: "$P", Text: "FROM --platform=$P a:$A as Bin",

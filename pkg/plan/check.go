@@ -11,7 +11,7 @@ import (
 )
 
 // symbolicMode is the operand of chmod(1): who, operator, permissions.
-var symbolicMode = regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
+const symbolicMode = `^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`
 
 // checkCopy refuses what is wrong before any file is looked at. dest is the
 // destination as written.
@@ -37,10 +37,10 @@ func checkCopy(c *Copy, dest string) error {
 }
 
 func checkMode(mode string) error {
-	if mode == "" || symbolicMode.MatchString(mode) {
+	if n, err := strconv.ParseUint(mode, 8, 32); mode == "" || err == nil && n <= 0o7777 {
 		return nil
 	}
-	if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
+	if !regexp.MustCompile(symbolicMode).MatchString(mode) {
 		return fmt.Errorf("--chmod=%s is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX", mode)
 	}
 	return nil

@@ -97,11 +97,10 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		base = fmt.Sprintf("stage %s", stageName(s.From.Stage))
 	}
 	for i, text := range triggers {
-		f, err := instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
+		f, in, err := instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
 		if err != nil {
 			return err
 		}
-		in := f.Args[0]
 		if c, ok := in.Command.(instructions.Copy); ok && c.From != "" {
 			if _, err := s.source(f, in.Range, c.From); err != nil {
 				return err

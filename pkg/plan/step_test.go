@@ -151,7 +151,7 @@ func TestWorkdir(t *testing.T) {
 	}
 	want := []string{
 		"WORKDIR / <nil> /", "USER u <nil> /", "WORKDIR /a {/a u} /a", "ENV B=/b <nil> /a",
-		"WORKDIR /b/x/../c/ {/b/c u} /b/x/../c/", "RUN /bin/sh -c x <nil> /b/x/../c/",
+		"WORKDIR /b/x/../c/ {/b/x/../c/ u} /b/x/../c/", "RUN /bin/sh -c x <nil> /b/x/../c/",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -226,7 +226,10 @@ func TestProxies(t *testing.T) {
 	const text = "FROM a\nENV FTP_PROXY=env\nRUN x\nARG NO_PROXY\nRUN y"
 	args := map[string]string{"http_proxy": "h", "HTTPS_PROXY": "S", "https_proxy": "s", "ftp_proxy": "f", "NO_PROXY": "n"}
 	with, without := walk(t, text, "", args).steps["0"], walk(t, text, "", nil).steps["0"]
-	run := with[1].Op.(*plan.Run)
+	run, ok := with[1].Op.(*plan.Run)
+	if !ok {
+		t.Fatalf("a %T", with[1].Op)
+	}
 	want := []string{"HTTP_PROXY=h", "http_proxy=h", "HTTPS_PROXY=S", "https_proxy=s", "ftp_proxy=f", "NO_PROXY=n", "no_proxy=n"}
 	if d := cmp.Diff(want, with[1].Proxy); d != "" {
 		t.Error(d)
@@ -242,6 +245,16 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// fromOf is what a COPY reads from.
+func fromOf(t *testing.T, step *plan.Step) *plan.Source {
+	t.Helper()
+	c, ok := step.Op.(*plan.Copy)
+	if !ok || c.From == nil {
+		t.Fatalf("%s is %T", step.Text, step.Op)
+	}
+	return c.From
+}
+
 // TestTriggers: ONBUILD may read stages of the file that the base knows
 // nothing of.
 func TestTriggers(t *testing.T) {
@@ -249,7 +262,7 @@ func TestTriggers(t *testing.T) {
 	if got := names(w.plan); got != "2" {
 		t.Errorf("stages %q", got)
 	}
-	from := w.steps["2"][0].Op.(*plan.Copy).From
+	from := fromOf(t, w.steps["2"][0])
 	if from.Stage == nil || from.Stage.Name != "tools" || from.Stage.From.Image != "a" {
 		t.Fatalf("reads from %+v", from)
 	}
@@ -257,7 +270,7 @@ func TestTriggers(t *testing.T) {
 		t.Errorf("the stage cannot be begun: %v", err)
 	}
 	w = walk(t, "FROM onbuild-from:1", "", nil)
-	if from := w.steps["0"][0].Op.(*plan.Copy).From; from.Image != "tools" {
+	if from := fromOf(t, w.steps["0"][0]); from.Image != "tools" {
 		t.Errorf("without the stage it is an image, got %+v", from)
 	}
 	_, err := try("FROM onbuild-from:1\nFROM a AS tools\nCOPY --from=0 a b", "", nil)
@@ -266,7 +279,7 @@ func TestTriggers(t *testing.T) {
 		t.Errorf("a later stage: %v", err)
 	}
 	w = walk(t, "FROM a AS x\nONBUILD LABEL l=1\nONBUILD RUN <<E\nb\nE\nFROM x AS y\nFROM y", "", nil)
-	if got := w.steps["y"]; len(got) != 2 || got[1].Op.(*plan.Run).Argv[2] != "b\n" {
+	if got := w.steps["y"]; len(got) != 2 || got[1].CreatedBy != "RUN /bin/sh -c b\n" {
 		t.Errorf("triggers of a stage: %v", got)
 	}
 	if len(w.steps["2"]) != 0 || w.image.Config.OnBuild != nil {
@@ -327,5 +340,34 @@ func TestBombs(t *testing.T) {
 		if d := time.Since(start); d > 5*time.Second {
 			t.Errorf("%s: took %s", name, d)
 		}
+	}
+}
+
+// TestDuplicateNames: a stage name means the nearest stage before, as a target
+// the last.
+func TestDuplicateNames(t *testing.T) {
+	const text = "FROM a AS x\nFROM b AS x\nFROM x AS y\nCOPY --from=x c d\nFROM c AS x\n"
+	w := walk(t, text, "y", nil)
+	if got := names(w.plan); got != "1x 2y" {
+		t.Errorf("got %q", got)
+	}
+	if w = walk(t, text, "x", nil); names(w.plan) != "3x" || len(w.plan.Warnings) != 2 {
+		t.Errorf("got %q, warnings %v", names(w.plan), w.plan.Warnings)
+	}
+}
+
+// TestSize: a file of 10,000 instructions is planned and walked in no time.
+func TestSize(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("FROM a\n")
+	for i := range 2500 {
+		fmt.Fprintf(&text, "RUN echo %d\nENV A%d=b\nCOPY a $A%d/\nLABEL x=y\n", i, i%50, i%50)
+	}
+	start := time.Now()
+	if got := len(walk(t, text.String(), "", nil).steps["0"]); got != 10_000 {
+		t.Errorf("%d steps", got)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("took %s", d)
 	}
 }

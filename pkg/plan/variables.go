@@ -67,7 +67,8 @@ func (p *Plan) setGlobals() error {
 	}
 	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
 	for _, in := range p.file.Args {
-		for _, a := range in.Command.(instructions.Arg).Vars {
+		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
+		for _, a := range arg.Vars {
 			value := a.Default
 			if given, ok := p.options.BuildArgs[a.Key]; ok {
 				value = &given

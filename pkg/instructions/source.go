@@ -1,0 +1,50 @@
+package instructions
+
+import (
+	"fmt"
+	"strings"
+)
+
+// IsURL tells whether a source of ADD is fetched over HTTP.
+func IsURL(src string) bool {
+	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !IsGit(src)
+}
+
+// IsGit tells whether a source of ADD is a git repository: a git or ssh URL,
+// user@host:path, or an HTTP URL whose path ends with .git.
+func IsGit(src string) bool {
+	if strings.HasPrefix(src, "./") || strings.HasPrefix(src, "../") {
+		return false
+	}
+	scheme, rest, ok := strings.Cut(src, "://")
+	if !ok {
+		user, rest, ok := strings.Cut(src, "@")
+		host, _, isHost := strings.Cut(rest, ":")
+		return ok && isHost && isWord(user, "_-") && isWord(host, ".-")
+	}
+	switch strings.ToLower(scheme) {
+	case "git", "ssh":
+		return true
+	case "http", "https":
+		path, _, _ := strings.Cut(rest, "#")
+		path, _, _ = strings.Cut(path, "?")
+		return strings.HasSuffix(path, ".git") && strings.Contains(path, "/")
+	}
+	return false
+}
+
+// isWord tells whether s is made of letters, digits and characters of more.
+func isWord(s, more string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		letter := r|0x20 >= 'a' && r|0x20 <= 'z'
+		return !letter && (r < '0' || r > '9') && !strings.ContainsRune(more, r)
+	}) < 0
+}
+
+// RefuseGit is the error of ADD with a git source while table refused names it.
+func RefuseGit(src string) error {
+	if why, ok := refused[gitSource]; ok {
+		return fmt.Errorf("ADD %s is refused: %s", shown(src), why)
+	}
+	return nil
+}
