@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -99,7 +100,13 @@ func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workd
 		if err != nil {
 			return false, err
 		}
-		made, err := copy.MakeDirs(root, op.Path, owner)
+		made, err := copy.MakeDirs(root, path.Clean(op.Path), owner)
+		if err == nil && path.Clean(op.Path) != op.Path {
+			// What a ".." undoes must be there for the path to lead anywhere; as elsewhere it is root's.
+			var more bool
+			more, err = copy.MakeDirs(root, op.Path, copy.Owner{})
+			made = made || more
+		}
 		return made, errors.Join(err, root.Close())
 	})
 }

@@ -63,10 +63,9 @@ type Copy struct {
 	Unpack   *bool // nil: Add unpacks local archives, and no URLs
 }
 
-// Workdir makes a directory that is missing, with its parents, mode 755. What
-// a component ".." undoes is made too, as mkdir -p does.
+// Workdir makes a directory that is missing, with its parents, mode 755.
 type Workdir struct {
-	Path string // absolute, as WorkingDir has it
+	Path string // absolute, as WorkingDir has it; may hold ".."
 	User string // owner of what is made, as in Run
 }
 
