@@ -59,7 +59,8 @@ func hermetic(t *testing.T) Options {
 	// second variable is how the builder says that its uid 0 is not root.
 	t.Setenv("HOME", dir)
 	t.Setenv("_CONTAINERS_ROOTLESS_UID", "1000")
-	for _, name := range []string{"XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG"} {
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG"} {
 		t.Setenv(name, "")
 	}
 	conf := filepath.Join(dir, "registries.conf")
