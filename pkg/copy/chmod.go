@@ -128,7 +128,7 @@ func (cl modeClause) apply(mode uint32, dir bool) uint32 {
 	if cl.who&0o070 != 0 {
 		mask |= 0o2000
 	}
-	if cl.who == 0o777 {
+	if cl.who&0o007 != 0 {
 		mask |= 0o1000
 	}
 	switch cl.op {

@@ -63,21 +63,8 @@ func escapeBang(s string) string {
 	return s
 }
 
-// file reports whether path, in a directory of which above says what matches it, is matched.
-func (m *matcher) file(path string, above matched) (bool, error) {
-	if m == nil {
-		return false, nil
-	}
-	for i := len(m.patterns) - 1; i >= 0; i-- {
-		ok, err := m.one(i, path, above)
-		if err != nil || ok {
-			return ok && !m.patterns[i].negative, err
-		}
-	}
-	return false, nil
-}
-
-// dir is like file for a directory and returns what its entries need as above.
+// dir reports whether path, in a directory of which above says what matches it, is matched, and returns what its
+// entries need as above if it is a directory.
 func (m *matcher) dir(path string, above matched) (yes bool, below matched, err error) {
 	if m == nil {
 		return false, nil, nil

@@ -1,0 +1,194 @@
+package copy
+
+import (
+	"context"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/patternmatcher"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+)
+
+func TestIgnore(t *testing.T) {
+	nstest.Need(t)
+	src := t.TempDir()
+	for _, f := range []string{
+		"logs/a.log", "logs/keep/b.log", "src/m.c", "src/m.o", "src/sub/n.o", "src/sub/special.o", "node_modules/x/i",
+		"a/tmp/t", "tmp/t", "README.md", "OTHER.md", "temp1", "temp22", ".env", ".hidden", "foo.bar", "Dockerfile", ".dockerignore",
+	} {
+		build(t, src, "f "+f+" 644 x")
+	}
+	if err := os.WriteFile(filepath.Join(src, ".dockerignore"), []byte(
+		"# comment\nlogs\n!logs/keep\n**/*.o\n!src/sub/special.o\nnode_modules/\n/tmp\n*.md\n!README.md\ntemp?\n.env\nDockerfile\n.dockerignore\n  foo.bar  \n",
+	), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fromFile, name, err := ReadIgnore(src, "")
+	if err != nil || name != ".dockerignore" {
+		t.Fatalf("ReadIgnore: %s, %v", name, err)
+	}
+	for _, tc := range []struct {
+		name     string
+		patterns []string
+		source   string
+		want     string
+		err      string
+	}{
+		{name: "file", patterns: fromFile, source: ".", want: ".hidden README.md a a/tmp a/tmp/t logs logs/keep logs/keep/b.log src src/m.c src/sub src/sub/special.o temp22"},
+		{name: "all but one", patterns: []string{"*", "!src/sub/n.o"}, source: ".", want: "src src/sub src/sub/n.o"},
+		{name: "last line decides", patterns: []string{"logs/keep", "!logs"}, source: "logs", want: "a.log keep keep/b.log"},
+		{name: "last line decides again", patterns: []string{"!logs", "logs/keep"}, source: "logs", want: "a.log"},
+		{name: "two stars again", patterns: []string{"**", "!**/special.o"}, source: ".", want: "src src/sub src/sub/special.o"},
+		{name: "below an excluded source", patterns: fromFile, source: "logs", want: "keep keep/b.log"},
+		{name: "excluded source", patterns: fromFile, source: "tmp", err: "tmp"},
+		{name: "excluded directory of a source", patterns: fromFile, source: "node_modules/x/i", err: "excluded"},
+		{name: "excluded file", patterns: fromFile, source: "Dockerfile", err: "Dockerfile"},
+		{name: "excluded by a pattern of the source", patterns: fromFile, source: "*.md", want: "README.md"},
+		{name: "nothing", patterns: []string{".", "/", "", "  "}, source: "logs", want: "a.log keep keep/b.log"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			root := t.TempDir()
+			err := do(t, src, tc.patterns, root, Spec{Sources: []string{tc.source}, Dest: "/"})
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error %v, want one that names %s", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, line := range list(t, root) {
+				got = append(got, strings.Fields(line)[0])
+			}
+			if diff := cmp.Diff(tc.want, strings.Join(got, " ")); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if _, err := OpenContext(src, []string{"[a"}); err == nil {
+		t.Error("a malformed pattern is accepted")
+	}
+}
+
+// An ignored link and a link to what is ignored are both not there.
+func TestIgnoreLinks(t *testing.T) {
+	src := build(t, t.TempDir(), "f secret 644 s", "l public secret", "f file 644 f", "l hidden file", "d dir 755", "f dir/x 644 x", "l way dir")
+	for _, source := range []string{"public", "hidden", "way/x", "p*"} {
+		tree, err := OpenContext(src, []string{"secret", "hidden", "dir"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sel, err := Select(context.Background(), tree, Spec{Sources: []string{source}, Dest: "/x"})
+		if source == "p*" {
+			if err != nil || len(sel.items) != 0 {
+				t.Errorf("%s: %v, %d items", source, err, len(sel.items))
+			}
+		} else if err == nil {
+			t.Errorf("%s is selected", source)
+		}
+		tree.Close()
+	}
+}
+
+func TestReadIgnore(t *testing.T) {
+	outside := build(t, t.TempDir(), "f canary 644 canary")
+	for _, tc := range []struct {
+		name       string
+		files      []string
+		dockerfile string
+		want, file string
+		err        string
+	}{
+		{name: "none"},
+		{name: "docker", files: []string{"f .dockerignore 644 a"}, want: "a", file: ".dockerignore"},
+		{name: "container first", files: []string{"f .dockerignore 644 a", "f .containerignore 644 b"}, want: "b", file: ".containerignore"},
+		{name: "specific first", files: []string{"f .dockerignore 644 a", "f sub/app.dockerignore 644 c"}, dockerfile: "sub/app", want: "c", file: "sub/app.dockerignore"},
+		{name: "specific and empty", files: []string{"f .dockerignore 644 a", "f app.dockerignore 644"}, dockerfile: "app", file: "app.dockerignore"},
+		{name: "link inside", files: []string{"f x 644 a", "l .dockerignore /x"}, want: "a", file: ".dockerignore"},
+		{name: "link outside", files: []string{"l .dockerignore " + outside + "/canary"}},
+		{name: "fifo", files: []string{"p .dockerignore 644"}, err: "fifo"},
+		{name: "directory", files: []string{"d .dockerignore 755"}, err: "directory"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := build(t, t.TempDir(), tc.files...)
+			dockerfile := tc.dockerfile
+			if dockerfile != "" {
+				dockerfile = filepath.Join(dir, dockerfile)
+			}
+			got, file, err := ReadIgnore(dir, dockerfile)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error %v, want one that names %s", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rel, err := filepath.Rel(dir, file); err == nil && filepath.IsAbs(file) {
+				file = rel
+			}
+			if diff := cmp.Diff([]string{tc.want, tc.file}, []string{strings.Join(got, " "), file}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The matcher agrees with the library's own slow way, and never says that nothing below a directory can match
+// where something does.
+func FuzzMatcher(f *testing.F) {
+	f.Add("logs\n!logs/keep\n**/*.o", "logs/keep/b.o")
+	f.Add("*\n!a/**/b", "a/x/y/b")
+	f.Add("a?[b-d]\n!**", "abc/d")
+	f.Add("a/b\n!a", "a/b")
+	f.Fuzz(func(t *testing.T, text, file string) {
+		file = path.Clean("/" + file)[1:]
+		patterns := strings.Split(text, "\n")
+		m, err := newMatcher(patterns)
+		if err != nil || m == nil || file == "" || strings.ContainsAny(file, "\x00\n") {
+			return
+		}
+		var clean []string
+		for _, p := range m.patterns {
+			text := escapeBang(strings.Join(p.parts, "/"))
+			if p.negative {
+				text = "!" + text
+			}
+			clean = append(clean, text)
+		}
+		oracle, err := patternmatcher.New(clean)
+		if err != nil {
+			return
+		}
+		want, err := oracle.MatchesOrParentMatches(file)
+		if err != nil {
+			return
+		}
+		got, _, err := m.path(file)
+		if err != nil || got != want {
+			t.Fatalf("%q on %q: %v, %v; want %v", clean, file, got, err, want)
+		}
+		var above matched
+		if dir := path.Dir(file); dir != "." {
+			out, below, err := m.path(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			above = below
+			if out && !want && !m.mayMatchBelow(dir, true) {
+				t.Fatalf("%q: nothing below %q, but %q is", clean, dir, file)
+			}
+		}
+		if got, _, err := m.dir(file, above); err != nil || got != want {
+			t.Fatalf("%q on %q from its directory: %v, %v; want %v", clean, file, got, err, want)
+		}
+	})
+}
