@@ -27,7 +27,9 @@ func (s *Store) Image(id string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
-	manifest, err := s.document(img, cs.ImageDigestBigDataKey, img.Digest)
+	// Not img.Digest: that is the manifest's that the image was first stored with, and stays when the same config is
+	// pulled again with another manifest.
+	manifest, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
 		return Image{}, err
 	}
