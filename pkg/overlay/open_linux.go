@@ -21,18 +21,17 @@ func Detach(m Mount) (*os.File, error) {
 	}
 	var p linux.Program
 	var root linux.Reg
-	var err error
 	run := p.Run
 	if m.isClassic() {
 		attached.Lock()
 		defer attached.Unlock()
-		root, err = m.classic(&p)
+		var err error
+		if root, err = m.classic(&p); err != nil {
+			return nil, err
+		}
 		run = func() error { return runAside(&p) }
 	} else {
-		root, err = m.Program(&p)
-	}
-	if err != nil {
-		return nil, err
+		root = m.program(&p)
 	}
 	defer p.Close()
 	if err := run(); err != nil {

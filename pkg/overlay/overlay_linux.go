@@ -1,10 +1,10 @@
 // Package overlay mounts overlay file systems: lower directories, and an upper one for the changes.
 //
-// A [Mount] can be mounted in the calling process, for a step that copies files ([Mount.Mount],
-// [Unmount]), and its system calls can be added to the program of a process that is being made,
-// for a RUN, whose end unmounts it for free ([Mount.Program]). Both use the mount API of Linux 5.2
-// with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options that
-// names the layers by descriptor, so that 500 of them fit into the page that the kernel allows.
+// A [Mount] can be mounted at a directory ([Mount.Mount], [Unmount]), be opened as a directory that
+// nothing else leads to ([Open]), or be made to be attached elsewhere ([Detach]): a RUN's process
+// takes it into its own mount namespace, whose end unmounts it for free. All use the mount API of
+// Linux 5.2 with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options
+// that names the layers by descriptor, so that 500 of them fit into the page the kernel allows.
 //
 // In a user namespace overlayfs keeps its marks in user.overlay.* attributes (userxattr, 5.11).
 // Without that option the mount succeeds and a directory made over a whiteout fails later with
@@ -69,30 +69,13 @@ func (m Mount) dirs() []string {
 	return dirs
 }
 
-// Program adds the calls that make the mount to p and returns the register that holds its root:
-// a descriptor of a mount that is not attached anywhere yet (move_mount(2)). The error is of
-// Validate, or of opening a directory for the classic form.
-func (m Mount) Program(p *linux.Program) (linux.Reg, error) {
-	if err := m.Validate(); err != nil {
-		return 0, err
+// program adds the calls that make the mount to p and returns the register that holds its root:
+// a descriptor of a mount that is not attached anywhere yet (move_mount(2)).
+func (m Mount) program(p *linux.Program) linux.Reg {
+	if m.Upper == "" && len(m.Lowers) == 1 {
+		return m.single(p)
 	}
-	for _, dir := range m.dirs() {
-		if rest, ok := strings.CutPrefix(dir, "/proc/self/fd/"); ok {
-			number, _, _ := strings.Cut(rest, "/")
-			fd, err := strconv.Atoi(number)
-			if err != nil {
-				return 0, fmt.Errorf("mounting an overlay: %s: %w", dir, err)
-			}
-			p.Inherit(fd)
-		}
-	}
-	switch {
-	case m.Upper == "" && len(m.Lowers) == 1:
-		return m.single(p), nil
-	case m.isClassic():
-		return m.classic(p)
-	}
-	return m.modern(p), nil
+	return m.modern(p)
 }
 
 // single clones the only directory, read-only.
@@ -138,7 +121,7 @@ func (m Mount) what() string {
 
 // classic uses mount(2), attaches the overlay on top of the root of the calling mount namespace,
 // which nothing but its parent directory leads to, and takes it off again with its descriptor in
-// hand. That is for a new process alone in its namespace.
+// hand. Two at a time would take each other's.
 func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
 	if err := m.classicAt(p, "/"); err != nil {
 		return 0, err
@@ -160,7 +143,6 @@ func (m Mount) classicAt(p *linux.Program, target string) error {
 			return fmt.Errorf("mounting an overlay: %w", err)
 		}
 		p.Keep(f)
-		p.Inherit(int(f.Fd()))
 		names = append(names, strconv.Itoa(int(f.Fd())))
 	}
 	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")
@@ -201,14 +183,10 @@ func (m Mount) Mount(target string) error {
 		}
 		return runAside(&p)
 	}
-	root, err := m.Program(&p)
-	if err != nil {
-		return err
-	}
+	root := m.program(&p)
 	p.Do("attaching the overlay at "+target, unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
-	err = p.Run()
-	p.Close()
-	return err
+	defer p.Close()
+	return p.Run()
 }
 
 // runAside runs p, which changes the working directory, on a thread with its own. The thread ends

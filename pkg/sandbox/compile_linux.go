@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +58,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 	}
 	g.paths()
 	g.enter()
+	if c.Network == Private {
+		g.p.Sync("waiting for the private network")
+	}
 	if err := g.become(); err != nil {
 		return nil, err
 	}
@@ -122,9 +126,14 @@ func (g *program) overlay(targets string) error {
 		m.Lowers = append([]string{targets}, m.Lowers...)
 	}
 	m.Lowers = append(slices.Clone(m.Lowers), stubs)
-	if g.root, err = m.Program(g.p); err != nil {
+	// Mounted here rather than by the child: in its mount namespace the layers' descriptors do not count.
+	root, err := overlay.Detach(m)
+	if err != nil {
 		return err
 	}
+	g.files = append(g.files, root)
+	g.root = g.p.Reg()
+	g.do("taking the root file system", unix.SYS_FCNTL, root, unix.F_DUPFD_CLOEXEC, 3).Into(g.root)
 	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, g.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return nil
 }
@@ -174,6 +183,9 @@ func (c Config) validate() error {
 	}
 	if c.Stubs == "" {
 		return errors.New("starting a process: no directory for mount stubs")
+	}
+	if c.Network == Private && c.NetworkHelper == "" {
+		return errors.New("starting a process: no helper for the private network")
 	}
 	if c.Root.Upper == "" {
 		return errors.New("starting a process: its root has no upper directory")

@@ -1,9 +1,47 @@
 package sandbox
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
 )
+
+// networkTimeout is how long a helper may take until the namespace has a route.
+const networkTimeout = 10 * time.Second
+
+// FindNetworkHelper returns the path of pasta or, if that is not there, of slirp4netns, found in
+// the directories of a PATH.
+func FindNetworkHelper(dirs string) (string, error) {
+	for _, name := range []string{"pasta", "slirp4netns"} {
+		for _, dir := range filepath.SplitList(dirs) {
+			file := filepath.Join(dir, name)
+			if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+				return file, nil
+			}
+		}
+	}
+	return "", errors.New("a private network needs pasta (Debian: apt install passt) or slirp4netns (apt install slirp4netns), and neither is installed")
+}
+
+// Nameserver is what /etc/resolv.conf of a process with a private network must say: an address
+// that the helper forwards to the nameserver of the host.
+func Nameserver(helper string) netip.Addr {
+	if filepath.Base(helper) == "slirp4netns" {
+		return netip.AddrFrom4([4]byte{10, 0, 2, 3})
+	}
+	return netip.AddrFrom4([4]byte{169, 254, 1, 1})
+}
 
 // ifreq is struct ifreq of netdevice(7) with flags.
 type ifreq struct {
@@ -22,9 +60,108 @@ func (g *program) loopback() {
 	g.do(what, unix.SYS_IOCTL, sock, unix.SIOCSIFFLAGS, linux.Pointer(req))
 }
 
-// helper is the program that connects a network namespace.
-type helper struct{}
+// helper is the running program that connects a network namespace. A nil helper is none.
+type helper struct {
+	cmd    *exec.Cmd
+	output *tail
+	done   chan struct{} // closed when it has ended
+}
 
-func (h *helper) stop() error { return nil }
+// attachNetwork starts the helper at path for the namespace of child and waits until it is up.
+func attachNetwork(path string, child *linux.Child) (*helper, error) {
+	dir, err := child.ProcDir()
+	if err != nil {
+		return nil, err
+	}
+	h := &helper{output: &tail{}, done: make(chan struct{})}
+	h.cmd = exec.Command(path, helperArgs(path, filepath.Base(dir))...)
+	h.cmd.Env = []string{"PATH=" + DefaultPath}
+	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := h.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the helper for the private network: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- h.cmd.Wait()
+		close(h.done)
+	}()
+	deadline := time.Now().Add(networkTimeout)
+	for {
+		if hasRoute(dir) {
+			return h, nil
+		}
+		select {
+		case err := <-ended:
+			return nil, fmt.Errorf("connecting the private network with %s: %w: %s", path, err, h.output)
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("connecting the private network: %s has made no route after %v: %s", path, networkTimeout, h.output), h.stop())
+		}
+	}
+}
 
-func attachNetwork(path string, child *linux.Child) (*helper, error) { return nil, nil }
+func helperArgs(path, pid string) []string {
+	if filepath.Base(path) == "slirp4netns" {
+		return []string{"--configure", "--mtu=65520", "--disable-host-loopback", pid, "tap0"}
+	}
+	return []string{
+		"--config-net", "--foreground", "--quiet", "--no-map-gw", "--dns-forward", Nameserver(path).String(),
+		"-t", "none", "-u", "none", "-T", "none", "-U", "none", pid,
+	}
+}
+
+// hasRoute reports whether the network namespace of the process has a default route.
+func hasRoute(dir string) bool {
+	for file, want := range map[string]string{
+		"/net/route":      "\t00000000\t", // the destination, after the interface
+		"/net/ipv6_route": "00000000000000000000000000000000 00 ",
+	} {
+		text, err := os.ReadFile(dir + file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, want) && !strings.HasSuffix(strings.TrimSpace(line), " lo") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stop ends the helper.
+func (h *helper) stop() error {
+	if h == nil {
+		return nil
+	}
+	if err := h.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the helper of the private network: %w", err)
+	}
+	<-h.done
+	return nil
+}
+
+// tail keeps the last bytes written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const limit = 4096
+	t.buf.Write(p)
+	if extra := t.buf.Len() - limit; extra > 0 {
+		t.buf.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(strings.Fields(t.buf.String()), " ")
+}

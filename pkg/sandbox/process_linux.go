@@ -40,15 +40,37 @@ func (g *program) become() error {
 	g.p.Mark(dropped)
 	g.user(p.User)
 	g.capset(^uint64(0)>>23, ^uint64(0)>>23)
+	g.cleanSignals()
+	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	if p.NoNewPrivileges {
 		g.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		g.settle(final)
+		return g.seccomp()
 	}
 	if err := g.seccomp(); err != nil {
 		return err
 	}
-	g.capset(final, final)
-	g.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	g.settle(final)
 	return nil
+}
+
+// settle takes the last capabilities away, after which the death of the builder must be armed.
+func (g *program) settle(caps uint64) {
+	g.capset(caps, caps)
+	g.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+}
+
+// cleanSignals gives the process no handler, nothing ignored and nothing blocked.
+func (g *program) cleanSignals() {
+	dfl := new([32]byte) // struct sigaction of all zeros: SIG_DFL
+	for sig := 1; sig <= 64; sig++ {
+		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+			continue
+		}
+		g.do("resetting signals", unix.SYS_RT_SIGACTION, sig, linux.Pointer(dfl), 0, 8)
+	}
+	none := new(uint64)
+	g.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, linux.Pointer(none), 0, 8)
 }
 
 // capabilities returns the bounding set and the set the process begins with, which for another
@@ -129,23 +151,11 @@ func (g *program) rlimits(limits []specs.POSIXRlimit) error {
 	return nil
 }
 
-// execute adds the last operations: clean signals and descriptors, and the search for the program.
+// execute adds the search for the program.
 func (g *program) execute() {
-	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
-	dfl := new([32]byte) // struct sigaction of all zeros: SIG_DFL
-	for sig := 1; sig <= 64; sig++ {
-		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
-			continue
-		}
-		g.do("resetting signals", unix.SYS_RT_SIGACTION, sig, linux.Pointer(dfl), 0, 8)
-	}
-	none := new(uint64)
-	g.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, linux.Pointer(none), 0, 8)
-
 	p := g.c.Spec.Process
-	argv, envp := p.Args, p.Env
 	for _, file := range candidates(p.Args[0], p.Env) {
-		g.try(file, argv, envp)
+		g.try(file, p.Args, p.Env)
 	}
 	g.p.Fail(whatExec, unix.ENOENT)
 }

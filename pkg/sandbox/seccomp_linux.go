@@ -1,8 +1,33 @@
 package sandbox
 
-import "golang.org/x/sys/unix"
+import (
+	"unsafe"
 
-// Filter is a compiled seccomp profile. It may be used by many processes.
-type Filter struct{ code []unix.SockFilter }
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"golang.org/x/sys/unix"
+)
 
-func (g *program) seccomp() error { return nil }
+// fprog is struct sock_fprog.
+type fprog struct {
+	length uint16
+	code   *instruction
+}
+
+// seccomp installs the filter. Whoever adds operations after it must know that the filter may
+// refuse them: docker's profile allows all that follow.
+func (g *program) seccomp() error {
+	filter := g.c.Filter
+	if filter == nil {
+		profile := g.c.Spec.Linux.Seccomp
+		if profile == nil {
+			return nil
+		}
+		var err error
+		if filter, err = NewFilter(profile); err != nil {
+			return err
+		}
+	}
+	prog := &fprog{length: uint16(len(filter.code)), code: unsafe.SliceData(filter.code)}
+	g.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags, linux.Pointer(prog))
+	return nil
+}

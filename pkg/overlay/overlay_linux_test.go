@@ -1,0 +1,216 @@
+package overlay_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// scratch returns a directory on a disk file system with the given directories in it.
+func scratch(tb testing.TB, dirs ...string) string {
+	tb.Helper()
+	nstest.Need(tb)
+	base, err := os.MkdirTemp("/var/tmp", "overlay-test-")
+	check(tb, err)
+	tb.Cleanup(func() { check(tb, os.RemoveAll(base)) })
+	for _, dir := range dirs {
+		check(tb, os.MkdirAll(filepath.Join(base, dir), 0o755))
+	}
+	return base
+}
+
+func write(tb testing.TB, name, text string) {
+	tb.Helper()
+	check(tb, os.WriteFile(name, []byte(text), 0o644))
+}
+
+func read(tb testing.TB, name string) string {
+	tb.Helper()
+	text, err := os.ReadFile(name)
+	check(tb, err)
+	return string(text)
+}
+
+// Both ways to mount must show the same and leave the same in the upper directory.
+func TestMount(t *testing.T) {
+	for _, classic := range []bool{false, true} {
+		t.Run(fmt.Sprintf("classic %v", classic), func(t *testing.T) {
+			base := scratch(t, "top", "bottom/dir", "upper", "work", "merged")
+			at := func(name string) string { return filepath.Join(base, name) }
+			write(t, at("top/both"), "top")
+			write(t, at("bottom/both"), "bottom")
+			write(t, at("bottom/gone"), "x")
+			m := overlay.Mount{
+				Lowers: []string{at("top"), at("bottom")}, Upper: at("upper"), Work: at("work"), Classic: classic,
+			}
+			check(t, m.Mount(at("merged")))
+			if got := read(t, at("merged/both")); got != "top" {
+				t.Errorf("both is from %s", got)
+			}
+			check(t, os.Remove(at("merged/gone")))
+			check(t, os.Remove(at("merged/dir")))
+			check(t, os.Mkdir(at("merged/dir"), 0o755)) // EIO without userxattr
+			check(t, overlay.Unmount(at("merged")))
+			if _, err := os.Stat(at("merged/both")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("after Unmount: %v", err)
+			}
+			var st unix.Stat_t
+			check(t, unix.Lstat(at("upper/gone"), &st))
+			if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != 0 {
+				t.Errorf("no whiteout: mode %o", st.Mode)
+			}
+			value := make([]byte, 8)
+			n, err := unix.Getxattr(at("upper/dir"), "user.overlay.opaque", value)
+			check(t, err)
+			if string(value[:n]) != "y" {
+				t.Errorf("not opaque: %q", value[:n])
+			}
+		})
+	}
+}
+
+func TestManyLayers(t *testing.T) {
+	const count = 300
+	for _, classic := range []bool{false, true} {
+		base := scratch(t, "upper", "work")
+		m := overlay.Mount{Upper: filepath.Join(base, "upper"), Work: filepath.Join(base, "work"), Classic: classic}
+		for i := range count {
+			dir := filepath.Join(base, fmt.Sprintf("a-rather-long-name-of-a-layer-%03d", i))
+			check(t, os.Mkdir(dir, 0o755))
+			write(t, filepath.Join(dir, fmt.Sprint("file", i)), "")
+			m.Lowers = append(m.Lowers, dir)
+		}
+		root, err := overlay.Open(m)
+		check(t, err)
+		names, err := root.Readdirnames(-1)
+		check(t, err)
+		check(t, root.Close())
+		if len(names) != count {
+			t.Errorf("classic %v: %d names", classic, len(names))
+		}
+	}
+}
+
+// Layers by descriptors stay the ones that were opened, and many mounts may be made at once.
+func TestOpenPinned(t *testing.T) {
+	for _, classic := range []bool{false, true} {
+		base := scratch(t, "a", "b")
+		write(t, filepath.Join(base, "a/a"), "")
+		write(t, filepath.Join(base, "b/b"), "")
+		var lowers []string
+		for _, name := range []string{"a", "b"} {
+			f, err := os.Open(filepath.Join(base, name))
+			check(t, err)
+			defer f.Close()
+			lowers = append(lowers, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+			check(t, os.Rename(filepath.Join(base, name), filepath.Join(base, name+".moved")))
+			check(t, os.Mkdir(filepath.Join(base, name), 0o755))
+		}
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				root, err := overlay.Open(overlay.Mount{Lowers: lowers, Classic: classic})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer root.Close()
+				names, err := root.Readdirnames(-1)
+				if err != nil || len(names) != 2 {
+					t.Errorf("classic %v: %v, %v", classic, names, err)
+				}
+				if fd, err := unix.Openat(int(root.Fd()), "new", unix.O_CREAT|unix.O_WRONLY, 0o644); err == nil {
+					unix.Close(fd)
+					t.Error("the mount without an upper directory can be written to")
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+func TestOneDirectory(t *testing.T) {
+	base := scratch(t, "only", "merged")
+	write(t, filepath.Join(base, "only/file"), "x")
+	m := overlay.Mount{Lowers: []string{filepath.Join(base, "only")}}
+	merged := filepath.Join(base, "merged")
+	check(t, m.Mount(merged))
+	defer func() { check(t, overlay.Unmount(merged)) }()
+	if got := read(t, filepath.Join(merged, "file")); got != "x" {
+		t.Errorf("got %q", got)
+	}
+	if err := os.WriteFile(filepath.Join(merged, "new"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing: %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	many := make([]string, overlay.MaxLowers+1)
+	for i := range many {
+		many[i] = "/x"
+	}
+	tests := []struct {
+		name string
+		m    overlay.Mount
+		want string
+	}{
+		{"no lower", overlay.Mount{}, "no lower directory"},
+		{"too many", overlay.Mount{Lowers: many}, "501 layers, the kernel takes 500"},
+		{"no work", overlay.Mount{Lowers: []string{"/x"}, Upper: "/u"}, "go together"},
+		{"relative", overlay.Mount{Lowers: []string{"x"}}, "not an absolute path"},
+		{"NUL", overlay.Mount{Lowers: []string{"/x\x00y"}}, "not an absolute path"},
+		{"right", overlay.Mount{Lowers: []string{"/x"}, Upper: "/u", Work: "/w"}, ""},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			got := ""
+			if err := tc.m.Validate(); err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, tc.want) || tc.want == "" && got != "" {
+				t.Error(cmp.Diff(tc.want, got))
+			}
+		})
+	}
+}
+
+func TestProbe(t *testing.T) {
+	base := scratch(t, "lower", "upper", "work", "merged")
+	check(t, overlay.Probe(base, false))
+	left, err := filepath.Glob(filepath.Join(base, "overlay-probe-*"))
+	check(t, err)
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	// An overlay cannot hold the upper directory of another.
+	at := func(name string) string { return filepath.Join(base, name) }
+	m := overlay.Mount{Lowers: []string{at("lower")}, Upper: at("upper"), Work: at("work")}
+	check(t, m.Mount(at("merged")))
+	defer func() { check(t, overlay.Unmount(at("merged"))) }()
+	err = overlay.Probe(at("merged"), false)
+	if err == nil || !strings.Contains(err.Error(), "mount a volume there or pass --root") {
+		t.Errorf("on an overlay: %v", err)
+	}
+	if err := overlay.Probe(at("none"), false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+}

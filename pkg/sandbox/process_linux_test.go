@@ -1,0 +1,366 @@
+package sandbox_test
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func TestExecutesPrograms(t *testing.T) {
+	box := newBox(t,
+		"noexec=#!/bin/sh\n", "noshebang=exit 3\n", "lost=#!/bin/nothing\n", "elf=\x7fELF", "dir/x=", "loop->loop",
+		"other/hello=#!/bin/sh\necho other", "self->/proc/self/exe", "viaself=#!/proc/self/fd/3\n")
+	check(t, os.Chmod(box.path("image/noexec"), 0o644))
+	tests := []struct {
+		name string
+		args []string
+		path string
+		want string
+		code int // of the *ExecError
+	}{
+		{name: "absolute", args: []string{"/bin/echo", "a b", "c"}, want: "a b c\n"},
+		{name: "looked up", args: []string{"echo", "x"}, want: "x\n"},
+		{name: "later in PATH", args: []string{"hello"}, path: "/none:/noexec:/dir:/other:/bin", want: "other\n"},
+		{name: "default PATH", args: []string{"echo", "x"}, path: "-", want: "x\n"},
+		{name: "relative", args: []string{"bin/echo", "x"}, want: "x\n"},
+		{name: "relative PATH", args: []string{"hello"}, path: "other:/bin", want: "other\n"},
+		{name: "not in PATH", args: []string{"nothing"}, code: 127},
+		{name: "no such file", args: []string{"/no/such"}, code: 127},
+		{name: "empty PATH is the directory", args: []string{"noexec"}, path: "", code: 126},
+		{name: "not executable", args: []string{"/noexec"}, code: 126},
+		{name: "a directory", args: []string{"/dir"}, code: 126},
+		{name: "no format", args: []string{"/elf"}, code: 126},
+		{name: "lost interpreter", args: []string{"/lost"}, code: 127},
+		{name: "loop of links", args: []string{"/loop"}, code: 126},
+		{name: "the builder itself", args: []string{"/proc/self/exe"}, code: 126},
+		{name: "the builder by a link", args: []string{"/self"}, code: 126},
+		{name: "what the builder has open", args: []string{"/proc/self/fd/3/bin/sh"}, code: 126},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			c := box.config("")
+			c.Spec.Process.Args = tc.args
+			switch tc.path {
+			case "-":
+				c.Spec.Process.Env = nil
+			case "":
+				c.Spec.Process.Env = []string{"PATH=/bin"}
+				if tc.args[0] == "noexec" {
+					c.Spec.Process.Env = []string{"PATH="}
+				}
+			default:
+				c.Spec.Process.Env = []string{"PATH=" + tc.path}
+			}
+			out, _, err := tryRun(t, c)
+			code := 0
+			var exec *sandbox.ExecError
+			if errors.As(err, &exec) {
+				code = exec.ExitCode()
+				t.Log(err)
+			} else {
+				check(t, err)
+			}
+			if code != tc.code || out != tc.want {
+				t.Errorf("got exit code %d and %q, want %d and %q", code, out, tc.code, tc.want)
+			}
+		})
+	}
+}
+
+func TestStates(t *testing.T) {
+	box := newBox(t)
+	tests := []struct {
+		script string
+		code   int
+		signal syscall.Signal
+	}{
+		{"exit 0", 0, 0},
+		{"exit 42", 42, 0},
+		{"exit 255", 255, 0},
+		{"sh -c 'kill -9 $$'; exit $?", 137, 0},
+	}
+	for _, tc := range tests {
+		_, state := run(t, box.config(tc.script))
+		if state.ExitCode != tc.code || state.Signal != tc.signal {
+			t.Errorf("%s: got %d and signal %d", tc.script, state.ExitCode, state.Signal)
+		}
+	}
+}
+
+func TestKill(t *testing.T) {
+	box := newBox(t)
+	p, err := sandbox.Start(box.config("sleep 1000"))
+	check(t, err)
+	begin := time.Now()
+	check(t, p.Kill())
+	state, err := p.Wait()
+	check(t, err)
+	if state.Signal != unix.SIGKILL || state.ExitCode != -1 {
+		t.Errorf("got %+v", state)
+	}
+	check(t, p.Kill())
+	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("signal after the end: %v", err)
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestSignalReachesAHandler(t *testing.T) {
+	box := newBox(t)
+	r, w, err := os.Pipe()
+	check(t, err)
+	c := box.config("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done")
+	c.Stdout = w
+	p, err := sandbox.Start(c)
+	check(t, err)
+	check(t, w.Close())
+	buf := make([]byte, 16)
+	_, err = r.Read(buf)
+	check(t, err)
+	check(t, p.Signal(unix.SIGTERM))
+	state, err := p.Wait()
+	check(t, err)
+	if state.ExitCode != 7 {
+		t.Errorf("got %+v", state)
+	}
+}
+
+// A daemon that keeps the output open must neither delay Wait nor survive it.
+func TestDaemonIsKilled(t *testing.T) {
+	box := newBox(t)
+	r, w, err := os.Pipe()
+	check(t, err)
+	c := box.config("(trap '' HUP TERM; sleep 1000) & echo started")
+	c.Stdout = w
+	p, err := sandbox.Start(c)
+	check(t, err)
+	check(t, w.Close())
+	begin := time.Now()
+	_, err = p.Wait()
+	check(t, err)
+	buf := make([]byte, 64)
+	n, err := r.Read(buf)
+	check(t, err)
+	if m, err := r.Read(buf[n:]); m != 0 || err == nil {
+		t.Errorf("the output goes on: %q, %v", buf[n:n+m], err)
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestEnvironmentAndStreams(t *testing.T) {
+	t.Setenv("SECRET", "of the builder")
+	box := newBox(t)
+	c := box.config("env; umask; pwd; readlink /proc/self/cwd; cat; ls /proc/1/fd | wc -w; readlink /proc/1/fd/0")
+	c.Spec.Process.Env = []string{"PATH=/bin", "A=b c"}
+	c.Spec.Process.Cwd = "/bin"
+	out, _ := run(t, c)
+	// SHLVL and PWD are the shell's; /null is the caller's /dev/null, seen from outside its mount.
+	want := "SHLVL=1\nA=b c\nPATH=/bin\nPWD=/bin\n0022\n/bin\n/bin\n3\n/null\n"
+	if out != want {
+		t.Error(cmp.Diff(want, out))
+	}
+}
+
+func TestNoDescriptorLeaks(t *testing.T) {
+	box := newBox(t)
+	leak, err := os.Open("/")
+	check(t, err)
+	defer leak.Close()
+	_, _, errno := unix.Syscall(unix.SYS_FCNTL, leak.Fd(), unix.F_SETFD, 0) // not close-on-exec
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	c := box.config("")
+	c.Spec.Process.Args = []string{"/bin/ls", "/proc/self/fd"}
+	out, _ := run(t, c)
+	if out != "0\n1\n2\n3\n" { // 3 is the directory that ls reads
+		t.Errorf("open descriptors: %q", out)
+	}
+}
+
+func status(t *testing.T, text, key string) string {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("no %s in %q", key, text)
+	return ""
+}
+
+func TestCredentials(t *testing.T) {
+	box := newBox(t)
+	const docker = "00000000a80425fb"
+	const none = "0000000000000000"
+	tests := []struct {
+		name   string
+		change func(*sandbox.Config)
+		want   map[string]string
+	}{
+		{
+			name:   "root",
+			change: func(*sandbox.Config) {},
+			want: map[string]string{
+				"Uid": "0\t0\t0\t0", "Gid": "0\t0\t0\t0", "Groups": "", "NoNewPrivs": "0", "Seccomp": "0",
+				"CapInh": none, "CapPrm": docker, "CapEff": docker, "CapBnd": docker, "CapAmb": none,
+				"SigBlk": none, "SigIgn": none,
+			},
+		},
+		{
+			name: "user",
+			change: func(c *sandbox.Config) {
+				c.Spec.Process.User.UID, c.Spec.Process.User.GID = 1000, 1001
+				c.Spec.Process.User.AdditionalGids = []uint32{5, 65534}
+				c.Spec.Process.NoNewPrivileges = true
+			},
+			want: map[string]string{
+				"Uid": "1000\t1000\t1000\t1000", "Gid": "1001\t1001\t1001\t1001", "Groups": "5 65534", "NoNewPrivs": "1",
+				"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": docker, "CapAmb": none,
+			},
+		},
+		{
+			name:   "no capabilities",
+			change: func(c *sandbox.Config) { c.Spec.Process.Capabilities = nil },
+			want:   map[string]string{"CapPrm": none, "CapEff": none, "CapBnd": none},
+		},
+		{
+			name:   "chroot instead of pivot_root",
+			change: func(c *sandbox.Config) { c.Chroot = true },
+			want:   map[string]string{"CapBnd": "00000000a80025fb", "CapEff": "00000000a80025fb"},
+		},
+		{
+			name: "seccomp",
+			change: func(c *sandbox.Config) {
+				profile, err := sandbox.DefaultSeccomp(sandbox.DefaultCapabilities())
+				check(t, err)
+				c.Spec.Linux.Seccomp = profile
+			},
+			want: map[string]string{"Seccomp": "2", "CapEff": docker, "NoNewPrivs": "0"},
+		},
+		{
+			name: "seccomp, user, no_new_privs",
+			change: func(c *sandbox.Config) {
+				profile, err := sandbox.DefaultSeccomp(nil)
+				check(t, err)
+				c.Filter, err = sandbox.NewFilter(profile)
+				check(t, err)
+				c.Spec.Process.User.UID = 33
+				c.Spec.Process.NoNewPrivileges = true
+			},
+			want: map[string]string{"Seccomp": "2", "CapEff": none, "NoNewPrivs": "1"},
+		},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			c := box.config("")
+			c.Spec.Process.Args = []string{"/bin/cat", "/proc/self/status"}
+			tc.change(&c)
+			out, _ := run(t, c)
+			for key, want := range tc.want {
+				if got := status(t, out, key); got != want {
+					t.Errorf("%s is %q, want %q", key, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSeccompRefusesNamespaces(t *testing.T) {
+	box := newBox(t)
+	const script = "unshare -U true && echo made; mount -t tmpfs none /bin; echo $?"
+	c := box.config(script)
+	out, _ := run(t, c)
+	if !strings.Contains(out, "made") {
+		t.Errorf("without a filter a user namespace can be had, or this test shows nothing: %q", out)
+	}
+	profile, err := sandbox.DefaultSeccomp(sandbox.DefaultCapabilities())
+	check(t, err)
+	c.Spec.Linux.Seccomp = profile
+	out, _ = run(t, c)
+	if strings.Contains(out, "made") || !strings.Contains(out, "Operation not permitted") {
+		t.Errorf("with the filter: %q", out)
+	}
+}
+
+func TestCannotReachTheBuilder(t *testing.T) {
+	box := newBox(t)
+	c := box.config("kill -0 " + strconv.Itoa(os.Getpid()+1) + " && echo reached; ls -d /proc/[0-9]* | wc -w; kill -9 -1; id -u")
+	out, _ := run(t, c)
+	if strings.Contains(out, "reached") {
+		t.Errorf("got %q", out)
+	}
+	t.Log(out)
+}
+
+func TestWorkingDirectory(t *testing.T) {
+	box := newBox(t, "link->/bin", "file=", "up->/proc/self/fd/5")
+	tests := []struct{ cwd, want, fails string }{
+		{cwd: "/bin", want: "/bin\n"},
+		{cwd: "/link", want: "/bin\n"},
+		{cwd: "/none", fails: "entering the working directory /none: no such file or directory"},
+		{cwd: "/file", fails: "not a directory"},
+		{cwd: "/proc/self/fd/3", fails: "too many levels"},
+		{cwd: "/up", fails: "too many levels"},
+		{cwd: "/proc/self/cwd", fails: "too many levels"},
+	}
+	for _, tc := range tests {
+		c := box.config("pwd")
+		c.Spec.Process.Cwd = tc.cwd
+		c.Spec.Process.Args = []string{"/bin/pwd"}
+		out, _, err := tryRun(t, c)
+		if out != tc.want || (err != nil) != (tc.fails != "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+			t.Errorf("%s: got %q, %v", tc.cwd, out, err)
+		}
+	}
+}
+
+func TestNamesOfTheMachine(t *testing.T) {
+	box := newBox(t)
+	c := box.config("cat /proc/sys/kernel/hostname; echo $$; readlink /proc/self; ls /proc/sys/user >/dev/null && echo ok")
+	c.Spec.Hostname = "box"
+	c.Spec.Process.Args = []string{"/bin/sh", "-c", "cat /proc/sys/kernel/hostname; echo $$"}
+	out, _ := run(t, c)
+	if out != "box\n1\n" {
+		t.Errorf("got %q", out)
+	}
+}
+
+func TestRefusesWhatItDoesNotDo(t *testing.T) {
+	box := newBox(t)
+	tests := map[string]func(*sandbox.Config){
+		"hooks":          func(c *sandbox.Config) { c.Spec.Process.ApparmorProfile = "x" },
+		"not absolute":   func(c *sandbox.Config) { c.Spec.Process.Cwd = "x" },
+		"no program":     func(c *sandbox.Config) { c.Spec.Process.Args = nil },
+		"NUL byte":       func(c *sandbox.Config) { c.Spec.Process.Env = []string{"a\x00b"} },
+		"ambient":        func(c *sandbox.Config) { c.Spec.Process.Capabilities.Ambient = []string{"CAP_CHOWN"} },
+		"unknown cap":    func(c *sandbox.Config) { c.Spec.Process.Capabilities.Bounding = []string{"CAP_X"} },
+		"unknown rlimit": func(c *sandbox.Config) { c.Spec.Process.Rlimits[0].Type = "RLIMIT_X" },
+		"unknown option": func(c *sandbox.Config) { c.Spec.Mounts[0].Options = []string{"shared"} },
+		"network helper": func(c *sandbox.Config) { c.Network = sandbox.Private },
+		"root mount":     func(c *sandbox.Config) { c.Spec.Mounts[0].Destination = "/" },
+		"file system":    func(c *sandbox.Config) { c.Spec.Mounts[0].Type = "ext4" },
+		"below /proc":    func(c *sandbox.Config) { c.Spec.Mounts[2].Destination = "/proc/sys" },
+		"no upper":       func(c *sandbox.Config) { c.Root.Upper, c.Root.Work = "", "" },
+		"no stubs":       func(c *sandbox.Config) { c.Stubs = "" },
+	}
+	for name, change := range tests {
+		c := box.config("echo ran")
+		change(&c)
+		if out, _, err := tryRun(t, c); err == nil {
+			t.Errorf("%s: ran: %q", name, out)
+		}
+	}
+}
