@@ -124,6 +124,11 @@ func (a *app) bud(cmd *cobra.Command, f budFlags, contextDir string) error {
 	}
 	ns := userns.Options{PID: true, KeepGroups: true}
 	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
+		release, err := useStore(st)
+		if err != nil {
+			return err
+		}
+		defer release()
 		return a.build(ctx, st, f, o, contextDir)
 	})
 }

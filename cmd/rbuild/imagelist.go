@@ -266,7 +266,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 	}
 	row := imageRow{
 		ID:           id,
-		Digest:       img.Digest.String(),
+		Digest:       manifestDigest(img).String(),
 		Names:        img.Names,
 		Created:      humanSince(img.Created),
 		CreatedSince: humanSince(img.Created),

@@ -128,13 +128,13 @@ func inspectImage(st *store.Store, img *cs.Image, found string) (*imageInfo, err
 	}
 	size := l.size(img)
 	info := &imageInfo{
-		Type: "image", ID: img.ID, Digest: img.Digest, RepoTags: tags(img), RepoDigests: repoDigests(img), Names: img.Names,
+		Type: "image", ID: img.ID, Digest: manifestDigest(img), RepoTags: tags(img), RepoDigests: repoDigests(img), Names: img.Names,
 		Created: config.Created, Author: config.Author, Architecture: config.Architecture, Variant: config.Variant, Os: config.OS,
 		User: config.Config.User, Size: size, VirtualSize: size, Config: config.Config, Labels: config.Config.Labels,
 		Annotations: annotated.Annotations, RootFS: rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
 		History: config.History, NamesHistory: img.NamesHistory, TopLayer: img.TopLayer, ManifestType: manifest.GuessMIMEType(raw),
 		GraphDriver: driverData{Name: st.Storage().GraphDriverName()}, Healthcheck: config.Config.Healthcheck,
-		FromImageID: img.ID, FromImageDigest: img.Digest.String(), ImageAnnotations: annotated.Annotations,
+		FromImageID: img.ID, FromImageDigest: manifestDigest(img).String(), ImageAnnotations: annotated.Annotations,
 		OCIv1: config, Docker: config, Manifest: string(raw), ConfigText: string(documents.Config),
 	}
 	if found != img.ID {
@@ -162,6 +162,15 @@ func layerPaths(st *store.Store, top string, d *driverData) error {
 // tags are the names of an image that are not digests.
 func tags(img *cs.Image) []string {
 	return slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool { return strings.Contains(name, "@") })
+}
+
+// manifestDigest is the digest of the image's present manifest. The record's own
+// is that of the manifest which the image was first stored with.
+func manifestDigest(img *cs.Image) digest.Digest {
+	if d, ok := img.BigDataDigests[cs.ImageDigestBigDataKey]; ok {
+		return d
+	}
+	return img.Digest
 }
 
 // repoDigests are the names by which the image can be pulled exactly as it is.
