@@ -145,7 +145,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Op
 	defer func() { err = errors.Join(err, in.close()) }()
 	o.File, o.Context = in.name, in.tree
 	if o.Plan, err = f.plan(in, o, show); err != nil {
-		return err
+		return in.locate(err)
 	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
@@ -156,7 +156,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Op
 	o.Pull = a.puller(st, f, show)
 	result, err := build.Build(ctx, o)
 	if err != nil {
-		return runCode(err)
+		return runCode(in.locate(err))
 	}
 	if err := finish(); err != nil {
 		return err

@@ -58,7 +58,7 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// report prints an error as one line and returns the exit code.
+// report prints an error as one line, below the lines of the Dockerfile that it is about, and returns the exit code.
 func report(err error) int {
 	code := exitTool
 	var e *exitError
@@ -73,6 +73,10 @@ func report(err error) int {
 		return 130
 	}
 	logrus.Debugf("error: %+v", err)
+	var place *sourceError
+	if errors.As(err, &place) {
+		place.print(os.Stderr)
+	}
 	fmt.Fprintln(os.Stderr, "rbuild:", err)
 	return code
 }

@@ -128,9 +128,7 @@ func once[K comparable](b *builder, table map[K]*future, key K, fn func() (*snap
 	table[key] = f
 	b.background.Go(func() {
 		defer close(f.done)
-		if f.snap, f.err = fn(); f.err != nil {
-			b.cancel(f.err) // the first failure ends the others
-		}
+		f.snap, f.err = fn()
 	})
 	return f
 }
@@ -140,9 +138,9 @@ func (b *builder) stage(ctx context.Context, s *plan.Stage) *future {
 	return once(b, b.stages, s, func() (*snapshot, error) {
 		snap, err := b.runStage(ctx, s)
 		if err != nil {
-			return nil, err
+			b.cancel(err) // the first failure ends the other stages
 		}
-		return snap, nil
+		return snap, err
 	})
 }
 

@@ -144,7 +144,7 @@ func (s *stage) user(name string) (copy.User, error) {
 	}
 	u, err := copy.ResolveUser(view, name)
 	if err != nil {
-		return copy.User{}, fmt.Errorf("USER %s: %w", name, err)
+		return copy.User{}, err
 	}
 	if s.users.known == nil {
 		s.users = users{known: map[string]copy.User{}, stable: plainUserFiles(view)}

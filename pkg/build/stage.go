@@ -39,7 +39,7 @@ type entry struct {
 func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
 	base, err := b.source(ctx, p.From)
 	if err != nil {
-		return nil, b.at(p.Line, "FROM", err)
+		return nil, b.at(p.Line, p.EndLine, p.Text, err)
 	}
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
 	scope, err := p.Begin(base.config)
@@ -76,7 +76,7 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	r := s.report(step)
 	defer func() {
-		err = s.at(step.Line, step.Text, err)
+		err = s.at(step.Line, step.EndLine, step.Text, err)
 		r.end(err)
 	}()
 	switch op := step.Op.(type) {
@@ -174,7 +174,7 @@ func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
 	job := commit.Layer(context.WithoutCancel(ctx), s.Store, u.Staging, o)
 	s.background.Go(func() {
 		if _, err := job.Wait(context.Background()); err != nil { //nolint:contextcheck // the commit itself must end
-			s.cancel(s.at(step.Line, step.Text, err))
+			s.cancel(s.at(step.Line, step.EndLine, step.Text, err))
 		}
 	})
 	s.add(step, job)
@@ -256,7 +256,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 	if s.single != nil {
 		last := s.history[len(s.history)-1]
 		s.history = s.history[:len(s.history)-1]
-		if err := s.commit(ctx, &plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line}, upperOf(s.single)); err != nil {
+		if err := s.commit(ctx, &plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line, EndLine: s.plan.EndLine}, upperOf(s.single)); err != nil {
 			return nil, err
 		}
 	}
@@ -296,10 +296,10 @@ func (s *stage) platform() string {
 
 // StepError says which instruction failed.
 type StepError struct {
-	File string
-	Line int // from 1
-	Step string
-	Err  error
+	File          string
+	Line, EndLine int // of the Dockerfile, from 1
+	Step          string
+	Err           error
 }
 
 func (e *StepError) Error() string {
@@ -308,12 +308,12 @@ func (e *StepError) Error() string {
 func (e *StepError) Unwrap() error { return e.Err }
 
 // at names the instruction in an error, once.
-func (b *builder) at(line int, step string, err error) error {
+func (b *builder) at(line, end int, step string, err error) error {
 	var named *StepError
 	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &StepError{File: b.File, Line: line, Step: step, Err: err}
+	return &StepError{File: b.File, Line: line, EndLine: end, Step: step, Err: err}
 }
 
 // report tells the listener of one step.
