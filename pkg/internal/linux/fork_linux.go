@@ -378,6 +378,8 @@ const cldExited = 1
 // ProcDir returns the directory of the child below the /proc of this process. It differs from its
 // Pid where /proc was mounted for an outer PID namespace.
 func (c *Child) ProcDir() (string, error) {
+	c.mu.Lock() // the descriptor's number must not be another file's by now
+	defer c.mu.Unlock()
 	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(c.pidfd))
 	if err != nil {
 		return "", fmt.Errorf("finding the process in /proc: %w", err)
