@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# All tests, on a fresh Debian machine: installs the real components, starts registries on loopback, makes base images,
+# runs unit tests (-race), integration scripts and the conformance set as an ordinary user, and stops what it started.
+# The last line is "N passed, M failed"; the exit status is 0 only if M is 0. Run as root, or as a user with sudo.
+#
+#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--all]
+#
+# What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, a copy of the tree) and Go's caches.
+
+# shellcheck source=hack/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=hack/testenv.sh
+. "$ROOT/hack/testenv.sh"
+
+PACKAGES=(podman buildah skopeo umoci runc uidmap mmdebstrap slirp4netns passt python3 openssl apache2-utils gcc libc6-dev
+  git curl zstd xz-utils bzip2 attr acl libcap2-bin openssh-client procps util-linux)
+PASSED=0 FAILED=0 SKIPPED=0
+
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
+
+parse_options() {
+  UNIT='' INTEGRATION='' CONFORMANCE=''
+  [ $# -gt 0 ] || set -- --all
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. ;;
+    --unit) UNIT=1 ;;
+    --integration | --conformance)
+      local value=.
+      if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
+      if [ "$1" = --integration ]; then INTEGRATION=$value; else CONFORMANCE=$value; fi
+      [ "$value" != "${2:-}" ] || shift
+      ;;
+    -h | --help) usage 0 ;;
+    *) usage 2 >&2 ;;
+    esac
+    shift
+  done
+}
+
+# ------------------------------------------------------------------------------------------------------------ running
+# go_test NAME COMMAND... runs Go tests that print as with -v, shows what matters, and counts.
+go_test() {
+  local name=$1 log=$WORK/$1.out status
+  shift
+  say "$name tests"
+  set +e
+  "$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -E '^(ok|FAIL|panic:)|^ *--- (FAIL|SKIP):'
+  status=${PIPESTATUS[0]}
+  set -e
+  count "$name" "$log" "$status"
+}
+
+# count NAME LOG STATUS adds up a log of "go test -v"; what failed, and a skip that is not expected, is shown whole.
+count() {
+  local name=$1 log=$2 passed failed skipped odd
+  passed=$(grep -cE '^ *--- PASS:' "$log" || true)
+  failed=$(grep -cE '^ *--- FAIL:' "$log" || true)
+  skipped=$(grep -cE '^ *--- SKIP:' "$log" || true)
+  if [ "$3" != 0 ]; then
+    show_failures "$log"
+    [ "$failed" -gt 0 ] || failed=1
+  fi
+  if [ "$passed" = 0 ] && [ "$failed" = 0 ]; then echo "no $name test ran" && failed=1; fi
+  odd=$(unexpected_skips "$log")
+  if [ -n "$odd" ]; then
+    printf 'skipped, but tests/expected-skips does not say why:\n%s\n' "$odd"
+    failed=$((failed + $(wc -l <<<"$odd")))
+  fi
+  tally "$name" "$passed" "$failed" "$skipped"
+}
+
+tally() {
+  say "$1: $2 passed, $3 failed, $4 skipped"
+  PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
+}
+
+# show_failures LOG prints what a failing run said, without the tests that passed.
+show_failures() {
+  echo "---- output of the failed tests"
+  awk '/^ *--- PASS:/ { skip = 1; next }
+    /^ *--- |^(FAIL|ok|panic:|=== )/ { skip = 0 }
+    !skip && !/^=== (RUN|PAUSE|CONT|NAME)/' "$1" | tail -n 400
+}
+
+# unexpected_skips LOG prints the names of skipped tests that no pattern of tests/expected-skips knows.
+unexpected_skips() {
+  sed -n 's/^ *--- SKIP: \([^ ]*\).*/\1/p' "$1" |
+    grep -vxE -f <(sed 's/[[:space:]]*#.*//; /^$/d' "$TREE/tests/expected-skips"; echo 'no pattern') || true
+}
+
+# tree COMMAND... runs it as the ordinary user in the tree, in a scratch directory of this run.
+tree() { run_as_user env -C "$TREE" "TMPDIR=$WORK/tmp" GOTOOLCHAIN=local "$@"; }
+
+unit() {
+  go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
+}
+
+compile_integration() {
+  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/integration.test" ./tests/integration
+}
+
+# integration REGEXP runs the scripts whose names match.
+integration() {
+  push_distribution_bases
+  compile_integration
+  go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
+    -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
+  [ "$1" != . ] || without_subids
+}
+
+# without_subids runs the scripts for a user who has no subordinate ids, as such a user.
+without_subids() {
+  if ! is_root; then say "skipped: the scripts of nosub/ need root, to be run as $NOSUB_USER" && return; fi
+  ensure_nosub_user
+  prefix "$NOSUB_USER"
+  go_test nosub "${PREFIX[@]}" env -C "$TREE/tests/integration" "${INTEGRATION_ENV[@]}" TMPDIR=/var/tmp NOSUB=1 \
+    "$WORK/integration.test" -test.v -test.run '^TestWithoutSubordinateIDs$'
+}
+
+# conformance REGEXP runs the cases whose names match. tests/conformance/expected-failures lists those that cannot pass
+# yet; one of them that passes counts as a failure, so that the list stays true.
+conformance() {
+  local log=$WORK/conformance.out name verdict reason passed=0 failed=0 expected=0
+  say "conformance set"
+  tree env -C tests/conformance python3 -B check.py --rbuild "$TREE/bin/rbuild" --registry "$REGISTRY" --filter "$1" \
+    >"$log" 2>&1 </dev/null || true
+  while read -r name verdict; do
+    reason=$(awk -v n="$name" '$1 == n { $1 = ""; print substr($0, 2) }' "$TREE/tests/conformance/expected-failures")
+    case ${verdict%%:*}/${reason:+listed} in
+    ok/) passed=$((passed + 1)) ;;
+    ok/listed) echo "$name passes: take it out of tests/conformance/expected-failures" && failed=$((failed + 1)) ;;
+    */listed) echo "$name fails as expected: $reason" && expected=$((expected + 1)) ;;
+    *) grep -A 7 "^$name " "$log" | awk 'NR == 1 || /^ / { print; next } { exit }' && failed=$((failed + 1)) ;;
+    esac
+  done < <(grep -E '^[a-z0-9-]+ +(ok|differs|failed)' "$log")
+  if [ $((passed + failed + expected)) = 0 ]; then tail -n 5 "$log" && failed=1; fi
+  tally conformance "$passed" "$failed" "$expected"
+}
+
+main() {
+  parse_options "$@"
+  need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
+  ensure_go
+  ensure_user
+  TREE=${TREE:-$(own_tree)} # .ci/run has made it
+  build "$TREE"
+  trap stop_testenv EXIT
+  start_testenv
+  run_as_user mkdir -p "$WORK/tmp"
+  INTEGRATION_ENV=("RBUILD_BIN=$TREE/bin/rbuild" "REGISTRY=$REGISTRY" "TLSREGISTRY=$TLSREGISTRY" "CERTS=$CERTS"
+    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF")
+  [ -z "$UNIT" ] || unit
+  [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
+  [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"
+  echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+  [ "$FAILED" = 0 ]
+}
+
+main "$@"
