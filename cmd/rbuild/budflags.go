@@ -17,6 +17,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
@@ -53,6 +54,11 @@ func (f *budFlags) run() (o build.RunOptions, err error) {
 		o.Network = build.Host
 	default:
 		return o, fmt.Errorf("--network %q: choose host, none or private", f.network)
+	}
+	if o.Network == build.Private {
+		if o.NetworkHelper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
+			return o, fmt.Errorf("--network private: %w", err)
+		}
 	}
 	for _, text := range f.addHosts {
 		name, addr, ok := strings.Cut(text, ":")

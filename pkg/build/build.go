@@ -25,6 +25,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -72,7 +73,10 @@ type Result struct {
 func Build(ctx context.Context, o Options) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &builder{Options: o, cancel: cancel, stages: map[*plan.Stage]*future{}, images: map[string]*future{}}
+	b := &builder{
+		Options: o, cancel: cancel, filter: sync.OnceValues(newFilter),
+		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
+	}
 	defer b.close()
 	if err := b.open(); err != nil {
 		return Result{}, err
@@ -93,6 +97,7 @@ type builder struct {
 	cancel     context.CancelCauseFunc
 	scratch    *store.Staging // an empty directory (its Upper), and a place for downloads (its Dir)
 	host       etcFiles       // what the host has of the files that are bound into RUN
+	filter     func() (*sandbox.Filter, error)
 	background sync.WaitGroup
 
 	mu     sync.Mutex

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
 // Network is the network of RUN steps.
@@ -90,7 +91,7 @@ func hostFiles() etcFiles {
 }
 
 // etc makes the files for a step. On the host's network it sees the host's names and resolvers.
-func (o RunOptions) etc(host etcFiles, network Network, resolvers []string) etcFiles {
+func (o RunOptions) etc(host etcFiles, network Network) etcFiles {
 	var hosts bytes.Buffer
 	if network == Host && len(host.hosts) > 0 {
 		hosts.Write(host.hosts)
@@ -104,14 +105,15 @@ func (o RunOptions) etc(host etcFiles, network Network, resolvers []string) etcF
 	for _, h := range o.AddHosts {
 		fmt.Fprintf(&hosts, "%s\t%s\n", h.Addr, h.Name)
 	}
-	for _, a := range o.DNS {
-		resolvers = append(resolvers, a.String())
+	nameservers := o.DNS
+	if network == Private && len(nameservers) == 0 {
+		nameservers = []netip.Addr{sandbox.Nameserver(o.NetworkHelper)}
 	}
-	return etcFiles{hosts: hosts.Bytes(), resolv: resolvConf(host.resolv, resolvers), hostname: []byte(hostname + "\n")}
+	return etcFiles{hosts: hosts.Bytes(), resolv: resolvConf(host.resolv, nameservers), hostname: []byte(hostname + "\n")}
 }
 
 // resolvConf replaces the nameservers of a resolv.conf(5) if any are given; its search list and options stay.
-func resolvConf(host []byte, nameservers []string) []byte {
+func resolvConf(host []byte, nameservers []netip.Addr) []byte {
 	if len(nameservers) == 0 {
 		return host
 	}
@@ -122,7 +124,7 @@ func resolvConf(host []byte, nameservers []string) []byte {
 		}
 	}
 	for _, ns := range nameservers {
-		out.WriteString("nameserver " + ns + "\n")
+		out.WriteString("nameserver " + ns.String() + "\n")
 	}
 	return out.Bytes()
 }

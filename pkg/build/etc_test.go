@@ -31,9 +31,14 @@ func TestEtc(t *testing.T) {
 			"127.0.0.1 localhost\n10.1.1.1 intranet\n127.0.0.1\trbuild\n",
 			"search example.org\noptions ndots:2\nnameserver 192.0.2.9\n",
 		},
+		{
+			"private asks the helper", RunOptions{NetworkHelper: "/usr/bin/slirp4netns"}, Private,
+			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\trbuild\n",
+			"search example.org\noptions ndots:2\nnameserver 10.0.2.3\n",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := tc.options.etc(host, tc.network, nil)
+			got := tc.options.etc(host, tc.network)
 			if diff := cmp.Diff(tc.hosts, string(got.hosts)); diff != "" {
 				t.Errorf("hosts (-want +got):\n%s", diff)
 			}

@@ -68,7 +68,8 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, r *report) (er
 	for _, v := range s.Run.Volumes {
 		config.Sources[v.Dest] = v.Source
 	}
-	if err := s.connect(&config, s.Run.network(op)); err != nil {
+	s.connect(&config, s.Run.network(op))
+	if config.Filter, err = s.filter(); err != nil {
 		return err
 	}
 	debugSpec(config.Spec)
@@ -158,17 +159,24 @@ func withHome(env []string, home string) []string {
 }
 
 // connect sets the network of the process.
-func (s *stage) connect(c *sandbox.Config, network Network) (err error) {
+func (s *stage) connect(c *sandbox.Config, network Network) {
 	switch network {
 	case None:
 		c.Network = sandbox.None
 	case Private:
-		c.Network = sandbox.Private
-		c.NetworkHelper = s.Run.NetworkHelper
+		c.Network, c.NetworkHelper = sandbox.Private, s.Run.NetworkHelper
 	case Host:
 		c.Network = sandbox.Host
 	}
-	return nil
+}
+
+// newFilter compiles docker's default profile, which takes longer than to start a process.
+func newFilter() (*sandbox.Filter, error) {
+	profile, err := sandbox.DefaultSeccomp(sandbox.DefaultCapabilities())
+	if err != nil {
+		return nil, err
+	}
+	return sandbox.NewFilter(profile)
 }
 
 // runFile is a small file that is bound into a RUN.
@@ -181,7 +189,7 @@ type runFile struct {
 // runFiles makes the files beside the upper directory, where they go with it: the step may write to those of /etc, and
 // nobody else sees it.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
-	etc := s.Run.etc(s.host, s.Run.network(op), nil)
+	etc := s.Run.etc(s.host, s.Run.network(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {
 		if err != nil {
 			return
