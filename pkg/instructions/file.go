@@ -228,8 +228,13 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 	if in.Command, err = convert(cmd); err != nil {
 		return in, f.At(in.Range, err)
 	}
-	if on, ok := in.Command.(Onbuild); ok {
-		return in, f.checkTrigger(in.Range, on.Trigger)
+	switch c := in.Command.(type) {
+	case Onbuild:
+		return in, f.checkTrigger(in.Range, c.Trigger)
+	case Healthcheck:
+		if c.Check.Test[0] == "NONE" && len(node.Flags) > 0 {
+			f.warn(in.Range, "HEALTHCHECK NONE takes no notice of its flags")
+		}
 	}
 	return in, nil
 }

@@ -3,7 +3,6 @@ package instructions
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -28,7 +27,6 @@ type shortener struct {
 	lines  [][]byte // with their ends
 	next   int
 	escape byte
-	joins  *regexp.Regexp // matches the end of a line that continues
 	out    bytes.Buffer
 	origin []int    // line of the text, from 1, by line of out
 	long   []string // by number of mark
@@ -36,10 +34,8 @@ type shortener struct {
 
 // shorten gives the text for the parser, and how to read its result.
 func shorten(f *File, text []byte, limit int) (*shortener, error) {
-	escape := string(f.Escape)
 	s := &shortener{
-		file: f, limit: limit, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: escape[0],
-		joins: regexp.MustCompile(`(^|[^\` + escape + `])\` + escape + `[ \t]*$`),
+		file: f, limit: limit, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: byte(f.Escape),
 	}
 	if n := len(s.lines); len(s.lines[n-1]) == 0 {
 		s.lines = s.lines[:n-1]
@@ -50,6 +46,13 @@ func shorten(f *File, text []byte, limit int) (*shortener, error) {
 		}
 	}
 	return s, nil
+}
+
+// continues tells whether the line ends with the escape character, alone and
+// perhaps with blanks after it.
+func (s *shortener) continues(line []byte) bool {
+	line, ok := bytes.CutSuffix(bytes.TrimRight(line, " \t"), []byte{s.escape})
+	return ok && (len(line) == 0 || line[len(line)-1] != s.escape)
 }
 
 // emit writes a line of the result that comes from line n.
@@ -81,7 +84,7 @@ func (s *shortener) instruction() error {
 			}
 			continue
 		}
-		more := s.joins.Match(body)
+		more := s.continues(body)
 		if err := s.cut(body); err != nil {
 			return err
 		}

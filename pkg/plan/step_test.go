@@ -327,6 +327,9 @@ func TestCanon(t *testing.T) {
 
 // TestBombs: expansion that doubles ends at once.
 func TestBombs(t *testing.T) {
+	if raceDetector {
+		t.Skip("a test of speed, run without the race detector")
+	}
 	for name, text := range map[string]string{
 		"ENV": "ENV a=abcdefghij\n" + strings.Repeat("ENV a=$a$a\n", 40),
 		"ARG": "ARG a=abcdefghij\n" + strings.Repeat("ARG a=$a$a\n", 40),
@@ -358,6 +361,9 @@ func TestDuplicateNames(t *testing.T) {
 
 // TestSize: a file of 10,000 instructions is planned and walked in no time.
 func TestSize(t *testing.T) {
+	if raceDetector {
+		t.Skip("a test of speed, run without the race detector")
+	}
 	var text strings.Builder
 	text.WriteString("FROM a\n")
 	for i := range 2500 {

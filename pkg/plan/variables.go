@@ -89,7 +89,7 @@ func (p *Plan) setGlobals() error {
 func (p *Plan) platformArgs() [][2]string {
 	pl := p.options.Platform
 	name := FormatPlatform(pl)
-	stage := strings.ToLower(p.options.Target)
+	stage := p.options.Target
 	if stage == "" {
 		stage = p.file.Stages[len(p.file.Stages)-1].Name
 	}
