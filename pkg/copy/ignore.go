@@ -11,20 +11,22 @@ import (
 
 // matcher decides by patterns of .dockerignore: a path is matched by the last pattern that matches it or a directory above
 // it, and that one says yes, or no if it begins with "!". It is not safe for concurrent use. A nil matcher matches nothing.
-type matcher struct{ patterns []pattern }
+type matcher struct {
+	patterns []pattern
+	unasked  patternmatcher.MatchInfo // tells the library that the directories above have been looked at
+}
 
 type pattern struct {
 	negative bool
 	parts    []string
 	match    *patternmatcher.PatternMatcher
-	unasked  patternmatcher.MatchInfo // stands for "no directory above matches", so that the library does not look again
 }
 
 // matched says of a directory which patterns match it or one above it. nil is the root, which none matches.
 type matched []bool
 
 func newMatcher(patterns []string) (*matcher, error) {
-	var m matcher
+	m := matcher{unasked: nothingAbove()}
 	for _, text := range patterns {
 		p := pattern{}
 		// "!" may stand before blanks; the root itself cannot be excluded, as in the reference engine.
@@ -38,12 +40,16 @@ func newMatcher(patterns []string) (*matcher, error) {
 		if text == "" || text == "." {
 			continue
 		}
+		if strings.ContainsRune(text, 0) {
+			return nil, fmt.Errorf("pattern %q holds a zero byte", text)
+		}
 		var err error
 		// A pattern of its own each: the library remembers of a list only what it happened to look at.
 		if p.match, err = patternmatcher.New([]string{escapeBang(text)}); err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", text, err)
 		}
-		if _, p.unasked, err = p.match.MatchesUsingParentResults("\x00", patternmatcher.MatchInfo{}); err != nil {
+		// The library compiles a pattern when it first matches.
+		if _, _, err = p.match.MatchesUsingParentResults("a", m.unasked); err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", text, err)
 		}
 		p.parts = strings.Split(text, "/")
@@ -53,6 +59,15 @@ func newMatcher(patterns []string) (*matcher, error) {
 		return nil, nil
 	}
 	return &m, nil
+}
+
+// nothingAbove returns what the library says of a list of one pattern that does not match.
+func nothingAbove() patternmatcher.MatchInfo {
+	var info patternmatcher.MatchInfo
+	if m, err := patternmatcher.New([]string{"a"}); err == nil {
+		_, info, _ = m.MatchesUsingParentResults("b", info)
+	}
+	return info
 }
 
 // escapeBang keeps the library from taking a second "!" for a negation.
@@ -102,7 +117,7 @@ func (m *matcher) one(i int, path string, above matched) (bool, error) {
 		return true, nil
 	}
 	p := &m.patterns[i]
-	ok, _, err := p.match.MatchesUsingParentResults(path, p.unasked)
+	ok, _, err := p.match.MatchesUsingParentResults(path, m.unasked)
 	if err != nil {
 		return false, fmt.Errorf("pattern %q: %w", strings.Join(p.parts, "/"), err)
 	}

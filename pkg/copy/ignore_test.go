@@ -149,6 +149,9 @@ func FuzzMatcher(f *testing.F) {
 	f.Add("*\n!a/**/b", "a/x/y/b")
 	f.Add("a?[b-d]\n!**", "abc/d")
 	f.Add("a/b\n!a", "a/b")
+	f.Add("?", "ab")
+	f.Add("*", "a/b")
+	f.Add("*^", "a")
 	f.Fuzz(func(t *testing.T, text, file string) {
 		file = path.Clean("/" + file)[1:]
 		patterns := strings.Split(text, "\n")
