@@ -20,7 +20,7 @@ type fakeRegistry struct {
 	mu        sync.Mutex
 	manifests map[string]document // by "name:tag" and "name@digest"
 	blobs     map[digest.Digest][]byte
-	requests  []string                                       // "METHOD path"
+	requests  []string                                          // "METHOD path"
 	fault     func(w http.ResponseWriter, r *http.Request) bool // true: answered
 }
 

@@ -43,8 +43,8 @@ func (o Options) withRetry(ctx context.Context, what string, op func() error) er
 }
 
 // transient reports whether the same request may well succeed in a moment:
-// server errors, connections cut or refused, time-outs. Errors about names,
-// credentials, certificates and content are final.
+// server errors, connections cut, time-outs. Errors about names, credentials,
+// certificates and content are final, and so is that nobody listens.
 func transient(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
@@ -67,8 +67,9 @@ func transient(err error) bool {
 		return true
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		// Refused, reset, unreachable. What TLS says of the peer has another Op.
-		return op.Op == "dial" || op.Op == "read" || op.Op == "write"
+		// Reset, broken. A connection that is refused ("dial") is so for longer
+		// than these waits, and what TLS says of the peer has another Op.
+		return op.Op == "read" || op.Op == "write"
 	}
 	return false
 }

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+)
+
+// testList is a list of images without a store behind it: parent <- child by
+// layers and history, and a third on layers of its own.
+func testList() *imageList {
+	at := func(n int64) time.Time { return time.Unix(n, 0).UTC() }
+	step := func(text string) ocispec.History { return ocispec.History{CreatedBy: text} }
+	l := &imageList{
+		images: []cs.Image{
+			{ID: "aaa1", TopLayer: "l1", Created: at(1)},
+			{ID: "bbb2", TopLayer: "l2", Created: at(2), Names: []string{"localhost/child:latest", "registry.example/team/app:1.0"}},
+			{ID: "ccc3", TopLayer: "m1", Created: at(3)},
+			{ID: "ddd4", TopLayer: "l1", Created: at(4), Names: []string{"localhost/empty:1"}},
+		},
+		layers: map[string]cs.Layer{
+			"l1": {ID: "l1", UncompressedSize: 1000},
+			"l2": {ID: "l2", Parent: "l1", UncompressedSize: 500},
+			"m1": {ID: "m1", UncompressedSize: 7},
+		},
+		configs: map[string]*ocispec.Image{
+			"aaa1": {History: []ocispec.History{step("one")}},
+			"bbb2": {History: []ocispec.History{step("one"), step("two")}, Config: ocispec.ImageConfig{Labels: map[string]string{"k": "v"}}},
+			"ccc3": {History: []ocispec.History{step("one")}},
+			"ddd4": {History: []ocispec.History{step("other")}},
+		},
+	}
+	return l
+}
+
+func TestImageFilters(t *testing.T) {
+	for _, tc := range []struct {
+		args string // separated by spaces
+		want string
+	}{
+		{"", "aaa1 bbb2 ccc3 ddd4"},
+		{"dangling=true", "ccc3"},
+		{"dangling=false", "aaa1 bbb2 ddd4"},
+		{"intermediate=true", "aaa1"},
+		{"id=bb", "bbb2"},
+		{"id=bb id=cc", "bbb2 ccc3"},
+		{"label=k", "bbb2"},
+		{"label=k=v", "bbb2"},
+		{"label=k=w", ""},
+		{"label!=k", "aaa1 ccc3 ddd4"},
+		{"reference=child", "bbb2"},
+		{"reference=localhost/*:*", "bbb2 ddd4"},
+		{"reference=app:1.0", "bbb2"},
+		{"reference=team/app", "bbb2"},
+		{"reference=app:2", ""},
+		{"reference=*", "bbb2 ddd4"},
+		{"reference=* id=d", "ddd4"},
+		{"readonly=true", ""},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			l := testList()
+			keep, err := l.filters(strings.Fields(tc.args), registry.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i := range l.images {
+				if keep(&l.images[i]) {
+					got = append(got, l.images[i].ID)
+				}
+			}
+			if diff := cmp.Diff(tc.want, strings.Join(got, " ")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, bad := range []string{"dangling", "dangling=perhaps", "colour=red", "=x"} {
+		if _, err := testList().filters([]string{bad}, registry.Options{}); err == nil {
+			t.Errorf("accepted --filter %s", bad)
+		}
+	}
+}
+
+func TestImageRows(t *testing.T) {
+	l := testList()
+	rows := l.rows(&l.images[1], true)
+	var got []string
+	for _, r := range rows {
+		got = append(got, r.Repository+" "+r.Tag+" "+r.ID+" "+r.Size)
+	}
+	want := []string{"localhost/child latest bbb2 1.5kB", "registry.example/team/app 1.0 bbb2 1.5kB"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	unnamed := l.rows(&l.images[0], false)
+	if len(unnamed) != 1 || unnamed[0].Repository != none || unnamed[0].Tag != none || unnamed[0].ID != "sha256:aaa1" {
+		t.Errorf("an image without a name: %+v", unnamed)
+	}
+}
+
+func TestUnneededLayers(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	young, old := now.Add(-time.Hour), now.Add(-48*time.Hour)
+	key := []string{"rbuild-cache-0123"}
+	layers := []cs.Layer{
+		{ID: "base", Created: old},
+		{ID: "image", Parent: "base", Created: old},
+		{ID: "cached", Parent: "base", Names: key, Created: young},
+		{ID: "cached2", Parent: "cached", Names: key, Created: young},
+		{ID: "leftover", Created: old},
+		{ID: "pulling", Created: young},
+		{ID: "under", Names: key, Created: old},
+		{ID: "over", Parent: "under", Created: young},
+		{ID: "additional", ReadOnly: true, Names: key, Created: old},
+		{ID: "container", Parent: "base", Created: old},
+	}
+	got := unneededLayers(layers, []string{"image", "container", ""}, now)
+	if diff := cmp.Diff([]string{"cached2", "cached", "leftover"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestOwnPlatform(t *testing.T) {
+	if err := ownPlatform(""); err != nil {
+		t.Error(err)
+	}
+	for _, foreign := range []string{"linux", "windows/amd64", "linux/mips64le", "linux/riscv", "/"} {
+		if ownPlatform(foreign) == nil {
+			t.Errorf("accepted %s", foreign)
+		}
+	}
+}
+
+func TestHistoryRow(t *testing.T) {
+	step := historyStep{ID: strings.Repeat("a", 64), CreatedBy: "RUN  echo\t" + strings.Repeat("ä", 60), Size: 1500}
+	short := historyFlags{human: true}.row(step)
+	if len(short.ID) != shortIDLength || len([]rune(short.CreatedBy)) != 45 || short.Size != "1.5kB" {
+		t.Errorf("%+v", short)
+	}
+	long := historyFlags{noTrunc: true}.row(step)
+	if len(long.ID) != 64 || strings.Contains(long.CreatedBy, "…") || long.Size != "1500" {
+		t.Errorf("%+v", long)
+	}
+}
+
+func TestRepoDigests(t *testing.T) {
+	sum := "sha256:" + strings.Repeat("0", 64)
+	img := &cs.Image{Names: []string{"localhost/a:1", "localhost/a:2", "localhost/b@" + sum}}
+	img.Digests = append(img.Digests, "sha256:0000000000000000000000000000000000000000000000000000000000000000")
+	if diff := cmp.Diff([]string{"localhost/a@" + sum, "localhost/b@" + sum}, repoDigests(img)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"localhost/a:1", "localhost/a:2"}, tags(img)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWriteRows(t *testing.T) {
+	rows := []imageRow{{ID: "1", Repository: "a"}, {ID: "2", Repository: "bb"}}
+	for format, want := range map[string]string{
+		"{{.ID}}":                        "1\n2\n",
+		"{{.ID}} {{upper .Repository}}":  "1 A\n2 BB\n",
+		"table {{.Repository}}\t{{.ID}}": "REPOSITORY  IMAGE ID\na           1\nbb          2\n",
+		`{{.ID}}\t{{.Repository}}`:       "1\ta\n2\tbb\n",
+	} {
+		var out strings.Builder
+		if err := writeRows(&out, format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID"}); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", format, diff)
+		}
+	}
+	for _, bad := range []string{"{{.ID", "{{.NoSuchField}}"} {
+		if err := writeRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
