@@ -73,7 +73,7 @@ func (f *budFlags) register(cmd *cobra.Command) {
 	fs.Lookup("pull").NoOptDefVal = "always"
 	fs.StringVar(&f.network, "network", "host", "network of RUN: host, none or private")
 	fs.StringVar(&f.network, "net", "host", "same as --network")
-	_ = fs.MarkHidden("net") //nolint:errcheck // the flag was defined on the line before
+	_ = fs.MarkHidden("net") // the flag was defined on the line before
 	fs.StringArrayVar(&f.labels, "label", nil, "KEY=VALUE label of the image, over those of the Dockerfile")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "KEY=VALUE annotation of the image's manifest")
 	fs.StringVar(&f.platform, "platform", "", "OS/ARCH[/VARIANT] to build for; only the host's own")

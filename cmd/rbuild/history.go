@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -82,8 +83,7 @@ func imageHistory(st *store.Store, id string) ([]historyStep, error) {
 		return nil, err
 	}
 	var steps []historyStep
-	for i := len(config.History) - 1; i >= 0; i-- {
-		h := config.History[i]
+	for _, h := range slices.Backward(config.History) {
 		step := historyStep{ID: missingID, CreatedBy: h.CreatedBy, Comment: h.Comment, EmptyLayer: h.EmptyLayer}
 		if h.Created != nil {
 			step.Created = *h.Created
@@ -94,8 +94,8 @@ func imageHistory(st *store.Store, id string) ([]historyStep, error) {
 		}
 		steps = append(steps, step)
 	}
-	for i := len(chain) - 1; i >= 0; i-- {
-		steps = append(steps, historyStep{ID: missingID, Created: chain[i].Created, Size: chain[i].Size})
+	for _, layer := range slices.Backward(chain) {
+		steps = append(steps, historyStep{ID: missingID, Created: layer.Created, Size: layer.Size})
 	}
 	if len(steps) > 0 {
 		steps[0].ID = img.ID

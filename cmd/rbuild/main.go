@@ -61,8 +61,7 @@ func (e *exitError) Unwrap() error { return e.err }
 // report prints an error as one line, below the lines of the Dockerfile that it is about, and returns the exit code.
 func report(err error) int {
 	code := exitTool
-	var e *exitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exitError](err); ok {
 		code = e.code
 		if e.err == nil {
 			return code
@@ -73,8 +72,7 @@ func report(err error) int {
 		return 130
 	}
 	logrus.Debugf("error: %+v", err)
-	var place *sourceError
-	if errors.As(err, &place) {
+	if place, ok := errors.AsType[*sourceError](err); ok {
 		place.print(os.Stderr)
 	}
 	fmt.Fprintln(os.Stderr, "rbuild:", err)

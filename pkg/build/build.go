@@ -71,10 +71,11 @@ type Result struct {
 // Build runs the plan and records the image. Whatever the outcome, nothing but finished layers and images stays in
 // the store: finished layers of a failed build are what the next one finds in the cache.
 func Build(ctx context.Context, o Options) (Result, error) {
+	interrupt := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b := &builder{
-		Options: o, cancel: cancel, filter: sync.OnceValues(newFilter),
+		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
 		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
 	}
 	defer b.close()
@@ -95,6 +96,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 type builder struct {
 	Options
 	cancel     context.CancelCauseFunc
+	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
 	scratch    *store.Staging // an empty directory (its Upper), and a place for downloads (its Dir)
 	host       etcFiles       // what the host has of the files that are bound into RUN
 	filter     func() (*sandbox.Filter, error)

@@ -23,16 +23,22 @@ func TestEtc(t *testing.T) {
 	}{
 		{"host", RunOptions{}, Host, "127.0.0.1 localhost\n10.1.1.1 intranet\n127.0.0.1\trbuild\n", string(host.resolv)},
 		{
-			"none does not know the host's names", RunOptions{AddHosts: []HostEntry{db}}, None,
+			"none does not know the host's names",
+			RunOptions{AddHosts: []HostEntry{db}},
+			None,
 			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\trbuild\n10.0.0.5\tdb\n", string(host.resolv),
 		},
 		{
-			"dns replaces nameservers only", RunOptions{DNS: []netip.Addr{netip.MustParseAddr("192.0.2.9")}}, Host,
+			"dns replaces nameservers only",
+			RunOptions{DNS: []netip.Addr{netip.MustParseAddr("192.0.2.9")}},
+			Host,
 			"127.0.0.1 localhost\n10.1.1.1 intranet\n127.0.0.1\trbuild\n",
 			"search example.org\noptions ndots:2\nnameserver 192.0.2.9\n",
 		},
 		{
-			"private asks the helper", RunOptions{NetworkHelper: "/usr/bin/slirp4netns"}, Private,
+			"private asks the helper",
+			RunOptions{NetworkHelper: "/usr/bin/slirp4netns"},
+			Private,
 			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\trbuild\n",
 			"search example.org\noptions ndots:2\nnameserver 10.0.2.3\n",
 		},

@@ -73,11 +73,7 @@ func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
 	if op.Chown == "" {
 		return spec, nil
 	}
-	view, err := s.view()
-	if err != nil {
-		return spec, err
-	}
-	owner, err := copy.ResolveOwner(view, op.Chown)
+	owner, err := s.owner(op.Chown)
 	if err != nil {
 		return spec, fmt.Errorf("--chown=%s: %w", op.Chown, err)
 	}
@@ -85,13 +81,21 @@ func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
 	return spec, nil
 }
 
-// workdirStep makes the directory of WORKDIR where the image does not have it.
-func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workdir, r *report) error {
+// owner looks the value of --chown or USER up in the image; empty is root.
+func (s *stage) owner(name string) (copy.Owner, error) {
+	if name == "" {
+		return copy.Owner{}, nil
+	}
 	view, err := s.view()
 	if err != nil {
-		return err
+		return copy.Owner{}, err
 	}
-	owner, err := copy.ResolveOwner(view, op.User)
+	return copy.ResolveOwner(view, name)
+}
+
+// workdirStep makes the directory of WORKDIR where the image does not have it.
+func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workdir, r *report) error {
+	owner, err := s.owner(op.User)
 	if err != nil {
 		return err
 	}

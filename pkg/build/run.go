@@ -110,8 +110,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 
 // startError gives a program that could not be executed the exit code of a shell.
 func startError(err error) error {
-	var exec *sandbox.ExecError
-	if errors.As(err, &exec) {
+	if exec, ok := errors.AsType[*sandbox.ExecError](err); ok {
 		return &ExitError{Code: exec.ExitCode(), Err: err}
 	}
 	return err

@@ -130,7 +130,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 		s.unchanged(ctx, step)
 		return u.Discard()
 	}
-	return s.commit(ctx, step, u)
+	return s.commit(step, u)
 }
 
 // lookup takes the step from the cache if it is there.
@@ -160,7 +160,7 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 }
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
-func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
+func (s *stage) commit(step *plan.Step, u upper) error {
 	if err := s.push(u.Upper); err != nil {
 		return errors.Join(err, u.Discard())
 	}
@@ -171,9 +171,10 @@ func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
 	if !s.Squash {
 		o.Name = s.key.Name()
 	}
-	job := commit.Layer(context.WithoutCancel(ctx), s.Store, u.Staging, o)
+	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
 	s.background.Go(func() {
-		if _, err := job.Wait(context.Background()); err != nil { //nolint:contextcheck // the commit itself must end
+		<-job.Done()
+		if err := job.Err(); err != nil {
 			s.cancel(s.at(step.Line, step.EndLine, step.Text, err))
 		}
 	})
@@ -205,7 +206,7 @@ func (s *stage) unchanged(ctx context.Context, step *plan.Step) {
 			return
 		}
 		// A base in a read-only store cannot be named: the step is then done again next time, at no great cost.
-		_ = s.Store.NameLayer(l.ID, name) //nolint:errcheck // see above
+		_ = s.Store.NameLayer(l.ID, name)
 	})
 }
 
@@ -256,7 +257,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 	if s.single != nil {
 		last := s.history[len(s.history)-1]
 		s.history = s.history[:len(s.history)-1]
-		if err := s.commit(ctx, &plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line, EndLine: s.plan.EndLine}, upperOf(s.single)); err != nil {
+		if err := s.commit(&plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line, EndLine: s.plan.EndLine}, upperOf(s.single)); err != nil {
 			return nil, err
 		}
 	}

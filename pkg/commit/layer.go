@@ -40,6 +40,19 @@ func (j *Job) Wait(ctx context.Context) (store.Layer, error) {
 	}
 }
 
+// Done is closed when the layer is stored, or given up.
+func (j *Job) Done() <-chan struct{} { return j.done }
+
+// Err is why the layer was given up; nil before Done is closed.
+func (j *Job) Err() error {
+	select {
+	case <-j.done:
+		return j.err
+	default:
+		return nil
+	}
+}
+
 // Empty says, once Wait has returned, that the step changed nothing and that the Job's layer is its parent's.
 func (j *Job) Empty() bool { return j.empty }
 
@@ -80,7 +93,7 @@ func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o 
 		err := content.TarSplit.Close()
 		if o.Name != "" {
 			// A base in a read-only store cannot be named: the step is then done again next time, at no great cost.
-			_ = s.NameLayer(parent.ID, o.Name) //nolint:errcheck // see above
+			_ = s.NameLayer(parent.ID, o.Name)
 		}
 		return parent, true, err
 	}
