@@ -21,10 +21,9 @@ type Options struct {
 
 // Plan is what a target needs.
 type Plan struct {
-	Stages   []*Stage // needed by the target, dependencies first, the target last
-	Target   *Stage
-	Epoch    *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
-	Warnings []instructions.Warning
+	Stages []*Stage // needed by the target, dependencies first, the target last
+	Target *Stage
+	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
 
 	// Unused are the build arguments, sorted, that no ARG of the file declares
 	// and that are not predefined. An ONBUILD trigger of a base image may
@@ -69,7 +68,7 @@ const scratch = "scratch"
 // without the base images: unknown stages, references to later stages, names
 // that are empty after expansion, foreign platforms.
 func New(f *instructions.File, o Options) (*Plan, error) {
-	p := &Plan{file: f, options: o, Warnings: slices.Clone(f.Warnings)}
+	p := &Plan{file: f, options: o}
 	p.Unused = p.unused()
 	if err := p.setGlobals(); err != nil {
 		return nil, err
