@@ -181,21 +181,24 @@ prefix() {
 }
 
 # run_as_user COMMAND... runs it as RUN_USER.
-run_as_user() { "${USER_PREFIX[@]}" "$@"; }
+run_as_user() { "${USER_PREFIX[@]}" "$@" 9>&-; } # without the lock of own_tree
 
 # state_dir prints the directory where RUN_USER keeps what is good for the next run too.
 state_dir() { printf '%s/.cache/rbuild-test' "$RUN_HOME"; }
 
-# own_tree prints a copy of the source tree that belongs to RUN_USER, or the tree itself if it does already.
+# own_tree sets TREE to a copy of the source tree that belongs to RUN_USER, or to the tree itself if it does already. The
+# copy is this process's and its children's until it ends: another run waits.
 own_tree() {
-  local copy
-  if ! is_root; then printf '%s' "$ROOT"; return; fi
-  copy=$(state_dir)/src
-  [ ! -e "$copy" ] || run_as_user chmod -R u+w "$copy"
-  run_as_user rm -rf "$copy"
-  run_as_user mkdir -p "$copy"
-  (cd "$ROOT" && tar -c --exclude=./.git --exclude=./bin .) | run_as_user tar -x -C "$copy" --no-same-owner
-  printf '%s' "$copy"
+  TREE=$ROOT
+  is_root || return 0
+  TREE=$(state_dir)/src
+  run_as_user mkdir -p "$TREE"
+  exec 9>"$(state_dir)/lock"
+  flock -n 9 || { say "waiting for another run to end" && flock 9; }
+  run_as_user chmod -R u+w "$TREE"
+  run_as_user rm -rf "$TREE"
+  run_as_user mkdir -p "$TREE"
+  (cd "$ROOT" && tar -c --exclude=./.git --exclude=./bin .) | run_as_user tar -x -C "$TREE" --no-same-owner
 }
 
 # version prints what the binary calls itself.

@@ -48,7 +48,7 @@ run_image() {
 ensure_go
 ensure_user
 need podman runc
-TREE=$(own_tree)
+own_tree
 build "$TREE"
 get_base
 say "building $IMAGE on $BASE as $RUN_USER"

@@ -143,7 +143,7 @@ main() {
   need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
   ensure_go
   ensure_user
-  TREE=${TREE:-$(own_tree)} # .ci/run has made it
+  [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
   trap stop_testenv EXIT
   start_testenv

@@ -44,7 +44,7 @@ start_registry() {
   local conf=$WORK/$1.yml log=$WORK/$1.log
   registry_conf "$1" | run_as_user tee "$conf" >/dev/null
   run_as_user mkdir -p "$WORK/$1"
-  "${USER_PREFIX[@]}" docker-registry serve "$conf" >"$log" 2>&1 </dev/null &
+  "${USER_PREFIX[@]}" docker-registry serve "$conf" >"$log" 2>&1 </dev/null 9>&- &
   PIDS+=($!)
   for _ in $(seq 100); do
     ADDRESS=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | head -n 1)

@@ -13,7 +13,7 @@ main() {
   need podman skopeo "${TESTENV_PACKAGES[@]}"
   ensure_go
   ensure_user
-  TREE=$(own_tree)
+  own_tree
   build "$TREE"
   trap stop_testenv EXIT
   start_testenv

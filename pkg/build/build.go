@@ -97,8 +97,8 @@ type builder struct {
 	Options
 	cancel     context.CancelCauseFunc
 	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
-	scratch    *store.Staging // an empty directory (its Upper), and a place for downloads (its Dir)
-	host       etcFiles       // what the host has of the files that are bound into RUN
+	scratch    *store.Staging  // an empty directory (its Upper), and a place for downloads (its Dir)
+	host       etcFiles        // what the host has of the files that are bound into RUN
 	filter     func() (*sandbox.Filter, error)
 	background sync.WaitGroup
 

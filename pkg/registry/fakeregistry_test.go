@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,9 +44,7 @@ func (f *fakeRegistry) put(t *testing.T, name, tag string, img *testImage) diges
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for dgst, data := range img.blobs(t) {
-		f.blobs[dgst] = data
-	}
+	maps.Copy(f.blobs, img.blobs(t))
 	return f.putManifest(name, tag, ocispec.MediaTypeImageManifest, mustJSON(t, img.manifest))
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -143,15 +144,15 @@ func (g *guardedStore) checkLayers(top string, claimed []digest.Digest, blobs []
 		return fmt.Errorf("the config of the image lists %d layers, the manifest %d", len(claimed), len(blobs))
 	}
 	id := top
-	for i := len(claimed) - 1; i >= 0; i-- {
+	for i, diffID := range slices.Backward(claimed) {
 		layer, err := g.Layer(id)
 		if err != nil {
 			return fmt.Errorf("reading layer %d of the image: %w", i+1, err)
 		}
 		// A layer without a digest was pulled in part by another tool, which
 		// verified its table of contents instead.
-		if got := layer.UncompressedDigest; got != "" && got != claimed[i] {
-			return fmt.Errorf("layer %d has the digest %s, the config of the image says %s", i+1, got, claimed[i])
+		if got := layer.UncompressedDigest; got != "" && got != diffID {
+			return fmt.Errorf("layer %d has the digest %s, the config of the image says %s", i+1, got, diffID)
 		}
 		if err := g.checkSize(id, blobs[i]); err != nil {
 			return fmt.Errorf("layer %d: %w", i+1, err)

@@ -28,8 +28,7 @@ func TestPullRefusesLayers(t *testing.T) {
 				}
 				return
 			}
-			var refused *RefusedError
-			if !errors.As(err, &refused) {
+			if _, ok := errors.AsType[*RefusedError](err); !ok {
 				t.Fatalf("got %v, want a refusal", err)
 			}
 			wantOnlyLayer(t, st, digest.FromBytes(base))

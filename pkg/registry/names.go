@@ -91,7 +91,7 @@ func Resolve(st cs.Store, name string, o Options) (*cs.Image, string, error) {
 		return nil, "", err
 	}
 	for _, candidate := range candidates {
-		img, err := byName(st, sys, candidate)
+		img, err := byName(st, candidate)
 		if err != nil {
 			return nil, "", err
 		}
@@ -132,7 +132,7 @@ func byID(st cs.Store, id string) (*cs.Image, string, error) {
 
 // byName returns nil without an error if st has no such image, or one whose
 // layers are gone.
-func byName(st cs.Store, sys *types.SystemContext, named reference.Named) (*cs.Image, error) {
+func byName(st cs.Store, named reference.Named) (*cs.Image, error) {
 	ref, err := istorage.Transport.NewStoreReference(st, named, "")
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", named, err)

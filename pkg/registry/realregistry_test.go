@@ -130,7 +130,7 @@ func makeCertificate(t *testing.T, dir, certDir string) {
 }
 
 // storedImage puts an image of two layers into a new store.
-func storedImage(t *testing.T, o Options) (*testImage, string) {
+func storedImage(t *testing.T) (*testImage, string) {
 	t.Helper()
 	img := makeImage(t, layerTar(t, dirEntry("etc"), entry("etc/a", "1")), layerTar(t, entry("b", "2")))
 	return img, img.layout(t, "localhost/x:1")
@@ -140,7 +140,7 @@ func TestTLS(t *testing.T) {
 	reg := newRealRegistry(t, true, false)
 	st, o := newStore(t), hermetic(t)
 	o.Retries = -1
-	img, layout := storedImage(t, o)
+	img, layout := storedImage(t)
 	mustPull(t, st, layout, PullAlways, o)
 	dest := reg.host + "/team/x:1"
 	if _, err := Push(t.Context(), st, "x:1", dest, PushOptions{Options: o}); err == nil || !strings.Contains(err.Error(), "certificate") {
@@ -165,7 +165,7 @@ func TestLogin(t *testing.T) {
 	reg := newRealRegistry(t, false, true)
 	st, o := newStore(t), insecure(t)
 	o.Retries = -1
-	_, layout := storedImage(t, o)
+	_, layout := storedImage(t)
 	mustPull(t, st, layout, PullAlways, o)
 	push := func(o Options) error {
 		_, err := Push(t.Context(), st, "x:1", reg.host+"/x:1", PushOptions{Options: o})
@@ -263,7 +263,7 @@ func (p *countingProxy) uploads() (n int) {
 func TestPushSendsOnce(t *testing.T) {
 	p := newCountingProxy(t, newRealRegistry(t, false, false).host)
 	st, o := newStore(t), insecure(t)
-	_, layout := storedImage(t, o)
+	_, layout := storedImage(t)
 	mustPull(t, st, layout, PullAlways, o)
 	push := func(want int) string {
 		t.Helper()
@@ -295,7 +295,7 @@ func TestPushSendsOnce(t *testing.T) {
 func TestPushFormats(t *testing.T) {
 	reg := newRealRegistry(t, false, false)
 	st, o := newStore(t), insecure(t)
-	_, layout := storedImage(t, o)
+	_, layout := storedImage(t)
 	mustPull(t, st, layout, PullAlways, o)
 	level := 9
 	for _, tc := range []struct {
@@ -335,7 +335,7 @@ func TestPushFormats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, mediaType := range strings.Fields(tc.want) {
+			for mediaType := range strings.FieldsSeq(tc.want) {
 				if !bytes.Contains(raw, []byte(mediaType)) {
 					t.Errorf("no %s in %s", mediaType, raw)
 				}

@@ -79,13 +79,7 @@ func knownBlobs(st cs.Store, layer string) []knownBlob {
 
 // algorithmName is the name of those compressions that registries use.
 func algorithmName(c archive.Compression) string {
-	switch c {
-	case archive.Gzip:
-		return compression.Gzip.Name()
-	case archive.Zstd:
-		return compression.Zstd.Name()
-	}
-	return ""
+	return map[archive.Compression]string{archive.Gzip: compression.Gzip.Name(), archive.Zstd: compression.Zstd.Name()}[c]
 }
 
 // recordPushed notes what the layers of an image, topmost given, are called in
@@ -152,7 +146,11 @@ func (d *reusingDestination) TryReusingBlob(ctx context.Context, info types.Blob
 		}
 		for _, layer := range layers {
 			for _, blob := range knownBlobs(d.st, layer.ID) {
-				reused, got, err := d.tryBlob(ctx, blob, cache)
+				algorithm, known := algorithms()[blob.Algorithm]
+				if !known {
+					continue
+				}
+				reused, got, err := d.tryBlob(ctx, blob, algorithm, cache)
 				if reused || err != nil {
 					return reused, got, err
 				}
@@ -162,11 +160,12 @@ func (d *reusingDestination) TryReusingBlob(ctx context.Context, info types.Blob
 	return d.ImageDestination.TryReusingBlob(ctx, info, cache, substitute)
 }
 
-func (d *reusingDestination) tryBlob(ctx context.Context, blob knownBlob, cache types.BlobInfoCache) (bool, types.BlobInfo, error) {
-	algorithm, err := compression.AlgorithmByName(blob.Algorithm)
-	if err != nil {
-		return false, types.BlobInfo{}, nil
-	}
+// algorithms are those that a record can name.
+func algorithms() map[string]compression.Algorithm {
+	return map[string]compression.Algorithm{compression.Gzip.Name(): compression.Gzip, compression.Zstd.Name(): compression.Zstd}
+}
+
+func (d *reusingDestination) tryBlob(ctx context.Context, blob knownBlob, algorithm compression.Algorithm, cache types.BlobInfoCache) (bool, types.BlobInfo, error) {
 	reused, got, err := d.ImageDestination.TryReusingBlob(ctx, types.BlobInfo{Digest: blob.Digest, Size: blob.Size}, cache, false)
 	if !reused || err != nil {
 		return false, types.BlobInfo{}, err

@@ -83,6 +83,11 @@ func (g *program) close() {
 // birth waits for the id maps and leaves the session and the mounts of the parent.
 func (g *program) birth() {
 	g.do("tying the sandbox to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	if g.c.Network == Private {
+		// A builder that gained its capabilities by an exec is not dumpable, nor is a copy of it, and
+		// pasta, which has given up CAP_SYS_PTRACE, could not open its namespaces (proc(5)).
+		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
 	g.p.Sync("waiting for the id maps of the sandbox")
 	g.do("starting a session", unix.SYS_SETSID)
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)

@@ -340,7 +340,7 @@ func TestPrivateNetwork(t *testing.T) {
 	} else {
 		check(t, f.Close())
 	}
-	for _, name := range []string{"ifconfig", "route"} {
+	for _, name := range []string{"route", "nslookup"} {
 		check(t, os.Symlink("busybox", filepath.Join(box.image, "bin", name)))
 	}
 	for _, helper := range []string{"/usr/bin/pasta", "/usr/bin/slirp4netns"} {
@@ -348,10 +348,10 @@ func TestPrivateNetwork(t *testing.T) {
 			if _, err := os.Stat(helper); err != nil {
 				t.Skip(err)
 			}
-			c := box.config("route -n | grep -c ^0.0.0.0; ls /sys/class/net | wc -l")
+			c := box.config("route -n | grep -c ^0.0.0.0; ls /sys/class/net | wc -l; nslookup -type=a localhost "+sandbox.Nameserver(helper).String()+" | grep -c ^Server")
 			c.Network, c.NetworkHelper = sandbox.Private, helper
 			out, _ := run(t, c)
-			if out != "1\n2\n" {
+			if out != "1\n2\n1\n" {
 				t.Errorf("got %q", out)
 			}
 		})
