@@ -3,6 +3,7 @@ package registry
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,11 +11,13 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
@@ -27,14 +30,16 @@ import (
 // and one copy of the bytes.
 type guardedStore struct {
 	cs.Store
-	ctx context.Context //nolint:containedctx // cs.Store's calls take none, and a pull must be stoppable while it unpacks
+	ctx  context.Context //nolint:containedctx // cs.Store's calls take none, and a pull must be stoppable while it unpacks
+	want string          // OS/ARCH that the image should be for
 
 	mu   sync.Mutex
 	seen map[string]int64 // compressed size of the layers that were put, by ID
 }
 
-func guard(ctx context.Context, st cs.Store) cs.Store {
-	return &guardedStore{Store: st, ctx: ctx, seen: make(map[string]int64)}
+func guard(ctx context.Context, st cs.Store, platform ocispec.Platform) cs.Store {
+	want := cmp.Or(platform.OS, runtime.GOOS) + "/" + cmp.Or(platform.Architecture, runtime.GOARCH)
+	return &guardedStore{Store: st, ctx: ctx, want: want, seen: make(map[string]int64)}
 }
 
 // PutLayer refuses a layer that checkLayer refuses. The library deletes what
@@ -134,6 +139,11 @@ func (g *guardedStore) checkImage(top string, data []cs.ImageBigDataOption) erro
 	var described ocispec.Image
 	if err := json.Unmarshal(rawConfig, &described); err != nil {
 		return fmt.Errorf("reading the config of the image: %w", err)
+	}
+	if is := described.OS + "/" + described.Architecture; is != g.want && described.OS != "" && described.Architecture != "" {
+		// Not refused: configs of images that are no lists are often wrong, and
+		// files can be copied from any.
+		logrus.Warnf("the image is for %s, its programs may not run on %s", is, g.want)
 	}
 	return g.checkLayers(top, described.RootFS.DiffIDs, m.LayerInfos())
 }

@@ -298,7 +298,7 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 // copy stores src under the name or, if that is nil, the ID, and returns the
 // ID.
 func (p puller) copy(ctx context.Context, src types.ImageReference, named reference.Named, id string) (string, error) {
-	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st), named, id)
+	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st, p.o.Platform), named, id)
 	if err != nil {
 		return "", fmt.Errorf("storing %s: %w", src.StringWithinTransport(), err)
 	}

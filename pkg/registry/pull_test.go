@@ -304,3 +304,34 @@ func TestSignaturePolicy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPullTogether pulls images that share layers into one store at a time.
+func TestPullTogether(t *testing.T) {
+	shared := layerTar(t, dirEntry("etc"), entry("etc/a", strings.Repeat("a", 1<<20)))
+	st, o, reg := newStore(t), insecure(t), newFakeRegistry(t)
+	const n = 6
+	images := make([]*testImage, n)
+	for i := range images {
+		images[i] = makeImage(t, shared, layerTar(t, entry("own", strconv.Itoa(i%3))))
+		reg.put(t, "x", strconv.Itoa(i), images[i])
+	}
+	results := make(chan error, n)
+	for i := range images {
+		go func() {
+			id, _, err := Pull(t.Context(), st, reg.host+"/x:"+strconv.Itoa(i), PullAlways, o)
+			if err == nil && id != images[i].id(t) {
+				err = errors.New("got another image: " + id)
+			}
+			results <- err
+		}()
+	}
+	for range images {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	layers, err := st.Layers()
+	if err != nil || len(layers) != 4 {
+		t.Errorf("%d layers, want 4 (%v)", len(layers), err)
+	}
+}
