@@ -91,7 +91,7 @@ func (a *app) puller(st *store.Store, f budFlags, show progress.Listener) func(c
 type notices struct{ to progress.Listener }
 
 func (n notices) Write(p []byte) (int, error) {
-	n.to.Event(progress.Event{Kind: progress.Notice, Text: string(p)})
+	n.to.Event(progress.Event{Kind: progress.Notice, Text: strings.TrimRight(string(p), "\n")})
 	return len(p), nil
 }
 

@@ -1,0 +1,283 @@
+package build_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage/pkg/mount"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// bench is a store and a context with a static busybox.
+type bench struct {
+	t     *testing.T
+	store *store.Store
+	dir   string // the context
+	log   *recorder
+}
+
+// recorder keeps what a build reports.
+type recorder struct {
+	mu     sync.Mutex
+	events []string // "kind text"
+	output strings.Builder
+}
+
+func (r *recorder) Event(e progress.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case e.Kind == progress.StepOutput:
+		r.output.Write(e.Data)
+	case e.Step != nil:
+		r.events = append(r.events, fmt.Sprint(e.Kind, " ", e.Step.Text))
+	default:
+		r.events = append(r.events, fmt.Sprint(e.Kind, " ", e.Text))
+	}
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	nstest.Need(t)
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs a static busybox at /bin/busybox (Debian: apt install busybox-static)")
+	}
+	b := &bench{t: t, dir: t.TempDir(), log: &recorder{}}
+	if err := os.WriteFile(filepath.Join(b.dir, "busybox"), busybox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	b.store, err = store.Open(store.Options{GraphRoot: home + "/root", RunRoot: home + "/run", Driver: "overlay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		left, err := os.ReadDir(home + "/root/overlay/staging")
+		if err != nil || len(left) > 0 {
+			t.Errorf("staging directories are left: %v, %v", left, err)
+		}
+		if err := errors.Join(b.store.Close(), mount.Unmount(home+"/root/overlay")); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// base is a stage that the tests' Dockerfiles begin with.
+const base = "FROM scratch AS base\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n"
+
+func (b *bench) build(ctx context.Context, dockerfile string, change func(*build.Options)) (build.Result, error) {
+	b.t.Helper()
+	file, err := instructions.Parse("Dockerfile", []byte(dockerfile))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	host := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	p, err := plan.New(file, plan.Options{Platform: host})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	tree, err := copy.OpenContext(b.dir, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer tree.Close()
+	o := build.Options{
+		Plan: p, Context: tree, File: "Dockerfile", Store: b.store, Listener: b.log, Platform: host,
+		Pull: func(context.Context, string) (string, error) { return "", errors.New("no registry here") },
+	}
+	if change != nil {
+		change(&o)
+	}
+	return build.Build(ctx, o)
+}
+
+func (b *bench) mustBuild(dockerfile string, change func(*build.Options)) build.Result {
+	b.t.Helper()
+	r, err := b.build(b.t.Context(), dockerfile, change)
+	if err != nil {
+		b.t.Fatalf("%v\n%s", err, b.log.output.String())
+	}
+	return r
+}
+
+// layers are the IDs of an image's layers, lowest first, and its config.
+func (b *bench) layers(r build.Result) (ids []string, config instructions.Image) {
+	b.t.Helper()
+	img, err := b.store.Image(r.ID)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := json.Unmarshal(img.Config, &config); err != nil {
+		b.t.Fatal(err)
+	}
+	chain, err := b.store.Chain(img.TopLayer)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, l := range chain {
+		ids = append(ids, l.ID)
+	}
+	return ids, config
+}
+
+func TestCachedBuildGivesTheSameImage(t *testing.T) {
+	b := newBench(t)
+	text := base + "RUN echo a > /a\nLABEL l=1\nWORKDIR /w\nWORKDIR /bin\nRUN echo b > /b\n"
+	first := b.mustBuild(text, nil)
+	b.log.events = nil
+	if again := b.mustBuild(text, nil); again != first {
+		t.Errorf("the cached build gave %v, the first %v", again, first)
+	}
+	for _, e := range b.log.events {
+		if strings.HasPrefix(e, "started") {
+			t.Errorf("not cached: %s", e)
+		}
+	}
+	ids, config := b.layers(first)
+	if len(ids) != 5 { // WORKDIR /bin makes none
+		t.Errorf("%d layers, want 5", len(ids))
+	}
+	var empty []string
+	for _, h := range config.History {
+		if h.EmptyLayer {
+			empty = append(empty, h.CreatedBy)
+		}
+	}
+	if diff := cmp.Diff([]string{"LABEL l=1", "WORKDIR /bin"}, empty); diff != "" {
+		t.Errorf("history without layers (-want +got):\n%s", diff)
+	}
+}
+
+func TestChangeMissesFromThereOn(t *testing.T) {
+	b := newBench(t)
+	file := filepath.Join(b.dir, "f")
+	text := base + "RUN echo a > /a\nCOPY f /f\nRUN cat /f > /g\n"
+	ids := func(content string) []string {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := b.layers(b.mustBuild(text, nil))
+		return ids
+	}
+	one, two, back := ids("one"), ids("two"), ids("one")
+	for i := range one {
+		if same := one[i] == two[i]; same != (i < 3) {
+			t.Errorf("layer %d is the same: %v", i, same)
+		}
+	}
+	if diff := cmp.Diff(one, back); diff != "" {
+		t.Errorf("the first content again (-first +third):\n%s", diff)
+	}
+}
+
+func TestNoCacheTakesTheNames(t *testing.T) {
+	b := newBench(t)
+	text := base + "RUN echo a > /a\n"
+	first, _ := b.layers(b.mustBuild(text, nil))
+	second, _ := b.layers(b.mustBuild(text, func(o *build.Options) { o.NoCache = true }))
+	third, _ := b.layers(b.mustBuild(text, nil))
+	if first[0] == second[0] {
+		t.Error("--no-cache took a layer from the cache")
+	}
+	if diff := cmp.Diff(second, third); diff != "" {
+		t.Errorf("the next build did not take the new layers (-no-cache +next):\n%s", diff)
+	}
+}
+
+func TestSquashMakesOneLayer(t *testing.T) {
+	b := newBench(t)
+	r := b.mustBuild(base+"RUN echo a > /a\nRUN cat /a > /b && rm /a\nCMD [\"x\"]\n", func(o *build.Options) { o.Squash = true })
+	ids, config := b.layers(r)
+	if len(ids) != 1 || len(config.History) != 5 {
+		t.Fatalf("%d layers and %d entries of history, want 1 and 5", len(ids), len(config.History))
+	}
+	dir, err := b.store.Directory(ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dir + "/b"); err != nil || string(got) != "a\n" {
+		t.Errorf("/b: %q, %v", got, err)
+	}
+}
+
+func TestStagesSideBySide(t *testing.T) {
+	b := newBench(t)
+	var text strings.Builder
+	text.WriteString(base)
+	for i := range 4 {
+		fmt.Fprintf(&text, "FROM base AS s%d\nRUN echo %d > /out%d\n", i, i, i)
+	}
+	text.WriteString("FROM base\n")
+	for i := range 4 {
+		fmt.Fprintf(&text, "COPY --from=s%d /out%d /\n", i, i)
+	}
+	text.WriteString("RUN cat /out*\n")
+	b.mustBuild(text.String(), nil)
+	if got := b.log.output.String(); got != "0\n1\n2\n3\n" {
+		t.Errorf("output %q", got)
+	}
+}
+
+func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
+	b := newBench(t)
+	began := time.Now()
+	_, err := b.build(t.Context(), base+"FROM base AS slow\nRUN sleep 100; touch /f\nFROM base\nRUN exit 7\nCOPY --from=slow /f /\n", nil)
+	var step *build.StepError
+	var exit *build.ExitError
+	if !errors.As(err, &step) || step.Line != 7 || !errors.As(err, &exit) || exit.Code != 7 {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took > 50*time.Second {
+		t.Errorf("the other stage was waited for: %v", took)
+	}
+	b.log.events = nil
+	b.mustBuild(base, nil) // what was done before the failure is in the cache
+	for _, e := range b.log.events {
+		if strings.HasPrefix(e, "started") {
+			t.Errorf("not cached: %s", e)
+		}
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	b := newBench(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(500*time.Millisecond, cancel)
+	_, err := b.build(ctx, base+"RUN trap '' TERM INT; sleep 100 & sleep 100\n", nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+}
+
+func TestEpoch(t *testing.T) {
+	b := newBench(t)
+	at := time.Unix(0, 0)
+	text := base + "RUN date > /dev/null; echo a > /a; mkdir -p /x/y\nENV A=b\n"
+	with := func(o *build.Options) { o.NoCache, o.Epoch, o.FileTimes = true, &at, true }
+	first := b.mustBuild(text, with)
+	time.Sleep(1100 * time.Millisecond) // whole seconds are what a tar keeps
+	if second := b.mustBuild(text, with); first != second {
+		t.Errorf("two builds gave %v and %v", first, second)
+	}
+}
