@@ -22,6 +22,7 @@ func TestChangedSource(t *testing.T) {
 		name   string
 		size   int
 		change func(file string, st os.FileInfo) error
+		old    bool // not written just before
 		ok     bool
 	}{
 		{name: "nothing", size: 10, ok: true, change: func(string, os.FileInfo) error { return nil }},
@@ -29,6 +30,8 @@ func TestChangedSource(t *testing.T) {
 		{name: "times only", size: 3 << 20, ok: true, change: func(f string, _ os.FileInfo) error { return os.Chtimes(f, time.Unix(1, 0), time.Unix(1, 0)) }},
 		{name: "same size and mtime", size: 10, change: sneak},
 		{name: "same size and mtime in a large file", size: 3 << 20, change: sneak},
+		{name: "same size and mtime in a large old file", size: 3 << 20, old: true, change: sneak},
+		{name: "nothing in a large old file", size: 3 << 20, old: true, ok: true, change: func(string, os.FileInfo) error { return nil }},
 		{name: "longer", size: 10, change: appendByte},
 		{name: "longer large file", size: 3 << 20, change: appendByte},
 		{name: "shorter", size: 10, change: func(f string, _ os.FileInfo) error { return os.Truncate(f, 9) }},
@@ -61,6 +64,9 @@ func TestChangedSource(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if tc.old {
+				time.Sleep(racyWindow + 10*time.Millisecond)
+			}
 			tree, err := OpenContext(dir, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -71,6 +77,9 @@ func TestChangedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer sel.Close()
+			if n := sel.items[0].node.kids[0].kids[0]; n.racy == tc.old {
+				t.Errorf("racy: %v", n.racy)
+			}
 			if err := tc.change(file, st); err != nil {
 				t.Fatal(err)
 			}
@@ -83,6 +92,26 @@ func TestChangedSource(t *testing.T) {
 				t.Errorf("error %v does not name the file", err)
 			}
 		})
+	}
+}
+
+func TestChangedArchive(t *testing.T) {
+	nstest.Need(t)
+	dir := t.TempDir()
+	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "A"}))
+	tree, err := OpenContext(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	sel, err := Select(context.Background(), tree, Spec{Sources: []string{"t"}, Dest: "/", Add: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sel.Close()
+	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "B"}))
+	if err := sel.Write(context.Background(), openDir(t, t.TempDir())); !errors.Is(err, errChanged) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -133,6 +133,20 @@ func TestDigest(t *testing.T) {
 	}
 }
 
+// A directory that a pattern selects is written otherwise than one that only leads to what it selects.
+func TestDigestOfParents(t *testing.T) {
+	tree, err := OpenContext(build(t, t.TempDir(), "f a/b/f 644 F"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	a := digestOf(t, tree, Spec{Sources: []string{"a/b"}, Dest: "/", Parents: true})
+	b := digestOf(t, tree, Spec{Sources: []string{"a/b/*"}, Dest: "/", Parents: true})
+	if a == b {
+		t.Error("one digest")
+	}
+}
+
 // The digest does not depend on where a context lies nor on the order in which its files were made.
 func TestDigestElsewhere(t *testing.T) {
 	nstest.Need(t)

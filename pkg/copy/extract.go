@@ -246,10 +246,6 @@ func (x *extractor) clear(dir *os.File, name string, want linux.Type) error {
 	if err != nil || st.Type == want {
 		return err
 	}
-	if st.Type == linux.Directory || st.Type == linux.Symlink {
-		// What the cursors stand in may be gone.
-		defer func() { x.in = "\x00" }()
-	}
 	return removeAll(dir, name, st.Type)
 }
 
@@ -290,9 +286,6 @@ func (x *extractor) hardLink(target string, dir *os.File, name string) error {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
 	st, err := linux.StatAt(x.back.Dir(), base)
-	if err == nil && st.Type == linux.Directory {
-		err = errors.New("a directory has one name")
-	}
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
