@@ -348,7 +348,7 @@ func TestPrivateNetwork(t *testing.T) {
 			if _, err := os.Stat(helper); err != nil {
 				t.Skip(err)
 			}
-			c := box.config("route -n | grep -c ^0.0.0.0; ls /sys/class/net | wc -l; nslookup -type=a localhost "+sandbox.Nameserver(helper).String()+" | grep -c ^Server")
+			c := box.config("route -n | grep -c ^0.0.0.0; ls /sys/class/net | wc -l; nslookup -type=a localhost " + sandbox.Nameserver(helper).String() + " | grep -c ^Server")
 			c.Network, c.NetworkHelper = sandbox.Private, helper
 			out, _ := run(t, c)
 			if out != "1\n2\n1\n" {

@@ -77,6 +77,7 @@ func attachNetwork(path string, child *linux.Child) (*helper, error) {
 	h.cmd = exec.Command(path, helperArgs(path, filepath.Base(dir))...)
 	h.cmd.Env = []string{"PATH=" + DefaultPath}
 	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
+	h.cmd.WaitDelay = time.Second // if it left something behind that holds its output
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := h.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the helper for the private network: %w", err)

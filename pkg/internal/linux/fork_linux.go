@@ -26,8 +26,12 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-// noteBit marks the report of a tolerated failure.
-const noteBit = 1 << 31
+// A report is two words, an op and its error. noteBit marks that of a tolerated failure, and ready
+// says that the child waits.
+const (
+	noteBit = 1 << 31
+	ready   = ^uint32(0)
+)
 
 // execute runs code and returns only when it ends or fails: with the index of the op and its
 // error, or len(code) and 0. It runs in a process that has one thread of a Go program and nothing
@@ -281,28 +285,27 @@ func (p *Program) prologue(report, sync int) {
 // its program.
 func (c *Child) follow(p *Program, steps []func(*Child) error) error {
 	defer unix.Close(c.report)
-	var failed error
+	defer unix.Close(c.steps)
 	for i, step := range steps {
-		if failed = step(c); failed != nil {
-			break
+		if i > 0 {
+			if waits, err := c.read(p); !waits {
+				return err
+			}
+		}
+		if err := step(c); err != nil {
+			return err
 		}
 		// EPIPE: the child has failed already, and its report says why.
 		if _, err := unix.Write(c.steps, []byte{byte((i + 1) & 0x7f)}); err != nil && !errors.Is(err, unix.EPIPE) {
-			failed = os.NewSyscallError("write", err)
-			break
+			return os.NewSyscallError("write", err)
 		}
 	}
-	unix.Close(c.steps)
-	reported := c.read(p)
-	var f *Failure
-	if failed != nil && (reported == nil || errors.As(reported, &f) && f.Errno == unix.ECANCELED) {
-		return failed
-	}
-	return reported
+	_, err := c.read(p)
+	return err
 }
 
-// read reads the report up to its end.
-func (c *Child) read(p *Program) error {
+// read reads the report up to its end, or to where the child waits for its parent.
+func (c *Child) read(p *Program) (waits bool, err error) {
 	for {
 		var record [2]uint32
 		buf := unsafe.Slice((*byte)(unsafe.Pointer(&record)), 8)
@@ -311,13 +314,15 @@ func (c *Child) read(p *Program) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return os.NewSyscallError("read", err)
+			return false, os.NewSyscallError("read", err)
 		case n != len(buf):
-			return nil
+			return false, nil
+		case record[0] == ready:
+			return true, nil
 		case record[0]&noteBit == 0:
 			f := p.failure(int(record[0]), syscall.Errno(record[1]))
 			f.Notes = c.Notes
-			return f
+			return false, f
 		}
 		c.Notes = append(c.Notes, *p.failure(int(record[0]&^noteBit), syscall.Errno(record[1])))
 	}

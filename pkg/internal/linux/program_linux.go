@@ -152,10 +152,14 @@ func (p *Program) Check(what string, word *uint32, mask, want uint32, errno sysc
 	return op
 }
 
-// Sync makes the child wait for the parent to finish the next of the steps given to Start.
+// Sync makes the child wait for the parent to finish the next of the steps given to Start. The
+// first of them is taken at once, each further one not before the child is here.
 func (p *Program) Sync(what string) {
 	p.init()
 	p.syncs++
+	if p.syncs > 1 {
+		p.Do(what, syscall.SYS_WRITE, regReport, Pointer(&[2]uint32{ready, 0}), 8)
+	}
 	p.Do(what, syscall.SYS_READ, regSync, Pointer(p.syncByte), 1)
 	p.Check(what, p.syncByte, 0xff, uint32(p.syncs&0x7f), syscall.ECANCELED)
 }
