@@ -96,7 +96,7 @@ events_logger = "file"
 
 // setup makes the script's private world and its environment.
 func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
-	private, err := os.MkdirTemp("", "s.")
+	private, err := os.MkdirTemp("", "s.") //nolint:usetesting // TempDir has long names, and cannot remove files of subordinate ids
 	if err != nil {
 		return fmt.Errorf("making a private directory: %w", err)
 	}

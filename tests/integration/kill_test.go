@@ -74,7 +74,7 @@ func children(pid int) []int {
 	lists, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
 	for _, list := range lists {
 		data, _ := os.ReadFile(list)
-		for _, f := range strings.Fields(string(data)) {
+		for f := range strings.FieldsSeq(string(data)) {
 			if n, err := strconv.Atoi(f); err == nil {
 				out = append(out, n)
 			}
