@@ -321,10 +321,11 @@ func checkName(name string) error {
 	return nil
 }
 
-// linkUp ties together files of the selection that are one inode, in the order in which they will be written.
+// linkUp ties together files that are one inode, in the order in which they will be written: those of one source
+// directory, and the single files among themselves. Of two sources one may write over the other.
 func (s *Selection) linkUp() {
 	type inode struct{ dev, ino uint64 }
-	first := map[inode]*node{}
+	var first map[inode]*node
 	var visit func(n *node)
 	visit = func(n *node) {
 		if n.stat.Type == linux.Regular && n.stat.Nlink > 1 {
@@ -339,7 +340,13 @@ func (s *Selection) linkUp() {
 			visit(kid)
 		}
 	}
+	single := false
 	for _, it := range s.items {
+		was := single
+		single = it.node.stat.Type == linux.Regular && !it.archive
+		if !single || !was {
+			first = map[inode]*node{}
+		}
 		if !it.archive {
 			visit(it.node)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 
@@ -17,15 +18,15 @@ type writer struct {
 	pool  *pool
 	self  *worker // for what it copies itself
 	root  *os.File
-	dest  *linux.Cursor      // for destinations
-	back  *linux.Cursor      // for what hard links point to
-	src   *linux.Cursor      // for sources
-	made  map[*node]madeFile // files that others will be links to
-	into  *sharedDir         // the destination, once it is known to be one directory for all items
-	path  string             // of into
-	from  *sharedDir         // the directory that holds the last source
-	where string             // path of from
-	names map[string]bool    // what has been written into into
+	dest  *linux.Cursor    // for destinations
+	back  *linux.Cursor    // for what hard links point to
+	src   *linux.Cursor    // for sources
+	made  map[*node]string // path of the files that others will be links to
+	into  *sharedDir       // the destination, once it is known to be one directory for all items
+	path  string           // of into
+	from  *sharedDir       // the directory that holds the last source
+	where string           // path of from
+	names map[string]bool  // what has been written into into
 }
 
 // place is a name in a directory.
@@ -33,12 +34,6 @@ type place struct {
 	dir  *sharedDir
 	name string
 	path string // from the root, for messages
-}
-
-// madeFile says where a file was written.
-type madeFile struct {
-	path string // from the root, free of links
-	stat linux.Stat
 }
 
 // Write writes the selection below root, a directory such as the merged view of an overlay. It needs to be root
@@ -50,7 +45,7 @@ func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
 	}
 	w := &writer{
 		Selection: s, root: root, dest: linux.NewCursor(root), back: linux.NewCursor(root),
-		pool: newPool(ctx), made: map[*node]madeFile{}, names: map[string]bool{},
+		pool: newPool(ctx), made: map[*node]string{}, names: map[string]bool{},
 	}
 	w.self = newWorker(w.pool.ctx)
 	defer w.dest.Close()
@@ -174,13 +169,14 @@ func (w *writer) put(it *item, dst *sharedDir, dstPath, name string) error {
 	if err := checkName(name); err != nil {
 		return w.destError(err)
 	}
+	to := place{dst, name, path.Join(dstPath, name)}
 	if w.names[name] {
 		if err := w.pool.flush(); err != nil {
 			return err
 		}
+		maps.DeleteFunc(w.made, func(_ *node, path string) bool { return path == to.path })
 	}
 	w.names[name] = true
-	to := place{dst, name, path.Join(dstPath, name)}
 	if it.data != nil || it.remote != nil {
 		j := &writeJob{sel: w.Selection, node: it.node, data: it.data, file: it.remote, to: to}
 		return j.run(w.self)

@@ -174,7 +174,7 @@ var plainContext = []string{
 	"f file1.txt 644 1", "f file2.txt 644 2", "f arr[0].txt 644 0", "f .hidden.txt 644 h",
 	"f dir1/x 644 1", "f dir2/y 644 2", "f dir1/sub/a.cfg 644 c", "f dir2/b.cfg 644 c2",
 	"f hl/a 644 L", "h hl/b hl/a", "p special/fifo 640",
-	"f same/f 644 later", "f same/g 644 later", "f same/a 644 other", "d setgid 2775",
+	"f same/f 644 later", "f same/g 644 later", "f same/a 644 other", "f dup/a 644 last", "d setgid 2775",
 }
 
 func TestWrite(t *testing.T) {
@@ -269,8 +269,8 @@ func TestWrite(t *testing.T) {
 		{name: "same name twice", spec: Spec{Sources: []string{"f", "same/f", "g", "same/g"}, Dest: "/x/"}, want: []string{
 			"x directory 0755 0:0", "x/f regular 0644 0:0 later", "x/g regular 0644 0:0 later",
 		}},
-		{name: "first name of a hard link replaced", spec: Spec{Sources: []string{"hl/a", "same/a", "hl/b"}, Dest: "/x/"}, want: []string{
-			"x directory 0755 0:0", "x/a regular 0644 0:0 other", "x/b regular 0644 0:0 L",
+		{name: "first name of a hard link replaced", spec: Spec{Sources: []string{"hl/a", "same/f", "same/a", "dup/a", "hl/b"}, Dest: "/x/"}, want: []string{
+			"x directory 0755 0:0", "x/a regular 0644 0:0 last", "x/b regular 0644 0:0 L", "x/f regular 0644 0:0 later",
 		}},
 		{name: "fifo", spec: Spec{Sources: []string{"special"}, Dest: "/x", Chown: &Owner{5, 6}}, want: []string{
 			"x directory 0755 5:6", "x/fifo fifo 0640 5:6",

@@ -125,24 +125,19 @@ func (w *writer) leaf(n *node, to, from place) error {
 	if err := j.run(w.self); err != nil {
 		return err
 	}
-	st, err := linux.StatAt(to.dir.File, to.name)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", to.path, err)
-	}
-	w.made[n] = madeFile{to.path, st}
+	w.made[n] = to.path
 	return nil
 }
 
-// hardLink makes to a link to the file that n is another name of. It is not done if that has been replaced since.
+// hardLink makes to a link to the file that n is another name of. It is not done if a later source has taken its place.
 func (w *writer) hardLink(n *node, to place) (done bool, err error) {
-	first := w.made[n.link]
-	dir, name := path.Split(first.path)
+	first, ok := w.made[n.link]
+	if !ok {
+		return false, nil
+	}
+	dir, name := path.Split(first)
 	if err := w.back.Enter("/"+dir, nil); err != nil {
 		return false, fmt.Errorf("writing %s: %w", to.path, err)
-	}
-	st, err := linux.StatAt(w.back.Dir(), name)
-	if err != nil || !st.SameInode(first.stat) {
-		return false, nil
 	}
 	err = replacing(to, func() error { return linux.LinkAt(w.back.Dir(), name, to.dir.File, to.name) })
 	if err != nil {
