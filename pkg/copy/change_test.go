@@ -65,7 +65,7 @@ func TestChangedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tc.old {
-				time.Sleep(racyWindow + 10*time.Millisecond)
+				waitOld()
 			}
 			tree, err := OpenContext(dir, nil)
 			if err != nil {
@@ -114,6 +114,9 @@ func TestChangedArchive(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// waitOld waits until files just written are not taken for racy.
+func waitOld() { time.Sleep(racyWindow + 10*time.Millisecond) }
 
 // sneak changes a file and puts its size and times back.
 func sneak(file string, st os.FileInfo) error {

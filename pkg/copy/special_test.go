@@ -1,0 +1,205 @@
+package copy
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+)
+
+// Of extended attributes only capabilities are kept, from a context as from a stage.
+func TestCapabilities(t *testing.T) {
+	nstest.Need(t)
+	caps := []byte("\x01\x00\x00\x02\x00\x04\x00\x00" + strings.Repeat("\x00", 12))
+	src := build(t, t.TempDir(), "f d/f 4755 F")
+	f, err := os.Open(filepath.Join(src, "d/f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := linux.Setxattr(f, xattrCaps, caps); err != nil {
+		t.Fatal(err)
+	}
+	if err := linux.Setxattr(f, "user.x", []byte("x")); err != nil {
+		t.Skip("the file system of the test's directory keeps no user attributes:", err)
+	}
+	for name, tree := range map[string]*Tree{"stage": OpenRoot(openDir(t, src)), "context": {root: openDir(t, src), context: true}} {
+		root := t.TempDir()
+		if err := doTree(t, tree, root, Spec{Sources: []string{"d"}, Dest: "/", Chown: &Owner{7, 8}}); err != nil {
+			t.Fatal(err)
+		}
+		g, err := os.Open(filepath.Join(root, "f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := linux.Getxattr(g, xattrCaps); err != nil || !bytes.Equal(got, caps) {
+			t.Errorf("%s: capabilities %q, %v", name, got, err)
+		}
+		if got, err := linux.Getxattr(g, "user.x"); err != nil || got != nil {
+			t.Errorf("%s: user.x is %q, %v", name, got, err)
+		}
+		g.Close()
+		mode := map[string]string{"stage": "4755", "context": "0755"}[name]
+		if diff := cmp.Diff([]string{"f regular " + mode + " 7:8 F"}, list(t, root)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// A stage keeps its owners, where --chown does not say otherwise.
+func TestStage(t *testing.T) {
+	nstest.Need(t)
+	src := build(t, t.TempDir(), "f m/a 6711 A", "d m/t 1777", "l m/l a", "p m/p 600")
+	for name, uid := range map[string]int{"m": 9, "m/a": 33, "m/t": 34, "m/l": 35, "m/p": 36} {
+		if err := os.Lchown(filepath.Join(src, name), uid, uid+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(src, "m/a"), 0o711|os.ModeSetuid|os.ModeSetgid); err != nil { // chown(2) took them
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	if err := doTree(t, OpenRoot(openDir(t, src)), root, Spec{Sources: []string{"/m", "/m/a"}, Inline: []File{{"i", []byte("I")}}, Dest: "/x/"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"x directory 0755 0:0", "x/a regular 6711 33:34 A", "x/i regular 0644 0:0 I", "x/l -> a 35:36", "x/p fifo 0600 36:37",
+		"x/t directory 1777 34:35",
+	}
+	if diff := cmp.Diff(want, list(t, root)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSocket(t *testing.T) {
+	nstest.Need(t)
+	src := build(t, t.TempDir(), "f d/f 644 F")
+	l, err := net.Listen("unix", filepath.Join(src, "d/s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tree, err := OpenContext(src, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	sel, err := Select(context.Background(), tree, Spec{Sources: []string{"d"}, Dest: "/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	if err := sel.Write(context.Background(), openDir(t, root)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if w := sel.Warnings(); len(w) != 1 || !strings.Contains(w[0], "d/s") {
+		t.Errorf("warnings %q", w)
+	}
+	if _, err := Select(context.Background(), tree, Spec{Sources: []string{"d/s"}, Dest: "/"}); err == nil || !strings.Contains(err.Error(), "socket") {
+		t.Errorf("a socket as the source: %v", err)
+	}
+}
+
+func TestWhiteoutName(t *testing.T) {
+	for _, name := range []string{"d/.wh.keep", "d/.wh.dir/f", "d/x/.wh..wh..opq"} {
+		tree, err := OpenContext(build(t, t.TempDir(), "f "+name+" 644 x"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, source := range []string{"d", ".", "d*"} {
+			if _, err := Select(context.Background(), tree, Spec{Sources: []string{source}, Dest: "/x/"}); err == nil || !strings.Contains(err.Error(), ".wh.") {
+				t.Errorf("%s of %s: %v", source, name, err)
+			}
+		}
+		tree.Close()
+	}
+}
+
+// Holes stay holes, and what is around them stays in its place.
+func TestSparse(t *testing.T) {
+	nstest.Need(t)
+	src, root := t.TempDir(), t.TempDir()
+	f, err := os.Create(filepath.Join(src, "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, off := range []int64{0, 5 << 20, 9<<20 + 7} {
+		if _, err := f.WriteAt([]byte("data"), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(12 << 20); err != nil {
+		t.Fatal(err)
+	}
+	waitOld()
+	if err := do(t, src, nil, root, Spec{Sources: []string{"."}, Dest: "/"}); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := os.Open(filepath.Join(root, "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	got, err := os.ReadFile(g.Name())
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if start, _, _, err := linux.NextData(g, 1<<20, 12<<20); err != nil || start < 4<<20 {
+		t.Errorf("the next data after 1 MiB is at %d, %v", start, err)
+	}
+}
+
+func TestDeepTree(t *testing.T) {
+	nstest.Need(t)
+	src, root := t.TempDir(), t.TempDir()
+	deep := strings.Repeat("d/", 500) + "f"
+	dir := openDir(t, src)
+	mkdir := func(d *os.File, name string) error { return linux.MkdirAt(d, name, 0o755) }
+	c := linux.NewCursor(dir)
+	defer c.Close()
+	for range 4 { // deeper than a path may be long
+		if err := c.Enter(strings.TrimSuffix(deep, "/f"), mkdir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := linux.CreateAt(c.Dir(), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	c.Close()
+	if err := do(t, src, nil, root, Spec{Sources: []string{"d"}, Dest: "/d"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if err := c.Enter(strings.TrimSuffix(deep, "/f"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := linux.StatAt(c.Dir(), "f"); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	// The test's own cleaning up goes by paths; this one does not.
+	for _, at := range []string{src, root} {
+		if err := removeAll(openDir(t, at), "d", linux.Directory); err != nil {
+			t.Error(err)
+		}
+	}
+}
