@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
@@ -160,15 +161,15 @@ func (m Mount) classicAt(p *linux.Program, target string) error {
 	return nil
 }
 
-// hasAppend reports whether overlayfs knows lowerdir+, by trying it. Linux 6.7 does.
-func hasAppend() bool {
+// hasAppend reports whether overlayfs knows lowerdir+, by trying it once. Linux 6.7 does.
+var hasAppend = sync.OnceValue(func() bool {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fs)
 	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
-}
+})
 
 // Mount mounts m at target, an absolute path, in the mount namespace of this process.
 // [Unmount] undoes it.

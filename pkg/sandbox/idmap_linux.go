@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"golang.org/x/sys/unix"
 )
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
@@ -71,15 +72,19 @@ func (m idMaps) write(child *linux.Child) error {
 	return nil
 }
 
-// writeOnce writes text with one call, as these files demand.
+// writeOnce writes text with one call, as these files demand. The process waits meanwhile, and
+// an *os.File would first be offered to the poller.
 func writeOnce(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "opening", Path: path, Err: err}
 	}
-	_, err = f.WriteString(text)
-	if e := f.Close(); err == nil {
+	_, err = unix.Write(fd, []byte(text))
+	if e := unix.Close(fd); err == nil {
 		err = e
 	}
-	return err
+	if err != nil {
+		return &os.PathError{Op: "writing", Path: path, Err: err}
+	}
+	return nil
 }

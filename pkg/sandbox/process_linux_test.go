@@ -1,8 +1,13 @@
 package sandbox_test
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -361,6 +366,79 @@ func TestRefusesWhatItDoesNotDo(t *testing.T) {
 		change(&c)
 		if out, _, err := tryRun(t, c); err == nil {
 			t.Errorf("%s: ran: %q", name, out)
+		}
+	}
+}
+
+// withSelf puts the test binary into the image; it must be static.
+func withSelf(t *testing.T, box *box, name string) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/exe")
+	check(t, err)
+	if bytes.Contains(text, []byte("/ld-linux")) {
+		t.Skip("the test binary is not static")
+	}
+	check(t, os.WriteFile(filepath.Join(box.image, name), text, 0o755))
+}
+
+// The overlay belongs to the builder's user namespace; set-user-ID must still count in the nested one.
+func TestSetuidProgram(t *testing.T) {
+	box := newBox(t)
+	withSelf(t, box, "self")
+	check(t, os.Chmod(filepath.Join(box.image, "self"), 0o4755))
+	c := box.config("")
+	c.Spec.Process.Args = []string{"/self"}
+	c.Spec.Process.Env = []string{roleVar + "=euid"}
+	c.Spec.Process.User.UID = 1000
+	if out, _ := run(t, c); out != "1000 0\n" {
+		t.Errorf("got %q", out)
+	}
+	c.Spec.Process.NoNewPrivileges = true
+	if out, _ := run(t, c); out != "1000 1000\n" {
+		t.Errorf("with no_new_privs: got %q", out)
+	}
+}
+
+// An interpreter /proc/self/exe is the builder's program (CVE-2019-5736). It must not be writable
+// to what it then runs as.
+func TestCannotRewriteTheBuilder(t *testing.T) {
+	box := newBox(t, "attack=#!/proc/self/exe\n")
+	withSelf(t, box, "unused")
+	c := box.config("")
+	c.Spec.Process.Args = []string{"/attack"}
+	c.Spec.Process.Env = []string{roleVar + "=rewrite"}
+	out, _, err := tryRun(t, c)
+	t.Logf("%q, %v", out, err)
+	if err == nil && (!strings.Contains(out, "opening the builder") || strings.Contains(out, "<nil>")) {
+		t.Errorf("got %q", out)
+	}
+}
+
+// A builder that is killed takes its processes along.
+func TestDiesWithTheBuilder(t *testing.T) {
+	box := newBox(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{roleVar + "=" + box.dir}
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	check(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatalf("the builder says %q", line)
+	}
+	check(t, unix.Kill(pid, 0))
+	check(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		// The orphan is ours to reap only if we are an init; a zombie counts as dead.
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(text), ") Z ") {
+			return
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("still there: %s", text)
 		}
 	}
 }

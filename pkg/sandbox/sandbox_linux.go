@@ -110,12 +110,8 @@ func (c Config) start(targets string) (*Process, error) {
 	if c.Debug != nil {
 		c.Debug(prog.p.String())
 	}
-	maps, err := readIDMaps()
-	if err != nil {
-		return nil, err
-	}
 	p := &Process{targets: targets}
-	steps := []func(*linux.Child) error{maps.write}
+	steps := []func(*linux.Child) error{prog.maps.write}
 	if c.Network == Private {
 		steps = append(steps, func(child *linux.Child) (err error) {
 			p.helper, err = attachNetwork(c.NetworkHelper, child)

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,7 +14,36 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
-func TestMain(m *testing.M) { nstest.Main(m) }
+// roleVar makes the test binary something else: a program in a sandbox, or a builder to be killed.
+const roleVar = "SANDBOX_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch role := os.Getenv(roleVar); role {
+	case "":
+		nstest.Main(m)
+	case "euid":
+		fmt.Println(os.Getuid(), os.Geteuid())
+	case "rewrite":
+		_, err := os.OpenFile("/proc/self/exe", os.O_WRONLY, 0)
+		fmt.Println("opening the builder for writing:", err)
+	default:
+		if err := builder(role); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+}
+
+// builder starts a process in the box at dir, tells its pid, and waits to be killed.
+func builder(dir string) error {
+	b := &box{dir: dir, image: filepath.Join(dir, "image"), upper: filepath.Join(dir, "upper")}
+	p, err := sandbox.Start(b.config("sleep 1000 & sleep 1000"))
+	if err != nil {
+		return err
+	}
+	fmt.Println(p.Pid())
+	select {}
+}
 
 // box is a file system to run processes in: an image of busybox and an upper directory.
 type box struct {
@@ -128,8 +158,6 @@ func TestRunsAProcess(t *testing.T) {
 		t.Errorf("got %q and exit code %d", out, state.ExitCode)
 	}
 }
-
-func start(c sandbox.Config) (*sandbox.Process, error) { return sandbox.Start(c) }
 
 func mkdirs(dirs ...string) error {
 	for _, dir := range dirs {

@@ -188,35 +188,38 @@ func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, err
 		return nil, fmt.Errorf("a program that waits %d times was given %d steps", p.syncs, len(steps))
 	}
 	c := &Child{done: make(chan struct{})}
-	forked := make(chan error)
-	go c.live(p, flags, forked)
-	if err := <-forked; err != nil {
-		return nil, fmt.Errorf("creating a process in new namespaces: %w", err)
+	started := make(chan error)
+	go c.live(p, flags, steps, started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// live is the goroutine, and the thread, that is the child's parent. It takes the steps itself:
+// handing them to another would cost more than most of them.
+func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := c.fork(p, flags); err != nil {
+		started <- fmt.Errorf("creating a process in new namespaces: %w", err)
+		return
 	}
 	err := c.follow(p, steps)
 	if err == nil {
-		return c, nil
+		started <- nil
+	} else if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
+		started <- errors.Join(err, kill)
+		return
 	}
-	if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
-		return nil, errors.Join(err, kill)
-	}
-	<-c.done
-	return nil, err
-}
-
-// live is the goroutine, and the thread, that is the child's parent.
-func (c *Child) live(p *Program, flags uintptr, forked chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := c.fork(p, flags)
-	forked <- err
-	if err == nil {
-		c.state, c.err = reap(c.pidfd)
-		c.mu.Lock()
-		unix.Close(c.pidfd)
-		c.pidfd = -1
-		c.mu.Unlock()
-		close(c.done)
+	c.state, c.err = reap(c.pidfd)
+	c.mu.Lock()
+	unix.Close(c.pidfd)
+	c.pidfd = -1
+	c.mu.Unlock()
+	close(c.done)
+	if err != nil {
+		started <- err
 	}
 }
 
@@ -380,9 +383,14 @@ func reap(pidfd int) (State, error) {
 // cldExited is CLD_EXITED of siginfo's si_code.
 const cldExited = 1
 
-// ProcDir returns the directory of the child below the /proc of this process. It differs from its
-// Pid where /proc was mounted for an outer PID namespace.
+// ProcDir returns the directory of the child below the /proc of this process. Where that was
+// mounted for an outer PID namespace its name is not the Pid, and is found through the pidfd.
 func (c *Child) ProcDir() (string, error) {
+	var buf [32]byte
+	self, err := unix.Readlink("/proc/self", buf[:])
+	if err == nil && string(buf[:self]) == strconv.Itoa(os.Getpid()) {
+		return "/proc/" + strconv.Itoa(c.Pid), nil
+	}
 	c.mu.Lock() // the descriptor's number must not be another file's by now
 	defer c.mu.Unlock()
 	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(c.pidfd))
@@ -396,7 +404,7 @@ func (c *Child) ProcDir() (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("finding the process in /proc: it is not visible there")
+	return "", errors.New("finding the process in /proc: it is not visible there")
 }
 
 // CPU returns the user and system time together.
