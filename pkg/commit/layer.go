@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
@@ -129,7 +130,7 @@ func apply(s *store.Store, staging *store.Staging, c store.Content, parent strin
 		return staging.Apply(c, parent)
 	}
 	l, err := staging.Apply(c, parent, o.Name)
-	if err != nil || !o.Replace {
+	if err != nil || !o.Replace || slices.Contains(l.Names, o.Name) {
 		return l, err
 	}
 	return l, s.NameLayer(l.ID, o.Name)

@@ -385,7 +385,7 @@ func withSelf(t *testing.T, box *box, name string) {
 func TestSetuidProgram(t *testing.T) {
 	box := newBox(t)
 	withSelf(t, box, "self")
-	check(t, os.Chmod(filepath.Join(box.image, "self"), 0o4755))
+	check(t, unix.Chmod(filepath.Join(box.image, "self"), 0o4755))
 	c := box.config("")
 	c.Spec.Process.Args = []string{"/self"}
 	c.Spec.Process.Env = []string{roleVar + "=euid"}

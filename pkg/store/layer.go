@@ -14,6 +14,7 @@ import (
 // Layer is a layer of the store.
 type Layer struct {
 	ID      string
+	Names   []string
 	Parent  string        // ID of the layer below; "": none
 	DiffID  digest.Digest // digest of the uncompressed tar
 	Size    int64         // bytes of the uncompressed tar
@@ -21,7 +22,7 @@ type Layer struct {
 }
 
 func fromLibrary(l *cs.Layer) Layer {
-	return Layer{ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created}
+	return Layer{ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created}
 }
 
 // LayerByName returns the layer with this ID or name; ok is false if there is none.
