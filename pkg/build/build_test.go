@@ -251,6 +251,9 @@ func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	if took := time.Since(began); took > 50*time.Second {
 		t.Errorf("the other stage was waited for: %v", took)
 	}
+	if events := strings.Join(b.log.events, "\n"); !strings.Contains(events, "failed RUN exit 7") || !strings.Contains(events, "stopped RUN sleep") {
+		t.Errorf("events:\n%s", events)
+	}
 	b.log.events = nil
 	b.mustBuild(base, nil) // what was done before the failure is in the cache
 	for _, e := range b.log.events {

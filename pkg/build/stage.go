@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/cache"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -47,7 +46,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, err
 	}
 	s.total = scope.Len() + 1
-	s.report(&plan.Step{Text: p.Text, Line: p.Line}).end(nil)
+	s.report(&plan.Step{Text: p.Text, Line: p.Line}).end(ctx, nil)
 	if err := s.run(ctx, scope); err != nil {
 		return nil, errors.Join(err, s.discard())
 	}
@@ -77,7 +76,7 @@ func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	r := s.report(step)
 	defer func() {
 		err = s.at(step.Line, step.EndLine, step.Text, err)
-		r.end(err)
+		r.end(ctx, err)
 	}()
 	switch op := step.Op.(type) {
 	case *plan.Run:
@@ -264,7 +263,6 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 	s.config.History = append([]ocispec.History(nil), s.config.History...)
 	created := s.baseTime()
 	for _, e := range s.history {
-		h := ocispec.History{CreatedBy: e.createdBy, EmptyLayer: e.layer == nil}
 		if e.layer != nil {
 			l, err := e.layer.Wait(ctx)
 			if err != nil {
@@ -275,9 +273,9 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		if s.Epoch != nil {
 			created = s.Epoch.UTC()
 		}
-		h.Created = &created
-		s.config.History = append(s.config.History, h)
-		s.config.Created = h.Created
+		at := created
+		s.config.History = append(s.config.History, ocispec.History{Created: &at, CreatedBy: e.createdBy, EmptyLayer: e.layer == nil})
+		s.config.Created = &at
 	}
 	return s.snapshot, nil
 }
@@ -293,58 +291,4 @@ func (s *stage) baseTime() time.Time {
 
 func (s *stage) platform() string {
 	return s.Platform.OS + "/" + s.Platform.Architecture + "/" + s.Platform.Variant
-}
-
-// StepError says which instruction failed.
-type StepError struct {
-	File          string
-	Line, EndLine int // of the Dockerfile, from 1
-	Step          string
-	Err           error
-}
-
-func (e *StepError) Error() string {
-	return fmt.Sprintf("%s:%d: %s: %v", e.File, e.Line, e.Step, e.Err)
-}
-func (e *StepError) Unwrap() error { return e.Err }
-
-// at names the instruction in an error, once.
-func (b *builder) at(line, end int, step string, err error) error {
-	var named *StepError
-	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &StepError{File: b.File, Line: line, EndLine: end, Step: step, Err: err}
-}
-
-// report tells the listener of one step.
-type report struct {
-	listener progress.Listener
-	step     *progress.Step
-	start    time.Time
-	cached   bool
-}
-
-func (s *stage) report(step *plan.Step) *report {
-	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
-		Stage: s.plan.Name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
-	}}
-}
-
-// begin tells that the step has to be run; steps that are cached, or edit the config only, are told of when they end.
-func (r *report) begin() { r.event(progress.StepStarted, nil) }
-
-func (r *report) event(kind progress.Kind, err error) {
-	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err})
-}
-
-func (r *report) end(err error) {
-	switch {
-	case err != nil:
-		r.event(progress.StepFailed, err)
-	case r.cached:
-		r.event(progress.StepCached, nil)
-	default:
-		r.event(progress.StepDone, nil)
-	}
 }

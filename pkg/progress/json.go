@@ -54,7 +54,7 @@ func (j *jsonLines) Event(e Event) {
 			r.Instruction, r.File, r.Line = s.Text, s.File, s.Line
 		}
 	}
-	if e.Kind == StepCached || e.Kind == StepDone || e.Kind == StepFailed {
+	if e.Kind == StepCached || e.Kind == StepDone || e.Kind == StepFailed || e.Kind == StepStopped {
 		seconds := e.Elapsed.Round(time.Microsecond).Seconds()
 		r.Seconds = &seconds
 	}

@@ -38,7 +38,7 @@ func (p *plain) Event(e Event) {
 		p.current = e.Step
 	case StepOutput:
 		p.output(e.Step, e.Data)
-	case StepCached, StepDone, StepFailed:
+	case StepCached, StepDone, StepFailed, StepStopped:
 		p.line(closing(e))
 		p.current = nil
 	case Notice, Warning:

@@ -30,6 +30,8 @@ const (
 	StepDone
 	// StepFailed closes a step that failed, with the reason in Err.
 	StepFailed
+	// StepStopped closes a step that was ended because another failed, or the build was interrupted.
+	StepStopped
 	// Notice is a line for the user, in Text.
 	Notice
 	// Warning is a line about something that is probably not what the user wants, in Text.
@@ -39,7 +41,7 @@ const (
 // kindNames are the values of "kind" in JSON lines: do not change them.
 var kindNames = [...]string{
 	StepStarted: "started", StepOutput: "output", StepCached: "cached", StepDone: "done", StepFailed: "failed",
-	Notice: "notice", Warning: "warning",
+	StepStopped: "stopped", Notice: "notice", Warning: "warning",
 }
 
 // String returns the name that JSON lines use, "unknown" for other values.
@@ -100,7 +102,7 @@ func (c clock) note(e Event) Event {
 	switch e.Kind {
 	case StepStarted:
 		c[e.Step] = e.Time
-	case StepCached, StepDone, StepFailed:
+	case StepCached, StepDone, StepFailed, StepStopped:
 		if began, ok := c[e.Step]; ok && e.Elapsed == 0 {
 			e.Elapsed = e.Time.Sub(began)
 		}

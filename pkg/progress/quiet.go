@@ -34,7 +34,7 @@ func (q *quiet) Event(e Event) {
 		out := q.tails[e.Step].lines()
 		q.write(append(out, closing(e)+"\n"...))
 		delete(q.tails, e.Step)
-	case StepCached, StepDone:
+	case StepCached, StepDone, StepStopped:
 		delete(q.tails, e.Step)
 	case Warning:
 		q.write([]byte(message(e) + "\n"))

@@ -42,8 +42,11 @@ func closingParts(e Event) (head, foot string) {
 		return label(e.Step) + " CACHED " + text, ""
 	}
 	word := " "
-	if e.Kind == StepFailed {
+	switch e.Kind {
+	case StepFailed:
 		word = " FAILED "
+	case StepStopped:
+		word = " STOPPED "
 	}
 	return label(e.Step) + word + text, "  " + human(e.Elapsed)
 }

@@ -53,6 +53,8 @@ func (v *view) event(e Event, width int) {
 		v.close(e, cyan, width)
 	case StepDone:
 		v.close(e, green, width)
+	case StepStopped:
+		v.close(e, yellow, width)
 	case StepFailed:
 		if s := v.find(e.Step); s != nil {
 			for line := range bytes.Lines(s.out.lines()) {

@@ -1,0 +1,68 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+)
+
+// StepError says which instruction failed.
+type StepError struct {
+	File          string
+	Line, EndLine int // of the Dockerfile, from 1
+	Step          string
+	Err           error
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("%s:%d: %s: %v", e.File, e.Line, e.Step, e.Err)
+}
+func (e *StepError) Unwrap() error { return e.Err }
+
+// at names the instruction in an error, once.
+func (b *builder) at(line, end int, step string, err error) error {
+	var named *StepError
+	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &StepError{File: b.File, Line: line, EndLine: end, Step: step, Err: err}
+}
+
+// report tells the listener of one step.
+type report struct {
+	listener progress.Listener
+	step     *progress.Step
+	start    time.Time
+	cached   bool
+}
+
+func (s *stage) report(step *plan.Step) *report {
+	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
+		Stage: s.plan.Name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
+	}}
+}
+
+// begin tells that the step has to be run; steps that are cached, or edit the config only, are told of when they end.
+func (r *report) begin() { r.event(progress.StepStarted, nil) }
+
+func (r *report) event(kind progress.Kind, err error) {
+	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err})
+}
+
+// end tells how the step ended. A step that ctx stopped has not failed.
+func (r *report) end(ctx context.Context, err error) {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		r.event(progress.StepStopped, nil)
+	case err != nil:
+		r.event(progress.StepFailed, err)
+	case r.cached:
+		r.event(progress.StepCached, nil)
+	default:
+		r.event(progress.StepDone, nil)
+	}
+}
