@@ -23,8 +23,9 @@ import (
 	"strings"
 	"sync"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // MaxLowers is how many lower directories the kernel takes (OVL_MAX_STACK).
@@ -207,7 +208,10 @@ func runAside(p *linux.Program) error {
 
 // isClassic reports whether m is to be mounted with mount(2).
 func (m Mount) isClassic() bool {
-	return !(m.Upper == "" && len(m.Lowers) == 1) && (m.Classic || !hasAppend())
+	if m.Upper == "" && len(m.Lowers) == 1 {
+		return false // no overlay at all
+	}
+	return m.Classic || !hasAppend()
 }
 
 // Unmount detaches the mount at target; what still uses it keeps it alive until it is done.

@@ -10,10 +10,11 @@ import (
 	"sync"
 	"testing"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -29,7 +30,7 @@ func check(tb testing.TB, err error) {
 func scratch(tb testing.TB, dirs ...string) string {
 	tb.Helper()
 	nstest.Need(tb)
-	base, err := os.MkdirTemp("/var/tmp", "overlay-test-")
+	base, err := os.MkdirTemp("/var/tmp", "overlay-test-") //nolint:usetesting // /tmp may be a tmpfs or an overlay
 	check(tb, err)
 	tb.Cleanup(func() { check(tb, os.RemoveAll(base)) })
 	for _, dir := range dirs {

@@ -62,9 +62,9 @@ const (
 // explain adds the cause and the remedy to the error of a mount.
 func explain(dir string, err error) error {
 	var fs unix.Statfs_t
-	kind := int64(0)
+	kind := fs.Type // of another width on some architectures
 	if e := unix.Statfs(dir, &fs); e == nil {
-		kind = int64(fs.Type)
+		kind = fs.Type
 	}
 	switch {
 	case errors.Is(err, unix.EINVAL) && kind == overlayMagic:

@@ -8,10 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
 // program is a sandbox as a list of set-up operations, while it is made.
@@ -207,6 +208,11 @@ func (c Config) validate() error {
 		"sysctl":              len(s.Linux.Sysctl) > 0,
 		"devices":             len(s.Linux.Devices) > 0,
 		"id mappings":         len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"a read-only root":    s.Root != nil && s.Root.Readonly,
+		"mount propagation":   s.Linux.RootfsPropagation != "",
+		"a personality":       s.Linux.Personality != nil,
+		"time offsets":        len(s.Linux.TimeOffsets) > 0,
+		"a cgroup path":       s.Linux.CgroupsPath != "",
 		"an NIS domain name":  s.Domainname != "",
 		"inheritable or ambient capabilities": s.Process.Capabilities != nil &&
 			len(s.Process.Capabilities.Inheritable)+len(s.Process.Capabilities.Ambient) > 0,
@@ -239,7 +245,7 @@ func (g *program) explain(err error) error {
 }
 
 // notes turns the tolerated failures into lines for the user.
-func (g *program) notes(p *Process) error {
+func (g *program) notes(p *Process) {
 	for _, n := range p.child.Notes {
 		switch n.What {
 		case whatPivot:
@@ -254,5 +260,4 @@ func (g *program) notes(p *Process) error {
 	if n := len(p.Degraded); n > 1 && strings.HasPrefix(p.Degraded[n-1], "a /proc") {
 		p.Degraded = slices.Delete(p.Degraded, n-2, n-1)
 	}
-	return nil
 }

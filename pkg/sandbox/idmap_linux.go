@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.

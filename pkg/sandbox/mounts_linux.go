@@ -7,9 +7,10 @@ import (
 	"path"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // Names of operations that are recognised when they fail.
@@ -163,9 +164,8 @@ func (g *program) bindSource(m specs.Mount, o mountOptions) (_ linux.Reg, isDir 
 	return reg, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-// newFS makes a new file system of the given type, attached nowhere. The ops after creation are
-// returned for what may fail tolerably.
-func (g *program) newFS(fsType, dest string, o mountOptions, mnt linux.Reg) (create *linux.Op) {
+// newFS makes a new file system of the given type, attached nowhere, and puts its mount into mnt.
+func (g *program) newFS(fsType, dest string, o mountOptions, mnt linux.Reg) {
 	fs := g.p.Reg()
 	what := "mounting " + fsType + " at " + dest
 	g.do(what, unix.SYS_FSOPEN, fsType, unix.FSOPEN_CLOEXEC).Into(fs)
@@ -177,9 +177,8 @@ func (g *program) newFS(fsType, dest string, o mountOptions, mnt linux.Reg) (cre
 			g.do(what+" with "+param, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, key, 0, 0)
 		}
 	}
-	create = g.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
+	g.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
 	g.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).Into(mnt)
-	return create
 }
 
 // devpts drops gid=5 where that group is not mapped (EINVAL): terminals then belong to group 0.

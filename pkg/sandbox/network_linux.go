@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,8 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // networkTimeout is how long a helper may take until the namespace has a route.
@@ -74,7 +76,8 @@ func attachNetwork(path string, child *linux.Child) (*helper, error) {
 		return nil, err
 	}
 	h := &helper{output: &tail{}, done: make(chan struct{})}
-	h.cmd = exec.Command(path, helperArgs(path, filepath.Base(dir))...)
+	// It lives as long as the process it is for, whose end the caller decides.
+	h.cmd = exec.CommandContext(context.Background(), path, helperArgs(path, filepath.Base(dir))...)
 	h.cmd.Env = []string{"PATH=" + DefaultPath}
 	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
 	h.cmd.WaitDelay = time.Second // if it left something behind that holds its output

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"unsafe"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // devices fills a tmpfs mounted at /dev with the device nodes that every container has, bound

@@ -5,9 +5,10 @@ import (
 	"path"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 const whatExec = "executing the program"

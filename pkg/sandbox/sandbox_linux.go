@@ -6,10 +6,11 @@ import (
 	"os"
 	"syscall"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
 // Network is what a process sees of the network.
@@ -122,10 +123,7 @@ func (c Config) start(targets string) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(prog.explain(err), p.helper.stop())
 	}
-	err = prog.notes(p)
-	if err != nil {
-		return nil, errors.Join(err, p.Kill(), p.helper.stop())
-	}
+	prog.notes(p)
 	return p, nil
 }
 

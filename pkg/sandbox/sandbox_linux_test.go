@@ -57,7 +57,7 @@ type box struct {
 // without user.* attributes.
 func scratchDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "sandbox-test-")
+	dir, err := os.MkdirTemp("/var/tmp", "sandbox-test-") //nolint:usetesting // /tmp may be a tmpfs or an overlay
 	check(tb, err)
 	tb.Cleanup(func() { check(tb, os.RemoveAll(dir)) })
 	return dir
@@ -85,7 +85,7 @@ func newBox(tb testing.TB, entries ...string) *box {
 		tb.Skip("no static busybox: ", err)
 	}
 	check(tb, os.WriteFile(filepath.Join(b.image, "bin/busybox"), busybox, 0o755))
-	for _, name := range strings.Fields("sh cat ls id echo sleep touch mkdir rm stat mount grep kill unshare head readlink pwd true env ps mv chmod find wc dd") {
+	for name := range strings.FieldsSeq("sh cat ls id echo sleep touch mkdir rm stat mount grep kill unshare head readlink pwd true env ps mv chmod find wc dd") {
 		check(tb, os.Symlink("busybox", filepath.Join(b.image, "bin", name)))
 	}
 	for _, entry := range entries {

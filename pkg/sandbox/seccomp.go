@@ -127,6 +127,8 @@ func filterFlags(names []specs.LinuxSeccompFlag) (int, error) {
 			flags |= flagLog
 		case specs.LinuxSeccompFlagSpecAllow:
 			flags |= flagSpecAllow
+		case specs.LinuxSeccompFlagWaitKillableRecv: // for listeners
+			fallthrough
 		default:
 			return 0, fmt.Errorf("flag %q is not supported", name)
 		}
@@ -158,6 +160,7 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 		return retLog, nil
 	case specs.ActAllow:
 		return retAllow, nil
+	case specs.ActNotify: // there is no listener
 	}
 	return 0, fmt.Errorf("action %q is not supported", a)
 }

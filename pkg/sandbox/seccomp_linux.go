@@ -3,8 +3,9 @@ package sandbox
 import (
 	"unsafe"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // fprog is struct sock_fprog.

@@ -81,8 +81,6 @@ func filterOf(t *testing.T, s *specs.LinuxSeccomp) *Filter {
 	return f
 }
 
-func ptr(n uint) *uint { return &n }
-
 func TestDefaultProfile(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the numbers are those of amd64")
@@ -237,7 +235,7 @@ func TestOperators(t *testing.T) {
 			args := []specs.LinuxSeccompArg{{Index: 2, Op: op, Value: value, ValueTwo: 6}, {Index: 5, Op: specs.OpEqualTo, Value: 9}}
 			f := filterOf(t, &specs.LinuxSeccomp{
 				DefaultAction: specs.ActAllow,
-				Syscalls:      []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActErrno, ErrnoRet: ptr(99), Args: args}},
+				Syscalls:      []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActErrno, ErrnoRet: new(uint(99)), Args: args}},
 			})
 			for _, v := range values {
 				for _, last := range []uint64{9, 10, 1<<32 + 9} {
@@ -265,7 +263,7 @@ func TestFilterRefusals(t *testing.T) {
 		want    string
 	}{
 		{&specs.LinuxSeccomp{DefaultAction: "SCMP_ACT_NONE"}, `action "SCMP_ACT_NONE" is not supported`},
-		{&specs.LinuxSeccomp{DefaultAction: specs.ActErrno, DefaultErrnoRet: ptr(70000)}, "too high"},
+		{&specs.LinuxSeccomp{DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(70000))}, "too high"},
 		{&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, "listener"},
 		{&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"X"}}, `flag "X"`},
 		{call(specs.LinuxSyscall{Names: []string{"read"}, Action: specs.ActNotify}), "SCMP_ACT_NOTIFY"},

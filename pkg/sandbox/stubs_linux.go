@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
 // A stub is an empty directory or file that stands in for a mount target.

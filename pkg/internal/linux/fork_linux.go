@@ -69,7 +69,7 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 		}
 		if in.note && regs[regReport] != 0 {
 			record[0], record[1] = uint32(i)|noteBit, uint32(errno)
-			syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
+			_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 		}
 		i = in.other
 	}
@@ -132,9 +132,9 @@ func fork(flags uintptr, pidfd *int32, code []instruction, regs []uintptr, recor
 func child(code []instruction, regs []uintptr, record *[2]uint32) {
 	i, errno := execute(code, regs, record)
 	record[0], record[1] = uint32(i), uint32(errno)
-	syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 	for {
-		syscall.RawSyscall6(syscall.SYS_EXIT_GROUP, 253, 0, 0, 0, 0, 0)
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_EXIT_GROUP, 253, 0, 0, 0, 0, 0)
 	}
 }
 

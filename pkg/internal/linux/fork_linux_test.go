@@ -9,9 +9,10 @@ import (
 	"syscall"
 	"testing"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 func TestProgramString(t *testing.T) {

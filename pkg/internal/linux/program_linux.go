@@ -143,7 +143,7 @@ func (o *Op) Note() *Op { o.note = true; return o }
 func (p *Program) Goto(l Label) { p.Do("", opGoto).Then(l) }
 
 // Fail ends the program with errno.
-func (p *Program) Fail(what string, errno syscall.Errno) { p.Do(what, opFail, int(errno)) }
+func (p *Program) Fail(what string, errno syscall.Errno) { p.Do(what, opFail).errno = errno }
 
 // Check fails with errno unless the bits mask of *word, which an earlier call filled, are want.
 func (p *Program) Check(what string, word *uint32, mask, want uint32, errno syscall.Errno) *Op {
@@ -205,7 +205,7 @@ func (p *Program) compile() {
 				in.regs |= 1 << k
 			}
 		}
-		if op.nr == opCheck {
+		if op.nr == opCheck || op.nr == opFail {
 			in.args[0] = uintptr(op.errno)
 		}
 		p.code[i] = in
@@ -333,7 +333,7 @@ func (o *Op) String() string {
 	case opGoto:
 		return fmt.Sprintf("goto L%d", o.then)
 	case opFail:
-		fmt.Fprintf(&b, "fail %v", syscall.Errno(o.args[0].(int)))
+		fmt.Fprintf(&b, "fail %v", o.errno)
 	case opCheck:
 		fmt.Fprintf(&b, "check *word&%#x == %#x", o.mask, o.want)
 	default:

@@ -155,8 +155,7 @@ func startMapped(cmd *exec.Cmd, maps idMap) error {
 }
 
 func ignoreExit(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil
 	}
 	return err

@@ -4,8 +4,9 @@ import (
 	"os"
 	"testing"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
