@@ -63,7 +63,7 @@ func (w *writer) writeArchive(it *item) error {
 	x := newExtractor(w.pool.ctx, w.into.File)
 	x.owned, x.chown, x.strict = true, w.spec.Chown, true
 	x.warn = func(format string, args ...any) {
-		w.Selection.warn("%s: "+format, append([]any{it.source}, args...)...)
+		w.warn("%s: "+format, append([]any{it.source}, args...)...)
 	}
 	w.self.hash.Reset()
 	raw := io.TeeReader(in, w.self.hash)

@@ -156,10 +156,9 @@ func TestSwappedLinks(t *testing.T) {
 			case <-swap:
 				return
 			default:
-				os.Rename(d, tmp)
-				os.Rename(away, d)
-				os.Rename(d, away)
-				os.Rename(tmp, d)
+				for _, r := range [][2]string{{d, tmp}, {away, d}, {d, away}, {tmp, d}} {
+					_ = os.Rename(r[0], r[1]) // the other side may have made what was away
+				}
 			}
 		}
 	}()

@@ -45,7 +45,7 @@ func parseChmod(s string) (modeChange, error) {
 	return c, nil
 }
 
-// parseClauses parses what stands between two commas: [ugoa]*([-+=]([rwxXst]*|[ugo]))+
+// parseClauses parses what stands between two commas: [ugoa]*([-+=]([rwxXst]*|[ugo]))+.
 func parseClauses(s string) (clauses []modeClause, ok bool) {
 	var who uint32
 	for ; s != "" && strings.IndexByte("ugoa", s[0]) >= 0; s = s[1:] {

@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 	"hash"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/opencontainers/go-digest"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // digestVersion changes when the same selection is written otherwise than before.
@@ -78,14 +79,14 @@ func (s *Selection) encode(e encoder, n *node, source bool, ids map[*node]uint64
 		e.bytes(n.caps)
 	case linux.Symlink:
 		e.text(n.target)
-	case linux.CharDevice, linux.BlockDevice:
-		e.num(n.stat.Rdev)
 	case linux.Directory:
 		e.num(uint64(len(n.kids)))
 		for _, kid := range n.kids {
 			e.text(kid.name)
 			s.encode(e, kid, false, ids)
 		}
+	case linux.Fifo, linux.CharDevice, linux.BlockDevice, linux.Socket, linux.Unknown:
+		e.num(n.stat.Rdev)
 	}
 }
 

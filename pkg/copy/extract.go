@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
@@ -23,10 +24,10 @@ const (
 // extractor unpacks a tar below a directory. Each entry goes to where its name leads from there, links inside followed as
 // after chroot(2), except the last component, which is replaced. Nothing outside can be named.
 type extractor struct {
-	ctx   context.Context
-	at    *linux.Cursor // parent of the last entry
-	back  *linux.Cursor // for what hard links point to
-	in    string        // where at stands, as the archive calls it; "\x00" if unknown
+	ctx   context.Context //nolint:containedctx // of the one call that the extractor is for
+	at    *linux.Cursor   // parent of the last entry
+	back  *linux.Cursor   // for what hard links point to
+	in    string          // where at stands, as the archive calls it; "\x00" if unknown
 	dirs  []extractedDir
 	bytes int64
 	buf   []byte
@@ -356,8 +357,7 @@ func allZero(b []byte) bool {
 
 // finishDirs sets the metadata of directories, those inside first.
 func (x *extractor) finishDirs() error {
-	for i := len(x.dirs) - 1; i >= 0; i-- {
-		d := x.dirs[i]
+	for _, d := range slices.Backward(x.dirs) {
 		dir, base := path.Split(d.path)
 		if err := x.at.Enter("/"+dir, nil); err != nil {
 			continue // replaced by a later entry

@@ -12,8 +12,9 @@ import (
 	"path"
 	"time"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/opencontainers/go-digest"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // Bounds of a download.
@@ -63,9 +64,13 @@ func (s *Selection) addURL(ctx context.Context, src string) error {
 
 // download tries until the file is there or the server says that it will not be.
 func (it *item) download(ctx context.Context, u *url.URL, want digest.Digest) error {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // the bytes as they are, which the checksum is of
-	transport.ResponseHeaderTimeout = headerWait
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment, // as all programs that fetch, on the host
+		DisableCompression:    true,                      // the bytes as they are, which the checksum is of
+		ResponseHeaderTimeout: headerWait,
+		TLSHandshakeTimeout:   headerWait,
+		ForceAttemptHTTP2:     true,
+	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {

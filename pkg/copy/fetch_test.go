@@ -30,7 +30,11 @@ func server(t *testing.T) (url string, requests *atomic.Int32) {
 		}
 		http.ServeContent(w, r, "file", modified, strings.NewReader("remote"))
 	})
-	mux.HandleFunc("/t.tar", func(w http.ResponseWriter, _ *http.Request) { w.Write(archive) })
+	mux.HandleFunc("/t.tar", func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := w.Write(archive); err != nil {
+			t.Error(err)
+		}
+	})
 	var flaky, cut atomic.Int32
 	mux.HandleFunc("/flaky", func(w http.ResponseWriter, _ *http.Request) {
 		if flaky.Add(1) < 3 {

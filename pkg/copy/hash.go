@@ -1,6 +1,7 @@
 package copy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -25,7 +26,7 @@ type hashJob struct {
 	path string // for messages
 }
 
-func (j *hashJob) release() error { return j.dir.release() }
+func (j *hashJob) release() { j.dir.release() }
 
 // run completes the node of a regular file. A file that changes meanwhile is tried again.
 func (j *hashJob) run(w *worker) error {
@@ -84,10 +85,10 @@ func (w *worker) read(f io.Reader, expected int64, to io.Writer) (size int64, er
 			}
 			size += int64(n)
 		}
-		switch {
-		case err == io.EOF, err == nil && size == expected && n < len(w.buf):
+		if errors.Is(err, io.EOF) || err == nil && size == expected && n < len(w.buf) {
 			return size, nil
-		case err == nil:
+		}
+		if err == nil {
 			err = w.ctx.Err()
 		}
 		if err != nil {

@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/moby/sys/user"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // maxUserFile bounds /etc/passwd and /etc/group of an image, in bytes.

@@ -13,23 +13,23 @@ import (
 // job is something a pool does. release is called once in any case, after run or instead of it.
 type job interface {
 	run(w *worker) error
-	release() error
+	release()
 }
 
 // worker is what a goroutine has for its jobs.
 type worker struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // the pool's
 	hash hash.Hash
 	buf  []byte
 }
 
-func newWorker(ctx context.Context) *worker {
-	return &worker{ctx: ctx, hash: sha256.New(), buf: make([]byte, bufferSize)}
+func (p *pool) newWorker() *worker {
+	return &worker{ctx: p.ctx, hash: sha256.New(), buf: make([]byte, bufferSize)}
 }
 
 // pool does jobs in a few goroutines. After the first error it does no more of them.
 type pool struct {
-	ctx     context.Context // over after the first error, which is its cause
+	ctx     context.Context //nolint:containedctx // over after the first error, which is its cause
 	cancel  context.CancelCauseFunc
 	jobs    chan job
 	pending sync.WaitGroup // jobs not finished
@@ -50,15 +50,13 @@ func (p *pool) work() {
 	for j := range p.jobs {
 		if p.ctx.Err() == nil {
 			if w == nil {
-				w = newWorker(p.ctx)
+				w = p.newWorker()
 			}
 			if err := j.run(w); err != nil {
 				p.cancel(err)
 			}
 		}
-		if err := j.release(); err != nil {
-			p.cancel(err)
-		}
+		j.release()
 		p.pending.Done()
 	}
 }
@@ -94,7 +92,7 @@ func (p *pool) close(err error) error {
 type sharedDir struct {
 	*os.File
 	refs atomic.Int32
-	last func() error // called before it is closed; may be nil
+	last func() // called before it is closed; may be nil
 }
 
 func share(f *os.File) *sharedDir {
@@ -108,14 +106,12 @@ func (d *sharedDir) retain() *sharedDir {
 	return d
 }
 
-func (d *sharedDir) release() error {
+func (d *sharedDir) release() {
 	if d == nil || d.refs.Add(-1) > 0 {
-		return nil
+		return
 	}
-	var err error
 	if d.last != nil {
-		err = d.last()
+		d.last()
 	}
 	d.Close() // opened for reading: nothing to lose
-	return err
 }

@@ -10,8 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/opencontainers/go-digest"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // Selection is what a Spec names: digested, ready to be written.
@@ -233,7 +234,7 @@ func (w *walker) ignored(p string, dir bool) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ignore file: %w", err)
 	}
-	return out && !(dir && w.ignore.mayMatchBelow(p, true)), nil
+	return out && (!dir || !w.ignore.mayMatchBelow(p, true)), nil
 }
 
 // errExcluded is what a source is that the ignore file excludes; it is fs.ErrNotExist, too.

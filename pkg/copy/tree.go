@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"github.com/moby/patternmatcher/ignorefile"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // maxIgnoreFile bounds an ignore file, in bytes.

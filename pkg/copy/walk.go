@@ -179,6 +179,7 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 		if !w.tree.context && n.stat.Rdev != 0 {
 			return n, nil
 		}
+	case linux.Directory, linux.Unknown:
 	}
 	return nil, fmt.Errorf("source %s: a %s cannot be copied", real, n.stat.Type)
 }

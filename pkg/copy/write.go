@@ -47,7 +47,7 @@ func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
 		Selection: s, root: root, dest: linux.NewCursor(root), back: linux.NewCursor(root),
 		pool: newPool(ctx), made: map[*node]string{}, names: map[string]bool{},
 	}
-	w.self = newWorker(w.pool.ctx)
+	w.self = w.pool.newWorker()
 	defer w.dest.Close()
 	defer w.back.Close()
 	if s.tree != nil {
@@ -55,7 +55,9 @@ func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
 		defer w.src.Close()
 	}
 	err = w.writeItems()
-	return w.pool.close(errors.Join(err, w.into.release(), w.from.release()))
+	w.into.release()
+	w.from.release()
+	return w.pool.close(err)
 }
 
 func (w *writer) writeItems() error {
@@ -140,24 +142,30 @@ func makeDir(dir *os.File, name string, owner Owner, mode uint32) error {
 
 // writeSingle writes one source that is not a directory. several says that there are others.
 func (w *writer) writeSingle(it *item, several bool) error {
-	if w.into == nil && !wantsDir(w.spec.Dest) {
-		name, st, err := w.dest.Resolve(w.spec.Dest, w.mkdir)
-		if err != nil {
-			return w.destError(err)
-		}
-		if st.Type != linux.Directory {
-			if several {
-				return w.destError(errors.New("a destination of several files must end with a slash"))
-			}
-			dir, err := w.dest.Open()
-			if err != nil {
-				return w.destError(err)
-			}
-			into := share(dir)
-			defer into.release()
-			return w.put(it, into, w.dest.Path(), name)
-		}
+	if w.into != nil || wantsDir(w.spec.Dest) {
+		return w.putInto(it)
 	}
+	name, st, err := w.dest.Resolve(w.spec.Dest, w.mkdir)
+	if err != nil {
+		return w.destError(err)
+	}
+	if st.Type == linux.Directory {
+		return w.putInto(it)
+	}
+	if several {
+		return w.destError(errors.New("a destination of several files must end with a slash"))
+	}
+	dir, err := w.dest.Open()
+	if err != nil {
+		return w.destError(err)
+	}
+	into := share(dir)
+	defer into.release()
+	return w.put(it, into, w.dest.Path(), name)
+}
+
+// putInto writes it under its own name into the destination.
+func (w *writer) putInto(it *item) error {
 	if err := w.enterDest(); err != nil {
 		return err
 	}
@@ -200,9 +208,7 @@ func (w *writer) source(it *item) (*sharedDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", it.source, err)
 	}
-	if w.from != nil {
-		w.from.release()
-	}
+	w.from.release()
 	w.from, w.where = share(dir), it.where
 	return w.from, nil
 }

@@ -19,8 +19,9 @@ type writeJob struct {
 	to   place
 }
 
-func (j *writeJob) release() error {
-	return errors.Join(j.src.dir.release(), j.to.dir.release())
+func (j *writeJob) release() {
+	j.src.dir.release()
+	j.to.dir.release()
 }
 
 func (j *writeJob) run(w *worker) error {

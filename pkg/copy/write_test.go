@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,20 +38,17 @@ func build(t *testing.T, dir string, lines ...string) string {
 }
 
 func buildOne(dir, at string, w []string) error {
-	mode := func() uint32 {
-		var m uint32
-		if len(w) > 2 {
-			fmt.Sscanf(w[2], "%o", &m)
-		}
-		return m
-	}
 	chmod := func() error {
 		d, err := os.Open(filepath.Dir(at))
 		if err != nil {
 			return err
 		}
 		defer d.Close()
-		return linux.ChmodAt(d, filepath.Base(at), mode())
+		mode, err := strconv.ParseUint(w[2], 8, 32)
+		if err != nil {
+			return err
+		}
+		return linux.ChmodAt(d, filepath.Base(at), uint32(mode))
 	}
 	switch w[0] {
 	case "d":
@@ -99,8 +97,7 @@ func list(t *testing.T, dir string) []string {
 			}
 			p := filepath.Join(at, name)
 			line := fmt.Sprintf("%s %s %04o %d:%d", p, strings.Fields(st.Type.String())[0], st.Mode, st.UID, st.GID)
-			switch st.Type {
-			case linux.Regular:
+			if st.Type == linux.Regular {
 				data, err := os.ReadFile(filepath.Join(dir, p))
 				if err != nil {
 					t.Fatal(err)
@@ -112,7 +109,8 @@ func list(t *testing.T, dir string) []string {
 					}
 					line += " =" + first[st.Ino]
 				}
-			case linux.Symlink:
+			}
+			if st.Type == linux.Symlink {
 				target, err := linux.ReadlinkAt(f, name)
 				if err != nil {
 					t.Fatal(err)

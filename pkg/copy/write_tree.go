@@ -43,7 +43,7 @@ func (w *writer) entries(n *node, dst *sharedDir, dstPath string, src *sharedDir
 }
 
 // subtree writes the directory n with all that is in it.
-func (w *writer) subtree(n *node, to, from place) (err error) {
+func (w *writer) subtree(n *node, to, from place) error {
 	fresh, err := ensureDir(to)
 	if err != nil {
 		return err
@@ -53,10 +53,14 @@ func (w *writer) subtree(n *node, to, from place) (err error) {
 		return fmt.Errorf("writing %s: %w", to.path, err)
 	}
 	shared := share(dst)
-	defer func() { err = errors.Join(err, shared.release()) }()
+	defer shared.release()
 	if fresh || !n.merge {
 		// The mode may forbid writing into it and each entry changes its time: both last.
-		shared.last = func() error { return w.finishDir(n, shared, to.path) }
+		shared.last = func() {
+			if err := w.finishDir(n, shared, to.path); err != nil {
+				w.pool.cancel(err)
+			}
+		}
 	}
 	src, err := linux.OpenDirAt(from.dir.File, from.name)
 	if err != nil {
