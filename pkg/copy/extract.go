@@ -310,7 +310,7 @@ func (x *extractor) file(hdr *tar.Header, r io.Reader, dir *os.File, name string
 	}
 	err = x.content(f, r, hdr.Size)
 	if err == nil && x.owned {
-		err = f.Chown(int(m.owner.UID), int(m.owner.GID))
+		err = linux.Chown(f, m.owner.UID, m.owner.GID)
 	}
 	if err == nil {
 		err = linux.Chmod(f, m.mode)

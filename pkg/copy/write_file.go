@@ -48,7 +48,7 @@ func (j *writeJob) content(w *worker, out *os.File) error {
 		return err
 	}
 	o := j.sel.owner(j.node)
-	err := out.Chown(int(o.UID), int(o.GID))
+	err := linux.Chown(out, o.UID, o.GID)
 	if err == nil { // after chown(2), which takes setuid, setgid and capabilities away
 		err = linux.Chmod(out, j.sel.mode(j.node))
 	}

@@ -280,6 +280,7 @@ func TestWrite(t *testing.T) {
 			"new directory 0755 5:6", "new/made directory 0755 5:6", "new/made/abs -> /etc/passwd 5:6", "new/made/dirlink -> sub 5:6",
 			"new/made/rel -> ../f 5:6", "new/made/sub directory 0755 5:6", "new/made/sub/s regular 0644 5:6 S",
 		}},
+		{name: "owner out of range", spec: Spec{Sources: []string{"f"}, Dest: "/x", Chown: &Owner{4000000000, 0}}, err: "4000000000:0"},
 		{name: "chmod", spec: Spec{Sources: []string{"d"}, Dest: "/n/x", Chmod: "4750"}, want: []string{
 			"n directory 0750 0:0", "n/x directory 0750 0:0", "n/x/in directory 4750 0:0", "n/x/in/x regular 4750 0:0 X", "n/x/y regular 4750 0:0 Y",
 		}},

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -229,13 +230,26 @@ func unlinkAt(dir *os.File, name string, flags int) error {
 }
 
 // ChownAt changes the owner of name of dir; of a symbolic link its own. name may be ".".
+// An owner that the user namespace does not map is EINVAL, and the error says so.
 func ChownAt(dir *os.File, name string, uid, gid uint32) error {
 	if err := checkName("chown", name); err != nil {
 		return err
 	}
-	return pathError("chown", name, retry0(func() error {
+	return chownError(name, uid, gid, retry0(func() error {
 		return unix.Fchownat(int(dir.Fd()), name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
 	}))
+}
+
+// Chown changes the owner of the open file f, with errors as of ChownAt.
+func Chown(f *os.File, uid, gid uint32) error {
+	return chownError(f.Name(), uid, gid, retry0(func() error { return unix.Fchown(int(f.Fd()), int(uid), int(gid)) }))
+}
+
+func chownError(name string, uid, gid uint32, err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("owner %d:%d is outside the ids that the user namespace maps: %w", uid, gid, pathError("chown", name, err))
+	}
+	return pathError("chown", name, err)
 }
 
 // ChmodAt changes the mode of name of dir, which must not be a symbolic link. name may be ".".
