@@ -8,13 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
@@ -439,5 +442,62 @@ func TestDiesWithTheBuilder(t *testing.T) {
 		if time.Since(begin) > 5*time.Second {
 			t.Fatalf("still there: %s", text)
 		}
+	}
+}
+
+// Processes at the same time share the stubs, and neither success nor failure leaves anything
+// open or running in the builder.
+func TestManyAtOnceLeaveNothing(t *testing.T) {
+	box := newBox(t, "etc/resolv.conf->/run/none")
+	check(t, os.WriteFile(box.path("resolv"), nil, 0o644))
+	open := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		return len(names)
+	}
+	_, _ = run(t, box.config("true")) // the poller's own descriptors
+	files, routines := open(), runtime.NumGoroutine()
+	var all sync.WaitGroup
+	for i := range 12 {
+		all.Go(func() {
+			c := box.config("echo ok")
+			c.Root.Upper, c.Root.Work = box.path(fmt.Sprint("upper", i)), box.path(fmt.Sprint("work", i))
+			if err := mkdirs(c.Root.Upper, c.Root.Work); err != nil {
+				t.Error(err)
+			}
+			c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: box.path("resolv")})
+			switch i % 3 {
+			case 1:
+				c.Spec.Process.Cwd = "/none"
+			case 2:
+				c.Spec.Process.Args[0] = "/none"
+			}
+			p, err := sandbox.Start(c)
+			if (err != nil) != (i%3 != 0) {
+				t.Errorf("%d: %v", i, err)
+			}
+			if err == nil {
+				if state, err := p.Wait(); err != nil || state.ExitCode != 0 {
+					t.Errorf("%d: %+v, %v", i, state, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	time.Sleep(10 * time.Millisecond) // goroutines end just after what they tell
+	if n := open(); n != files {
+		t.Errorf("%d descriptors before, %d after", files, n)
+	}
+	if n := runtime.NumGoroutine(); n > routines {
+		t.Errorf("%d goroutines before, %d after", routines, n)
+	}
+	entries, err := os.ReadDir(box.path("stubs"))
+	check(t, err)
+	if len(entries) != 2 { // for the targets of the first process, and of all others
+		t.Errorf("stubs: %v", entries)
+	}
+	var st unix.WaitStatus
+	if pid, err := unix.Wait4(-1, &st, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+		t.Errorf("a child is left: %d, %v", pid, err)
 	}
 }
