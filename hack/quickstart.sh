@@ -38,11 +38,12 @@ import_base() {
   run_as_user rm -rf "$context"
 }
 
-# run_image runs IMAGE. Without systemd podman makes cgroups by itself, and runs without where it may not.
+# run_image runs IMAGE from rbuild's store. Podman 4.3 would choose the vfs driver for a new user, so it is told; without
+# systemd it must make cgroups itself, and goes without where it may not.
 run_image() {
-  local manager=()
-  [ -d /run/systemd/system ] || manager=(--cgroup-manager=cgroupfs --events-backend=file)
-  run_as_user env -C / podman --runtime runc "${manager[@]}" run --rm --network host "$IMAGE"
+  local options=(--storage-driver overlay --runtime runc)
+  [ -d /run/systemd/system ] || options+=(--cgroup-manager cgroupfs --events-backend file)
+  run_as_user env -C / podman "${options[@]}" run --network host "$IMAGE"
 }
 
 ensure_go
