@@ -3,22 +3,23 @@ package copy
 import (
 	"fmt"
 	"os"
+	"path"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
-// MakeDirs makes the directory path below root, an absolute path in the image, with all that leads to it and is missing:
+// MakeDirs makes the directory name below root, an absolute path in the image, with all that leads to it and is missing:
 // owned by o, mode 0755. Symbolic links resolve inside root, also one that points to nothing yet. What exists stays as
 // it is; something that is not a directory is an error. created says whether anything was made.
-func MakeDirs(root *os.File, path string, o Owner) (created bool, err error) {
+func MakeDirs(root *os.File, name string, o Owner) (created bool, err error) {
 	c := linux.NewCursor(root)
 	defer c.Close()
-	err = c.Enter("/"+path, func(dir *os.File, name string) error {
+	err = c.Enter(path.Clean("/"+name), func(dir *os.File, base string) error {
 		created = true
-		return makeDir(dir, name, o, 0o755)
+		return makeDir(dir, base, o, 0o755)
 	})
 	if err != nil {
-		return created, fmt.Errorf("making directory %s: %w", path, err)
+		return created, fmt.Errorf("making directory %s: %w", name, err)
 	}
 	return created, nil
 }

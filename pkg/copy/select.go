@@ -156,7 +156,7 @@ func (w *walker) addSource(src string) error {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
 	for _, p := range paths {
-		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) {
+		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) && !errors.Is(err, errSocket) {
 			return err
 		}
 	}
@@ -239,6 +239,9 @@ func (w *walker) ignored(p string, dir bool) (bool, error) {
 
 // errExcluded is what a source is that the ignore file excludes; it is fs.ErrNotExist, too.
 var errExcluded = fmt.Errorf("excluded by the ignore file: %w", fs.ErrNotExist)
+
+// errSocket is what a source is that cannot be in an image. What a pattern matches is left out instead.
+var errSocket = errors.New("a socket cannot be copied")
 
 func excluded(p string) error { return fmt.Errorf("source %s: %w", p, errExcluded) }
 

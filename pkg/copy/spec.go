@@ -36,13 +36,18 @@ type Spec struct {
 	TempDir  string // where downloads are kept, nameless, until Close; empty: the system's
 }
 
-// checkSpec tells whether spec makes sense by itself.
+// checkSpec tells whether spec makes sense by itself, and takes "." and ".." out of its destination.
 func checkSpec(s *Spec) error {
 	if !path.IsAbs(s.Dest) {
 		return fmt.Errorf("destination %q is not absolute", s.Dest)
 	}
 	if strings.ContainsRune(s.Dest, 0) {
 		return fmt.Errorf("destination %q holds a zero byte", s.Dest)
+	}
+	if wantsDir(s.Dest) {
+		s.Dest = strings.TrimSuffix(path.Clean(s.Dest+"/"), "/") + "/"
+	} else {
+		s.Dest = path.Clean(s.Dest)
 	}
 	if len(s.Sources)+len(s.Inline) == 0 {
 		return errors.New("no source")

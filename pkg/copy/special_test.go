@@ -106,6 +106,10 @@ func TestSocket(t *testing.T) {
 	if w := sel.Warnings(); len(w) != 1 || !strings.Contains(w[0], "d/s") {
 		t.Errorf("warnings %q", w)
 	}
+	sel, err = Select(context.Background(), tree, Spec{Sources: []string{"d/*"}, Dest: "/x/"})
+	if err != nil || len(sel.items) != 1 || len(sel.Warnings()) != 1 {
+		t.Errorf("a socket that a pattern matches: %v", err)
+	}
 	if _, err := Select(context.Background(), tree, Spec{Sources: []string{"d/s"}, Dest: "/"}); err == nil || !strings.Contains(err.Error(), "socket") {
 		t.Errorf("a socket as the source: %v", err)
 	}

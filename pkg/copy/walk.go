@@ -198,7 +198,7 @@ func (w *walker) single(c *linux.Cursor, name, source string) (*node, error) {
 	defer shared.release()
 	n, err := w.leaf(&node{name: name, stat: st}, shared, source)
 	if err == nil && n == nil {
-		err = fmt.Errorf("source %s: a %s cannot be copied", source, st.Type)
+		err = fmt.Errorf("source %s: %w", source, errSocket)
 	}
 	return n, err
 }

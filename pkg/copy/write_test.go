@@ -195,6 +195,10 @@ func TestWrite(t *testing.T) {
 			"a directory 0700 0:0", "a/g regular 0600 0:0 G",
 		}},
 		{name: "source above the root", spec: Spec{Sources: []string{"../../f"}, Dest: "/x"}, want: []string{"x regular 0644 0:0 F"}},
+		{name: "dots in the destination", spec: Spec{Sources: []string{"f"}, Dest: "/no/../x/./."}, want: []string{
+			"x directory 0755 0:0", "x/f regular 0644 0:0 F",
+		}},
+		{name: "destination above the root", spec: Spec{Sources: []string{"f"}, Dest: "/../../x"}, want: []string{"x regular 0644 0:0 F"}},
 		{name: "several need a slash", spec: Spec{Sources: []string{"f", "g"}, Dest: "/x"}, err: "/x"},
 		{name: "several", spec: Spec{Sources: []string{"f", "d"}, Inline: []File{{"E", []byte("e")}}, Dest: "/x/"}, want: []string{
 			"x directory 0755 0:0", "x/E regular 0644 0:0 e", "x/f regular 0644 0:0 F", "x/in directory 0751 0:0",
