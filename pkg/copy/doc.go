@@ -24,5 +24,5 @@
 // Names that begin with ".wh." are refused: in a layer they mean a deletion.
 //
 // Limits: paths below a root are at most 4096 directories deep and lead through at most 255 symbolic links; see
-// ContextFromTar for those of archives and Select for those of downloads.
+// ExtractContext for those of archives and Select for those of downloads.
 package copy
