@@ -91,6 +91,7 @@ func (g *program) birth() {
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
 	g.do("starting a session", unix.SYS_SETSID)
+	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
 		g.do("setting the host name", unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname))

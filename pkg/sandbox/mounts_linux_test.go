@@ -299,14 +299,26 @@ func TestProcFallbacks(t *testing.T) {
 }
 
 func TestFromScratch(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077)) // must not show
 	box := newBox(t)
+	check(t, unix.Chmod(box.upper, 0o755))
 	check(t, os.Rename(filepath.Join(box.image, "bin/busybox"), filepath.Join(box.upper, "busybox")))
 	c := box.config("")
 	c.Root.Lowers = nil
+	check(t, os.WriteFile(box.path("hosts"), nil, 0o644))
+	c.Spec.Mounts = append(
+		c.Spec.Mounts,
+		specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: box.path("hosts")},
+		specs.Mount{Destination: "/dev/deep/er", Type: "tmpfs"},
+	)
 	c.Spec.Process.Args = []string{"/busybox", "ls", "/"}
 	out, _ := run(t, c)
-	if want := "busybox\ndev\nproc\nsys\n"; out != want {
+	if want := "busybox\ndev\netc\nproc\nsys\n"; out != want {
 		t.Error(cmp.Diff(want, out))
+	}
+	c.Spec.Process.Args = []string{"/busybox", "stat", "-c", "%a %n", "/etc", "/etc/hosts", "/dev/deep", "/dev/shm"}
+	if out, _ = run(t, c); out != "755 /etc\n600 /etc/hosts\n755 /dev/deep\n1777 /dev/shm\n" {
+		t.Errorf("modes: %q", out)
 	}
 	if got := box.changed(); !slices.Equal(got, []string{"/busybox"}) {
 		t.Errorf("in the upper directory: %v", got)

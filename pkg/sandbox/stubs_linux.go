@@ -113,25 +113,33 @@ func makeStubs(base string, list []stub) (string, error) {
 	return temp, nil
 }
 
-// make makes s below base, which only this package writes to. A file in place of a directory is
-// left for the lookup of the target to report.
+// make makes s below base, which only this package writes to. Where the image lacks a parent, the
+// stub's shows, so the modes are set whatever the builder's umask is. A file in place of a
+// directory is left for the lookup of the target to report.
 func (s stub) make(base string) error {
-	file := filepath.Join(base, s.path)
-	parent := file
+	dir := base
+	names := strings.Split(strings.Trim(s.path, "/"), "/")
 	if !s.dir {
-		parent = filepath.Dir(file)
+		names = names[:len(names)-1]
 	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return err
+	for _, name := range names {
+		dir = filepath.Join(dir, name)
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			err = os.Chmod(dir, 0o755)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	if s.dir {
 		return nil
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDONLY, 0o644)
+	f, err := os.OpenFile(filepath.Join(base, s.path), os.O_CREATE|os.O_RDONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
 // stubsOnTop makes a directory with the stubs of those targets that do not resolve in the image,
