@@ -45,7 +45,7 @@ go_test() {
   shift
   say "$name tests"
   set +e
-  "$@" 2>&1 </dev/null | tee "$log" | grep --line-buffered -E '^(ok|FAIL|panic:)|^ *--- (FAIL|SKIP):'
+  "$@" 2>&1 </dev/null | tee "$log" | grep -a --line-buffered -E '^(ok|FAIL|panic:)|^ *--- (FAIL|SKIP):'
   status=${PIPESTATUS[0]}
   set -e
   count "$name" "$log" "$status"
@@ -54,9 +54,9 @@ go_test() {
 # count NAME LOG STATUS adds up a log of "go test -v"; what failed, and a skip that is not expected, is shown whole.
 count() {
   local name=$1 log=$2 passed failed skipped odd
-  passed=$(grep -cE '^ *--- PASS:' "$log" || true)
-  failed=$(grep -cE '^ *--- FAIL:' "$log" || true)
-  skipped=$(grep -cE '^ *--- SKIP:' "$log" || true)
+  passed=$(grep -acE '^ *--- PASS:' "$log" || true)
+  failed=$(grep -acE '^ *--- FAIL:' "$log" || true)
+  skipped=$(grep -acE '^ *--- SKIP:' "$log" || true)
   if [ "$3" != 0 ]; then
     show_failures "$log"
     [ "$failed" -gt 0 ] || failed=1
@@ -75,12 +75,11 @@ tally() {
   PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
 }
 
-# show_failures LOG prints what a failing run said, without the tests that passed.
+# show_failures LOG prints the last lines before each failure.
 show_failures() {
-  echo "---- output of the failed tests"
-  awk '/^ *--- PASS:/ { skip = 1; next }
-    /^ *--- |^(FAIL|ok|panic:|=== )/ { skip = 0 }
-    !skip && !/^=== (RUN|PAUSE|CONT|NAME)/' "$1" | tail -n 400
+  echo "---- what failed"
+  grep -a -B 25 -A 10 -E '^ *(--- )?FAIL: |^panic:|^# |: error:|^[^ ]+\.go:[0-9]+:' "$1" | grep -avE '^=== (RUN|PAUSE|CONT|NAME)' |
+    cut -c 1-300 | tail -n 600
 }
 
 # unexpected_skips LOG prints the names of skipped tests that no pattern of tests/expected-skips knows.
@@ -137,9 +136,9 @@ conformance() {
     ok/) passed=$((passed + 1)) ;;
     ok/listed) echo "$name passes: take it out of tests/conformance/expected-failures" && failed=$((failed + 1)) ;;
     */listed) echo "$name fails as expected: $reason" && expected=$((expected + 1)) ;;
-    *) grep -A 7 "^$name " "$log" | awk 'NR == 1 || /^ / { print; next } { exit }' && failed=$((failed + 1)) ;;
+    *) grep -a -A 7 "^$name " "$log" | awk 'NR == 1 || /^ / { print; next } { exit }' && failed=$((failed + 1)) ;;
     esac
-  done < <(grep -E '^[a-z0-9-]+ +(ok|differs|failed)' "$log")
+  done < <(grep -aE '^[a-z0-9-]+ +(ok|differs|failed)' "$log")
   if [ $((passed + failed + expected)) = 0 ]; then tail -n 5 "$log" && failed=1; fi
   tally conformance "$passed" "$failed" "$expected"
 }

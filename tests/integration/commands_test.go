@@ -31,6 +31,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"imgfiles":   imgfiles,
 		"layertree":  layertree,
 		"storeclean": storeclean,
+		"ended":      ended,
 		"waitfor":    waitfor,
 		"sigterm":    sigterm,
 		"stopwatch":  stopwatch,
@@ -148,6 +149,20 @@ func storeclean(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("left behind:\n%s", strings.Join(found, "\n"))
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// ended waits until the processes of a killed build are gone: the kernel ends them a moment after the launcher.
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 0, "ended")
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		found := processes(ts.Getenv("PRIVATE"))
+		if len(found) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("still there:\n%s", strings.Join(found, "\n"))
+		}
 	}
 }
 

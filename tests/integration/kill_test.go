@@ -39,6 +39,7 @@ func killbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		if !killOne(ts, args[0], moment, i%3) {
 			finished++
 		}
+		ended(ts, false, nil)
 		output(ts, "rbuild", "images")
 		storeclean(ts, false, nil)
 	}
