@@ -257,6 +257,7 @@ func TestDefaultSurroundings(t *testing.T) {
 		{"masked file", "wc -c </proc/interrupts; wc -c </proc/keys; wc -c < /proc/timer_list", "0\n0\n0\n"},
 		{"masked directory", "ls /sys/firmware; touch /sys/firmware/x 2>/dev/null || echo refused", "refused\n"},
 		{"read-only proc", "echo x 2>/dev/null >/proc/sys/kernel/hostname || echo refused", "refused\n"},
+		{"read-only paths", "grep -o ' /proc/[sf]y*s ro,[a-z,]*' /proc/self/mountinfo", " /proc/fs ro,nosuid,nodev,noexec,relatime\n /proc/sys ro,nosuid,nodev,noexec,relatime\n"},
 		{"sysrq", "echo h 2>/dev/null >/proc/sysrq-trigger || echo refused", "refused\n"},
 		{"read-only sys", "grep -c ' /sys ro' /proc/self/mountinfo; grep ' - sysfs' /proc/self/mountinfo | grep -vc ' ro,'", "1\n0\n"},
 		{"few processes", "test $(ls -d /proc/[0-9]* | wc -l) -lt 6 && echo few", "few\n"},

@@ -83,6 +83,24 @@ func TestExecutesPrograms(t *testing.T) {
 	}
 }
 
+// Root's capabilities must be gone before the program is executed as another user.
+func TestUserCannotExecuteWhatIsRoots(t *testing.T) {
+	box := newBox(t, "secret/tool=#!/bin/sh\necho ran\n")
+	c := box.config("")
+	c.Spec.Process.Args = []string{"/secret/tool"}
+	c.Spec.Process.User.UID, c.Spec.Process.User.GID = 1000, 1000
+	for _, path := range []string{"secret", "secret/tool"} {
+		check(t, os.Chmod(filepath.Join(box.image, path), 0o700))
+		if out, _, err := tryRun(t, c); !errors.Is(err, unix.EACCES) {
+			t.Errorf("%s of mode 0700: %q, %v", path, out, err)
+		}
+		check(t, os.Chmod(filepath.Join(box.image, path), 0o755))
+	}
+	if out, _ := run(t, c); out != "ran\n" {
+		t.Errorf("got %q", out)
+	}
+}
+
 func TestStates(t *testing.T) {
 	box := newBox(t)
 	tests := []struct {
