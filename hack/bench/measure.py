@@ -3,14 +3,23 @@
 
   measure.py --rbuild PATH --floor PATH --work DIR [--quick] [--only RE]
 """
-import argparse, os, re, shutil, statistics, subprocess, sys, time
+import argparse, atexit, os, re, statistics, subprocess, sys, tempfile, time
 
 BASE = "docker.io/library/busybox:latest"
 CONF = {
-    "storage.conf": '[storage]\ndriver = "overlay"\ngraphroot = "%(home)s/root"\nrunroot = "%(home)s/runroot"\n',
+    "storage.conf": '[storage]\ndriver = "overlay"\ngraphroot = "%(home)s/root"\nrunroot = "%(run)s/containers"\n',
     "containers.conf": '[containers]\nnetns = "host"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n',
     "policy.json": '{"default": [{"type": "insecureAcceptAnything"}]}',
 }
+
+
+def runtime_parent(home):
+    return "/dev/shm" if os.path.ismount("/dev/shm") and os.access("/dev/shm", os.W_OK) else home
+
+
+def remove_tree(directory):
+    """Removes files of subordinate ids too."""
+    subprocess.run(["unshare", "--map-root-user", "--map-auto", "rm", "-rf", directory], check=False)
 
 
 class Engine:
@@ -21,11 +30,12 @@ class Engine:
         home = os.path.join(work, name)
         conf = os.path.join(home, ".config", "containers")
         os.makedirs(conf)
-        os.mkdir(home + "/xdg", 0o700)
+        run = tempfile.mkdtemp(prefix="bench.", dir=runtime_parent(home))  # the runtime directory is on tmpfs, as by default
+        atexit.register(remove_tree, run)
         for file, text in CONF.items():
             with open(os.path.join(conf, file), "w") as f:
-                f.write(text.replace("%(home)s", home))
-        self.env = dict(os.environ, HOME=home, XDG_RUNTIME_DIR=home + "/xdg", TMPDIR=home, BUILDAH_RUNTIME="runc")
+                f.write(text.replace("%(home)s", home).replace("%(run)s", run))
+        self.env = dict(os.environ, HOME=home, XDG_RUNTIME_DIR=run, TMPDIR=home, BUILDAH_RUNTIME="runc")
 
     def run(self, argv):
         """-> seconds and peak resident memory, in bytes, of the largest process."""
@@ -149,7 +159,7 @@ def main():
     try:
         measure(a)
     finally:
-        subprocess.run(["unshare", "--map-root-user", "--map-auto", "rm", "-rf", a.work], check=False)
+        remove_tree(a.work)
 
 
 def measure(a):
@@ -177,7 +187,6 @@ def measure(a):
         results = [uncached(e, context, min(a.reps, 3)) for e in everyone]
         table.row("COPY of one file of %d MiB" % (size >> 20), [statistics.median(r[0]) for r in results])
         table.row("  peak memory of the largest process, MB", [r[1] / 1e6 for r in results])
-    shutil.rmtree(a.work + "/probe-context", ignore_errors=True)
 
 
 if __name__ == "__main__":
