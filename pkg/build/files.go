@@ -126,7 +126,19 @@ func (s *stage) destination(u upper, op *plan.Copy) (*os.File, error) {
 
 // mount stacks the step's upper directory on the stage's files.
 func (s *stage) mount(u upper) (*os.File, error) {
-	return overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
+	root, err := overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
+	return root, s.explain(err)
+}
+
+// explain says why the host cannot do what the step needs, if that is why it failed.
+func (s *stage) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := overlay.Probe(s.scratch.Dir, s.Trusted); cause != nil {
+		return cause
+	}
+	return err
 }
 
 // users remembers what the image's /etc/passwd and /etc/group say, as long as no step can have changed them.

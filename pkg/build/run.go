@@ -86,7 +86,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 	process, err := sandbox.Start(config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
-		return errors.Join(startError(err), out.Close())
+		return errors.Join(s.startError(err), out.Close())
 	}
 	for _, d := range process.Degraded {
 		s.warn(d)
@@ -109,11 +109,11 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 }
 
 // startError gives a program that could not be executed the exit code of a shell.
-func startError(err error) error {
+func (s *stage) startError(err error) error {
 	if exec, ok := errors.AsType[*sandbox.ExecError](err); ok {
 		return &ExitError{Code: exec.ExitCode(), Err: err}
 	}
-	return err
+	return s.explain(err)
 }
 
 func exitError(state sandbox.State) error {

@@ -1,9 +1,8 @@
 // Package overlay mounts overlay file systems: lower directories, and an upper one for the changes.
 //
-// A [Mount] can be mounted at a directory ([Mount.Mount], [Unmount]), be opened as a directory that
-// nothing else leads to ([Open]), or be made to be attached elsewhere ([Detach]): a RUN's process
-// takes it into its own mount namespace, whose end unmounts it for free. All use the mount API of
-// Linux 5.2 with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options
+// A [Mount] is opened as a directory that nothing else leads to ([Open]), or made to be attached
+// elsewhere ([Detach]): a RUN's process takes it into its own mount namespace, whose end unmounts
+// it for free. There is never anything to unmount. Both use the mount API of Linux 5.2 with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options
 // that names the layers by descriptor, so that 500 of them fit into the page the kernel allows.
 //
 // In a user namespace overlayfs keeps its marks in user.overlay.* attributes (userxattr, 5.11).
@@ -125,7 +124,7 @@ func (m Mount) what() string {
 // which nothing but its parent directory leads to, and takes it off again with its descriptor in
 // hand. Two at a time would take each other's.
 func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
-	if err := m.classicAt(p, "/"); err != nil {
+	if err := m.classicAtRoot(p); err != nil {
 		return 0, err
 	}
 	root := p.Reg()
@@ -135,9 +134,9 @@ func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
 	return root, nil
 }
 
-// classicAt uses mount(2) to mount m at target. All options must fit into a page, so the layers
-// are given as the numbers of their descriptors, paths relative to /proc/self/fd.
-func (m Mount) classicAt(p *linux.Program, target string) error {
+// classicAtRoot uses mount(2). All options must fit into a page, so the layers are given as the
+// numbers of their descriptors, paths relative to /proc/self/fd.
+func (m Mount) classicAtRoot(p *linux.Program) error {
 	names := make([]string, 0, len(m.Lowers)+2)
 	for _, dir := range m.dirs() {
 		f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -158,7 +157,7 @@ func (m Mount) classicAt(p *linux.Program, target string) error {
 		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page", len(m.Lowers), len(options))
 	}
 	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
-	p.Do(m.what(), unix.SYS_MOUNT, "overlay", target, "overlay", 0, options)
+	p.Do(m.what(), unix.SYS_MOUNT, "overlay", "/", "overlay", 0, options)
 	return nil
 }
 
@@ -171,25 +170,6 @@ var hasAppend = sync.OnceValue(func() bool {
 	defer unix.Close(fs)
 	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
 })
-
-// Mount mounts m at target, an absolute path, in the mount namespace of this process.
-// [Unmount] undoes it.
-func (m Mount) Mount(target string) error {
-	if err := m.Validate(); err != nil {
-		return err
-	}
-	var p linux.Program
-	if m.isClassic() {
-		if err := m.classicAt(&p, target); err != nil {
-			return err
-		}
-		return runAside(&p)
-	}
-	root := m.program(&p)
-	p.Do("attaching the overlay at "+target, unix.SYS_MOVE_MOUNT, root, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
-	defer p.Close()
-	return p.Run()
-}
 
 // runAside runs p, which changes the working directory, on a thread with its own. The thread ends
 // with its goroutine because it is never unlocked.
@@ -212,12 +192,4 @@ func (m Mount) isClassic() bool {
 		return false // no overlay at all
 	}
 	return m.Classic || !hasAppend()
-}
-
-// Unmount detaches the mount at target; what still uses it keeps it alive until it is done.
-func Unmount(target string) error {
-	if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-		return &os.PathError{Op: "unmounting", Path: target, Err: err}
-	}
-	return nil
 }

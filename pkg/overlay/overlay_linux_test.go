@@ -51,11 +51,19 @@ func read(tb testing.TB, name string) string {
 	return string(text)
 }
 
+// open mounts m and returns the path of its root, by descriptor, which ends with close.
+func open(tb testing.TB, m overlay.Mount) (path string, closeIt func()) {
+	tb.Helper()
+	root, err := overlay.Open(m)
+	check(tb, err)
+	return fmt.Sprintf("/proc/self/fd/%d", root.Fd()), func() { check(tb, root.Close()) }
+}
+
 // Both ways to mount must show the same and leave the same in the upper directory.
-func TestMount(t *testing.T) {
+func TestOpen(t *testing.T) {
 	for _, classic := range []bool{false, true} {
 		t.Run(fmt.Sprintf("classic %v", classic), func(t *testing.T) {
-			base := scratch(t, "top", "bottom/dir", "upper", "work", "merged")
+			base := scratch(t, "top", "bottom/dir", "upper", "work")
 			at := func(name string) string { return filepath.Join(base, name) }
 			write(t, at("top/both"), "top")
 			write(t, at("bottom/both"), "bottom")
@@ -63,16 +71,17 @@ func TestMount(t *testing.T) {
 			m := overlay.Mount{
 				Lowers: []string{at("top"), at("bottom")}, Upper: at("upper"), Work: at("work"), Classic: classic,
 			}
-			check(t, m.Mount(at("merged")))
-			if got := read(t, at("merged/both")); got != "top" {
+			merged, closeIt := open(t, m)
+			if got := read(t, merged+"/both"); got != "top" {
 				t.Errorf("both is from %s", got)
 			}
-			check(t, os.Remove(at("merged/gone")))
-			check(t, os.Remove(at("merged/dir")))
-			check(t, os.Mkdir(at("merged/dir"), 0o755)) // EIO without userxattr
-			check(t, overlay.Unmount(at("merged")))
-			if _, err := os.Stat(at("merged/both")); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("after Unmount: %v", err)
+			check(t, os.Remove(merged+"/gone"))
+			check(t, os.Remove(merged+"/dir"))
+			check(t, os.Mkdir(merged+"/dir", 0o755)) // EIO without userxattr
+			closeIt()
+			mounts := read(t, "/proc/self/mountinfo")
+			if strings.Contains(mounts, base) {
+				t.Errorf("a mount is left:\n%s", mounts)
 			}
 			var st unix.Stat_t
 			check(t, unix.Lstat(at("upper/gone"), &st))
@@ -150,12 +159,10 @@ func TestOpenPinned(t *testing.T) {
 }
 
 func TestOneDirectory(t *testing.T) {
-	base := scratch(t, "only", "merged")
+	base := scratch(t, "only")
 	write(t, filepath.Join(base, "only/file"), "x")
-	m := overlay.Mount{Lowers: []string{filepath.Join(base, "only")}}
-	merged := filepath.Join(base, "merged")
-	check(t, m.Mount(merged))
-	defer func() { check(t, overlay.Unmount(merged)) }()
+	merged, closeIt := open(t, overlay.Mount{Lowers: []string{filepath.Join(base, "only")}})
+	defer closeIt()
 	if got := read(t, filepath.Join(merged, "file")); got != "x" {
 		t.Errorf("got %q", got)
 	}
@@ -195,7 +202,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	base := scratch(t, "lower", "upper", "work", "merged")
+	base := scratch(t, "lower", "upper", "work")
 	check(t, overlay.Probe(base, false))
 	left, err := filepath.Glob(filepath.Join(base, "overlay-probe-*"))
 	check(t, err)
@@ -205,9 +212,9 @@ func TestProbe(t *testing.T) {
 	// An overlay cannot hold the upper directory of another.
 	at := func(name string) string { return filepath.Join(base, name) }
 	m := overlay.Mount{Lowers: []string{at("lower")}, Upper: at("upper"), Work: at("work")}
-	check(t, m.Mount(at("merged")))
-	defer func() { check(t, overlay.Unmount(at("merged"))) }()
-	err = overlay.Probe(at("merged"), false)
+	merged, closeIt := open(t, m)
+	defer closeIt()
+	err = overlay.Probe(merged, false)
 	if err == nil || !strings.Contains(err.Error(), "mount a volume there or pass --root") {
 		t.Errorf("on an overlay: %v", err)
 	}

@@ -22,7 +22,7 @@ func Probe(dir string, trusted bool) (err error) {
 			err = fmt.Errorf("probing overlay: %w", e)
 		}
 	}()
-	for _, name := range []string{"lower/dir", "upper", "work", "merged"} {
+	for _, name := range []string{"lower/dir", "upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(base, name), 0o755); err != nil {
 			return fmt.Errorf("probing overlay: %w", err)
 		}
@@ -31,14 +31,11 @@ func Probe(dir string, trusted bool) (err error) {
 		Lowers: []string{filepath.Join(base, "lower")},
 		Upper:  filepath.Join(base, "upper"), Work: filepath.Join(base, "work"), Trusted: trusted,
 	}
-	merged := filepath.Join(base, "merged")
-	if err := m.Mount(merged); err != nil {
+	root, err := Open(m)
+	if err != nil {
 		return explain(dir, err)
 	}
-	err = replaceDir(filepath.Join(merged, "dir"))
-	if e := Unmount(merged); err == nil {
-		err = e
-	}
+	err = errors.Join(replaceDir(fmt.Sprintf("/proc/self/fd/%d/dir", root.Fd())), root.Close())
 	if err != nil {
 		return fmt.Errorf("overlay mounts at %s and does not work there: %w; the file system below it may lack extended attributes or whiteouts: use another with --root", dir, err)
 	}

@@ -133,7 +133,8 @@ func StatAt(dir *os.File, name string) (Stat, error) {
 func newStat(st *unix.Stat_t) Stat {
 	return Stat{
 		Type: typeOf(st.Mode), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
-		Dev: st.Dev, Ino: st.Ino, Nlink: st.Nlink, Rdev: st.Rdev, Size: st.Size,
+		Dev: st.Dev, Ino: st.Ino, Nlink: uint64(st.Nlink), //nolint:unconvert // 32 bits on arm64
+		Rdev: st.Rdev, Size: st.Size,
 		Mtime: Time{st.Mtim.Sec, st.Mtim.Nsec}, Ctime: Time{st.Ctim.Sec, st.Ctim.Nsec},
 	}
 }
