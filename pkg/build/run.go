@@ -83,7 +83,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 		return fmt.Errorf("making a pipe: %w", err)
 	}
 	config.Stdout, config.Stderr = in, in
-	process, err := sandbox.Start(config)
+	process, err := sandbox.Start(config) //nolint:contextcheck // its start is bounded; ctx ends the process below
 	err = errors.Join(err, in.Close())
 	if err != nil {
 		return errors.Join(s.startError(err), out.Close())

@@ -42,10 +42,9 @@ func closingParts(e Event) (head, foot string) {
 		return label(e.Step) + " CACHED " + text, ""
 	}
 	word := " "
-	switch e.Kind {
-	case StepFailed:
+	if e.Kind == StepFailed {
 		word = " FAILED "
-	case StepStopped:
+	} else if e.Kind == StepStopped {
 		word = " STOPPED "
 	}
 	return label(e.Step) + word + text, "  " + human(e.Elapsed)
