@@ -121,7 +121,7 @@ func (in *input) findDockerfile(file, dir string, relativeToCwd bool) error {
 			return err
 		}
 	}
-	if !filepath.IsAbs(file) {
+	if filepath.IsLocal(file) {
 		if found, err := in.read(dir, file, file); found || err != nil {
 			return err
 		}
