@@ -210,7 +210,8 @@ func staging(store string) []string {
 		names, _ := filepath.Glob(filepath.Join(store, pattern))
 		for _, n := range names {
 			if !strings.HasSuffix(n, ".lock") {
-				out = append(out, "staging directory "+n)
+				held, _ := filepath.Glob(n + "/*")
+				out = append(out, fmt.Sprintf("staging directory %s with %q", n, held))
 			}
 		}
 	}
