@@ -54,6 +54,7 @@ func (s *snapshot) stored(ctx context.Context) ([]store.Layer, error) {
 // emptySnapshot is scratch: an empty directory that is no layer, because an overlay needs a lower one.
 func (b *builder) emptySnapshot() (*snapshot, error) {
 	s := &snapshot{root: b.newRoot(), key: cache.ForBase("")}
+	s.root.bottom = 1
 	return s, s.root.push(b.scratch.Upper)
 }
 
@@ -88,16 +89,18 @@ func (b *builder) openImage(id string) (*snapshot, error) {
 }
 
 // root is the stack of directories that a snapshot's files are made of. Each is pinned by a descriptor from the moment
-// it is pushed, so that a directory that the store moves or another process removes is still the one that is mounted.
+// it is pushed, so that a directory that the store moves is still the one that is mounted. A layer that another process
+// removes is emptied, which no descriptor prevents: see stage.intact.
 type root struct {
-	dirs  []*os.File // lowest first
-	owned int        // how many of the last dirs are this root's own to close
-	view  *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
+	dirs   []*os.File // lowest first
+	bottom int        // how many of the first dirs are no layers
+	owned  int        // how many of the last dirs are this root's own to close
+	view   *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
 }
 
-// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less one for the
+// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
 // mount points of RUN.
-const maxLayers = 499
+const maxLayers = 498
 
 func (b *builder) newRoot() *root {
 	r := &root{}
@@ -109,7 +112,7 @@ func (b *builder) newRoot() *root {
 
 func (r *root) clone(b *builder) *root {
 	c := b.newRoot()
-	c.dirs = slices.Clone(r.dirs)
+	c.dirs, c.bottom = slices.Clone(r.dirs), r.bottom
 	return c
 }
 

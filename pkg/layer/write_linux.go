@@ -42,7 +42,7 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 		err = closeErr
 	}
 	if err != nil {
-		return Result{}, fmt.Errorf("making a layer of %s: %w", dir.Name(), err)
+		return Result{}, fmt.Errorf("making a layer: %w", err)
 	}
 	return Result{DiffID: id, Size: t.out.size, Entries: t.entries, RootMode: mode}, nil
 }

@@ -43,8 +43,34 @@ type prepared struct {
 
 var errDiscarded = errors.New("staging directory discarded")
 
+// stagingTries is how often a staging directory is made that another process removes at once; see newStaging.
+const stagingTries = 10
+
 // NewStaging makes an empty staging directory.
-func (s *Store) NewStaging() (*Staging, error) {
+func (s *Store) NewStaging() (st *Staging, err error) {
+	for range stagingTries {
+		if st, err = s.newStaging(); err == nil && st.whole() {
+			return st, nil
+		}
+		if err == nil {
+			err = st.Discard()
+		}
+	}
+	return nil, errors.Join(errors.New("making a staging directory in the store: another process keeps removing it"), err)
+}
+
+// whole says whether the directory and its lock are there. The library makes the directory first and locks it a moment
+// later; whoever sweeps the store in between takes it for one that a dead process left.
+func (st *Staging) whole() bool {
+	for _, path := range []string{st.Upper, filepath.Join(st.Dir, stagingLock)} {
+		if _, err := os.Lstat(path); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) newStaging() (*Staging, error) {
 	st := &Staging{store: s, content: make(chan *Content, 1), prepared: make(chan prepared, 1)}
 	ready := make(chan struct{})
 	go func() {
@@ -84,6 +110,7 @@ func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string,
 		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
 		DiffOutput: out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
 	}
+	out.Metadata = madeByUs
 	if len(names) == 0 {
 		return st.store.storage.ApplyStagedLayer(args)
 	}

@@ -35,7 +35,7 @@ type Options struct {
 // Store is an open store. Its methods may be called from several goroutines.
 type Store struct {
 	storage cs.Store
-	driver  graphdriver.Driver
+	driver  graphdriver.DriverWithDiffer
 }
 
 // Open opens the store, creating its directories where they are missing. The caller closes it.
@@ -53,7 +53,11 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
 	}
-	return &Store{storage: s, driver: driver}, nil
+	differ, ok := driver.(graphdriver.DriverWithDiffer)
+	if !ok {
+		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
+	}
+	return &Store{storage: s, driver: differ}, nil
 }
 
 // resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a

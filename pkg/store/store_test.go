@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -104,23 +105,95 @@ func TestStagingBecomesLayer(t *testing.T) {
 	}
 }
 
-func TestSecondOfTheSameNameIsStoredWithout(t *testing.T) {
+func TestNewestHasTheName(t *testing.T) {
 	s := open(t)
 	scratch := commit.Stored(store.Layer{})
 	first := wait(t, layer(t, s, scratch, "a", "name"))
 	second := wait(t, layer(t, s, scratch, "b", "name"))
-	if l, _, err := s.LayerByName("name"); err != nil || l.ID != first.ID {
-		t.Errorf("the name is of %s (%v), want %s", l.ID, err, first.ID)
+	if l, _, err := s.LayerByName("name"); err != nil || l.ID != second.ID {
+		t.Errorf("the name is of %s (%v), want %s", l.ID, err, second.ID)
 	}
-	if _, ok, err := s.LayerByName(second.ID); !ok || err != nil {
-		t.Errorf("the second layer: %v, %v", ok, err)
+	if _, ok, err := s.LayerByName(first.ID); !ok || err != nil {
+		t.Errorf("the first layer: %v, %v", ok, err)
 	}
-	if err := s.NameLayer(second.ID, "name"); err != nil {
+}
+
+// A sweep of another process can take a staging directory that is just being made.
+func TestStagingIsMadeAgain(t *testing.T) {
+	s := open(t)
+	stop := make(chan struct{})
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			root := filepath.Join(s.GraphRoot(), "overlay", "staging")
+			entries, _ := os.ReadDir(root) // not there at first
+			for _, e := range entries {
+				dir := filepath.Join(root, e.Name())
+				if _, err := os.Stat(filepath.Join(dir, "staging.lock")); err != nil {
+					_ = os.RemoveAll(dir) // nobody has locked it yet
+				}
+			}
+		}
+	}()
+	for range 200 {
+		st, err := s.NewStaging()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if err := os.WriteFile(filepath.Join(st.Upper, "f"), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+		if err := st.Discard(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	<-swept
+}
+
+func TestImagesWithTheSameConfig(t *testing.T) {
+	s := open(t)
+	put := func(manifest, name string) (id string, shared []string) {
+		id, shared, err := s.PutImage(store.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, shared
+	}
+	first, shared := put(`{"a":1}`, "localhost/a:latest")
+	if shared != nil {
+		t.Errorf("shared with %v", shared)
+	}
+	if again, shared := put(`{"a":1}`, "localhost/b:latest"); again != first || shared != nil {
+		t.Errorf("the same image again: %s, shared with %v", again, shared)
+	}
+	if other, shared := put(`{"a":2}`, "localhost/b:latest"); other != first || !cmp.Equal(shared, []string{"localhost/a:latest"}) {
+		t.Errorf("another manifest: %s, shared with %v", other, shared)
+	}
+}
+
+func TestPruningAndUseExclude(t *testing.T) {
+	s := open(t)
+	release, err := s.Use(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if l, _, _ := s.LayerByName("name"); l.ID != second.ID {
-		t.Errorf("the name did not move to %s", second.ID)
+	if _, err := s.Exclusive(); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("exclusive while in use: %v", err)
 	}
+	release()
+	done, err := s.Exclusive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
 }
 
 func TestDiscard(t *testing.T) {
