@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/cache"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -135,9 +136,14 @@ func TestStagingIsMadeAgain(t *testing.T) {
 			entries, _ := os.ReadDir(root) // not there at first
 			for _, e := range entries {
 				dir := filepath.Join(root, e.Name())
-				if _, err := os.Stat(filepath.Join(dir, "staging.lock")); err != nil {
+				lock, err := os.OpenFile(filepath.Join(dir, "staging.lock"), os.O_RDWR, 0)
+				if err != nil {
+					continue
+				}
+				if free, err := linux.TryLock(lock); err == nil && free {
 					_ = os.RemoveAll(dir) // nobody has locked it yet
 				}
+				_ = lock.Close()
 			}
 		}
 	}()
