@@ -120,6 +120,9 @@ func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeT
 				return err
 			}
 		}
+		if !relativeToCwd {
+			dir = "the tar on standard input"
+		}
 		return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", dir)
 	}
 	if relativeToCwd {

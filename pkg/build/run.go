@@ -131,7 +131,9 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile) *specs.Spec 
 	spec := sandbox.DefaultSpec()
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(op.Env, user.Home), path.Join("/", op.Dir)
-	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
+	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
+	groups := append([]uint32{user.GID}, user.Groups...)
+	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
 	spec.Hostname = hostname
 	spec.Root = &specs.Root{Path: "rootfs"}
 	for _, f := range files {

@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -134,7 +135,7 @@ func (r *root) push(dir string) error {
 // shape gives a new upper directory the attributes of the root directory below it: in an overlay the topmost one's
 // are those of the whole.
 func (r *root) shape(upper string) error {
-	below, err := linux.FileStat(r.dirs[len(r.dirs)-1])
+	below, err := r.attributes()
 	if err != nil {
 		return err
 	}
@@ -144,6 +145,12 @@ func (r *root) shape(upper string) error {
 	}
 	err = dir.Chown(int(below.UID), int(below.GID))
 	return errors.Join(err, linux.Chmod(dir, below.Mode), dir.Close())
+}
+
+// attributes are those of the whole's root directory.
+func (r *root) attributes() (layer.Root, error) {
+	st, err := linux.FileStat(r.dirs[len(r.dirs)-1])
+	return layer.Root{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
 }
 
 // lowers are the directories as overlayfs takes them, topmost first.

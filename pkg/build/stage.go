@@ -190,10 +190,14 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
 func (s *stage) commit(step *plan.Step, u upper) error {
-	if err := s.push(u.Upper); err != nil {
+	below, err := s.root.attributes()
+	if err == nil {
+		err = s.push(u.Upper)
+	}
+	if err != nil {
 		return errors.Join(err, u.Discard())
 	}
-	o := commit.LayerOptions{Parent: s.top(), Check: s.intactBelow(len(s.layers)), Trusted: s.Trusted}
+	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(len(s.layers)), Trusted: s.Trusted}
 	if s.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}

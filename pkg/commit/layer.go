@@ -57,6 +57,8 @@ func (j *Job) Err() error {
 type LayerOptions struct {
 	Parent *Job   // the layer below
 	Name   string // name of the layer in the store, taken from the layer that has it; "": none
+	// Below is what the root directory was like before the step; nil: the layer does not say what it is like now.
+	Below *layer.Root
 	// Check is called when the parent is stored, before the layer is: an error gives the layer up. Nil: none.
 	Check   func() error
 	Epoch   *time.Time // nil: times as they are; else every entry's modification time
@@ -112,7 +114,7 @@ func describe(ctx context.Context, upper string, o LayerOptions) (c store.Conten
 	if err != nil {
 		return c, err
 	}
-	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp}
+	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp, Below: o.Below}
 	if o.Trusted {
 		opts.Xattrs = "trusted.overlay."
 	}

@@ -82,6 +82,11 @@ func (t *writer) root(ctx context.Context, fd int) (os.FileMode, error) {
 	if err != nil {
 		return 0, err
 	}
+	if own := (Root{st.Mode & 0o7777, st.Uid, st.Gid}); t.opts.Below != nil && own != *t.opts.Below {
+		if err := t.entry(ctx, t.header(tar.TypeDir, "./", &st), -1); err != nil {
+			return 0, err
+		}
+	}
 	return fileMode(st.Mode), t.children(ctx, fd, "", attrs, &st)
 }
 

@@ -3,8 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
@@ -43,8 +45,12 @@ type prepared struct {
 
 var errDiscarded = errors.New("staging directory discarded")
 
-// stagingTries is how often a staging directory is made that another process removes at once; see newStaging.
-const stagingTries = 10
+// stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
+// that is given to go on in between.
+const (
+	stagingTries = 20
+	stagingPause = time.Millisecond
+)
 
 // NewStaging makes an empty staging directory.
 func (s *Store) NewStaging() (st *Staging, err error) {
@@ -55,6 +61,7 @@ func (s *Store) NewStaging() (st *Staging, err error) {
 		if err == nil {
 			err = st.Discard()
 		}
+		time.Sleep(stagingPause)
 	}
 	return nil, errors.Join(errors.New("making a staging directory in the store: another process keeps removing it"), err)
 }
@@ -145,7 +152,14 @@ func (s *Store) cleanup(out *graphdriver.DriverWithDifferOutput) error {
 	if out == nil || out.Target == "" {
 		return nil
 	}
-	return s.storage.CleanupStagedLayer(out)
+	err := s.storage.CleanupStagedLayer(out)
+	for range stagingTries {
+		if !errors.Is(err, fs.ErrExist) { // ENOTEMPTY: another process's sweep has just made a lock file in it
+			return err
+		}
+		err = os.RemoveAll(filepath.Dir(out.Target))
+	}
+	return err
 }
 
 // differ is the callback within which the library keeps a staging directory locked.

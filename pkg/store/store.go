@@ -111,11 +111,11 @@ func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
 // RunRoot is the absolute path of the directory of locks and mount counts, usually on a tmpfs.
 func (s *Store) RunRoot() string { return s.storage.RunRoot() }
 
-// Close removes the staging directories that dead processes left and gives the library's handle back. Staging
-// directories in use, of this and other processes, stay. Idempotent.
+// Close removes the staging directories that dead processes left and gives the library's handle back. Those that other
+// processes use stay; this process must have ended its own. Idempotent.
 func (s *Store) Close() error {
 	s.storage.Free()
-	return s.sweep()
+	return sweep(s.stagingRoot())
 }
 
 // stagingRoot is where the overlay driver keeps directories that are not layers yet.
