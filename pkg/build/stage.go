@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/cache"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -192,6 +193,9 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 func (s *stage) commit(step *plan.Step, u upper) error {
 	below, err := s.root.attributes()
 	if err == nil {
+		err = s.setTimes(u)
+	}
+	if err == nil {
 		err = s.push(u.Upper)
 	}
 	if err != nil {
@@ -213,6 +217,18 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	})
 	s.add(step, job)
 	return nil
+}
+
+// setTimes does to the files what --timestamp and its kin ask for.
+func (s *stage) setTimes(u upper) error {
+	if s.FileTimes == KeepTimes {
+		return nil
+	}
+	dir, err := os.Open(u.Upper)
+	if err != nil {
+		return err
+	}
+	return errors.Join(layer.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
 }
 
 // push puts a step's directory on the stage's files.

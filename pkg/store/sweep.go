@@ -47,6 +47,9 @@ func sweepOne(dir string) error {
 	}
 	// The lock goes last: as long as it is there nobody else gets it, and when it is gone there is nothing left to own.
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) { // its owner has just removed it
+		return nil
+	}
 	for _, e := range entries {
 		if e.Name() != stagingLock {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))

@@ -482,6 +482,10 @@ func started(t *testing.T, scene string, o Options) (*exec.Cmd, io.Reader) {
 
 func TestSignals(t *testing.T) {
 	needMode(t)
+	// Where this process was started with SIGHUP ignored (nohup), the launcher would be too. A handler is not inherited.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
 	for _, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
 		for _, pid := range []bool{true, false} {
 			t.Run(fmt.Sprint(sig, " pid=", pid), func(t *testing.T) {
