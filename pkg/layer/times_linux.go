@@ -70,7 +70,7 @@ func (t *toucher) set(parent int, name, path string) error {
 	if err != nil {
 		return err
 	}
-	if t.clamp && int64(st.Mtim.Sec) < t.epoch {
+	if t.clamp && st.Mtim.Sec < t.epoch {
 		return nil
 	}
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(0)}
