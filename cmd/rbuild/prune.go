@@ -33,7 +33,7 @@ func newPruneCmd(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of")
+	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of, and the caches of RUN --mount=type=cache")
 	f.BoolVarP(&force, "force", "f", false, "remove containers of podman and buildah that stand in the way, unless they are mounted")
 	return cmd
 }
@@ -83,21 +83,29 @@ func prune(st *store.Store, all, force bool, out io.Writer) error {
 	}
 	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
 	layersErr := pruneLayers(st, time.Now())
+	var cachesErr error
+	if all {
+		cachesErr = st.RemoveCaches()
+	}
 	after, err := storedBytes(st)
-	if err := joinLines([]error{imagesErr, layersErr, err}); err != nil {
+	if err := joinLines([]error{imagesErr, layersErr, cachesErr, err}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(out, "Total reclaimed space:", humanSize(before-after))
 	return err
 }
 
-// storedBytes is what the layers of the store hold, uncompressed.
+// storedBytes is what the layers of the store hold, uncompressed, and the caches of RUN --mount=type=cache.
 func storedBytes(st *store.Store) (int64, error) {
 	layers, err := st.Storage().Layers()
 	if err != nil {
 		return 0, fmt.Errorf("listing the layers: %w", err)
 	}
-	var sum int64
+	caches, err := st.Caches()
+	if err != nil {
+		return 0, err
+	}
+	sum := caches.Bytes
 	for _, l := range layers {
 		sum += max(l.UncompressedSize, 0)
 	}

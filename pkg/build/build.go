@@ -201,3 +201,7 @@ func (b *builder) close() {
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
 }
+
+func (b *builder) notice(text string) {
+	b.Listener.Event(progress.Event{Kind: progress.Notice, Time: time.Now(), Text: text})
+}
