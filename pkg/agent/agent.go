@@ -14,11 +14,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -52,7 +54,7 @@ func Open(paths ...string) (*Agent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the key %s: %w", path, err)
 		}
-		if err := keys.Add(sshagent.AddedKey{PrivateKey: key}); err != nil {
+		if err := keys.Add(sshagent.AddedKey{PrivateKey: key, Comment: filepath.Base(path)}); err != nil {
 			return nil, fmt.Errorf("reading the key %s: %w", path, err)
 		}
 	}
@@ -146,7 +148,7 @@ func (s *server) serve(conn net.Conn) {
 	defer s.remove(conn)
 	backend := s.agent.keys
 	if backend == nil {
-		up, err := net.Dial("unix", s.agent.socket)
+		up, err := new(net.Dialer).DialContext(context.Background(), "unix", s.agent.socket)
 		if err != nil || !s.add(up) {
 			return
 		}

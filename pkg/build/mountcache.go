@@ -2,10 +2,10 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -74,35 +74,41 @@ func (s *stage) place() string {
 
 // fillCache gives a new cache its first content, mode and owner.
 func (s *stage) fillCache(ctx context.Context, dir *os.File, m plan.Mount, src *mountSource) error {
-	uid, gid, mode := uint32(0), uint32(0), uint32(0o755)
+	top := linux.Stat{Mode: 0o755}
 	if src != nil {
-		if err := s.openView(src); err != nil {
+		if err := s.pourSource(ctx, dir, src); err != nil {
 			return err
 		}
-		selection := src.selection
-		if selection == nil {
-			var err error
-			if selection, err = copy.SelectPath(ctx, src.tree, path.Join("/", src.path)); err != nil {
-				return err
-			}
-			defer selection.Close()
-		}
-		if err := selection.Pour(ctx, dir); err != nil {
+		var err error
+		if top, err = linux.FileStat(dir); err != nil {
 			return err
-		}
-		st, err := linux.FileStat(dir)
-		if err != nil {
-			return err
-		}
-		uid, gid, mode = st.UID, st.GID, st.Mode
-	}
-	for _, set := range []struct{ to, from *uint32 }{{&uid, m.UID}, {&gid, m.GID}, {&mode, m.Mode}} {
-		if set.from != nil {
-			*set.to = *set.from
 		}
 	}
-	if err := linux.Chown(dir, uid, gid); err != nil {
+	if err := linux.Chown(dir, given(m.UID, top.UID), given(m.GID, top.GID)); err != nil {
 		return err
 	}
-	return linux.Chmod(dir, mode)
+	return linux.Chmod(dir, given(m.Mode, top.Mode))
+}
+
+// pourSource copies what a cache begins with.
+func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) error {
+	if src.selection != nil {
+		return src.selection.Pour(ctx, dir)
+	}
+	if err := s.openView(src); err != nil {
+		return err
+	}
+	selection, err := copy.SelectPath(ctx, src.tree, src.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(selection.Pour(ctx, dir), selection.Close())
+}
+
+// given is an option's value, or its default.
+func given(option *uint32, otherwise uint32) uint32 {
+	if option != nil {
+		return *option
+	}
+	return otherwise
 }

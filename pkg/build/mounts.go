@@ -55,17 +55,18 @@ func (s *stage) makeMounts(ctx context.Context, u upper, op *plan.Run, sources m
 		case instructions.MountSecret:
 			err = s.secretMount(p, u, m)
 		case instructions.MountSSH:
-			err = s.sshMount(p, u, m)
+			err = s.sshMount(ctx, p, u, m)
 		}
 		if err != nil {
-			return p, fmt.Errorf("--mount: %s: %w", cmpTarget(m), err)
+			return p, fmt.Errorf("--mount: %s: %w", describe(m), err)
 		}
 	}
-	return p, p.setSocket(op)
+	p.setSocket(op)
+	return p, nil
 }
 
-// cmpTarget names a mount in an error.
-func cmpTarget(m plan.Mount) string {
+// describe names a mount in an error.
+func describe(m plan.Mount) string {
 	if m.Target == "" {
 		return m.Type + " " + m.ID
 	}
@@ -224,10 +225,9 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 	var root *os.File
 	var err error
 	where := src.path
-	switch {
-	case src.snap == nil:
+	if src.snap == nil {
 		root, where, err = s.mountContext(ctx, p, u, src)
-	default:
+	} else {
 		root, err = p.layered(u, src.snap.root.lowers(), s.Trusted, src.snap.root.shape)
 		if src.selection != nil {
 			where = src.selection.Path()
@@ -242,11 +242,10 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src.path, err)
 	}
-	switch st.Type {
-	case linux.Directory, linux.Regular:
-	case linux.Unknown:
+	if st.Type == linux.Unknown {
 		return fmt.Errorf("source %s: %w", src.path, os.ErrNotExist)
-	default:
+	}
+	if st.Type != linux.Directory && st.Type != linux.Regular {
 		return fmt.Errorf("source %s is a %s", src.path, st.Type)
 	}
 	place, err := linux.OpenPathAt(c.Dir(), name)
@@ -263,9 +262,9 @@ var errNotAsItIs = errors.New("the context has other owners or modes than the im
 // mountContext shows the context without what the ignore file excludes: the user's directory below an upper one with
 // whiteouts, or, where owners or modes differ from what COPY gives, or overlayfs cannot lie over it, a copy.
 func (s *stage) mountContext(ctx context.Context, p *stepMounts, u upper, src *mountSource) (root *os.File, where string, err error) {
-	context := src.tree.Root()
-	root, err = p.layered(u, []string{descriptorPath(context)}, s.Trusted, func(upper string) error {
-		st, err := linux.FileStat(context)
+	from := src.tree.Root()
+	root, err = p.layered(u, []string{descriptorPath(from)}, s.Trusted, func(upper string) error {
+		st, err := linux.FileStat(from)
 		if err != nil {
 			return err
 		}

@@ -1,12 +1,15 @@
 package build
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
@@ -44,7 +47,7 @@ func (s *stage) secretMount(p *stepMounts, u upper, m plan.Mount) error {
 }
 
 // sshMount puts a socket into the step at which the builder answers for the agent.
-func (s *stage) sshMount(p *stepMounts, u upper, m plan.Mount) error {
+func (s *stage) sshMount(ctx context.Context, p *stepMounts, u upper, m plan.Mount) error {
 	keys := s.Run.SSH[m.ID]
 	if keys == nil {
 		if m.Required {
@@ -57,7 +60,7 @@ func (s *stage) sshMount(p *stepMounts, u upper, m plan.Mount) error {
 		return err
 	}
 	// By descriptor: the name of a socket has 108 bytes at most (unix(7)).
-	l, err := net.Listen("unix", descriptorPath(dir)+"/"+name)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", descriptorPath(dir)+"/"+name)
 	if err != nil {
 		return fmt.Errorf("making a socket: %w", err)
 	}
@@ -90,16 +93,10 @@ func (p *stepMounts) memoryFile(u upper) (dir *os.File, name string, err error) 
 
 // bindMemory gives a file in memory its owner and mode, and binds it.
 func (p *stepMounts) bindMemory(m plan.Mount, dir *os.File, name string, mode uint32) error {
-	var uid, gid uint32
-	for _, set := range []struct{ to, from *uint32 }{{&uid, m.UID}, {&gid, m.GID}, {&mode, m.Mode}} {
-		if set.from != nil {
-			*set.to = *set.from
-		}
-	}
-	if err := linux.ChownAt(dir, name, uid, gid); err != nil {
+	if err := linux.ChownAt(dir, name, given(m.UID, 0), given(m.GID, 0)); err != nil {
 		return err
 	}
-	if err := linux.ChmodAt(dir, name, mode); err != nil {
+	if err := linux.ChmodAt(dir, name, given(m.Mode, mode)); err != nil {
 		return err
 	}
 	place, err := linux.OpenPathAt(dir, name)
@@ -111,22 +108,17 @@ func (p *stepMounts) bindMemory(m plan.Mount, dir *os.File, name string, mode ui
 }
 
 // setSocket sets SSH_AUTH_SOCK to the first of the sockets as written, unless the step has the variable already.
-func (p *stepMounts) setSocket(op *plan.Run) error {
+func (p *stepMounts) setSocket(op *plan.Run) {
 	const name = "SSH_AUTH_SOCK="
-	first := -1
-	for i, m := range op.Mounts {
-		if m.Type == instructions.MountSSH && p.sources[m.Target] != nil && (first < 0 || m.Number < op.Mounts[first].Number) {
-			first = i
+	first := plan.Mount{Number: -1}
+	for _, m := range op.Mounts {
+		if m.Type == instructions.MountSSH && p.sources[m.Target] != nil && (first.Number < 0 || m.Number < first.Number) {
+			first = m
 		}
 	}
-	if first < 0 {
-		return nil
+	isSet := func(kv string) bool { return strings.HasPrefix(kv, name) }
+	if first.Number < 0 || slices.ContainsFunc(op.Env, isSet) || slices.ContainsFunc(p.env, isSet) {
+		return
 	}
-	for _, kv := range append(append([]string{}, op.Env...), p.env...) {
-		if len(kv) >= len(name) && kv[:len(name)] == name {
-			return nil
-		}
-	}
-	p.env = append(p.env, name+op.Mounts[first].Target)
-	return nil
+	p.env = append(p.env, name+first.Target)
 }

@@ -164,7 +164,8 @@ func FuzzMount(f *testing.F) {
 		if err != nil {
 			return
 		}
-		m, err := c.(Run).Mounts[0].Mount()
+		run, _ := c.(Run)
+		m, err := run.Mounts[0].Mount()
 		if err != nil {
 			return
 		}
