@@ -2,7 +2,7 @@
 // the builder listens on, or one that holds keys read from files.
 //
 //	a, err := agent.Open(os.Getenv("SSH_AUTH_SOCK"))     // or: agent.Open("id_ed25519", "id_rsa")
-//	stop := a.Serve(listener)
+//	stop := a.Serve(ctx, listener)
 //	...
 //	err = stop()
 //
@@ -84,8 +84,9 @@ func readKey(path string) (any, error) {
 	return key, err
 }
 
-// Serve answers on l until stop is called, which closes l and what is connected, and waits.
-func (a *Agent) Serve(l net.Listener) (stop func() error) {
+// Serve answers on l until stop is called, which closes l and what is connected, and waits. When ctx ends, the user's
+// agent is not asked any more.
+func (a *Agent) Serve(ctx context.Context, l net.Listener) (stop func() error) {
 	s := &server{agent: a, open: map[net.Conn]bool{}}
 	s.work.Go(func() {
 		for {
@@ -94,7 +95,7 @@ func (a *Agent) Serve(l net.Listener) (stop func() error) {
 				return
 			}
 			if s.add(conn) {
-				s.work.Go(func() { s.serve(conn) })
+				s.work.Go(func() { s.serve(ctx, conn) })
 			}
 		}
 	})
@@ -144,11 +145,11 @@ func (s *server) close() {
 }
 
 // serve answers one client. What goes wrong, a client sees as the end of the connection, as with any agent.
-func (s *server) serve(conn net.Conn) {
+func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer s.remove(conn)
 	backend := s.agent.keys
 	if backend == nil {
-		up, err := new(net.Dialer).DialContext(context.Background(), "unix", s.agent.socket)
+		up, err := new(net.Dialer).DialContext(ctx, "unix", s.agent.socket)
 		if err != nil || !s.add(up) {
 			return
 		}

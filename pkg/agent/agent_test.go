@@ -60,7 +60,7 @@ func listen(t *testing.T) (net.Listener, string) {
 func client(t *testing.T, a *agent.Agent) sshagent.ExtendedAgent {
 	t.Helper()
 	l, path := listen(t)
-	stop := a.Serve(l)
+	stop := a.Serve(t.Context(), l)
 	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -205,7 +205,9 @@ func (p *stepMounts) layered(u upper, lowers []string, trusted bool, fill func(u
 	if err != nil {
 		return nil, err
 	}
-	m := overlay.Mount{Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Trusted: trusted}
+	m := overlay.Mount{
+		Lowers: lowers, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Volatile: true, Trusted: trusted,
+	}
 	if err := errors.Join(os.Mkdir(m.Upper, 0o755), os.Mkdir(m.Work, 0o700)); err != nil {
 		return nil, err
 	}

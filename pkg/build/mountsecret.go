@@ -67,7 +67,7 @@ func (s *stage) sshMount(ctx context.Context, p *stepMounts, u upper, m plan.Mou
 	if l, ok := l.(*net.UnixListener); ok {
 		l.SetUnlinkOnClose(false)
 	}
-	p.undo = append(p.undo, keys.Serve(l))
+	p.undo = append(p.undo, keys.Serve(ctx, l))
 	return p.bindMemory(m, dir, name, 0o600)
 }
 
