@@ -77,6 +77,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	b := &builder{
 		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
 		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
+		copies: map[digest.Digest]func() (string, error){},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
@@ -105,7 +106,8 @@ type builder struct {
 	mu     sync.Mutex
 	stages map[*plan.Stage]*future
 	images map[string]*future
-	roots  []*root // to be closed
+	copies map[digest.Digest]func() (string, error) // of parts of the context, for mounts
+	roots  []*root                                  // to be closed
 }
 
 // future is a snapshot that is being made.

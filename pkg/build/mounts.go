@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
@@ -283,20 +285,34 @@ func (s *stage) mountContext(ctx context.Context, p *stepMounts, u upper, src *m
 	if err == nil {
 		return root, src.selection.Path(), nil
 	}
-	dir, err := p.scratch(u)
+	dir, err := s.contextCopy(ctx, src.selection)
 	if err != nil {
-		return nil, "", err
-	}
-	to, err := os.Open(dir)
-	if err != nil {
-		return nil, "", err
-	}
-	where, err = src.selection.Materialize(ctx, to)
-	if err := errors.Join(err, to.Close()); err != nil {
 		return nil, "", err
 	}
 	root, err = p.layered(u, []string{dir}, s.Trusted, func(string) error { return nil })
-	return root, where, err
+	return root, copy.ShownName, err
+}
+
+// contextCopy copies a part of the context, once for all steps of the build: nobody writes to it.
+func (b *builder) contextCopy(ctx context.Context, selection *copy.Selection) (string, error) {
+	b.mu.Lock()
+	made, ok := b.copies[selection.Digest()]
+	if !ok {
+		made = sync.OnceValues(func() (string, error) {
+			dir, err := os.MkdirTemp(b.scratch.Dir, "context-")
+			if err != nil {
+				return "", err
+			}
+			to, err := os.Open(dir)
+			if err != nil {
+				return "", err
+			}
+			return dir, errors.Join(selection.Materialize(ctx, to), to.Close())
+		})
+		b.copies[selection.Digest()] = made
+	}
+	b.mu.Unlock()
+	return made()
 }
 
 // close gives everything back, what was made last first.

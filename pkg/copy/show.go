@@ -14,11 +14,11 @@ import (
 // SelectPath finds and digests the one path name of tree, which is no pattern, to be shown where it lies rather than
 // copied: see Hide. Links are followed inside the tree. The digest covers the source's own mode and owner too.
 func SelectPath(ctx context.Context, tree *Tree, name string) (*Selection, error) {
-	return Select(ctx, tree, Spec{Sources: []string{name}, Dest: "/" + shownName, literal: true})
+	return Select(ctx, tree, Spec{Sources: []string{name}, Dest: "/" + ShownName, literal: true})
 }
 
-// shownName is what Materialize calls the source.
-const shownName = "source"
+// ShownName is what Materialize calls the source.
+const ShownName = "source"
 
 // Path is where the first source lies, relative to the root of its tree and free of links; "." is the root.
 func (s *Selection) Path() string {
@@ -154,17 +154,17 @@ func (h *hider) below(src *os.File, kid *node) (err error) {
 	return err
 }
 
-// Materialize copies what SelectPath selected to dir, under the name it returns.
-func (s *Selection) Materialize(ctx context.Context, dir *os.File) (name string, err error) {
+// Materialize copies what SelectPath selected to dir, under ShownName.
+func (s *Selection) Materialize(ctx context.Context, dir *os.File) error {
 	if err := s.Write(ctx, dir); err != nil {
-		return "", err
+		return err
 	}
 	n := s.items[0].node
-	if n.stat.Type == linux.Directory {
-		o := s.owner(n)
-		err = errors.Join(linux.ChownAt(dir, shownName, o.UID, o.GID), linux.ChmodAt(dir, shownName, s.mode(n)))
+	if n.stat.Type != linux.Directory {
+		return nil
 	}
-	return shownName, err
+	o := s.owner(n)
+	return errors.Join(linux.ChownAt(dir, ShownName, o.UID, o.GID), linux.ChmodAt(dir, ShownName, s.mode(n)))
 }
 
 // Pour copies what is in the directory that SelectPath selected to dir, which gets its mode and owner.

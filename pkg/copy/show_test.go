@@ -82,11 +82,10 @@ func TestHide(t *testing.T) {
 				t.Fatalf("Hide: %v, %v", ok, err)
 			}
 			copyDir := mustDir(t, filepath.Join(base, "copy"))
-			name, err := s.Materialize(t.Context(), copyDir)
-			if err != nil {
+			if err := s.Materialize(t.Context(), copyDir); err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tc.want, listing(t, filepath.Join(base, "copy", name))); d != "" {
+			if d := cmp.Diff(tc.want, listing(t, filepath.Join(base, "copy", ShownName))); d != "" {
 				t.Errorf("copy: %s", d)
 			}
 			if !ok {
