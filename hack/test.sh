@@ -14,6 +14,7 @@
 
 PACKAGES=(podman buildah skopeo umoci runc uidmap mmdebstrap slirp4netns passt python3 openssl apache2-utils gcc libc6-dev
   git curl zstd xz-utils bzip2 attr acl libcap2-bin openssh-client procps util-linux)
+PLAIN_TESTS='TestBounds|TestBombs|TestSize|TestMemory|TestSetuidProgram|TestCannotRewriteTheBuilder'
 PASSED=0 FAILED=0 SKIPPED=0
 
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
@@ -91,11 +92,11 @@ unexpected_skips() {
 # tree COMMAND... runs it as the ordinary user in the tree, in a scratch directory of this run.
 tree() { run_as_user env -C "$TREE" "TMPDIR=$WORK/tmp" GOTOOLCHAIN=local "$@"; }
 
-# unit runs the unit tests with the race detector, then without it those that are about size and speed, then as root
-# the one that needs it.
+# unit runs the unit tests with the race detector, then without it those that are about size and speed or need a static
+# test binary, then as root the one that needs root.
 unit() {
   go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
-  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run '^(TestBounds|TestBombs|TestSize|TestMemory)$' ./pkg/...
+  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
   is_root || return 0
   tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/userns.test" ./pkg/userns
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'

@@ -32,6 +32,8 @@ type budFlags struct {
 	format      string
 	timestamp   string
 	epoch       string
+	rewrite     bool
+	progress    string
 	quiet       bool
 	addHosts    []string
 	dns         []string
@@ -83,6 +85,8 @@ func (f *budFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.format, "format", "", "oci or docker (default: $BUILDAH_FORMAT, else oci)")
 	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
 	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
+	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
+	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
 	fs.StringArrayVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN")
 	fs.StringArrayVar(&f.dns, "dns", nil, "address of a nameserver for RUN, instead of the host's")
@@ -101,7 +105,7 @@ var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache bui
 	force-compression force-rm from group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
 	inherit-labels ipc isolation jobs layer-label load log-rusage logfile logsplit manifest memory memory-swap
 	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os os-feature os-version output pid pids-limit
-	policy progress provenance pull-always pull-never push retry retry-delay rewrite-timestamp rm runtime runtime-flag
+	policy provenance pull-always pull-never push retry retry-delay rm runtime runtime-flag
 	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
 	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
 	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
@@ -128,7 +132,7 @@ func (a *app) bud(cmd *cobra.Command, f budFlags, contextDir string) error {
 	}
 	ns := userns.Options{PID: true, KeepGroups: true}
 	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
-		release, err := useStore(st)
+		release, err := st.Use(ctx)
 		if err != nil {
 			return err
 		}
@@ -139,7 +143,7 @@ func (a *app) bud(cmd *cobra.Command, f budFlags, contextDir string) error {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Options, contextDir string) (err error) {
-	show, finish := a.listener(f.quiet)
+	show, finish := listener(f.progress, f.quiet)
 	defer func() { err = errors.Join(err, finish()) }()
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
 	in, err := openInput(ctx, st, f.files, contextDir, os.Stdin)

@@ -8,14 +8,13 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
@@ -23,7 +22,7 @@ import (
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env func(string) (string, bool)) (o build.Options, err error) {
 	o.NoCache, o.Squash = f.noCache, !f.layers
-	o.Platform = ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	o.Platform = hostPlatform()
 	if o.Run, err = f.run(); err != nil {
 		return o, err
 	}
@@ -36,13 +35,16 @@ func (f *budFlags) options(env func(string) (string, bool)) (o build.Options, er
 	if _, err = parsePull(f.pull); err != nil {
 		return o, err
 	}
+	if !slices.Contains(progressModes, f.progress) {
+		return o, fmt.Errorf("--progress %q: choose %s", f.progress, strings.Join(progressModes, ", "))
+	}
 	if _, err = buildArgs(f.buildArgs, env); err != nil {
 		return o, err
 	}
 	if len(f.files) > 1 {
 		return o, errors.New("several --file are not supported by this version of rbuild")
 	}
-	return o, checkPlatform(f.platform, o.Platform)
+	return o, checkPlatform(f.platform)
 }
 
 // run reads the flags for RUN, but for volumes.
@@ -144,23 +146,43 @@ func (f *budFlags) time(env func(string) (string, bool), o *build.Options) error
 		text, _ = env(flag)
 	}
 	if text == "" {
-		return nil
+		return f.rewriteNeedsTime()
 	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seconds < 0 || seconds > 253402300799 { // RFC 3339 ends with the year 9999
-		return fmt.Errorf("%s %q: want seconds since 1970", flag, text)
+	t, err := plan.ParseEpoch(text)
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", flag, text, err)
 	}
-	t := time.Unix(seconds, 0).UTC()
-	o.Epoch, o.FileTimes = &t, f.timestamp != ""
+	o.Epoch = &t
+	switch {
+	case f.timestamp != "":
+		o.FileTimes = build.SetTimes
+	case f.rewrite:
+		o.FileTimes = build.ClampTimes
+	}
 	return nil
 }
 
-func checkPlatform(want string, host ocispec.Platform) error {
+// rewriteNeedsTime refuses --rewrite-timestamp alone.
+func (f *budFlags) rewriteNeedsTime() error {
+	if f.rewrite {
+		return errors.New("--rewrite-timestamp needs --source-date-epoch, or SOURCE_DATE_EPOCH in the environment")
+	}
+	return nil
+}
+
+// hostPlatform is what builds are for.
+func hostPlatform() ocispec.Platform {
+	return ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+}
+
+// checkPlatform refuses a --platform that is not the host's own.
+func checkPlatform(want string) error {
+	host := hostPlatform()
 	if want == "" || want == "local" {
 		return nil
 	}
-	if want != host.OS+"/"+host.Architecture {
-		return fmt.Errorf("--platform %q: this version of rbuild builds for the host's own, %s/%s", want, host.OS, host.Architecture)
+	if p, ok := plan.ParsePlatform(want, host); !ok || plan.FormatPlatform(p) != plan.FormatPlatform(host) {
+		return fmt.Errorf("--platform %q: this version of rbuild works for the host's own, %s", want, plan.FormatPlatform(host))
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -23,6 +25,7 @@ const maxDockerfile = 32 << 20
 // input is what a build reads: the Dockerfile and the context.
 type input struct {
 	name string // of the Dockerfile, for messages
+	file copy.Dockerfile
 	text []byte
 	tree *copy.Tree // nil: there is no context
 
@@ -58,33 +61,36 @@ func openInput(ctx context.Context, st *store.Store, files []string, contextDir 
 	case contextDir == "-" && file == "-":
 		return in, errors.New("the Dockerfile and the context cannot both be standard input")
 	case contextDir == "-":
-		if dir, err = in.readStdin(ctx, st, stdin); err != nil || dir == "" {
+		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil || dir == "" {
 			return in, err
 		}
 	}
 	if file == "-" {
 		in.name = "Dockerfile from standard input"
-		in.text, err = readBounded(stdin)
+		in.text, err = readBounded(interruptible(ctx, stdin))
 	} else {
-		err = in.findDockerfile(file, dir, contextDir != "-")
+		err = in.findDockerfile(ctx, file, dir, contextDir != "-")
 	}
 	if err != nil {
 		return in, err
 	}
-	return in, in.openContext(dir, file)
-}
-
-// openContext opens the directory without what the ignore file excludes.
-func (in *input) openContext(dir, file string) error {
-	if file == "-" {
-		file = ""
-	}
-	patterns, _, err := copy.ReadIgnore(dir, file)
+	patterns, _, err := copy.ReadIgnore(dir, in.file)
 	if err != nil {
-		return err
+		return in, err
 	}
 	in.tree, err = copy.OpenContext(dir, patterns)
-	return err
+	return in, err
+}
+
+// interruptible reads from r until ctx ends; what r is then still asked for goes nowhere.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	return out
 }
 
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
@@ -107,37 +113,72 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 }
 
 // findDockerfile reads the file that --file names, or the context's own.
-func (in *input) findDockerfile(file, dir string, relativeToCwd bool) error {
+func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeToCwd bool) error {
 	if file == "" {
 		for _, name := range []string{"Containerfile", "Dockerfile"} {
-			if found, err := in.read(dir, name, name); found || err != nil {
+			if found, err := in.readBelow(dir, name); found || err != nil {
 				return err
 			}
+		}
+		if !relativeToCwd {
+			dir = "the tar on standard input"
 		}
 		return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", dir)
 	}
 	if relativeToCwd {
-		if found, err := in.read("", file, file); found || err != nil {
+		if found, err := in.readFile(ctx, file); found || err != nil {
 			return err
 		}
 	}
-	if !filepath.IsAbs(file) {
-		if found, err := in.read(dir, file, file); found || err != nil {
+	if filepath.IsLocal(file) {
+		if found, err := in.readBelow(dir, file); found || err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("--file %s: there is no such file", file)
 }
 
-// read reads a Dockerfile below dir, or by its path alone where dir is empty. Within a context, a symbolic link does
-// not lead out of it.
-func (in *input) read(dir, path, name string) (found bool, err error) {
-	var f *os.File
-	if dir == "" {
-		f, err = os.Open(path)
-	} else {
-		f, err = openBelow(dir, path)
+// readFile reads the Dockerfile that the user names, wherever it is. It may be a pipe.
+func (in *input) readFile(ctx context.Context, path string) (found bool, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return false, fmt.Errorf("opening the Dockerfile: %w", err)
+	}
+	in.name, in.file = path, copy.Dockerfile{Path: path}
+	in.text, err = readBounded(interruptible(ctx, &lazyFile{path: path}))
+	return true, err
+}
+
+// lazyFile opens its file when it is first read, since to open a pipe may take until somebody writes to it.
+type lazyFile struct {
+	path string
+	f    *os.File
+}
+
+func (l *lazyFile) Read(p []byte) (n int, err error) {
+	if l.f == nil {
+		if l.f, err = os.Open(l.path); err != nil {
+			return 0, err
+		}
+	}
+	return l.f.Read(p)
+}
+
+// readBelow reads a Dockerfile of the context. A symbolic link does not lead out of it, and only a regular file will do:
+// the context may be somebody else's.
+func (in *input) readBelow(dir, path string) (found bool, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return false, fmt.Errorf("opening the context: %w", err)
+	}
+	defer root.Close()
+	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -145,23 +186,16 @@ func (in *input) read(dir, path, name string) (found bool, err error) {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return false, fmt.Errorf("opening the Dockerfile: %w", err)
-	} else if info.IsDir() {
-		return false, fmt.Errorf("%s is a directory, not a Dockerfile", name)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
 	}
-	in.name = name
+	if err != nil {
+		return false, fmt.Errorf("opening the Dockerfile: %w", err)
+	}
+	in.name, in.file = path, copy.Dockerfile{Path: path, InContext: true}
 	in.text, err = readBounded(f)
 	return true, err
-}
-
-func openBelow(dir, path string) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	f, err := root.Open(path)
-	return f, errors.Join(err, root.Close())
 }
 
 func readBounded(r io.Reader) ([]byte, error) {

@@ -17,17 +17,24 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
-// listener is where progress goes: a live view on a terminal, lines elsewhere, or next to nothing. finish restores the
+// progressModes are the values of --progress.
+var progressModes = []string{"auto", "plain", "tty", "quiet", "rawjson"}
+
+// listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
 // terminal; it may be called more than once.
-func (a *app) listener(quiet bool) (l progress.Listener, finish func() error) {
+func listener(mode string, quiet bool) (l progress.Listener, finish func() error) {
+	none := func() error { return nil }
+	terminal := progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb"
 	switch {
-	case quiet:
-		return progress.Quiet(os.Stderr), func() error { return nil }
-	case progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb":
+	case quiet || mode == "quiet":
+		return progress.Quiet(os.Stderr), none
+	case mode == "rawjson":
+		return progress.JSON(os.Stderr), none
+	case mode == "tty" || mode == "auto" && terminal:
 		t := progress.Terminal(os.Stderr, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
 		return t, sync.OnceValue(t.Close)
 	}
-	return progress.Plain(os.Stderr), func() error { return nil }
+	return progress.Plain(os.Stderr), none
 }
 
 // plan parses the Dockerfile and says what is to be done.
@@ -49,7 +56,7 @@ func (f *budFlags) plan(in *input, o build.Options, show progress.Listener) (*pl
 		return nil, err
 	}
 	for _, name := range p.Unused {
-		show.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s was not used", name)})
+		show.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
 	}
 	return p, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -104,34 +105,14 @@ func TestImageRows(t *testing.T) {
 	}
 }
 
-func TestUnneededLayers(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	young, old := now.Add(-time.Hour), now.Add(-48*time.Hour)
-	key := []string{"rbuild-cache-0123"}
-	layers := []cs.Layer{
-		{ID: "base", Created: old},
-		{ID: "image", Parent: "base", Created: old},
-		{ID: "cached", Parent: "base", Names: key, Created: young},
-		{ID: "cached2", Parent: "cached", Names: key, Created: young},
-		{ID: "leftover", Created: old},
-		{ID: "pulling", Created: young},
-		{ID: "under", Names: key, Created: old},
-		{ID: "over", Parent: "under", Created: young},
-		{ID: "additional", ReadOnly: true, Names: key, Created: old},
-		{ID: "container", Parent: "base", Created: old},
-	}
-	got := unneededLayers(layers, []string{"image", "container", ""}, now)
-	if diff := cmp.Diff([]string{"cached2", "cached", "leftover"}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestOwnPlatform(t *testing.T) {
-	if err := ownPlatform(""); err != nil {
-		t.Error(err)
+	for _, own := range []string{"", "local", runtime.GOOS + "/" + runtime.GOARCH, "linux"} {
+		if err := checkPlatform(own); err != nil {
+			t.Error(err)
+		}
 	}
-	for _, foreign := range []string{"linux", "windows/amd64", "linux/mips64le", "linux/riscv", "/"} {
-		if ownPlatform(foreign) == nil {
+	for _, foreign := range []string{"windows/amd64", "linux/mips64le", "linux/riscv", "/"} {
+		if checkPlatform(foreign) == nil {
 			t.Errorf("accepted %s", foreign)
 		}
 	}

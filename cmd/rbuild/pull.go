@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +29,7 @@ func newPullCmd(a *app) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--policy: %w", err)
 			}
-			if err := ownPlatform(platform); err != nil {
+			if err := checkPlatform(platform); err != nil {
 				return err
 			}
 			o, err := access.apply(a.sys())
@@ -43,7 +40,7 @@ func newPullCmd(a *app) *cobra.Command {
 				o.Report = os.Stderr
 			}
 			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
-				release, err := useStore(st)
+				release, err := st.Use(ctx)
 				if err != nil {
 					return err
 				}
@@ -67,23 +64,4 @@ func newPullCmd(a *app) *cobra.Command {
 	f.StringVar(&platform, "platform", "", "OS/ARCH[/VARIANT] of the image; only that of this machine")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but the IDs")
 	return cmd
-}
-
-// errForeignPlatform is for platforms whose programs this machine cannot run.
-var errForeignPlatform = errors.New("only the platform of this machine is supported: " + runtime.GOOS + "/" + runtime.GOARCH)
-
-// ownPlatform refuses every platform but the machine's own. "" is that.
-func ownPlatform(platform string) error {
-	if platform == "" {
-		return nil
-	}
-	system, arch, _ := strings.Cut(platform, "/")
-	arch, _, _ = strings.Cut(arch, "/")
-	if alias, ok := map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}[arch]; ok {
-		arch = alias
-	}
-	if system != runtime.GOOS || arch != runtime.GOARCH {
-		return fmt.Errorf("--platform %s: %w", platform, errForeignPlatform)
-	}
-	return nil
 }

@@ -23,6 +23,10 @@ type versionInfo struct {
 	OSArch       string `json:"osArch"`
 }
 
+// version is set by the linker (-X main.version=...) in builds from a source tree without history; empty: what the Go
+// command recorded.
+var version string
+
 // currentVersion reads what the Go linker recorded.
 func currentVersion() versionInfo {
 	v := versionInfo{
@@ -34,11 +38,14 @@ func currentVersion() versionInfo {
 		OSArch:       runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	build, ok := debug.ReadBuildInfo()
+	if ok && build.Main.Version != "" {
+		v.Version = build.Main.Version
+	}
+	if version != "" {
+		v.Version = version
+	}
 	if !ok {
 		return v
-	}
-	if build.Main.Version != "" {
-		v.Version = build.Main.Version
 	}
 	for _, s := range build.Settings {
 		switch s.Key {

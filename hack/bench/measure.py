@@ -3,7 +3,7 @@
 
   measure.py --rbuild PATH --floor PATH --work DIR [--quick] [--only RE]
 """
-import argparse, atexit, os, re, statistics, subprocess, sys, tempfile, time
+import argparse, atexit, os, re, signal, statistics, subprocess, sys, tempfile, time
 
 BASE = "docker.io/library/busybox:latest"
 CONF = {
@@ -22,6 +22,16 @@ def remove_tree(directory):
     subprocess.run(["unshare", "--map-root-user", "--map-auto", "rm", "-rf", directory], check=False)
 
 
+def leave(run):
+    """Ends podman's pause process, and removes the runtime directory."""
+    try:
+        with open(run + "/libpod/tmp/pause.pid") as f:
+            os.kill(int(f.read()), signal.SIGKILL)
+    except (OSError, ValueError):
+        pass
+    remove_tree(run)
+
+
 class Engine:
     """An engine with a home, and so a store, of its own."""
 
@@ -31,7 +41,7 @@ class Engine:
         conf = os.path.join(home, ".config", "containers")
         os.makedirs(conf)
         run = tempfile.mkdtemp(prefix="bench.", dir=runtime_parent(home))  # the runtime directory is on tmpfs, as by default
-        atexit.register(remove_tree, run)
+        atexit.register(leave, run)
         for file, text in CONF.items():
             with open(os.path.join(conf, file), "w") as f:
                 f.write(text.replace("%(home)s", home).replace("%(run)s", run))

@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -40,16 +41,25 @@ type Options struct {
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener
 
-	Image   ImageOptions
-	Run     RunOptions
-	NoCache bool       // run every step, and let its result replace what the cache has
-	Squash  bool       // one layer for all the steps of a stage, and no cache (--layers=false)
-	Epoch   *time.Time // the time of the image and its history; nil: when each step was run
-	// FileTimes makes Epoch the time of every file of the new layers too.
-	FileTimes bool
+	Image     ImageOptions
+	Run       RunOptions
+	NoCache   bool             // run every step, and let its result replace what the cache has
+	Squash    bool             // one layer for all the steps of a stage, and no cache (--layers=false)
+	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
+	FileTimes FileTimes        // what Epoch means for the files of the new layers
 	Platform  ocispec.Platform // of images from scratch, and part of every key
 	Trusted   bool             // real root: overlayfs marks in trusted.*
 }
+
+// FileTimes says what becomes of the modification times of files.
+type FileTimes int
+
+// The zero value is KeepTimes.
+const (
+	KeepTimes  FileTimes = iota
+	SetTimes             // all are Epoch (--timestamp)
+	ClampTimes           // none is later than Epoch (--rewrite-timestamp)
+)
 
 // ImageOptions says what becomes of the target.
 type ImageOptions struct {
@@ -76,6 +86,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	defer cancel(nil)
 	b := &builder{
 		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
+		slots:  make(chan struct{}, max(2, runtime.NumCPU())),
 		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
 		copies: map[digest.Digest]func() (string, error){},
 	}
@@ -102,6 +113,7 @@ type builder struct {
 	host       etcFiles        // what the host has of the files that are bound into RUN
 	filter     func() (*sandbox.Filter, error)
 	background sync.WaitGroup
+	slots      chan struct{} // one for each step that makes files at the same time
 
 	mu     sync.Mutex
 	stages map[*plan.Stage]*future

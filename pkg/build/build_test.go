@@ -263,6 +263,98 @@ func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	}
 }
 
+func TestTimesAreInTheKey(t *testing.T) {
+	b := newBench(t)
+	at := time.Unix(7, 0)
+	text := base + "RUN echo a > /a\n"
+	plain, _ := b.layers(b.mustBuild(text, nil))
+	for _, times := range []build.FileTimes{build.SetTimes, build.ClampTimes} {
+		set, _ := b.layers(b.mustBuild(text, func(o *build.Options) { o.Epoch, o.FileTimes = &at, times }))
+		if set[2] == plain[2] {
+			t.Errorf("file times %d: the layer is that of a build without", times)
+		}
+	}
+	again, _ := b.layers(b.mustBuild(text, func(o *build.Options) { o.Epoch = &at })) // of the image only
+	if diff := cmp.Diff(plain, again); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A name must not stay for ever with a layer that lies on one that was made again.
+func TestStaleNameIsTakenBack(t *testing.T) {
+	b := newBench(t)
+	text := base + "RUN head -c8 /dev/urandom > /a\nRUN cat /fail 2>/dev/null; echo b > /b\n"
+	b.mustBuild(text, nil)
+	// The step below is made again, and the one above is not reached.
+	if _, err := b.build(t.Context(), strings.Replace(text, "RUN cat", "RUN exit 1; cat", 1), func(o *build.Options) { o.NoCache = true }); err == nil {
+		t.Fatal("built")
+	}
+	b.mustBuild(text, nil)
+	b.log.events = nil
+	b.mustBuild(text, nil)
+	for _, e := range b.log.events {
+		if strings.HasPrefix(e, "started") {
+			t.Errorf("not cached: %s", e)
+		}
+	}
+}
+
+// Any tool may remove an image while a build stands on it, and even bring it back.
+func TestLayerRemovedMeanwhile(t *testing.T) {
+	b := newBench(t)
+	b.mustBuild(base+"RUN echo a > /a\n", func(o *build.Options) { o.Image.Names = []string{"localhost/base:latest"} })
+	img, err := b.store.Storage().Image("localhost/base:latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan error, 1)
+	_, err = b.build(t.Context(), "FROM base\nRUN sleep 2; ls / | wc -l > /n; true\n", func(o *build.Options) {
+		o.Pull = func(context.Context, string) (string, error) {
+			time.AfterFunc(500*time.Millisecond, func() {
+				_, err := b.store.Storage().DeleteImage(img.ID, true)
+				removed <- err
+			})
+			return img.ID, nil
+		}
+	})
+	if e := <-removed; e != nil {
+		t.Fatal(e)
+	}
+	if err == nil || !strings.Contains(err.Error(), "was removed") {
+		t.Errorf("%v, want that a layer was removed", err)
+	}
+}
+
+func TestReproducedImageKeepsItsCache(t *testing.T) {
+	b := newBench(t)
+	at := time.Unix(0, 0)
+	text := base + "RUN echo a > /a\n"
+	with := func(noCache bool) func(*build.Options) {
+		return func(o *build.Options) { o.NoCache, o.Epoch, o.FileTimes = noCache, &at, build.SetTimes }
+	}
+	first := b.mustBuild(text, with(true))
+	if second := b.mustBuild(text, with(true)); first != second {
+		t.Fatalf("two builds gave %v and %v", first, second)
+	}
+	if err := b.store.PruneLayers(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	layers, err := b.store.Storage().Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(layers) != 3 {
+		t.Errorf("%d layers are left after pruning, want 3", len(layers))
+	}
+	b.log.events = nil
+	b.mustBuild(text, with(false))
+	for _, e := range b.log.events {
+		if strings.HasPrefix(e, "started") {
+			t.Errorf("not cached: %s", e)
+		}
+	}
+}
+
 func TestInterrupt(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -277,7 +369,7 @@ func TestEpoch(t *testing.T) {
 	b := newBench(t)
 	at := time.Unix(0, 0)
 	text := base + "RUN date > /dev/null; echo a > /a; mkdir -p /x/y\nENV A=b\n"
-	with := func(o *build.Options) { o.NoCache, o.Epoch, o.FileTimes = true, &at, true }
+	with := func(o *build.Options) { o.NoCache, o.Epoch, o.FileTimes = true, &at, build.SetTimes }
 	first := b.mustBuild(text, with)
 	time.Sleep(1100 * time.Millisecond) // whole seconds are what a tar keeps
 	if second := b.mustBuild(text, with); first != second {

@@ -2,9 +2,12 @@ package build
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // record makes the image of the target.
@@ -27,8 +30,46 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		created := b.Epoch.UTC()
 		image.Created = &created
 	}
-	id, digest, err := commit.Image(b.Store, commit.ImageSpec{
+	recorded, err := commit.Image(b.Store, commit.ImageSpec{
 		Image: image, Layers: layers, Annotations: b.Image.Annotations, Format: b.Image.Format, Names: b.Image.Names,
 	})
-	return Result{ID: id, Digest: digest}, err
+	if err != nil {
+		return Result{}, err
+	}
+	if len(recorded.Shared) > 0 {
+		b.warn(fmt.Sprintf("this image has the same config as %s: in the store they are one image, with the annotations and "+
+			"the format of this build", strings.Join(recorded.Shared, ", ")))
+	}
+	return Result{ID: recorded.ID, Digest: recorded.Digest}, b.keepNames(recorded.ID, layers)
+}
+
+// keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the
+// same content: they stay as long as the image, and are found by the next build.
+func (b *builder) keepNames(id string, layers []store.Layer) error {
+	img, err := b.Store.Image(id)
+	if err != nil {
+		return err
+	}
+	if len(layers) == 0 || img.TopLayer == layers[len(layers)-1].ID {
+		return nil
+	}
+	kept, err := b.Store.Chain(img.TopLayer)
+	if err != nil {
+		return err
+	}
+	for i, l := range layers {
+		if i >= len(kept) || kept[i].ID == l.ID {
+			continue
+		}
+		own, ok, err := b.Store.LayerByName(l.ID)
+		if err != nil || !ok {
+			return err
+		}
+		for _, name := range own.Names {
+			if err := b.Store.NameLayer(kept[i].ID, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/plan"
@@ -41,8 +42,12 @@ type report struct {
 }
 
 func (s *stage) report(step *plan.Step) *report {
+	name := s.plan.Name
+	if name == "" && len(s.Plan.Stages) > 1 {
+		name = strconv.Itoa(s.plan.Index)
+	}
 	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
-		Stage: s.plan.Name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
+		Stage: name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
 	}}
 }
 

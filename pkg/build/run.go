@@ -96,7 +96,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 		return fmt.Errorf("making a pipe: %w", err)
 	}
 	config.Stdout, config.Stderr = in, in
-	process, err := sandbox.Start(config)
+	process, err := sandbox.Start(config) //nolint:contextcheck // its start is bounded; ctx ends the process below
 	err = errors.Join(err, in.Close())
 	if err != nil {
 		return errors.Join(s.startError(err), out.Close())
@@ -144,7 +144,9 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	spec := sandbox.DefaultSpec()
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)
-	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
+	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
+	groups := append([]uint32{user.GID}, user.Groups...)
+	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
 	spec.Hostname = hostname
 	spec.Root = &specs.Root{Path: "rootfs"}
 	for _, f := range files {

@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -54,6 +55,7 @@ func (s *snapshot) stored(ctx context.Context) ([]store.Layer, error) {
 // emptySnapshot is scratch: an empty directory that is no layer, because an overlay needs a lower one.
 func (b *builder) emptySnapshot() (*snapshot, error) {
 	s := &snapshot{root: b.newRoot(), key: cache.ForBase("")}
+	s.root.bottom = 1
 	return s, s.root.push(b.scratch.Upper)
 }
 
@@ -88,16 +90,18 @@ func (b *builder) openImage(id string) (*snapshot, error) {
 }
 
 // root is the stack of directories that a snapshot's files are made of. Each is pinned by a descriptor from the moment
-// it is pushed, so that a directory that the store moves or another process removes is still the one that is mounted.
+// it is pushed, so that a directory that the store moves is still the one that is mounted. A layer that another process
+// removes is emptied, which no descriptor prevents: see stage.intact.
 type root struct {
-	dirs  []*os.File // lowest first
-	owned int        // how many of the last dirs are this root's own to close
-	view  *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
+	dirs   []*os.File // lowest first
+	bottom int        // how many of the first dirs are no layers
+	owned  int        // how many of the last dirs are this root's own to close
+	view   *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
 }
 
-// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less one for the
+// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
 // mount points of RUN.
-const maxLayers = 499
+const maxLayers = 498
 
 func (b *builder) newRoot() *root {
 	r := &root{}
@@ -109,7 +113,7 @@ func (b *builder) newRoot() *root {
 
 func (r *root) clone(b *builder) *root {
 	c := b.newRoot()
-	c.dirs = slices.Clone(r.dirs)
+	c.dirs, c.bottom = slices.Clone(r.dirs), r.bottom
 	return c
 }
 
@@ -131,7 +135,7 @@ func (r *root) push(dir string) error {
 // shape gives a new upper directory the attributes of the root directory below it: in an overlay the topmost one's
 // are those of the whole.
 func (r *root) shape(upper string) error {
-	below, err := linux.FileStat(r.dirs[len(r.dirs)-1])
+	below, err := r.attributes()
 	if err != nil {
 		return err
 	}
@@ -141,6 +145,12 @@ func (r *root) shape(upper string) error {
 	}
 	err = dir.Chown(int(below.UID), int(below.GID))
 	return errors.Join(err, linux.Chmod(dir, below.Mode), dir.Close())
+}
+
+// attributes are those of the whole's root directory.
+func (r *root) attributes() (layer.Root, error) {
+	st, err := linux.FileStat(r.dirs[len(r.dirs)-1])
+	return layer.Root{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
 }
 
 // lowers are the directories as overlayfs takes them, topmost first.

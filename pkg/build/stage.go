@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -32,6 +33,7 @@ type stage struct {
 type entry struct {
 	createdBy string
 	layer     *commit.Job // nil: the step made none
+	step      *plan.Step  // that made the layer
 }
 
 // runStage runs a stage to its end.
@@ -103,33 +105,57 @@ type fill func(ctx context.Context, u upper) (changed bool, err error)
 
 // files runs a step that makes files: from the cache, or by do.
 func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r *report, do fill) error {
+	if !s.Squash {
+		s.key = cache.Ingredients{
+			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
+			Platform: s.platform(), Options: append(s.Run.ingredients(step.Op), s.timeIngredients()...),
+		}.Key()
+		hit, err := s.lookup(ctx, step, r)
+		if hit || err != nil {
+			return err
+		}
+		s.missed = true
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	r.begin()
 	if s.Squash {
-		r.begin()
 		return s.intoSingle(ctx, step, do)
 	}
-	s.key = cache.Ingredients{
-		Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
-		Platform: s.platform(), Options: s.Run.ingredients(step.Op),
-	}.Key()
-	hit, err := s.lookup(ctx, step, r)
-	if hit || err != nil {
-		return err
-	}
-	s.missed = true
-	r.begin()
+	return s.intoLayer(ctx, step, do)
+}
+
+// intoLayer runs a step that has a layer of its own.
+func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 	u, err := s.newUpper()
 	if err != nil {
 		return err
 	}
 	changed, err := do(ctx, u)
 	if err != nil {
+		// What lies below may have been taken away while the step ran, and then that is why it failed.
+		if gone := s.intact(); gone != nil {
+			err = gone
+		}
 		return errors.Join(err, u.Discard())
 	}
 	if !changed {
-		s.unchanged(ctx, step)
+		s.unchanged(step)
 		return u.Discard()
 	}
 	return s.commit(step, u)
+}
+
+// timeIngredients is what --timestamp and its kin do to the files of every layer.
+func (s *stage) timeIngredients() []string {
+	if s.FileTimes == KeepTimes || s.Epoch == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("file times=%d,%d", s.FileTimes, s.Epoch.Unix())}
 }
 
 // lookup takes the step from the cache if it is there.
@@ -151,21 +177,29 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 		return true, nil
 	}
 	dir, err := s.Store.Directory(l.ID)
-	if err != nil {
-		return false, err
+	if err == nil {
+		err = s.push(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // removed since it was looked up
+		r.cached = false
+		return false, nil
 	}
 	s.add(step, commit.Stored(l))
-	return true, s.push(dir)
+	return true, err
 }
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
 func (s *stage) commit(step *plan.Step, u upper) error {
-	if err := s.push(u.Upper); err != nil {
+	below, err := s.root.attributes()
+	if err == nil {
+		err = s.push(u.Upper)
+	}
+	if err != nil {
 		return errors.Join(err, u.Discard())
 	}
-	o := commit.LayerOptions{Parent: s.top(), Replace: s.NoCache, Trusted: s.Trusted}
-	if s.FileTimes {
-		o.Epoch = s.Epoch
+	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(len(s.layers)), Trusted: s.Trusted}
+	if s.FileTimes != KeepTimes {
+		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
 	if !s.Squash {
 		o.Name = s.key.Name()
@@ -192,15 +226,15 @@ func (s *stage) push(dir string) error {
 
 func (s *stage) add(step *plan.Step, job *commit.Job) {
 	s.layers = append(s.layers, job)
-	s.history = append(s.history, entry{createdBy: step.CreatedBy, layer: job})
+	s.history = append(s.history, entry{createdBy: step.CreatedBy, layer: job, step: step})
 }
 
 // unchanged records that the step makes no difference to the layer below it, for the cache.
-func (s *stage) unchanged(ctx context.Context, step *plan.Step) {
+func (s *stage) unchanged(step *plan.Step) {
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	top, name := s.top(), s.key.Name()
 	s.background.Go(func() {
-		l, err := top.Wait(ctx)
+		l, err := top.Wait(s.interrupt)
 		if err != nil || l.ID == "" {
 			return
 		}
@@ -256,7 +290,8 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 	if s.single != nil {
 		last := s.history[len(s.history)-1]
 		s.history = s.history[:len(s.history)-1]
-		if err := s.commit(&plan.Step{CreatedBy: last.createdBy, Line: s.plan.Line, EndLine: s.plan.EndLine}, upperOf(s.single)); err != nil {
+		whole := &plan.Step{CreatedBy: last.createdBy, Text: s.plan.Text, Line: s.plan.Line, EndLine: s.plan.EndLine}
+		if err := s.commit(whole, upperOf(s.single)); err != nil {
 			return nil, err
 		}
 	}
@@ -266,7 +301,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		if e.layer != nil {
 			l, err := e.layer.Wait(ctx)
 			if err != nil {
-				return nil, err
+				return nil, s.at(e.step.Line, e.step.EndLine, e.step.Text, err)
 			}
 			created = l.Created.UTC()
 		}

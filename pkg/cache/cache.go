@@ -11,14 +11,14 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
+	"fmt"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // salt changes whenever the same ingredients would give another result than before.
-const salt = "rbuild step cache, version 1"
+const salt = "rbuild step cache, version 2"
 
 // namePrefix marks the names of layers that are keys.
 const namePrefix = "rbuild-cache-"
@@ -28,7 +28,7 @@ type Key string
 
 // ForBase is the key of a stage's start: an image by the digest of its config document, which covers its layers'
 // digests; the empty ID is scratch.
-func ForBase(imageID string) Key { return digest("base", imageID) }
+func ForBase(imageID string) Key { return digest("base", []string{imageID}) }
 
 // Ingredients is everything that a step's result depends on.
 type Ingredients struct {
@@ -42,18 +42,17 @@ type Ingredients struct {
 
 // Key is the digest of the ingredients. Each is framed, so that no two different sets read the same.
 func (in Ingredients) Key() Key {
-	b, err := json.Marshal(in)
-	if err != nil {
-		panic(err) // strings and slices of strings always marshal
-	}
-	return digest("step", string(b))
+	return digest("step", []string{string(in.Parent)}, []string{in.Step}, in.Args, in.Content, []string{in.Platform}, in.Options)
 }
 
-func digest(kind, text string) Key {
+// digest hashes lists of strings, of any bytes. Each list is preceded by its length, and each string by its own.
+func digest(kind string, lists ...[]string) Key {
 	h := sha256.New()
-	for _, s := range []string{salt, kind, text} {
-		h.Write([]byte(s))
-		h.Write([]byte{0})
+	for _, list := range append([][]string{{salt, kind}}, lists...) {
+		fmt.Fprintf(h, "%d;", len(list))
+		for _, s := range list {
+			fmt.Fprintf(h, "%d:%s", len(s), s)
+		}
 	}
 	return Key(hex.EncodeToString(h.Sum(nil)))
 }

@@ -14,6 +14,8 @@ func TestKeysDiffer(t *testing.T) {
 		"content":  func(in *Ingredients) { in.Content = []string{"e"} },
 		"platform": func(in *Ingredients) { in.Platform = "linux/arm64/" },
 		"options":  func(in *Ingredients) { in.Options = nil },
+		"bytes":    func(in *Ingredients) { in.Args = []string{"A=\xff"} },
+		"others":   func(in *Ingredients) { in.Args = []string{"A=\xfe"} }, // neither is UTF-8
 		"frames":   func(in *Ingredients) { in.Args, in.Content = []string{"A=1", "d"}, nil },
 	}
 	seen := map[Key]string{base.Key(): "base"}

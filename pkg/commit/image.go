@@ -42,19 +42,28 @@ type ImageSpec struct {
 	Names       []string // full references
 }
 
+// Recorded is an image in the store.
+type Recorded struct {
+	ID     string        // hexadecimal digest of the config
+	Digest digest.Digest // of the manifest
+	// Shared are names of images with the same config, but with another manifest until now: the store has one record
+	// for all of them.
+	Shared []string
+}
+
 // Image records an image in the store. The same spec gives the same ID and digest each time.
-func Image(s *store.Store, spec ImageSpec) (id string, manifest digest.Digest, err error) {
+func Image(s *store.Store, spec ImageSpec) (Recorded, error) {
 	spec.Image.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(spec.Layers)}
 	if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
-		return "", "", fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
+		return Recorded{}, fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
 	}
 	config, err := json.Marshal(spec.Image)
 	if err != nil {
-		return "", "", fmt.Errorf("writing the image's config: %w", err)
+		return Recorded{}, fmt.Errorf("writing the image's config: %w", err)
 	}
 	doc, err := json.Marshal(manifestOf(spec, config))
 	if err != nil {
-		return "", "", fmt.Errorf("writing the image's manifest: %w", err)
+		return Recorded{}, fmt.Errorf("writing the image's manifest: %w", err)
 	}
 	n := store.NewImage{Config: config, Manifest: doc, Names: spec.Names}
 	if len(spec.Layers) > 0 {
@@ -63,8 +72,8 @@ func Image(s *store.Store, spec ImageSpec) (id string, manifest digest.Digest, e
 	if spec.Image.Created != nil {
 		n.Created = *spec.Image.Created
 	}
-	id, err = s.PutImage(n)
-	return id, digest.FromBytes(doc), err
+	id, shared, err := s.PutImage(n)
+	return Recorded{ID: id, Digest: digest.FromBytes(doc), Shared: shared}, err
 }
 
 func diffIDs(layers []store.Layer) []digest.Digest {

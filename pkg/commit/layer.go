@@ -20,7 +20,6 @@ import (
 type Job struct {
 	done  chan struct{}
 	layer store.Layer // the zero value: no layer, the stage starts from scratch
-	empty bool
 	err   error
 }
 
@@ -54,17 +53,17 @@ func (j *Job) Err() error {
 	}
 }
 
-// Empty says, once Wait has returned, that the step changed nothing and that the Job's layer is its parent's.
-func (j *Job) Empty() bool { return j.empty }
-
 // LayerOptions says how a directory becomes a layer.
 type LayerOptions struct {
-	Parent    *Job       // the layer below
-	Name      string     // name of the layer in the store; "": none
-	Replace   bool       // take the name from the layer that has it
-	SkipEmpty bool       // make no layer of a directory without entries: the Job's layer is then the parent's
-	Epoch     *time.Time // nil: times as they are; else every entry's modification time
-	Trusted   bool       // overlayfs marks are trusted.overlay.* (real root), not user.overlay.*
+	Parent *Job   // the layer below
+	Name   string // name of the layer in the store, taken from the layer that has it; "": none
+	// Below is what the root directory was like before the step; nil: the layer does not say what it is like now.
+	Below *layer.Root
+	// Check is called when the parent is stored, before the layer is: an error gives the layer up. Nil: none.
+	Check   func() error
+	Epoch   *time.Time // nil: times as they are; else every entry's modification time
+	Clamp   bool       // Epoch replaces later times only
+	Trusted bool       // overlayfs marks are trusted.overlay.* (real root), not user.overlay.*
 }
 
 // Layer starts to turn the staging directory into a layer of the store and returns at once. The directory must not
@@ -73,65 +72,55 @@ func Layer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerO
 	j := &Job{done: make(chan struct{})}
 	go func() {
 		defer close(j.done)
-		j.layer, j.empty, j.err = commitLayer(ctx, s, staging, o)
-		if j.err != nil || j.empty {
+		if j.layer, j.err = commitLayer(ctx, s, staging, o); j.err != nil {
 			j.err = errors.Join(j.err, staging.Discard())
 		}
 	}()
 	return j
 }
 
-func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerOptions) (l store.Layer, empty bool, err error) {
-	content, entries, err := describe(ctx, staging.Upper, o)
+func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerOptions) (store.Layer, error) {
+	content, err := describe(ctx, staging.Upper, o)
 	if err != nil {
-		return store.Layer{}, false, err
+		return store.Layer{}, err
 	}
 	parent, err := o.Parent.Wait(ctx)
+	if err == nil && o.Check != nil {
+		err = o.Check()
+	}
 	if err != nil {
-		return store.Layer{}, false, errors.Join(err, content.TarSplit.Close())
+		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
-	if entries == 0 && o.SkipEmpty && parent.ID != "" {
-		err := content.TarSplit.Close()
-		if o.Name != "" {
-			// A base in a read-only store cannot be named: the step is then done again next time, at no great cost.
-			_ = s.NameLayer(parent.ID, o.Name)
-		}
-		return parent, true, err
+	if o.Name == "" {
+		return staging.Apply(content, parent.ID)
 	}
-	l, err = apply(s, staging, content, parent.ID, o)
-	return l, false, err
+	l, err := staging.Apply(content, parent.ID, o.Name)
+	if err != nil || slices.Contains(l.Names, o.Name) {
+		return l, err
+	}
+	// Another layer has the name, of another build or of one that had to be made again: the newest has it. So a layer
+	// that nothing can be stacked on any more does not keep its name for ever.
+	return l, s.NameLayer(l.ID, o.Name)
 }
 
 // describe reads the directory once: digest, size and tar-split of its tar.
-func describe(ctx context.Context, upper string, o LayerOptions) (c store.Content, entries int, err error) {
+func describe(ctx context.Context, upper string, o LayerOptions) (c store.Content, err error) {
 	dir, err := os.Open(upper)
 	if err != nil {
-		return c, 0, fmt.Errorf("opening the step's files: %w", err)
+		return c, fmt.Errorf("opening the step's files: %w", err)
 	}
 	defer dir.Close()
 	tarSplit, err := linux.Memfd("tar-split")
 	if err != nil {
-		return c, 0, err
+		return c, err
 	}
-	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch}
+	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp, Below: o.Below}
 	if o.Trusted {
 		opts.Xattrs = "trusted.overlay."
 	}
 	r, err := layer.Write(ctx, dir, nil, opts)
 	if err != nil {
-		return c, 0, errors.Join(fmt.Errorf("reading the step's files: %w", err), tarSplit.Close())
+		return c, errors.Join(err, tarSplit.Close())
 	}
-	return store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, r.Entries, nil
-}
-
-// apply stores the layer under its name.
-func apply(s *store.Store, staging *store.Staging, c store.Content, parent string, o LayerOptions) (store.Layer, error) {
-	if o.Name == "" {
-		return staging.Apply(c, parent)
-	}
-	l, err := staging.Apply(c, parent, o.Name)
-	if err != nil || !o.Replace || slices.Contains(l.Names, o.Name) {
-		return l, err
-	}
-	return l, s.NameLayer(l.ID, o.Name)
+	return store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, nil
 }

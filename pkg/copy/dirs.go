@@ -3,18 +3,18 @@ package copy
 import (
 	"fmt"
 	"os"
-	"path"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // MakeDirs makes the directory name below root, an absolute path in the image, with all that leads to it and is missing:
 // owned by o, mode 0755. Symbolic links resolve inside root, also one that points to nothing yet. What exists stays as
-// it is; something that is not a directory is an error. created says whether anything was made.
+// it is; something that is not a directory is an error. A component ".." leads up from what was made for those before it,
+// as with mkdir -p. created says whether anything was made.
 func MakeDirs(root *os.File, name string, o Owner) (created bool, err error) {
 	c := linux.NewCursor(root)
 	defer c.Close()
-	err = c.Enter(path.Clean("/"+name), func(dir *os.File, base string) error {
+	err = c.Enter("/"+name, func(dir *os.File, base string) error {
 		created = true
 		return makeDir(dir, base, o, 0o755)
 	})

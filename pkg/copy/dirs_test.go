@@ -24,7 +24,7 @@ func TestMakeDirs(t *testing.T) {
 		{name: "new", path: "/a/b/", made: true, want: []string{"a directory 0755 5:6", "a/b directory 0755 5:6"}},
 		{name: "below one that exists", path: "/a/b", root: []string{"d a 700"}, made: true, want: []string{"a directory 0700 0:0", "a/b directory 0755 5:6"}},
 		{name: "exists", path: "/a", root: []string{"d a 700"}, want: []string{"a directory 0700 0:0"}},
-		{name: "dot dot", path: "/../../a/../b", made: true, want: []string{"b directory 0755 5:6"}},
+		{name: "dot dot", path: "/../../a/../b", made: true, want: []string{"a directory 0755 5:6", "b directory 0755 5:6"}},
 		{name: "absolute link", path: "/l/x", root: []string{"l l " + outside}, made: true, want: append(implied(outside), "l -> "+outside+" 0:0", outside[1:]+"/x directory 0755 5:6")},
 		{name: "relative link", path: "/l/x", root: []string{"l l ../../../r"}, made: true, want: []string{"l -> ../../../r 0:0", "r directory 0755 5:6", "r/x directory 0755 5:6"}},
 		{name: "file", path: "/f/x", root: []string{"f f 644 x"}, err: "not a directory"},

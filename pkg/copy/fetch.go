@@ -23,6 +23,8 @@ const (
 	maxRedirects = 10
 	maxTries     = 3
 	headerWait   = time.Minute // until the server begins to answer
+
+	downloadSilence = time.Minute // without a byte of the body
 )
 
 // errRetry is wrapped by errors of a download that another try may mend.
@@ -92,6 +94,10 @@ func (it *item) download(ctx context.Context, u *url.URL, want digest.Digest) er
 }
 
 func (it *item) downloadOnce(ctx context.Context, client *http.Client, u *url.URL, want digest.Digest) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(downloadSilence, func() { cancel(fmt.Errorf("%w: no data for %v", errRetry, downloadSilence)) })
+	defer silent.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return err
@@ -108,7 +114,10 @@ func (it *item) downloadOnce(ctx context.Context, client *http.Client, u *url.UR
 	case resp.StatusCode != http.StatusOK:
 		return errors.New(resp.Status)
 	}
-	size, err := it.receive(resp.Body, want)
+	size, err := it.receive(&watched{resp.Body, silent}, want)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
 	if err != nil {
 		return err
 	}
@@ -141,6 +150,18 @@ func (it *item) receive(body io.Reader, want digest.Digest) (size int64, err err
 	}
 	sum.Sum(it.node.sum[:0])
 	return size, nil
+}
+
+// watched puts the timer off whenever something is read.
+type watched struct {
+	r     io.Reader
+	timer *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	w.timer.Reset(downloadSilence)
+	return n, err
 }
 
 // failing remembers whether it was reading that failed, which is worth another try, or writing.

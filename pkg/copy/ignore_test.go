@@ -28,7 +28,7 @@ func TestIgnore(t *testing.T) {
 	), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	fromFile, name, err := ReadIgnore(src, "")
+	fromFile, name, err := ReadIgnore(src, Dockerfile{})
 	if err != nil || name != ".dockerignore" {
 		t.Fatalf("ReadIgnore: %s, %v", name, err)
 	}
@@ -98,11 +98,12 @@ func TestIgnoreLinks(t *testing.T) {
 }
 
 func TestReadIgnore(t *testing.T) {
-	outside := build(t, t.TempDir(), "f canary 644 canary")
+	outside := build(t, t.TempDir(), "f canary 644 canary", "f canary.dockerignore 644 stolen")
 	for _, tc := range []struct {
 		name       string
 		files      []string
 		dockerfile string
+		inside     bool
 		want, file string
 		err        string
 	}{
@@ -112,15 +113,18 @@ func TestReadIgnore(t *testing.T) {
 		{name: "specific first", files: []string{"f .dockerignore 644 a", "f sub/app.dockerignore 644 c"}, dockerfile: "sub/app", want: "c", file: "sub/app.dockerignore"},
 		{name: "specific and empty", files: []string{"f .dockerignore 644 a", "f app.dockerignore 644"}, dockerfile: "app", file: "app.dockerignore"},
 		{name: "link inside", files: []string{"f x 644 a", "l .dockerignore /x"}, want: "a", file: ".dockerignore"},
+		{name: "in the context", files: []string{"f .dockerignore 644 a", "d sub 755", "f sub/app.dockerignore 644 c", "l s sub"}, dockerfile: "s/app", inside: true, want: "c", file: "s/app.dockerignore"},
+		{name: "in the context, not beside the working directory", dockerfile: "no/such/app", inside: true},
+		{name: "of the context only", files: []string{"l s " + outside}, dockerfile: "s/canary", inside: true},
 		{name: "link outside", files: []string{"l .dockerignore " + outside + "/canary"}},
 		{name: "fifo", files: []string{"p .dockerignore 644"}, err: "fifo"},
 		{name: "directory", files: []string{"d .dockerignore 755"}, err: "directory"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := build(t, t.TempDir(), tc.files...)
-			dockerfile := tc.dockerfile
-			if dockerfile != "" {
-				dockerfile = filepath.Join(dir, dockerfile)
+			dockerfile := Dockerfile{Path: tc.dockerfile, InContext: tc.inside}
+			if tc.dockerfile != "" && !tc.inside {
+				dockerfile.Path = filepath.Join(dir, tc.dockerfile)
 			}
 			got, file, err := ReadIgnore(dir, dockerfile)
 			if tc.err != "" {

@@ -57,19 +57,25 @@ func (t *Tree) Close() error {
 	return t.root.Close()
 }
 
+// Dockerfile says where a Dockerfile was found. The zero value is none: it came from standard input.
+type Dockerfile struct {
+	Path      string
+	InContext bool // Path is relative to the context, and symbolic links in it resolve there
+}
+
 // ReadIgnore reads the patterns of what the context directory dir shall not contain, from the first that exists of
-// <dockerfile>.dockerignore and <dockerfile>.containerignore, next to the Dockerfile wherever that is, and
-// .containerignore and .dockerignore in the context, where a symbolic link resolves inside the context. dockerfile is
-// its path; empty if it is none. name says which file was read and is empty if there is none.
-func ReadIgnore(dir, dockerfile string) (patterns []string, name string, err error) {
-	if dockerfile != "" {
+// <Dockerfile>.dockerignore and <Dockerfile>.containerignore, next to the Dockerfile wherever that is, and
+// .containerignore and .dockerignore in the context. Within the context a symbolic link resolves inside the context.
+// name says which file was read and is empty if there is none.
+func ReadIgnore(dir string, f Dockerfile) (patterns []string, name string, err error) {
+	if f.Path != "" {
 		for _, suffix := range []string{".dockerignore", ".containerignore"} {
-			where, base := filepath.Split(dockerfile + suffix)
-			if where == "" {
-				where = "."
+			where, base := dir, f.Path+suffix
+			if !f.InContext {
+				where, base = filepath.Dir(f.Path), filepath.Base(f.Path)+suffix
 			}
 			if patterns, ok, err := readIgnoreIn(where, base); ok || err != nil {
-				return patterns, dockerfile + suffix, err
+				return patterns, f.Path + suffix, err
 			}
 		}
 	}

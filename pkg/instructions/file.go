@@ -75,6 +75,9 @@ func ParseTrigger(name, text string) (*File, Instruction, error) {
 	if len(nodes) != 1 {
 		return nil, Instruction{}, f.Errorf(Range{Line: 1}, "a trigger is one instruction, not %d", len(nodes))
 	}
+	if strings.EqualFold(nodes[0].Value, "FROM") {
+		return nil, Instruction{}, f.Errorf(Range{Line: 1}, "FROM cannot be a trigger")
+	}
 	in, err := f.instruction(nodes[0])
 	return f, in, err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -30,6 +31,9 @@ var refused = map[string]string{
 	gitSource:                 "git sources are not supported yet",
 }
 
+// anyBytes are the instructions that may hold bytes that are not UTF-8, in commands of a shell and names of files.
+var anyBytes = []string{"RUN", "COPY", "ADD"}
+
 // gitSource is the key of table refused for ADD of a git repository.
 const gitSource = "ADD <git repository>"
 
@@ -43,6 +47,9 @@ func (f *File) checkNode(node *parser.Node) error {
 	}
 	if len(node.Original) > MaxLine {
 		return f.Errorf(r, "an instruction of more than %d bytes", MaxLine)
+	}
+	if !utf8.ValidString(node.Original) && (node.Attributes["json"] || !slices.Contains(anyBytes, name)) {
+		return f.Errorf(r, "%s holds bytes that are not UTF-8, which an image's config cannot hold", name)
 	}
 	for i, flag := range node.Flags {
 		flag = fromLatin1(flag)

@@ -208,3 +208,34 @@ func BenchmarkParse10000(b *testing.B) {
 		}
 	}
 }
+
+func TestBytesThatAreNotUTF8(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		line int // of the error; 0: accepted
+	}{
+		{"FROM a\nENV A=\xff\n", 2},
+		{"FROM a\nLABEL a=\xff\n", 2},
+		{"FROM a\nWORKDIR /\xff\n", 2},
+		{"FROM a\nCMD \xff\n", 2},
+		{"FROM a\nRUN [\"sh\", \"-c\", \"\xff\"]\n", 2},
+		{"FROM a\nRUN echo \xff\n", 0},
+		{"FROM a\nCOPY a\xff /b\n", 0},
+		{"FROM a\n# \xff\nRUN <<E\n\xff\nE\n", 0},
+	} {
+		_, err := Parse("f", []byte(tc.text))
+		var e *Error
+		switch {
+		case tc.line == 0 && err != nil:
+			t.Errorf("%q: %v", tc.text, err)
+		case tc.line != 0 && (!errors.As(err, &e) || e.Line != tc.line):
+			t.Errorf("%q: %v, want an error in line %d", tc.text, err, tc.line)
+		}
+	}
+}
+
+func TestTriggerFROM(t *testing.T) {
+	if _, _, err := ParseTrigger("trigger", "FROM x"); err == nil || !strings.Contains(err.Error(), "FROM cannot") {
+		t.Error(err)
+	}
+}

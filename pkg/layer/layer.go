@@ -17,7 +17,7 @@
 // Limits, all of them errors that name the path: a file named .wh.* (every reader would take it for a
 // whiteout), overlay's redirect and metacopy marks (the directory then is not the whole content), a path of
 // 4,096 bytes or more (nothing could unpack it), more than 1 MiB of extended attributes on one file, a file that
-// changes while it is read. The root directory itself is no entry: its mode is in Result. Sockets are left out.
+// changes while it is read. The root directory itself is no entry unless Options.Below asks; its mode is in Result. Sockets are left out.
 //
 // Of extended attributes security.capability and user.* are kept, on regular files and directories, the only
 // kinds that can have them. POSIX ACLs, security.selinux, security.ima, trusted.* and everything of overlayfs
@@ -47,10 +47,16 @@ type Options struct {
 	Epoch *time.Time
 	// Clamp makes Epoch replace only the times that are later than it.
 	Clamp bool
+	// Below is what the root directory of the layer below is like. The root directory has an entry, "./", if its own
+	// mode or owner differ from that; nil: it has none.
+	Below *Root
 	// Xattrs is the prefix under which overlayfs keeps its own attributes; empty: "user.overlay.", what a mount
 	// with the option userxattr uses. A mount by the real root uses "trusted.overlay.".
 	Xattrs string
 }
+
+// Root is the mode, with setuid, setgid and sticky, and the owner of a root directory.
+type Root struct{ Mode, UID, GID uint32 }
 
 // Result describes the stream that was written.
 type Result struct {

@@ -42,7 +42,7 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 		err = closeErr
 	}
 	if err != nil {
-		return Result{}, fmt.Errorf("making a layer of %s: %w", dir.Name(), err)
+		return Result{}, fmt.Errorf("making a layer: %w", err)
 	}
 	return Result{DiffID: id, Size: t.out.size, Entries: t.entries, RootMode: mode}, nil
 }
@@ -81,6 +81,11 @@ func (t *writer) root(ctx context.Context, fd int) (os.FileMode, error) {
 	attrs, err := t.attributes(fd, ".")
 	if err != nil {
 		return 0, err
+	}
+	if own := (Root{st.Mode & 0o7777, st.Uid, st.Gid}); t.opts.Below != nil && own != *t.opts.Below {
+		if err := t.entry(ctx, t.header(tar.TypeDir, "./", &st), -1); err != nil {
+			return 0, err
+		}
 	}
 	return fileMode(st.Mode), t.children(ctx, fd, "", attrs, &st)
 }

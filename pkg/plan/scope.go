@@ -1,9 +1,11 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -184,6 +186,9 @@ func (sc *Scope) edit(c instructions.Editor, step *Step) error {
 	img, text, err := c.Edit(sc.image)
 	if err != nil {
 		return err
+	}
+	if !utf8.ValidString(text) {
+		return errors.New("a value that is not UTF-8, which an image's config cannot hold")
 	}
 	sc.image, step.CreatedBy = img, text
 	step.Canon = fmt.Sprintf("%#v", c) // strings are quoted, so nothing runs together

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -149,13 +150,24 @@ func (p *Plan) setEpoch() error {
 	if value == "" {
 		return nil
 	}
-	sec, err := strconv.ParseInt(value, 10, 64)
+	t, err := ParseEpoch(value)
 	if err != nil {
-		return p.file.Errorf(instructions.Range{}, "%s=%s is not a number of seconds", name, value)
+		return p.file.Errorf(instructions.Range{}, "%s=%s: %v", name, value, err)
 	}
-	t := time.Unix(sec, 0).UTC()
 	p.Epoch = &t
 	return nil
+}
+
+// maxEpoch is the end of the year 9999, where RFC 3339 ends.
+const maxEpoch = 253402300799
+
+// ParseEpoch reads seconds since 1970, as SOURCE_DATE_EPOCH has them.
+func ParseEpoch(text string) (time.Time, error) {
+	sec, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || sec < 0 || sec > maxEpoch {
+		return time.Time{}, errors.New("want seconds since 1970")
+	}
+	return time.Unix(sec, 0).UTC(), nil
 }
 
 // proxyNames are predefined: a RUN sees them in both cases without ARG, and

@@ -41,15 +41,11 @@ func closingParts(e Event) (head, foot string) {
 	if e.Kind == StepCached {
 		return label(e.Step) + " CACHED " + text, ""
 	}
-	word := " "
-	switch e.Kind {
-	case StepFailed:
-		word = " FAILED "
-	case StepStopped:
-		word = " STOPPED "
-	}
-	return label(e.Step) + word + text, "  " + human(e.Elapsed)
+	return label(e.Step) + endings[e.Kind] + " " + text, "  " + human(e.Elapsed)
 }
+
+// endings stand in the line that closes a step, where it did not succeed.
+var endings = map[Kind]string{StepFailed: " FAILED", StepStopped: " STOPPED"}
 
 // message is the text of a notice or warning, on one or several lines, without the last newline.
 func message(e Event) string {

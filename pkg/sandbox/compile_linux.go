@@ -239,6 +239,10 @@ func (g *program) explain(err error) error {
 		return fmt.Errorf("%w (a WORKDIR instruction creates it)", err)
 	case isTarget(f.What) && f.Errno == unix.EXDEV:
 		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
+	case isTarget(f.What) && f.Errno == unix.ELOOP:
+		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
+	case strings.HasPrefix(f.What, "becoming ") && f.Errno == unix.EINVAL:
+		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
 	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
 		return fmt.Errorf("%w: the image has something else there", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -93,6 +94,9 @@ func (g *program) target(dest string, isDir bool) (linux.Reg, error) {
 	}
 	if isDir {
 		how.Flags |= unix.O_DIRECTORY
+	}
+	if slices.Contains([]string{"/proc", "/dev", "/sys"}, dest) {
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS // what is masked below them must be where it is thought to be
 	}
 	at, rel, under := g.root, dest, ""
 	for _, m := range g.mounts {

@@ -64,11 +64,11 @@ func TestHostileTargets(t *testing.T) {
 	}{
 		{
 			name: "proc leads out", entries: []string{"proc->../../../../../../OUT", "OUT/"},
-			script: "ls /proc/self/status", want: "/proc/self/status\n",
+			fails: "/proc: too many levels",
 		},
 		{
 			name: "proc leads nowhere", entries: []string{"proc->/x/y/z"},
-			script: "ls /x/y/z/self/status; ls /proc/self/status", want: "/x/y/z/self/status\n/proc/self/status\n",
+			fails: "/proc: too many levels",
 		},
 		{
 			name: "resolv.conf leads nowhere", entries: []string{"etc/resolv.conf->/run/systemd/stub.conf", "run/"},

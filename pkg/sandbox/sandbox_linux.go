@@ -178,6 +178,8 @@ func (e *ExecError) Error() string {
 		return fmt.Sprintf("executing %q: its interpreter or dynamic loader is not in the image", e.Path)
 	case e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR:
 		return fmt.Sprintf("executing %q: not found in the image", e.Path)
+	case e.Errno == unix.E2BIG:
+		return fmt.Sprintf("executing %q: the command and its environment are longer than the kernel takes", e.Path)
 	case e.Errno == unix.ELOOP:
 		return fmt.Sprintf("executing %q: a link of /proc or a loop of links is not followed", e.Path)
 	}

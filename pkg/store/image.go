@@ -79,15 +79,23 @@ type NewImage struct {
 	Created  time.Time // as the store lists it
 }
 
-// PutImage records an image and gives it its names. An image with the same config is kept and only named.
-// The result is its ID.
-func (s *Store) PutImage(n NewImage) (string, error) {
+// PutImage records an image and gives it its names. The store has one record for all images with the same config: if
+// there is one already it is kept, with its own layers, whose content is the same, and the manifest replaces its own.
+// shared are the names of that record that the caller does not know of: they stand for the new manifest from then on.
+func (s *Store) PutImage(n NewImage) (id string, shared []string, err error) {
 	config, manifest := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
-	id := config.Encoded()
-	if old, err := s.storage.Image(id); err == nil && old.Digest == manifest && old.TopLayer == n.TopLayer {
-		return id, s.nameImage(old, n.Names)
+	id = config.Encoded()
+	old, err := s.storage.Image(id)
+	switch {
+	case err == nil && old.BigDataDigests[cs.ImageDigestBigDataKey] == manifest:
+		return id, nil, s.nameImage(old, n.Names)
+	case err == nil:
+		shared := slices.DeleteFunc(slices.Clone(old.Names), func(name string) bool { return slices.Contains(n.Names, name) })
+		return id, shared, errors.Join(s.replaceManifest(id, n.Manifest), s.nameImage(old, n.Names))
+	case !errors.Is(err, cs.ErrImageUnknown):
+		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
 	}
-	_, err := s.storage.CreateImage(id, nil, n.TopLayer, "", &cs.ImageOptions{
+	img, err := s.storage.CreateImage(id, nil, n.TopLayer, "", &cs.ImageOptions{
 		CreationDate: n.Created,
 		Digest:       manifest,
 		BigData: []cs.ImageBigDataOption{
@@ -96,35 +104,25 @@ func (s *Store) PutImage(n NewImage) (string, error) {
 			{Key: cs.ImageDigestBigDataKey, Data: n.Manifest, Digest: manifest},
 		},
 	})
-	if errors.Is(err, cs.ErrDuplicateID) {
-		// The same config with another manifest or layers of another build: the old record gives way.
-		return s.replaceImage(id, n)
+	if errors.Is(err, cs.ErrDuplicateID) { // another build was quicker
+		return s.PutImage(n)
 	}
 	if err != nil {
-		return "", fmt.Errorf("recording image %s: %w", id, err)
+		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
 	}
-	img, err := s.storage.Image(id)
-	if err != nil {
-		return "", fmt.Errorf("recording image %s: %w", id, err)
-	}
-	return id, s.nameImage(img, n.Names)
+	return id, nil, s.nameImage(img, n.Names)
 }
 
-// replaceImage keeps the record of an image whose config is the same and stores the new manifest in it. Layers with
-// the same DiffIDs have the same content, so the record's own layers serve.
-func (s *Store) replaceImage(id string, n NewImage) (string, error) {
-	manifest := digest.FromBytes(n.Manifest)
-	digestOf := func([]byte) (digest.Digest, error) { return manifest, nil }
-	for _, key := range []string{cs.ImageDigestManifestBigDataNamePrefix + "-" + manifest.String(), cs.ImageDigestBigDataKey} {
-		if err := s.storage.SetImageBigData(id, key, n.Manifest, digestOf); err != nil {
-			return "", fmt.Errorf("recording image %s: %w", id, err)
+func (s *Store) replaceManifest(id string, manifest []byte) error {
+	digestOf := func([]byte) (digest.Digest, error) { return digest.FromBytes(manifest), nil }
+	for _, key := range []string{
+		cs.ImageDigestManifestBigDataNamePrefix + "-" + digest.FromBytes(manifest).String(), cs.ImageDigestBigDataKey,
+	} {
+		if err := s.storage.SetImageBigData(id, key, manifest, digestOf); err != nil {
+			return fmt.Errorf("recording image %s: %w", id, err)
 		}
 	}
-	img, err := s.storage.Image(id)
-	if err != nil {
-		return "", fmt.Errorf("recording image %s: %w", id, err)
-	}
-	return id, s.nameImage(img, n.Names)
+	return nil
 }
 
 // nameImage adds the names that the image does not have yet.

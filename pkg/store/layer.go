@@ -3,13 +3,15 @@ package store
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 )
+
+// madeByUs is the metadata of layers that a build made: they may be pruned when no image has them, whatever their age.
+const madeByUs = "rbuild"
 
 // Layer is a layer of the store.
 type Layer struct {
@@ -75,11 +77,11 @@ func (s *Store) Directories(id string) ([]string, error) {
 
 // Directory returns the directory of the layer id alone.
 func (s *Store) Directory(id string) (string, error) {
-	m, err := s.driver.Metadata(id)
+	dir, err := s.driver.DifferTarget(id)
 	if err != nil {
 		return "", fmt.Errorf("reading layer %s: %w", id, err)
 	}
-	return filepath.Clean(m["UpperDir"]), nil
+	return dir, nil
 }
 
 // NameLayer gives the layer id one more name, taking it from the layer that had it. Names of layers are how the

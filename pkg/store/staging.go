@@ -3,8 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
@@ -43,8 +45,39 @@ type prepared struct {
 
 var errDiscarded = errors.New("staging directory discarded")
 
+// stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
+// that is given to go on in between.
+const (
+	stagingTries = 20
+	stagingPause = time.Millisecond
+)
+
 // NewStaging makes an empty staging directory.
-func (s *Store) NewStaging() (*Staging, error) {
+func (s *Store) NewStaging() (st *Staging, err error) {
+	for range stagingTries {
+		if st, err = s.newStaging(); err == nil && st.whole() {
+			return st, nil
+		}
+		if err == nil {
+			err = st.Discard()
+		}
+		time.Sleep(stagingPause)
+	}
+	return nil, errors.Join(errors.New("making a staging directory in the store: another process keeps removing it"), err)
+}
+
+// whole says whether the directory and its lock are there. The library makes the directory first and locks it a moment
+// later; whoever sweeps the store in between takes it for one that a dead process left.
+func (st *Staging) whole() bool {
+	for _, path := range []string{st.Upper, filepath.Join(st.Dir, stagingLock)} {
+		if _, err := os.Lstat(path); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) newStaging() (*Staging, error) {
 	st := &Staging{store: s, content: make(chan *Content, 1), prepared: make(chan prepared, 1)}
 	ready := make(chan struct{})
 	go func() {
@@ -84,6 +117,7 @@ func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string,
 		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
 		DiffOutput: out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
 	}
+	out.Metadata = madeByUs
 	if len(names) == 0 {
 		return st.store.storage.ApplyStagedLayer(args)
 	}
@@ -118,7 +152,14 @@ func (s *Store) cleanup(out *graphdriver.DriverWithDifferOutput) error {
 	if out == nil || out.Target == "" {
 		return nil
 	}
-	return s.storage.CleanupStagedLayer(out)
+	err := s.storage.CleanupStagedLayer(out)
+	for range stagingTries {
+		if !errors.Is(err, fs.ErrExist) { // ENOTEMPTY: another process's sweep has just made a lock file in it
+			return err
+		}
+		err = os.RemoveAll(filepath.Dir(out.Target))
+	}
+	return err
 }
 
 // differ is the callback within which the library keeps a staging directory locked.

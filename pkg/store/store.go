@@ -35,7 +35,7 @@ type Options struct {
 // Store is an open store. Its methods may be called from several goroutines.
 type Store struct {
 	storage cs.Store
-	driver  graphdriver.Driver
+	driver  graphdriver.DriverWithDiffer
 }
 
 // Open opens the store, creating its directories where they are missing. The caller closes it.
@@ -53,7 +53,11 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
 	}
-	return &Store{storage: s, driver: driver}, nil
+	differ, ok := driver.(graphdriver.DriverWithDiffer)
+	if !ok {
+		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
+	}
+	return &Store{storage: s, driver: differ}, nil
 }
 
 // resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a
@@ -107,11 +111,11 @@ func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
 // RunRoot is the absolute path of the directory of locks and mount counts, usually on a tmpfs.
 func (s *Store) RunRoot() string { return s.storage.RunRoot() }
 
-// Close removes the staging directories that dead processes left and gives the library's handle back. Staging
-// directories in use, of this and other processes, stay. Idempotent.
+// Close removes the staging directories that dead processes left and gives the library's handle back. Those that other
+// processes use stay; this process must have ended its own. Idempotent.
 func (s *Store) Close() error {
 	s.storage.Free()
-	return s.sweep()
+	return sweep(s.stagingRoot())
 }
 
 // stagingRoot is where the overlay driver keeps directories that are not layers yet.

@@ -2,9 +2,14 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.podman.io/storage/pkg/mount"
@@ -104,23 +109,112 @@ func TestStagingBecomesLayer(t *testing.T) {
 	}
 }
 
-func TestSecondOfTheSameNameIsStoredWithout(t *testing.T) {
+func TestNewestHasTheName(t *testing.T) {
 	s := open(t)
 	scratch := commit.Stored(store.Layer{})
 	first := wait(t, layer(t, s, scratch, "a", "name"))
 	second := wait(t, layer(t, s, scratch, "b", "name"))
-	if l, _, err := s.LayerByName("name"); err != nil || l.ID != first.ID {
-		t.Errorf("the name is of %s (%v), want %s", l.ID, err, first.ID)
+	if l, _, err := s.LayerByName("name"); err != nil || l.ID != second.ID {
+		t.Errorf("the name is of %s (%v), want %s", l.ID, err, second.ID)
 	}
-	if _, ok, err := s.LayerByName(second.ID); !ok || err != nil {
-		t.Errorf("the second layer: %v, %v", ok, err)
+	if _, ok, err := s.LayerByName(first.ID); !ok || err != nil {
+		t.Errorf("the first layer: %v, %v", ok, err)
 	}
-	if err := s.NameLayer(second.ID, "name"); err != nil {
+}
+
+// A sweep of another process can take a staging directory that is just being made. It has to be a process: locks of
+// fcntl(2) end when their process closes the file, wherever it does.
+func TestStagingIsMadeAgain(t *testing.T) {
+	s := open(t)
+	sweeper := exec.Command(os.Args[0], "-test.run=^TestSweeper$")
+	sweeper.Env = append(os.Environ(), sweepVar+"="+filepath.Join(s.GraphRoot(), "overlay", "staging"))
+	stop, err := sweeper.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if l, _, _ := s.LayerByName("name"); l.ID != second.ID {
-		t.Errorf("the name did not move to %s", second.ID)
+	if err := sweeper.Start(); err != nil {
+		t.Fatal(err)
 	}
+	for range 1000 {
+		st, err := s.NewStaging()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if err := os.WriteFile(filepath.Join(st.Upper, "f"), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+		if err := st.Discard(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := errors.Join(stop.Close(), sweeper.Wait()); err != nil {
+		t.Error(err)
+	}
+}
+
+// sweepVar names, for the process of TestSweeper, the directory that it sweeps until its standard input ends.
+const sweepVar = "RBUILD_TEST_SWEEP"
+
+func TestSweeper(t *testing.T) {
+	root := os.Getenv(sweepVar)
+	if root == "" {
+		t.Skip("the process of TestStagingIsMadeAgain")
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	for {
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if err := store.Sweep(root); err != nil {
+			t.Log(err) // what goes away while it is looked at
+		}
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
+	}
+}
+
+func TestImagesWithTheSameConfig(t *testing.T) {
+	s := open(t)
+	put := func(manifest, name string) (id string, shared []string) {
+		id, shared, err := s.PutImage(store.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, shared
+	}
+	first, shared := put(`{"a":1}`, "localhost/a:latest")
+	if shared != nil {
+		t.Errorf("shared with %v", shared)
+	}
+	if again, shared := put(`{"a":1}`, "localhost/b:latest"); again != first || shared != nil {
+		t.Errorf("the same image again: %s, shared with %v", again, shared)
+	}
+	if other, shared := put(`{"a":2}`, "localhost/b:latest"); other != first || !cmp.Equal(shared, []string{"localhost/a:latest"}) {
+		t.Errorf("another manifest: %s, shared with %v", other, shared)
+	}
+}
+
+func TestPruningAndUseExclude(t *testing.T) {
+	s := open(t)
+	release, err := s.Use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Exclusive(); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("exclusive while in use: %v", err)
+	}
+	release()
+	done, err := s.Exclusive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
 }
 
 func TestDiscard(t *testing.T) {
@@ -152,22 +246,15 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dead, "staging.lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	young := filepath.Join(root, "young") // its lock is still to come
-	if err := os.Mkdir(young, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	live, err := s.NewStaging()
-	if err != nil {
+	half := filepath.Join(root, "half") // its removal was interrupted
+	if err := os.MkdirAll(filepath.Join(half, "work"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{filepath.Base(live.Dir), "young"}, staging(t, s)); diff != "" {
-		t.Errorf("staging (-want +got):\n%s", diff)
-	}
-	if err := live.Discard(); err != nil {
-		t.Error(err)
+	if got := staging(t, s); len(got) != 0 {
+		t.Errorf("staging directories are left: %v", got)
 	}
 }
 

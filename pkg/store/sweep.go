@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
@@ -14,14 +13,11 @@ import (
 // stagingLock is the file by which the overlay driver's user holds a staging directory, locked as linux.TryLock does.
 const stagingLock = "staging.lock"
 
-// unlockedAge is how old a staging directory without a lock file must be to count as left behind: the library makes
-// the directory first and its lock a moment later.
-const unlockedAge = time.Minute
-
-// sweep removes the staging directories whose process is gone: nobody holds their lock. The library's own clean-up
-// would also remove one that another process is just making.
-func (s *Store) sweep() error {
-	entries, err := os.ReadDir(s.stagingRoot())
+// sweep removes the staging directories whose process is gone: nobody holds their lock. One that is just being made can
+// look like that, which is why newStaging looks twice. This process must hold none itself: to close a file gives back
+// what locks the process has on it (fcntl(2)).
+func sweep(root string) error {
+	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -30,19 +26,16 @@ func (s *Store) sweep() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		errs = append(errs, sweepOne(filepath.Join(s.stagingRoot(), e.Name())))
+		errs = append(errs, sweepOne(filepath.Join(root, e.Name())))
 	}
 	return errors.Join(errs...)
 }
 
 func sweepOne(dir string) error {
-	lock, err := os.OpenFile(filepath.Join(dir, stagingLock), os.O_RDWR, 0)
+	// Without its lock, too, it may have an owner, who is about to make it or has removed it with the rest to follow.
+	lock, err := os.OpenFile(filepath.Join(dir, stagingLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		info, err := os.Lstat(dir)
-		if err != nil || time.Since(info.ModTime()) < unlockedAge {
-			return nil // gone meanwhile, or being made
-		}
-		return os.RemoveAll(dir)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("removing what an interrupted build left: %w", err)
@@ -51,6 +44,16 @@ func sweepOne(dir string) error {
 	free, err := linux.TryLock(lock)
 	if err != nil || !free {
 		return err
+	}
+	// The lock goes last: as long as it is there nobody else gets it, and when it is gone there is nothing left to own.
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != stagingLock {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("removing what an interrupted build left: %w", err)
 	}
 	return os.RemoveAll(dir)
 }

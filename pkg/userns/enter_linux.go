@@ -144,7 +144,7 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer ours.Close() //nolint:errcheck // a socket: nothing is lost
+	defer ours.Close()
 	cmd, err := l.command(m.plan, pid, theirs)
 	if err == nil {
 		err = cmd.Start()

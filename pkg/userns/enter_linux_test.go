@@ -250,7 +250,7 @@ func chownNogroup() string {
 	if err != nil {
 		return err.Error()
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // a test's scratch file
+	defer os.Remove(f.Name())
 	if err := f.Chown(nogroup, nogroup); err != nil {
 		return err.Error()
 	}
@@ -600,7 +600,7 @@ func TestJoinRefusesOtherDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	if _, err := inherited(strconv.Itoa(int(f.Fd()))); err == nil {
 		t.Error("took a descriptor that is no socket")
 	}

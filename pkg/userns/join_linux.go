@@ -42,7 +42,7 @@ func Join() (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("joining the launcher's namespace: %w", err)
 	}
-	defer socket.Close() //nolint:errcheck // a socket: nothing is lost
+	defer socket.Close()
 	in := json.NewDecoder(socket)
 	var h hello
 	if err := in.Decode(&h); err != nil {

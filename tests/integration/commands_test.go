@@ -210,7 +210,8 @@ func staging(store string) []string {
 		names, _ := filepath.Glob(filepath.Join(store, pattern))
 		for _, n := range names {
 			if !strings.HasSuffix(n, ".lock") {
-				out = append(out, "staging directory "+n)
+				held, _ := filepath.Glob(n + "/*")
+				out = append(out, fmt.Sprintf("staging directory %s with %q", n, bases(held)))
 			}
 		}
 	}
@@ -317,4 +318,13 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 	if (args[0] == args[1]) == neg {
 		ts.Fatalf("%q and %q: equal is %t", args[0], args[1], neg)
 	}
+}
+
+// bases returns the last elements of paths.
+func bases(paths []string) []string {
+	out := make([]string, 0, len(paths))
+	for _, p := range paths {
+		out = append(out, filepath.Base(p))
+	}
+	return out
 }

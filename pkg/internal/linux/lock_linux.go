@@ -8,7 +8,8 @@ import (
 )
 
 // TryLock takes a write lock on the whole file if nobody else has one, and says whether it did. The lock is one of the
-// open file description (fcntl(2), F_OFD_SETLK, Linux 3.15), as containers/storage uses them: closing f gives it back.
+// open file description (fcntl(2), F_OFD_SETLK, Linux 3.15): closing f gives it back. It conflicts with the locks of
+// processes (F_SETLK) too, which containers/storage takes.
 // f must be open for writing.
 func TryLock(f *os.File) (bool, error) { return tryLock(f, unix.F_WRLCK) }
 

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+)
+
+// parse gives the flags that a command line sets.
+func parse(t *testing.T, args ...string) *budFlags {
+	t.Helper()
+	cmd := newBudCmd(&app{})
+	var f budFlags
+	cmd.ResetFlags()
+	f.register(cmd)
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return &f
+}
+
+func environment(pairs ...string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for _, p := range pairs {
+			if key, value, _ := strings.Cut(p, "="); key == name {
+				return value, true
+			}
+		}
+		return "", false
+	}
+}
+
+func TestBudOptions(t *testing.T) {
+	f := parse(t, "-t", "app", "-t", "example.org/x:1", "--label", "a=b=c", "--label", "empty", "--annotation", "k=v",
+		"--add-host", "db:10.0.0.5", "--add-host", "six:[::1]", "--dns", "192.0.2.1", "--network", "none", "--no-cache",
+		"--timestamp", "0", "--layers=false")
+	o, err := f.options(environment("SOURCE_DATE_EPOCH=7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"localhost/app:latest", "example.org/x:1"}, o.Image.Names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]build.Label{{Key: "a", Value: "b=c"}, {Key: "empty"}}, o.Image.Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"k": "v"}, o.Image.Annotations); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
+	}
+	var hosts []string
+	for _, h := range o.Run.AddHosts {
+		hosts = append(hosts, h.Name+" "+h.Addr.String())
+	}
+	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
+		t.Errorf("hosts (-want +got):\n%s", diff)
+	}
+	if o.Run.Network != build.None || !o.NoCache || !o.Squash || len(o.Run.DNS) != 1 {
+		t.Errorf("options: %+v", o)
+	}
+	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != build.SetTimes {
+		t.Errorf("epoch %v, of files %v: --timestamp wins over the environment", o.Epoch, o.FileTimes)
+	}
+}
+
+func TestBudDefaults(t *testing.T) {
+	o, err := parse(t).options(environment("BUILDAH_FORMAT=docker", "SOURCE_DATE_EPOCH=7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.Squash || o.NoCache {
+		t.Errorf("options: %+v", o)
+	}
+	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != build.KeepTimes {
+		t.Errorf("epoch %v, of files %v", o.Epoch, o.FileTimes)
+	}
+}
+
+func TestBudRefuses(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"--network bridge", "choose host, none or private"},
+		{"--add-host db", "NAME:ADDRESS"},
+		{"--add-host db:here", "NAME:ADDRESS"},
+		{"--dns resolver", "--dns"},
+		{"--format v2s1", "choose oci or docker"},
+		{"--format docker --annotation a=b", "no annotations"},
+		{"--annotation a", "KEY=VALUE"},
+		{"--label =b", "KEY=VALUE"},
+		{"--timestamp now", "seconds since 1970"},
+		{"--timestamp -1", "seconds since 1970"},
+		{"--timestamp 1 --source-date-epoch 2", "contradict"},
+		{"--pull=sometimes", "--pull"},
+		{"--build-arg =x", "NAME=VALUE"},
+		{"--platform linux/s390x", "host's own"},
+		{"-t oci:/x", "rbuild push"},
+		{"-t UPPER", "--tag"},
+		{"--rewrite-timestamp", "--source-date-epoch"},
+		{"--progress fancy", "choose auto"},
+		{"-f a -f b", "several --file"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			_, err := parse(t, strings.Fields(tc.args)...).options(environment())
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v, want one line with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	for _, tc := range []struct {
+		text, want string
+		readOnly   bool
+	}{
+		{"/etc:/x", "/x", false},
+		{"/etc:/x/:ro", "/x", true},
+		{"/etc:/x:rw,Z", "/x", false},
+		{"/etc", "", false},
+		{"/etc:x", "", false},
+		{":/x", "", false},
+		{"/etc:/x:U", "", false},
+		{"/no/such:/x", "", false},
+	} {
+		t.Run(tc.text, func(t *testing.T) {
+			got, err := parseVolumes([]string{tc.text})
+			if tc.want == "" {
+				if err == nil {
+					t.Errorf("accepted as %+v", got)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer got[0].Source.Close()
+			if got[0].Dest != tc.want || got[0].ReadOnly != tc.readOnly {
+				t.Errorf("%+v", got[0])
+			}
+		})
+	}
+}
+
+func TestBuildArgs(t *testing.T) {
+	got, err := buildArgs([]string{"A=1", "B", "C", "D="}, environment("B=from the environment"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"A": "1", "B": "from the environment", "D": ""}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestRefuseFlag(t *testing.T) {
+	cmd := newRootCmd(&app{})
+	for flag, want := range map[string]string{"--memory": "not supported", "--no-such": "unknown flag"} {
+		cmd.SetArgs([]string{"bud", flag, "1"})
+		cmd.SetErr(&bytes.Buffer{})
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}
+
+func TestLocate(t *testing.T) {
+	in := &input{text: []byte("FROM a\r\nRUN b \\\n  c\nCMD d\n")}
+	err := in.locate(&build.StepError{File: "Dockerfile", Line: 2, EndLine: 3, Step: "RUN b c", Err: errors.New("no")})
+	place, ok := errors.AsType[*sourceError](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	place.print(&out)
+	if diff := cmp.Diff("     2 | RUN b \\\n     3 |   c\n", out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := err.Error(); got != "Dockerfile:2: RUN b c: no" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestRunCode(t *testing.T) {
+	err := runCode(&build.StepError{Err: &build.ExitError{Code: 7}})
+	if e, ok := errors.AsType[*exitError](err); !ok || e.code != 7 {
+		t.Errorf("%v", err)
+	}
+	plain := errors.New("other")
+	if err := runCode(plain); !errors.Is(err, plain) {
+		t.Errorf("%v", err)
+	}
+}
