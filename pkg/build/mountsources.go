@@ -125,6 +125,19 @@ func (m mountSources) content() []string {
 	return out
 }
 
+// sourcesIntact is intact for the layers that the step has seen through its mounts.
+func (s *stage) sourcesIntact(sources mountSources) error {
+	for _, src := range sources {
+		if src.snap == nil {
+			continue
+		}
+		if err := (&stage{builder: s.builder, snapshot: src.snap}).intact(); err != nil {
+			return fmt.Errorf("--mount: %w", err)
+		}
+	}
+	return nil
+}
+
 func (m mountSources) last() int {
 	last := -1
 	for n := range m {

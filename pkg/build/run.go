@@ -49,7 +49,10 @@ func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *r
 		return err
 	}
 	return s.files(ctx, step, sources.content(), r, func(ctx context.Context, u upper) (bool, error) {
-		return true, s.runIn(ctx, u, op, sources, r)
+		if err := s.runIn(ctx, u, op, sources, r); err != nil {
+			return false, err
+		}
+		return true, s.sourcesIntact(sources)
 	})
 }
 
