@@ -38,6 +38,8 @@ type budFlags struct {
 	addHosts    []string
 	dns         []string
 	volumes     []string
+	secrets     []string
+	ssh         []string
 	access      accessFlags
 }
 
@@ -89,6 +91,8 @@ func (f *budFlags) register(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN")
 	fs.StringArrayVar(&f.dns, "dns", nil, "address of a nameserver for RUN, instead of the host's")
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:ro] to bind into RUN")
+	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
+	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 	f.access.register(fs)
 }
 
@@ -102,8 +106,8 @@ var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache bui
 	inherit-labels ipc isolation jobs layer-label load log-rusage logfile logsplit manifest memory memory-swap
 	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os os-feature os-version output pid pids-limit
 	policy provenance pull-always pull-never push retry retry-delay rm runtime runtime-flag
-	rusage-logfile save-stages sbom secret security-opt shm-size sign-by signature-policy skip-unused-stages
-	source-policy-file squash ssh stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
+	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
+	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
 	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
 
 // refuseFlag words the error for a flag that is not there.
@@ -155,6 +159,12 @@ func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Op
 		o.Epoch = o.Plan.Epoch
 	}
 	if o.Run.Volumes, err = parseVolumes(f.volumes); err != nil {
+		return err
+	}
+	if o.Run.Secrets, err = readSecrets(f.secrets, os.LookupEnv); err != nil {
+		return err
+	}
+	if o.Run.SSH, err = openAgents(f.ssh, os.LookupEnv); err != nil {
 		return err
 	}
 	o.Pull = a.puller(st, f, show)

@@ -59,6 +59,10 @@ func (a *app) gatherInfo(st *store.Store) (info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the storage driver: %w", err)
 	}
+	caches, err := st.Caches()
+	if err != nil {
+		return nil, err
+	}
 	driver := make(map[string]string, len(status))
 	for _, pair := range status {
 		driver[pair[0]] = pair[1]
@@ -73,6 +77,7 @@ func (a *app) gatherInfo(st *store.Store) (info, error) {
 			"RunRoot":         st.RunRoot(),
 			"ImageStore":      map[string]int{"number": len(images)},
 			"LayerStore":      map[string]int{"number": len(layers)},
+			"CacheMounts":     map[string]int64{"number": int64(caches.Number), "bytes": caches.Bytes},
 			"ContainerStore":  map[string]int{"number": len(containers)},
 		},
 		"version": {"rbuild": currentVersion()},

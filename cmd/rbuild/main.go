@@ -8,6 +8,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 
@@ -31,6 +33,7 @@ func main() {
 
 // run is main with an exit code for a result.
 func run() int {
+	log.SetOutput(io.Discard) // x/crypto's SSH agent would let a step write lines to the user's terminal
 	state, err := userns.Join()
 	if err != nil {
 		return report(err)

@@ -28,7 +28,7 @@ func newPruneCmd(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of")
+	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of, and the caches of RUN --mount=type=cache")
 	f.BoolVarP(&force, "force", "f", false, "remove containers of podman and buildah that stand in the way, unless they are mounted")
 	return cmd
 }
@@ -39,7 +39,7 @@ func prune(st *store.Store, all, force bool, out io.Writer) error {
 		return err
 	}
 	defer release()
-	before, err := st.LayerBytes()
+	before, err := storedBytes(st)
 	if err != nil {
 		return err
 	}
@@ -55,10 +55,24 @@ func prune(st *store.Store, all, force bool, out io.Writer) error {
 	}
 	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
 	layersErr := st.PruneLayers(time.Now())
-	after, err := st.LayerBytes()
-	if err := joinLines([]error{imagesErr, layersErr, err}); err != nil {
+	var cachesErr error
+	if all {
+		cachesErr = st.RemoveCaches()
+	}
+	after, err := storedBytes(st)
+	if err := joinLines([]error{imagesErr, layersErr, cachesErr, err}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(out, "Total reclaimed space:", humanSize(before-after))
 	return err
+}
+
+// storedBytes is what the layers of the store hold, uncompressed, and the caches of RUN --mount=type=cache.
+func storedBytes(st *store.Store) (int64, error) {
+	layers, err := st.LayerBytes()
+	if err != nil {
+		return 0, err
+	}
+	caches, err := st.Caches()
+	return layers + caches.Bytes, err
 }

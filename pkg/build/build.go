@@ -88,6 +88,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
 		slots:  make(chan struct{}, max(2, runtime.NumCPU())),
 		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
+		copies: map[digest.Digest]func() (string, error){},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
@@ -117,7 +118,8 @@ type builder struct {
 	mu     sync.Mutex
 	stages map[*plan.Stage]*future
 	images map[string]*future
-	roots  []*root // to be closed
+	copies map[digest.Digest]func() (string, error) // of parts of the context, for mounts
+	roots  []*root                                  // to be closed
 }
 
 // future is a snapshot that is being made.
@@ -212,4 +214,8 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+func (b *builder) notice(text string) {
+	b.Listener.Event(progress.Event{Kind: progress.Notice, Time: time.Now(), Text: text})
 }

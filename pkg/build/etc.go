@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"codeberg.org/rbuild/rbuild/pkg/agent"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
@@ -25,9 +26,11 @@ const (
 // RunOptions is what the command line says of RUN steps.
 type RunOptions struct {
 	Network  Network
-	AddHosts []HostEntry  // lines of /etc/hosts
-	DNS      []netip.Addr // nameservers instead of the host's
-	Volumes  []Volume     // directories and files of the host, bound in
+	AddHosts []HostEntry             // lines of /etc/hosts
+	DNS      []netip.Addr            // nameservers instead of the host's
+	Volumes  []Volume                // directories and files of the host, bound in
+	Secrets  map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
+	SSH      map[string]*agent.Agent // by id, for --mount=type=ssh
 	// NetworkHelper is the path of pasta or slirp4netns, for Private.
 	NetworkHelper string
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -40,14 +42,22 @@ func (e *ExitError) Error() string {
 func (e *ExitError) Unwrap() error { return e.Err }
 
 // runStep runs RUN.
-func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) error {
-	return s.files(ctx, step, nil, r, func(ctx context.Context, u upper) (bool, error) {
-		return true, s.runIn(ctx, u, op, r)
+func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) (err error) {
+	sources, err := s.mountSources(ctx, step, op)
+	defer func() { err = errors.Join(err, sources.close()) }()
+	if err != nil {
+		return err
+	}
+	return s.files(ctx, step, sources.content(), r, func(ctx context.Context, u upper) (bool, error) {
+		if err := s.runIn(ctx, u, op, sources, r); err != nil {
+			return false, err
+		}
+		return true, s.sourcesIntact(sources)
 	})
 }
 
 // runIn runs the command with the step's upper directory under it.
-func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, r *report) (err error) {
+func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountSources, r *report) (err error) {
 	user, err := s.user(op.User)
 	if err != nil {
 		return err
@@ -57,8 +67,13 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, r *report) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll(files)) }()
+	mounts, err := s.makeMounts(ctx, u, op, sources)
+	defer func() { err = errors.Join(err, mounts.close()) }()
+	if err != nil {
+		return err
+	}
 	config := sandbox.Config{
-		Spec:  s.spec(op, user, files),
+		Spec:  s.spec(op, user, files, mounts),
 		Root:  overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted},
 		Stubs: s.scratch.Dir + "/stubs", Sources: map[string]*os.File{},
 	}
@@ -68,6 +83,7 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, r *report) (er
 	for _, v := range s.Run.Volumes {
 		config.Sources[v.Dest] = v.Source
 	}
+	maps.Copy(config.Sources, mounts.sources)
 	s.connect(&config, s.Run.network(op))
 	if config.Filter, err = s.filter(); err != nil {
 		return err
@@ -127,10 +143,10 @@ func exitError(state sandbox.State) error {
 }
 
 // spec describes the process: docker's defaults, and what the step asks for.
-func (s *stage) spec(op *plan.Run, user copy.User, files []runFile) *specs.Spec {
+func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *stepMounts) *specs.Spec {
 	spec := sandbox.DefaultSpec()
 	p := spec.Process
-	p.Args, p.Env, p.Cwd = op.Argv, withHome(op.Env, user.Home), path.Join("/", op.Dir)
+	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)
 	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
 	groups := append([]uint32{user.GID}, user.Groups...)
 	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
@@ -146,6 +162,9 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile) *specs.Spec 
 		}
 		spec.Mounts = append(spec.Mounts, m)
 	}
+	// A mount of the Dockerfile takes the place of one of the builder's files or the user's volumes.
+	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return mounts.replaces(m) })
+	spec.Mounts = append(spec.Mounts, mounts.list...)
 	return spec
 }
 

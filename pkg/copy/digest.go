@@ -53,7 +53,7 @@ func (s *Selection) sum() digest.Digest {
 	for _, it := range s.items {
 		e.text(it.name)
 		e.flag(it.archive)
-		s.encode(e, it.node, true, ids)
+		s.encode(e, it.node, !s.spec.literal, ids)
 	}
 	return digest.NewDigest(digest.SHA256, e.h)
 }

@@ -133,6 +133,8 @@ func (s *Selection) collectSources(w *walker) error {
 			err = s.addURL(w.pool.ctx, src)
 		case s.tree == nil:
 			err = fmt.Errorf("source %s: no tree to copy from", src)
+		case s.spec.literal:
+			err = w.addPath(cleanSource(src))
 		case s.spec.Parents:
 			err = w.addParents(src)
 		default:

@@ -34,6 +34,8 @@ type Spec struct {
 	Unpack   *bool  // of Add: unpack archives, also those of URLs, or none; nil: those of the tree only
 	Checksum string // of Add: the digest that the one URL must have, "sha256:..."; empty: any
 	TempDir  string // where downloads are kept, nameless, until Close; empty: the system's
+
+	literal bool // SelectPath: the one source is no pattern, and its own metadata counts
 }
 
 // checkSpec tells whether spec makes sense by itself, and takes "." and ".." out of its destination.

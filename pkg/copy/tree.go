@@ -46,6 +46,9 @@ func OpenContext(dir string, ignore []string) (*Tree, error) {
 // dir stays the caller's and must stay open until all that was selected from it has been written.
 func OpenRoot(dir *os.File) *Tree { return &Tree{root: dir} }
 
+// Root is the directory that the tree is, with what the ignore file excludes. It is the tree's, or its caller's.
+func (t *Tree) Root() *os.File { return t.root }
+
 // Close closes the descriptor that OpenContext opened.
 func (t *Tree) Close() error {
 	if !t.owned {

@@ -93,6 +93,7 @@ type Run struct {
 	CmdLine
 	Docs    []Heredoc // here-documents in their order
 	Network string    // "default", "none" or "host"
+	Mounts  []MountFlag
 }
 
 // Copy is COPY, or ADD if Add is set.

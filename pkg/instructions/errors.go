@@ -62,6 +62,11 @@ func (f *File) fault(r Range, hint, format string, args ...any) *Error {
 	}
 }
 
+// hintError is an error without a place that has a hint.
+type hintError struct{ msg, hint string }
+
+func (e *hintError) Error() string { return e.msg }
+
 // At gives err its place in the file; an *Error stays as it is, nil stays nil.
 func (f *File) At(r Range, err error) error {
 	if err == nil {
@@ -69,6 +74,9 @@ func (f *File) At(r Range, err error) error {
 	}
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
+	}
+	if e, ok := errors.AsType[*hintError](err); ok {
+		return f.Hintf(r, e.hint, "%s", err.Error())
 	}
 	return f.Errorf(r, "%s", err.Error())
 }

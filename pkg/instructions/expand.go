@@ -58,8 +58,8 @@ func (x Expander) expand(l *lexer) (string, error) {
 }
 
 // Command expands the words of a command that the language expands: those of
-// ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR. Others
-// are returned as they are; ARG is left to the caller, who knows which
+// ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, and the
+// options of a RUN's mounts, but for from. Others are returned as they are; ARG is left to the caller, who knows which
 // defaults are used.
 func (x Expander) Command(c Command) (Command, error) {
 	w := words{x: x}
@@ -84,6 +84,9 @@ func (x Expander) Command(c Command) (Command, error) {
 		return c, w.err
 	case Expose:
 		c.Ports = strings.Fields(strings.Join(w.list(c.Ports), " "))
+		return c, w.err
+	case Run:
+		c.Mounts = w.mounts(c.Mounts)
 		return c, w.err
 	case Copy:
 		return w.copy(c)
@@ -137,4 +140,21 @@ func (w *words) copy(c Copy) (Command, error) {
 	}
 	c.Inline = inline
 	return c, w.err
+}
+
+func (w *words) mounts(in []MountFlag) []MountFlag {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]MountFlag, len(in))
+	for i, m := range in {
+		out[i].Fields = make([]MountField, len(m.Fields))
+		for j, f := range m.Fields {
+			if f.Key != "from" {
+				f.Value = w.word(f.Value)
+			}
+			out[i].Fields[j] = f
+		}
+	}
+	return out
 }

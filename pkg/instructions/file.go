@@ -232,6 +232,11 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 		return in, f.At(in.Range, err)
 	}
 	switch c := in.Command.(type) {
+	case Run:
+		if c.Mounts, err = f.mounts(node); err != nil {
+			return in, f.At(in.Range, err)
+		}
+		in.Command = c
 	case Onbuild:
 		return in, f.checkTrigger(in.Range, c.Trigger)
 	case Healthcheck:
@@ -240,6 +245,25 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 		}
 	}
 	return in, nil
+}
+
+// mounts reads the --mount flags of RUN.
+func (f *File) mounts(node *parser.Node) (out []MountFlag, err error) {
+	for _, flag := range node.Flags {
+		text, ok := strings.CutPrefix(flag, "--mount=")
+		if !ok {
+			continue
+		}
+		m, err := parseMountFlag(text)
+		if err != nil {
+			return nil, err
+		}
+		if mount, err := m.Mount(); err == nil && len(mount.Idle) > 0 {
+			f.warn(nodeRange(node), "a mount of type %s takes no notice of %s", mount.Type, strings.Join(mount.Idle, ", "))
+		}
+		out = append(out, m)
+	}
+	return out, nil
 }
 
 // checkTrigger reports now what an image built on this one would fail with. A

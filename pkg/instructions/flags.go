@@ -25,7 +25,6 @@ var flags = map[string][]string{
 // the reason. A key with "=" refuses that value only. Taking an entry out
 // enables the flag.
 var refused = map[string]string{
-	"RUN --mount":             "mounts are not supported yet",
 	"RUN --device":            "devices are not supported yet",
 	"RUN --security=insecure": "RUN is always sandboxed",
 	"ADD --keep-git-dir":      "git sources are not supported yet",

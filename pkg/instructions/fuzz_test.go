@@ -143,3 +143,41 @@ func FuzzShorten(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMount: no --mount makes the parser panic; what it accepts is one of the types with what they need, and does not
+// change when it is expanded without variables.
+func FuzzMount(f *testing.F) {
+	for _, text := range []string{
+		"target=/a", "type=bind,from=b,source=/s,target=t,rw=true", `type=cache,"target=/a,b",id=i,sharing=locked,mode=0700,uid=1,gid=2,ro`,
+		"type=tmpfs,dst=/t,size=1g,tmpfs-mode=1777", "type=secret,id=a,env=B,required", "type=ssh,mode=0666", "type=$T,target=$A",
+		`type=bind,target='a b',src=\x`, ",", `"`, "type=cache,target=/x,z",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		flag, err := parseMountFlag(text)
+		if err != nil {
+			return
+		}
+		x := Expander{Escape: '\\', Lookup: func(string) (string, bool) { return "", false }}
+		c, err := x.Command(Run{Mounts: []MountFlag{flag}})
+		if err != nil {
+			return
+		}
+		run, _ := c.(Run)
+		m, err := run.Mounts[0].Mount()
+		if err != nil {
+			return
+		}
+		_, known := mountUses[m.Type]
+		named := m.ID != "" || m.Type == MountBind || m.Type == MountTmpfs
+		if !known || !named || m.Size < 0 || (m.Type == MountCache) != (m.Sharing != "") || (m.Mode != nil && *m.Mode > 0o7777) {
+			t.Fatalf("%q gives %+v", text, m)
+		}
+		if !strings.ContainsAny(text, "$\\`'\"") {
+			if again, err := flag.Mount(); err != nil || cmp.Diff(m, again) != "" {
+				t.Fatalf("%q: %+v, unexpanded %+v, %v", text, m, again, err)
+			}
+		}
+	})
+}

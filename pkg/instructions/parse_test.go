@@ -55,7 +55,7 @@ func TestParseCommands(t *testing.T) {
 		{"env", "ENV a=1 b='x y'\nENV c d  e", []Command{Env{[]Pair{{"a", "1"}, {"b", "'x y'"}}}, Env{[]Pair{{"c", "d  e"}}}}},
 		{"lower case", "env a=1", []Command{Env{[]Pair{{"a", "1"}}}}},
 		{"onbuild heredoc", "ONBUILD RUN <<A\nx\nA", []Command{Onbuild{"RUN <<A\nx\nA"}}},
-		{"onbuild keeps what is refused", "ONBUILD RUN --mount=type=cache,target=/c x", []Command{Onbuild{"RUN --mount=type=cache,target=/c x"}}},
+		{"onbuild keeps what is refused", "ONBUILD RUN --device=c x", []Command{Onbuild{"RUN --device=c x"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if d := cmp.Diff(tc.want, parseStage(t, tc.text)); d != "" {
@@ -115,7 +115,7 @@ func TestParseErrors(t *testing.T) {
 		{"flag twice", "FROM a\nCOPY --chown=1 --chown=2 a b", "Dockerfile:2: duplicate flag specified: --chown"},
 		{"flag without value", "FROM a\nCOPY --chown a b", "Dockerfile:2: missing a value on flag: --chown"},
 		{"bad boolean", "FROM a\nCOPY --link=2 a b", "Dockerfile:2: expecting boolean value for flag --link, not: 2"},
-		{"mount", "FROM a\nRUN a\nRUN --mount=type=bind,target=/x \\\n x", "Dockerfile:3: RUN --mount is refused: mounts are not supported yet"},
+		{"mount", "FROM a\nRUN a\nRUN --mount=type=bnd,target=/x \\\n x", `Dockerfile:3: --mount: unknown type "bnd" (did you mean bind?)`},
 		{"device", "FROM a\nRUN --device=x y", "Dockerfile:2: RUN --device is refused: devices are not supported yet"},
 		{"insecure", "FROM a\nRUN --security=insecure y", "Dockerfile:2: RUN --security=insecure is refused: RUN is always sandboxed"},
 		{"keep-git-dir", "FROM a\nADD --keep-git-dir=true x y", "Dockerfile:2: ADD --keep-git-dir is refused: git sources are not supported yet"},

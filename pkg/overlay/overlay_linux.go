@@ -38,6 +38,8 @@ type Mount struct {
 	// Upper receives the changes and Work is an empty directory beside it on the same file
 	// system. Both empty: a read-only mount; with one lower that is the directory itself.
 	Upper, Work string
+	// Volatile is for an upper directory that is thrown away afterwards: unmounting does not sync its file system (5.10).
+	Volatile bool
 	// Trusted uses trusted.overlay.* attributes, as root of the first user namespace may.
 	Trusted bool
 	// Classic uses mount(2) although the kernel has the newer calls.
@@ -104,6 +106,9 @@ func (m Mount) modern(p *linux.Program) linux.Reg {
 		set("upperdir", m.Upper)
 		set("workdir", m.Work)
 	}
+	if m.Volatile {
+		p.Do("overlay: volatile", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "volatile", 0, 0)
+	}
 	if !m.Trusted {
 		p.Do("overlay: userxattr", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "userxattr", 0, 0)
 	}
@@ -149,6 +154,9 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")
 	if m.Upper != "" {
 		options += ",upperdir=" + names[len(names)-2] + ",workdir=" + names[len(names)-1]
+	}
+	if m.Volatile {
+		options += ",volatile"
 	}
 	if !m.Trusted {
 		options += ",userxattr"

@@ -222,3 +222,19 @@ func TestProbe(t *testing.T) {
 		t.Errorf("no directory: %v", err)
 	}
 }
+
+// A volatile mount says so in its work directory, by which the kernel tells it later (overlayfs.rst).
+func TestVolatile(t *testing.T) {
+	for _, classic := range []bool{false, true} {
+		for _, volatile := range []bool{false, true} {
+			base := scratch(t, "lower", "upper", "work")
+			_, closeIt := open(t, overlay.Mount{
+				Lowers: []string{base + "/lower"}, Upper: base + "/upper", Work: base + "/work", Classic: classic, Volatile: volatile,
+			})
+			closeIt()
+			if _, err := os.Lstat(base + "/work/work/incompat/volatile"); (err == nil) != volatile {
+				t.Errorf("classic %v: volatile %v: %v", classic, volatile, err)
+			}
+		}
+	}
+}

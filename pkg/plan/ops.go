@@ -11,7 +11,7 @@ import (
 )
 
 // run plans RUN.
-func (sc *Scope) run(c instructions.Run, step *Step) error {
+func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	op := &Run{User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network}
 	if op.Network == "" {
 		op.Network = "default"
@@ -23,7 +23,11 @@ func (sc *Scope) run(c instructions.Run, step *Step) error {
 	for _, kv := range sc.list {
 		op.Env = addEnv(op.Env, kv)
 	}
-	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, inline(op.Files))
+	var err error
+	if op.Mounts, err = sc.mounts(in, c.Mounts); err != nil {
+		return err
+	}
+	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, inline(op.Files), canonMounts(op.Mounts))
 	for _, kv := range sc.proxies() {
 		name, _, _ := strings.Cut(kv, "=")
 		if _, set := getenv(op.Env, name); !set {
@@ -140,7 +144,7 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 		op.Inline = append(op.Inline, InlineFile{Name: doc.Name, Data: []byte(doc.Data)})
 	}
 	if c.From != "" {
-		src, err := sc.stage.source(in.file, in.Range, c.From)
+		src, err := sc.stage.source(in.file, in.Range, "--from", c.From)
 		if err != nil {
 			return err
 		}

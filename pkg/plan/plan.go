@@ -44,7 +44,7 @@ type Stage struct {
 	Index int
 	Name  string // lower case; may be empty
 	From  Source
-	Needs []Source // what COPY --from reads, in order, each once; triggers of the base can add to it
+	Needs []Source // what COPY --from and the mounts of RUN read, in order, each once; triggers of the base can add to it
 	Text  string   // the FROM as written
 
 	plan         *Plan
@@ -54,7 +54,7 @@ type Stage struct {
 	ended        bool
 }
 
-// Source is where a stage begins or a COPY reads: a stage, an image by the
+// Source is where a stage begins, or what a COPY or a mount reads: a stage, an image by the
 // name written in the file, or, with both empty, scratch.
 type Source struct {
 	Stage *Stage
@@ -177,37 +177,60 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 	return nil
 }
 
-// findNeeds resolves the --from of the stage's COPYs.
+// findNeeds resolves what the stage's COPYs and mounts read.
 func (s *Stage) findNeeds() error {
 	for _, in := range s.instructions {
-		c, ok := in.Command.(instructions.Copy)
-		if !ok || c.From == "" {
-			continue
-		}
-		src, err := s.source(s.plan.file, in.Range, c.From)
+		sources, err := s.reads(s.plan.file, in)
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(s.Needs, src) {
-			s.Needs = append(s.Needs, src)
+		for _, src := range sources {
+			if !slices.Contains(s.Needs, src) {
+				s.Needs = append(s.Needs, src)
+			}
 		}
 	}
 	return nil
 }
 
-// source resolves the operand of --from at r of file f: the name of an
-// earlier stage, its index, else an image.
-func (s *Stage) source(f *instructions.File, r instructions.Range, from string) (Source, error) {
+// reads resolves the --from of COPY and the from= of the mounts of RUN.
+func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []Source, err error) {
+	add := func(option, from string) {
+		if from == "" || err != nil {
+			return
+		}
+		var src Source
+		if src, err = s.source(f, in.Range, option, from); err == nil {
+			out = append(out, src)
+		}
+	}
+	switch c := in.Command.(type) {
+	case instructions.Copy:
+		add("--from", c.From)
+	case instructions.Run:
+		for _, m := range c.Mounts {
+			add(mountFrom, m.From())
+		}
+	}
+	return out, err
+}
+
+// mountFrom names the option in errors.
+const mountFrom = "--mount: from"
+
+// source resolves the operand of an option, such as --from, at r of file f: the
+// name of an earlier stage, its index, else an image.
+func (s *Stage) source(f *instructions.File, r instructions.Range, option, from string) (Source, error) {
 	if strings.Contains(from, "$") {
 		return Source{}, f.Hintf(r, "give the image a name with FROM ... AS, where variables work",
-			"--from=%s: variables are not expanded in --from", from)
+			"%s=%s: variables are not expanded in %s", option, from, option)
 	}
 	if n, err := strconv.Atoi(from); err == nil {
 		switch {
 		case n < 0 || n >= len(s.plan.all):
-			return Source{}, f.Errorf(r, "--from=%s: the file has %d stages, the first is 0", from, len(s.plan.all))
+			return Source{}, f.Errorf(r, "%s=%s: the file has %d stages, the first is 0", option, from, len(s.plan.all))
 		case n >= s.Index:
-			return Source{}, f.Errorf(r, "--from=%s: stage %d is %s", from, n, laterOrSelf(n, s.Index))
+			return Source{}, f.Errorf(r, "%s=%s: stage %d is %s", option, from, n, laterOrSelf(n, s.Index))
 		}
 		return Source{Stage: s.plan.all[n]}, nil
 	}
@@ -215,7 +238,7 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, from string) 
 		return Source{Stage: st}, nil
 	}
 	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
-		return Source{}, f.Errorf(r, "--from=%s: the stage (line %d) is %s", from, st.Line, laterOrSelf(st.Index, s.Index))
+		return Source{}, f.Errorf(r, "%s=%s: the stage (line %d) is %s", option, from, st.Line, laterOrSelf(st.Index, s.Index))
 	}
 	if from == scratch {
 		return Source{}, nil

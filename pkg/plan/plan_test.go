@@ -40,7 +40,7 @@ func bases(name string) instructions.Image {
 	case "onbuild-from:1":
 		c.OnBuild = []string{"COPY --from=tools /t /t"}
 	case "onbuild-bad:1":
-		c.OnBuild = []string{"LABEL a=1", "RUN --mount=type=bind,target=/x y"}
+		c.OnBuild = []string{"LABEL a=1", "RUN --device=x y"}
 	}
 	return img
 }
@@ -178,7 +178,7 @@ func TestErrors(t *testing.T) {
 		{"checksum", "FROM a\nADD --checksum=sha256:0 f /b", "", "Dockerfile:2: --checksum=sha256:0 needs exactly one source, a URL"},
 		{"port", "FROM a\nEXPOSE 70000", "", `Dockerfile:2: invalid port "70000": a port is a number from 0 to 65535`},
 		{"signal", "FROM a\nSTOPSIGNAL SIGFOO", "", `Dockerfile:2: invalid signal "SIGFOO"`},
-		{"trigger", "FROM onbuild-bad:1\nRUN x", "", "ONBUILD trigger 2 of onbuild-bad:1:1: RUN --mount is refused: mounts are not supported yet"},
+		{"trigger", "FROM onbuild-bad:1\nRUN x", "", "ONBUILD trigger 2 of onbuild-bad:1:1: RUN --device is refused: devices are not supported yet"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := try(tc.text, tc.target, nil)

@@ -103,10 +103,8 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		if err != nil {
 			return err
 		}
-		if c, ok := in.Command.(instructions.Copy); ok && c.From != "" {
-			if _, err := s.source(f, in.Range, c.From); err != nil {
-				return err
-			}
+		if _, err := s.reads(f, in); err != nil {
+			return err
 		}
 		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
 	}
@@ -167,7 +165,7 @@ func (sc *Scope) apply(in located, step *Step) error {
 	case instructions.Arg:
 		return sc.arg(c, step)
 	case instructions.Run:
-		return sc.run(c, step)
+		return sc.run(in, c, step)
 	case instructions.Copy:
 		return sc.copy(in, c, step)
 	case instructions.Workdir:

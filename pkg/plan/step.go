@@ -42,9 +42,20 @@ type Run struct {
 	Dir     string   // of WORKDIR; empty: /
 	Network string   // "default", "none" or "host"
 
+	// Mounts are those of --mount, in the order in which they are to be made: a mount point comes after what it may lie in.
+	// No two have the same target, but secrets may have none.
+	Mounts []Mount
+
 	// Files are here-documents that begin with #!: to be found, read-only
 	// and with mode 755, as PipesDir/NAME.
 	Files []InlineFile
+}
+
+// Mount is a --mount of RUN. Its Target is absolute and clean, or empty for a secret that is a variable only.
+type Mount struct {
+	instructions.Mount
+	Files  *Source // what From names; nil: the build context for a bind mount, nothing for a cache
+	Number int     // among the instruction's mounts as written, from 0
 }
 
 // Copy is COPY or ADD.

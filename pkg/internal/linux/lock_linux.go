@@ -11,11 +11,27 @@ import (
 // open file description (fcntl(2), F_OFD_SETLK, Linux 3.15): closing f gives it back. It conflicts with the locks of
 // processes (F_SETLK) too, which containers/storage takes.
 // f must be open for writing.
-func TryLock(f *os.File) (bool, error) {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET}
+func TryLock(f *os.File) (bool, error) { return tryLock(f, unix.F_WRLCK) }
+
+// TryShare takes a read lock, which others may have too, or makes a write lock that f has one.
+func TryShare(f *os.File) (bool, error) { return tryLock(f, unix.F_RDLCK) }
+
+// Unlock gives the lock of f back.
+func Unlock(f *os.File) error {
+	_, err := tryLock(f, unix.F_UNLCK)
+	return err
+}
+
+func tryLock(f *os.File, kind int16) (bool, error) {
+	lock := unix.Flock_t{Type: kind, Whence: unix.SEEK_SET}
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return false, nil
 	}
 	return err == nil, os.NewSyscallError("fcntl", err)
+}
+
+// LockFileAt opens the file name of dir for locking and makes it, mode 0600, if it is not there. A symbolic link is ELOOP.
+func LockFileAt(dir *os.File, name string) (*os.File, error) {
+	return openAt(dir, name, unix.O_RDWR|unix.O_CREAT, 0o600)
 }

@@ -1,0 +1,160 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+)
+
+// mountSource is what a bind mount shows, or what a cache begins with.
+type mountSource struct {
+	snap *snapshot // of the stage or image; nil: the build context
+	view *os.File  // the files of snap, read-only; nil: not needed
+	tree *copy.Tree
+	// selection is the digested source; nil if digest is known without looking at the files: they are those of an
+	// image, or all those of a stage, which their layers' digests identify.
+	selection *copy.Selection
+	digest    string
+	path      string // of the source below its root
+}
+
+// mountSources are the sources of a RUN's mounts, by the mounts' Number.
+type mountSources map[int]*mountSource
+
+// mountSources finds what the mounts of a RUN show before its key is computed. Nothing is locked yet: finding it may
+// mean to wait for another stage.
+func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run) (mountSources, error) {
+	out := mountSources{}
+	for _, m := range op.Mounts {
+		if m.Type != instructions.MountBind && m.Files == nil || m.Type == instructions.MountTmpfs {
+			continue
+		}
+		src := &mountSource{path: path.Join("/", m.Source)}
+		out[m.Number] = src
+		var err error
+		if m.Files == nil {
+			err = s.contextSource(ctx, src)
+		} else {
+			err = s.fileSource(ctx, *m.Files, src)
+		}
+		if err != nil {
+			return out, fmt.Errorf("--mount: target %s: %w", m.Target, err)
+		}
+		if src.selection != nil && m.Files == nil {
+			for _, w := range src.selection.Warnings() {
+				s.warn(fmt.Sprintf("%s:%d: %s", s.File, step.Line, w))
+			}
+		}
+	}
+	return out, nil
+}
+
+// contextSource looks into the build context.
+func (s *stage) contextSource(ctx context.Context, src *mountSource) (err error) {
+	if s.Context == nil {
+		return errors.New("there is no build context to mount: give a directory, or a tar on standard input")
+	}
+	src.tree = s.Context
+	return src.find(ctx)
+}
+
+// fileSource looks into a stage or an image.
+func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSource) (err error) {
+	if src.snap, err = s.source(ctx, from); err != nil {
+		return err
+	}
+	if from.Stage == nil || src.path == "/" {
+		src.digest, err = src.snap.identity(ctx)
+		return err
+	}
+	if err := s.openView(src); err != nil {
+		return err
+	}
+	return src.find(ctx)
+}
+
+// openView makes the files of the snapshot readable.
+func (s *stage) openView(src *mountSource) (err error) {
+	if src.view == nil {
+		src.view, err = overlay.Open(overlay.Mount{Lowers: src.snap.root.lowers(), Trusted: s.Trusted})
+		src.tree = copy.OpenRoot(src.view)
+	}
+	return err
+}
+
+// find digests the source.
+func (src *mountSource) find(ctx context.Context) (err error) {
+	if src.selection, err = copy.SelectPath(ctx, src.tree, src.path); err != nil {
+		return err
+	}
+	src.digest = src.selection.Digest().String()
+	return nil
+}
+
+// identity is a digest of the layers: what the files are, whoever made them.
+func (s *snapshot) identity(ctx context.Context) (string, error) {
+	layers, err := s.stored(ctx)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	for _, l := range layers {
+		fmt.Fprintln(sum, l.DiffID)
+	}
+	return "layers:" + hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// content is what of the sources enters the key of the step, which has the rest from the instruction.
+func (m mountSources) content() []string {
+	var out []string
+	for n := range m.last() + 1 {
+		if src := m[n]; src != nil {
+			out = append(out, "mount "+strconv.Itoa(n)+" "+src.digest)
+		}
+	}
+	return out
+}
+
+// sourcesIntact is intact for the layers that the step has seen through its mounts.
+func (s *stage) sourcesIntact(sources mountSources) error {
+	for _, src := range sources {
+		if src.snap == nil {
+			continue
+		}
+		if err := (&stage{builder: s.builder, snapshot: src.snap}).intact(); err != nil {
+			return fmt.Errorf("--mount: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m mountSources) last() int {
+	last := -1
+	for n := range m {
+		last = max(last, n)
+	}
+	return last
+}
+
+func (m mountSources) close() error {
+	var errs []error
+	for _, src := range m {
+		if src.selection != nil {
+			errs = append(errs, src.selection.Close())
+		}
+		if src.view != nil {
+			errs = append(errs, src.view.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,296 @@
+package instructions
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/tonistiigi/go-csvvalue"
+)
+
+// The types of mounts.
+const (
+	MountBind   = "bind"
+	MountCache  = "cache"
+	MountTmpfs  = "tmpfs"
+	MountSecret = "secret"
+	MountSSH    = "ssh"
+)
+
+// The ways in which steps share a cache mount.
+const (
+	SharingShared  = "shared"  // all at once
+	SharingPrivate = "private" // whoever comes while it is in use gets another
+	SharingLocked  = "locked"  // one after the other
+)
+
+// MountFlag is a --mount of RUN as written: options separated by commas, quoted as in CSV. Expander.Command replaces
+// the variables in their values; then Mount reads them.
+type MountFlag struct {
+	Fields []MountField
+}
+
+// MountField is one option of a MountFlag.
+type MountField struct {
+	Key   string // lower case
+	Value string
+	Bare  bool // without "="
+}
+
+// Mount is a mount of RUN.
+type Mount struct {
+	Type     string // one of the constants
+	From     string // of bind and cache: stage, index or image; empty: the build context for bind, nothing for cache
+	Source   string // of bind and cache: path below From; empty: all of it
+	Target   string // as given, perhaps relative; may be empty
+	ReadOnly bool
+	ID       string  // of cache, secret and ssh; never empty for these
+	Sharing  string  // of cache: one of the constants
+	Size     int64   // of tmpfs, in bytes; 0: no limit
+	Env      *string // of secret: the variable that gets the value
+	Required bool    // of secret and ssh
+	Mode     *uint32 // of cache, secret, ssh, and tmpfs as buildah has it; nil: the type's default
+	UID, GID *uint32 // of cache, secret and ssh; nil: 0
+
+	// Idle are the options given that a mount of this type takes no notice of.
+	Idle []string
+}
+
+// mountAliases are the keys and what they stand for.
+var mountAliases = map[string]string{
+	"type": "type", "from": "from", "source": "source", "src": "source", "target": "target", "dst": "target",
+	"destination": "target", "readonly": "ro", "ro": "ro", "readwrite": "rw", "rw": "rw", "id": "id", "sharing": "sharing",
+	"required": "required", "size": "size", "tmpfs-size": "size", "tmpfs-mode": "tmpfs-mode", "mode": "mode", "uid": "uid",
+	"gid": "gid", "env": "env",
+}
+
+// refusedMountKeys are options of other tools' mounts, with the reason why RUN has none of them.
+var refusedMountKeys = map[string]string{
+	"z": noLabels, "relabel": noLabels, // Z is z here: keys have no case
+	"u": noChown, "chown": noChown,
+	"bind-propagation": noPropagation, "private": noPropagation, "rprivate": noPropagation, "slave": noPropagation,
+	"rslave": noPropagation, "shared": noPropagation, "rshared": noPropagation, "bind-nonrecursive": noPropagation,
+	"suid": noAttributes, "nosuid": noAttributes, "dev": noAttributes, "nodev": noAttributes, "exec": noAttributes,
+	"noexec": noAttributes, "tmpcopyup": noAttributes, "notmpcopyup": noAttributes, "no-dereference": noAttributes,
+	"consistency": noAttributes, "idmap": noAttributes,
+}
+
+const (
+	noLabels      = "RUN has no SELinux label of its own, so nothing needs it"
+	noChown       = "the owners of a source are not changed; a cache has uid= and gid="
+	noPropagation = "the mounts of RUN are private"
+	noAttributes  = "it is no option of a Dockerfile's mounts"
+)
+
+// mountUses says which options each type has, type and target aside. Those that another type has are idle, or an
+// error as in BuildKit: see misplaced.
+var mountUses = map[string][]string{
+	MountBind:   {"from", "source", "ro", "rw"},
+	MountCache:  {"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid"},
+	MountTmpfs:  {"ro", "rw", "size", "tmpfs-mode"},
+	MountSecret: {"source", "id", "env", "required", "mode", "uid", "gid"},
+	MountSSH:    {"id", "required", "mode", "uid", "gid"},
+}
+
+// misplaced are the options that are an error with a type that does not have them.
+var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
+
+// parseMountFlag splits the value of a --mount, and reports what is wrong whatever the variables in it are.
+func parseMountFlag(text string) (MountFlag, error) {
+	var m MountFlag
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return m, fmt.Errorf("--mount=%s: %w", shown(text), err)
+	}
+	final := true
+	for _, field := range fields {
+		key, value, ok := strings.Cut(field, "=")
+		f := MountField{Key: strings.ToLower(key), Value: value, Bare: !ok}
+		if err := checkMountKey(f); err != nil {
+			return m, err
+		}
+		m.Fields = append(m.Fields, f)
+		final = final && !strings.ContainsAny(value, "$\\`'\"")
+	}
+	if from := m.From(); strings.Contains(from, "$") {
+		return m, &hintError{
+			"--mount: from=" + shown(from) + ": variables are not expanded in from",
+			"give the image a name with FROM ... AS, where variables work",
+		}
+	}
+	if final {
+		_, err = m.Mount()
+	}
+	return m, err
+}
+
+func checkMountKey(f MountField) error {
+	if why, ok := refusedMountKeys[f.Key]; ok {
+		return fmt.Errorf("--mount: option %s is refused: %s", f.Key, why)
+	}
+	key, ok := mountAliases[f.Key]
+	switch {
+	case f.Key == "":
+		return errors.New("--mount: an empty option")
+	case !ok:
+		return &hintError{
+			"--mount: unknown option " + strconv.Quote(shown(f.Key)),
+			didYouMean(f.Key, slices.Collect(maps.Keys(mountAliases)), ""),
+		}
+	case f.Bare && key != "ro" && key != "rw" && key != "required":
+		return fmt.Errorf("--mount: option %s needs a value", f.Key)
+	}
+	return nil
+}
+
+// From is the value of option from, in which variables are not replaced. It is empty where the type, if it is
+// given without a variable, has no such option.
+func (m MountFlag) From() string {
+	from := ""
+	for _, f := range m.Fields {
+		switch mountAliases[f.Key] {
+		case "from":
+			from = f.Value
+		case "type":
+			if uses, ok := mountUses[strings.ToLower(f.Value)]; ok && !slices.Contains(uses, "from") {
+				return ""
+			}
+		}
+	}
+	return from
+}
+
+// Mount reads the options, whose variables have been replaced. An option given twice counts as given last.
+func (m MountFlag) Mount() (Mount, error) {
+	out := Mount{Type: MountBind}
+	for _, f := range m.Fields {
+		if f.Key == "type" {
+			out.Type = strings.ToLower(f.Value)
+		}
+	}
+	uses, ok := mountUses[out.Type]
+	if !ok {
+		types := slices.Collect(maps.Keys(mountUses))
+		return out, &hintError{"--mount: unknown type " + strconv.Quote(shown(out.Type)), didYouMean(out.Type, types, "")}
+	}
+	out.ReadOnly = out.Type == MountBind
+	for _, f := range m.Fields {
+		key := mountAliases[f.Key]
+		if key != "type" && key != "target" && !slices.Contains(uses, key) {
+			if slices.Contains(misplaced, key) || key == "from" && out.Type == MountSecret || key == "source" && out.Type == MountSSH {
+				return out, fmt.Errorf("--mount: a mount of type %s has no option %s", out.Type, f.Key)
+			}
+			out.Idle = append(out.Idle, f.Key)
+			continue
+		}
+		if err := out.set(key, f); err != nil {
+			return out, fmt.Errorf("--mount: %s=%s: %w", f.Key, shown(f.Value), err)
+		}
+	}
+	return out, out.complete()
+}
+
+// set takes one option.
+func (m *Mount) set(key string, f MountField) (err error) {
+	switch key {
+	case "from":
+		m.From = f.Value
+	case "source":
+		m.Source = f.Value
+	case "target":
+		m.Target = f.Value
+	case "id":
+		m.ID = f.Value
+	case "env":
+		m.Env = &f.Value
+	case "ro":
+		m.ReadOnly, err = mountBool(f)
+	case "rw":
+		m.ReadOnly, err = mountBool(f)
+		m.ReadOnly = !m.ReadOnly
+	case "required":
+		m.Required, err = mountBool(f)
+	case "size":
+		if m.Size, err = units.RAMInBytes(f.Value); err == nil && m.Size < 0 {
+			err = fmt.Errorf("a size is not negative")
+		}
+	case "mode", "tmpfs-mode":
+		m.Mode, err = mountNumber(f.Value, 8, 0o7777, "an octal mode up to 7777")
+	case "uid":
+		m.UID, err = mountNumber(f.Value, 10, 1<<32-2, "a number of a user")
+	case "gid":
+		m.GID, err = mountNumber(f.Value, 10, 1<<32-2, "a number of a group")
+	case "sharing":
+		m.Sharing = strings.ToLower(f.Value)
+		ways := []string{SharingShared, SharingPrivate, SharingLocked}
+		if !slices.Contains(ways, m.Sharing) {
+			return &hintError{"neither shared nor private nor locked", didYouMean(m.Sharing, ways, "")}
+		}
+	}
+	return err
+}
+
+func mountBool(f MountField) (bool, error) {
+	if f.Bare {
+		return true, nil
+	}
+	v, err := strconv.ParseBool(f.Value)
+	if err != nil {
+		return false, fmt.Errorf("neither true nor false")
+	}
+	return v, nil
+}
+
+func mountNumber(text string, base int, most uint64, what string) (*uint32, error) {
+	n, err := strconv.ParseUint(text, base, 32)
+	if err != nil || n > most {
+		return nil, fmt.Errorf("not %s", what)
+	}
+	v := uint32(n)
+	return &v, nil
+}
+
+// complete fills in the defaults that are the same wherever the mount stands.
+func (m *Mount) complete() error {
+	switch m.Type {
+	case MountCache:
+		if m.ID == "" {
+			m.ID = path.Clean(m.Target)
+		}
+		if m.Sharing == "" {
+			m.Sharing = SharingShared
+		}
+		if m.From == "" && path.Clean("/"+m.Source) != "/" {
+			return fmt.Errorf("--mount: source=%s of a cache is a path in from=, which is not given", shown(m.Source))
+		}
+	case MountSecret:
+		if m.ID != "" && m.Source != "" {
+			return fmt.Errorf("--mount: id and source of a secret are the same: give one of them")
+		}
+		if m.ID == "" {
+			m.ID, m.Source = m.Source, ""
+		}
+		if m.ID == "" && m.Target == "" {
+			return fmt.Errorf("--mount: a secret needs an id or a target")
+		}
+		if m.ID == "" {
+			m.ID = path.Base(m.Target)
+		}
+		if m.Env != nil && !validVariable(*m.Env) {
+			return fmt.Errorf("--mount: env=%s is no name of a variable", shown(*m.Env))
+		}
+	case MountSSH:
+		if m.ID == "" {
+			m.ID = "default"
+		}
+	}
+	return nil
+}
+
+// validVariable tells whether an environment can hold a variable of that name.
+func validVariable(name string) bool { return name != "" && !strings.ContainsAny(name, "=\x00") }

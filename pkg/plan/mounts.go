@@ -1,0 +1,112 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// Where secrets and agents' sockets are if the mount does not say it.
+const (
+	secretsDir = "/run/secrets"
+	socketsDir = "/run/rbuild"
+)
+
+// mounts reads the --mount flags of a RUN, whose variables are replaced.
+func (sc *Scope) mounts(in located, flags []instructions.MountFlag) ([]Mount, error) {
+	var out []Mount
+	for i, flag := range flags {
+		read, err := flag.Mount()
+		if err != nil {
+			return nil, err
+		}
+		m := Mount{Mount: read, Number: i}
+		if m.From != "" {
+			src, err := sc.stage.source(in.file, in.Range, mountFrom, m.From)
+			if err != nil {
+				return nil, err
+			}
+			m.Files = &src
+		}
+		if m.Target, err = sc.mountTarget(m); err != nil {
+			return nil, err
+		}
+		out = append(hide(out, m.Target), m)
+	}
+	slices.SortStableFunc(out, func(a, b Mount) int {
+		return slices.Compare(strings.Split(a.Target, "/"), strings.Split(b.Target, "/"))
+	})
+	return out, nil
+}
+
+// hide takes the mount at target away: of two at one place the latter hides the former, of which a secret's variable
+// stays.
+func hide(mounts []Mount, target string) (out []Mount) {
+	for _, m := range mounts {
+		if m.Target == target && target != "" {
+			if m.Env == nil {
+				continue
+			}
+			m.Target = ""
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// mountTarget is where the mount lies. A relative target is below WORKDIR; one of a secret or a socket is below the
+// root, as in BuildKit.
+func (sc *Scope) mountTarget(m Mount) (string, error) {
+	dir := sc.image.Config.WorkingDir
+	target := m.Target
+	switch m.Type {
+	case instructions.MountSecret:
+		if target == "" && m.Env != nil {
+			return "", nil
+		}
+		if target == "" {
+			target = path.Join(secretsDir, path.Base(path.Join("/", m.ID)))
+		}
+		dir = "/"
+	case instructions.MountSSH:
+		if target == "" {
+			target = fmt.Sprintf("%s/ssh_agent.%d", socketsDir, m.Number)
+		}
+		dir = "/"
+	}
+	if !path.IsAbs(target) {
+		target = path.Join("/", dir, target)
+	}
+	if target = path.Clean(target); target == "/" {
+		return "", fmt.Errorf("--mount: the target is the root directory: give one below it with target=")
+	}
+	return target, nil
+}
+
+// canonMounts encodes mounts: all that the Dockerfile says of them. What files they hold is not in it, nor the values
+// of secrets, which never enter a key.
+func canonMounts(mounts []Mount) string {
+	var fields []string
+	for _, m := range mounts {
+		env := ""
+		if m.Env != nil {
+			env = "=" + *m.Env
+		}
+		fields = append(fields, canon(
+			m.Type, m.From, path.Join("/", m.Source), m.Target, strconv.FormatBool(m.ReadOnly), m.ID, m.Sharing,
+			strconv.FormatInt(m.Size, 10), env, strconv.FormatBool(m.Required), number(m.Mode), number(m.UID), number(m.GID),
+		))
+	}
+	return canon(fields...)
+}
+
+func number(n *uint32) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatUint(uint64(*n), 10)
+}
