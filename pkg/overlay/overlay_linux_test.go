@@ -232,7 +232,7 @@ func TestVolatile(t *testing.T) {
 				Lowers: []string{base + "/lower"}, Upper: base + "/upper", Work: base + "/work", Classic: classic, Volatile: volatile,
 			})
 			closeIt()
-			if _, err := os.Lstat(base + "/work/work/incompat/volatile"); (err == nil) != volatile {
+			if _, err := os.Lstat(filepath.Join(base, "work", "work", "incompat", "volatile")); (err == nil) != volatile {
 				t.Errorf("classic %v: volatile %v: %v", classic, volatile, err)
 			}
 		}
