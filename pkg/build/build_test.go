@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,6 +54,13 @@ func (r *recorder) Event(e progress.Event) {
 	default:
 		r.events = append(r.events, fmt.Sprint(e.Kind, " ", e.Text))
 	}
+}
+
+// has says whether an event that begins like this was reported.
+func (r *recorder) has(prefix string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.events, func(e string) bool { return strings.HasPrefix(e, prefix) })
 }
 
 func newBench(t *testing.T) *bench {
@@ -242,7 +250,7 @@ func TestStagesSideBySide(t *testing.T) {
 func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	b := newBench(t)
 	began := time.Now()
-	_, err := b.build(t.Context(), base+"FROM base AS slow\nRUN sleep 100; touch /f\nFROM base\nRUN exit 7\nCOPY --from=slow /f /\n", nil)
+	_, err := b.build(t.Context(), base+"FROM base AS slow\nRUN sleep 100; touch /f\nFROM base\nRUN sleep 1; exit 7\nCOPY --from=slow /f /\n", nil)
 	var step *build.StepError
 	var exit *build.ExitError
 	if !errors.As(err, &step) || step.Line != 7 || !errors.As(err, &exit) || exit.Code != 7 {
@@ -251,7 +259,7 @@ func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	if took := time.Since(began); took > 50*time.Second {
 		t.Errorf("the other stage was waited for: %v", took)
 	}
-	if events := strings.Join(b.log.events, "\n"); !strings.Contains(events, "failed RUN exit 7") || !strings.Contains(events, "stopped RUN sleep") {
+	if events := strings.Join(b.log.events, "\n"); !strings.Contains(events, "failed RUN sleep 1; exit 7") || !strings.Contains(events, "stopped RUN sleep 100") {
 		t.Errorf("events:\n%s", events)
 	}
 	b.log.events = nil
@@ -308,14 +316,16 @@ func TestLayerRemovedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed := make(chan error, 1)
-	_, err = b.build(t.Context(), "FROM base\nRUN sleep 2; ls / | wc -l > /n; true\n", func(o *build.Options) {
-		o.Pull = func(context.Context, string) (string, error) {
-			time.AfterFunc(500*time.Millisecond, func() {
-				_, err := b.store.Storage().DeleteImage(img.ID, true)
-				removed <- err
-			})
-			return img.ID, nil
+	b.log.events = nil
+	go func() {
+		for !b.log.has("started RUN sleep 3") {
+			time.Sleep(10 * time.Millisecond)
 		}
+		_, err := b.store.Storage().DeleteImage(img.ID, true)
+		removed <- err
+	}()
+	_, err = b.build(t.Context(), "FROM base\nRUN sleep 3; ls / | wc -l > /n; true\n", func(o *build.Options) {
+		o.Pull = func(context.Context, string) (string, error) { return img.ID, nil }
 	})
 	if e := <-removed; e != nil {
 		t.Fatal(e)
