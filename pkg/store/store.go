@@ -45,6 +45,9 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := mendLinks(lib.GraphRoot); err != nil {
+		return nil, err
+	}
 	s, err := cs.GetStore(lib)
 	if err != nil {
 		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -255,6 +256,39 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 	}
 	if got := staging(t, s); len(got) != 0 {
 		t.Errorf("staging directories are left: %v", got)
+	}
+}
+
+// The library would take an empty link file for the directory of all links when it removes the layer.
+func TestEmptyLinkIsMended(t *testing.T) {
+	s := open(t)
+	whole := wait(t, layer(t, s, commit.Stored(store.Layer{}), "a", ""))
+	home := filepath.Join(s.GraphRoot(), "overlay")
+	dead := filepath.Join(home, strings.Repeat("d", 64))
+	for _, dir := range []string{dead, filepath.Join(home, "staging", "dead")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dead, "link"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.MendLinks(s.GraphRoot()); err != nil {
+		t.Fatal(err)
+	}
+	driver, err := s.Storage().GraphDriver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := driver.Remove(filepath.Base(dead)); err != nil {
+		t.Fatal(err)
+	}
+	id, err := os.ReadFile(filepath.Join(home, whole.ID, "link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(home, "l", string(id))); err != nil {
+		t.Errorf("the link of another layer is gone: %v", err)
 	}
 }
 
