@@ -20,7 +20,7 @@ import (
 func mendLinks(graphRoot string) error {
 	home := filepath.Join(graphRoot, "overlay")
 	if staged, err := os.ReadDir(filepath.Join(home, "staging")); err != nil || len(staged) == 0 {
-		return nil //nolint:nilerr // a store that is not there yet, or has never staged anything
+		return nil // a store that is not there yet, or has never staged anything
 	}
 	// Layers are made under this lock, so that no file is empty because it is just being written.
 	lock, err := lockfile.GetLockFile(filepath.Join(graphRoot, "overlay-layers", "layers.lock"))
