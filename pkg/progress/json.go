@@ -38,7 +38,6 @@ type record struct {
 	Seconds     *float64  `json:"seconds,omitempty"`
 	Data        string    `json:"data,omitempty"`
 	Text        string    `json:"text,omitempty"`
-	Size        int64     `json:"size,omitempty"`
 	Error       string    `json:"error,omitempty"`
 }
 
@@ -47,7 +46,7 @@ func (j *jsonLines) Event(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e = j.running.note(e)
-	r := record{Time: e.Time.UTC(), Kind: e.Kind.String(), Data: string(e.Data), Text: e.Text, Size: e.Size}
+	r := record{Time: e.Time.UTC(), Kind: e.Kind.String(), Data: string(e.Data), Text: e.Text}
 	if s := e.Step; s != nil {
 		r.Stage, r.Number, r.Total = s.Stage, s.Number, s.Total
 		if e.Kind != StepOutput {

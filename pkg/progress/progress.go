@@ -78,8 +78,6 @@ type Event struct {
 	Data []byte
 	// Text is one line without newline, or several.
 	Text string
-	// Size is that of the layer a closed step made, in bytes; zero: none, or not known.
-	Size int64
 	Err  error
 }
 

@@ -173,7 +173,7 @@ func TestJSON(t *testing.T) {
 	var buf bytes.Buffer
 	l := JSON(&buf)
 	failed := at(1.5, StepFailed, build)
-	failed.Err, failed.Size = errors.New("exit status 2"), 10240
+	failed.Err = errors.New("exit status 2")
 	for _, e := range []Event{
 		at(0, StepStarted, build), out(build, "<a> \xff\n"), failed,
 		{Kind: Warning, Time: t0, Text: "careful"},
@@ -183,7 +183,7 @@ func TestJSON(t *testing.T) {
 	}
 	want := `{"time":"2026-11-20T18:00:00Z","kind":"started","stage":"build","number":4,"total":7,"instruction":"RUN make","file":"Dockerfile","line":9}
 {"time":"2026-11-20T18:00:00Z","kind":"output","stage":"build","number":4,"total":7,"data":"<a> \ufffd\n"}
-{"time":"2026-11-20T18:00:01.5Z","kind":"failed","stage":"build","number":4,"total":7,"instruction":"RUN make","file":"Dockerfile","line":9,"seconds":1.5,"size":10240,"error":"exit status 2"}
+{"time":"2026-11-20T18:00:01.5Z","kind":"failed","stage":"build","number":4,"total":7,"instruction":"RUN make","file":"Dockerfile","line":9,"seconds":1.5,"error":"exit status 2"}
 {"time":"2026-11-20T18:00:00Z","kind":"warning","text":"careful"}
 {"time":"2026-11-20T18:00:00Z","kind":"cached","number":2,"total":3,"instruction":"COPY . .","seconds":0}
 `

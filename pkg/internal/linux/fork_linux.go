@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -405,9 +404,4 @@ func (c *Child) ProcDir() (string, error) {
 		}
 	}
 	return "", errors.New("finding the process in /proc: it is not visible there")
-}
-
-// CPU returns the user and system time together.
-func (s State) CPU() time.Duration {
-	return time.Duration(s.Rusage.Utime.Nano() + s.Rusage.Stime.Nano())
 }
