@@ -4,43 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// budFlags are the flags of rbuild bud, as given. They are named and mean what buildah's do.
+// budFlags are the flags of rbuild bud, as given. They are named and mean what buildah's do. Each group is registered,
+// checked and applied in its own file.
 type budFlags struct {
-	files       []string
-	tags        []string
-	buildArgs   []string
-	target      string
-	noCache     bool
-	layers      bool
-	pull        string
-	network     string
-	labels      []string
-	annotations []string
-	platform    string
-	iidfile     string
-	format      string
-	timestamp   string
-	epoch       string
-	rewrite     bool
-	progress    string
-	quiet       bool
-	addHosts    []string
-	dns         []string
-	volumes     []string
-	secrets     []string
-	ssh         []string
-	access      accessFlags
+	input  inputFlags  // what is read: the Dockerfile and the context
+	plan   planFlags   // what of the Dockerfile is built, with which arguments
+	pull   pullFlags   // where base images come from
+	run    runFlags    // what RUN gets to see
+	cache  cacheFlags  // what of earlier builds is used, and left to later ones
+	image  imageFlags  // what the image is like
+	output outputFlags // what the user gets to see
+}
+
+// flagGroup is a part of budFlags.
+type flagGroup interface {
+	register(fs *pflag.FlagSet)
+	// apply refuses what is wrong with the flags, and sets what they say of the build. It runs in the launcher too, before
+	// anything is done: it opens nothing.
+	apply(env lookup, o *build.Options) error
+}
+
+// lookup is a variable of the environment, as os.LookupEnv has it.
+type lookup = func(name string) (value string, ok bool)
+
+func (f *budFlags) groups() []flagGroup {
+	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output}
 }
 
 func newBudCmd(a *app) *cobra.Command {
@@ -53,47 +52,18 @@ func newBudCmd(a *app) *cobra.Command {
 			"or a Dockerfile on standard input. Without --file the Dockerfile is CONTEXT/Containerfile or CONTEXT/Dockerfile.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			contextDir := "."
+			f.input.context = "."
 			if len(args) > 0 {
-				contextDir = args[0]
+				f.input.context = args[0]
 			}
-			return a.bud(cmd, f, contextDir)
+			return a.bud(cmd, &f)
 		},
 	}
-	f.register(cmd)
+	for _, g := range f.groups() {
+		g.register(cmd.Flags())
+	}
 	cmd.SetFlagErrorFunc(refuseFlag)
 	return cmd
-}
-
-func (f *budFlags) register(cmd *cobra.Command) {
-	fs := cmd.Flags()
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input")
-	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name[:tag] of the image; may be repeated")
-	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "NAME=VALUE for an ARG; NAME alone takes the environment's value")
-	fs.StringVar(&f.target, "target", "", "stage to build (default: the last)")
-	fs.BoolVar(&f.noCache, "no-cache", false, "run every step, whatever earlier builds left")
-	fs.BoolVar(&f.layers, "layers", true, "a layer for each instruction, kept for later builds; false: one layer for all")
-	fs.StringVar(&f.pull, "pull", "missing", "when to pull base images: always, missing, never or newer")
-	fs.Lookup("pull").NoOptDefVal = "always"
-	fs.StringVar(&f.network, "network", "host", "network of RUN: host, none or private")
-	fs.StringVar(&f.network, "net", "host", "same as --network")
-	_ = fs.MarkHidden("net") // the flag was defined on the line before
-	fs.StringArrayVar(&f.labels, "label", nil, "KEY=VALUE label of the image, over those of the Dockerfile")
-	fs.StringArrayVar(&f.annotations, "annotation", nil, "KEY=VALUE annotation of the image's manifest")
-	fs.StringVar(&f.platform, "platform", "", "OS/ARCH[/VARIANT] to build for; only the host's own")
-	fs.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
-	fs.StringVar(&f.format, "format", "", "oci or docker (default: $BUILDAH_FORMAT, else oci)")
-	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
-	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
-	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
-	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
-	fs.StringArrayVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN")
-	fs.StringArrayVar(&f.dns, "dns", nil, "address of a nameserver for RUN, instead of the host's")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:ro] to bind into RUN")
-	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
-	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
-	f.access.register(fs)
 }
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
@@ -121,11 +91,18 @@ func refuseFlag(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
 }
 
-// bud checks the flags, and builds in the namespace.
-func (a *app) bud(cmd *cobra.Command, f budFlags, contextDir string) error {
-	if cmd.Flags().Changed("net") && cmd.Flags().Changed("network") {
-		return errors.New("--net is the same as --network: give one of them")
+// options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
+func (f *budFlags) options(env lookup) (o build.Options, err error) {
+	for _, g := range f.groups() {
+		if err := g.apply(env, &o); err != nil {
+			return o, err
+		}
 	}
+	return o, nil
+}
+
+// bud checks the flags, and builds in the namespace.
+func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	o, err := f.options(os.LookupEnv)
 	if err != nil {
 		return err
@@ -137,37 +114,31 @@ func (a *app) bud(cmd *cobra.Command, f budFlags, contextDir string) error {
 			return err
 		}
 		defer release()
-		return a.build(ctx, st, f, o, contextDir)
+		return a.build(ctx, st, f, o)
 	})
 }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Options, contextDir string) (err error) {
-	show, finish := listener(f.progress, f.quiet)
+func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+	show, finish := f.output.listener()
 	defer func() { err = errors.Join(err, finish()) }()
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := openInput(ctx, st, f.files, contextDir, os.Stdin)
+	in, err := f.input.open(ctx, st, os.Stdin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	o.File, o.Context = in.name, in.tree
-	if o.Plan, err = f.plan(in, o, show); err != nil {
+	if o.Plan, err = f.plan.make(in, o, os.LookupEnv); err != nil {
 		return in.locate(err)
 	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
-	if o.Run.Volumes, err = parseVolumes(f.volumes); err != nil {
+	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return err
 	}
-	if o.Run.Secrets, err = readSecrets(f.secrets, os.LookupEnv); err != nil {
-		return err
-	}
-	if o.Run.SSH, err = openAgents(f.ssh, os.LookupEnv); err != nil {
-		return err
-	}
-	o.Pull = a.puller(st, f, show)
+	o.Pull = f.pull.puller(a.sys(), st, f.output.notices(show))
 	result, err := build.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))
@@ -175,18 +146,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f budFlags, o build.Op
 	if err := finish(); err != nil {
 		return err
 	}
-	return f.announce(os.Stdout, result)
-}
-
-// announce prints the ID, and writes it where the user wants it.
-func (f *budFlags) announce(w io.Writer, r build.Result) error {
-	if f.iidfile != "" {
-		if err := os.WriteFile(f.iidfile, []byte("sha256:"+r.ID), 0o644); err != nil { //nolint:gosec // as public as the image
-			return fmt.Errorf("writing the image's ID: %w", err)
-		}
-	}
-	_, err := fmt.Fprintln(w, r.ID)
-	return err
+	return f.output.announce(os.Stdout, result)
 }
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.

@@ -9,13 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
-	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -43,9 +42,26 @@ func (in *input) close() error {
 	return errors.Join(errs...)
 }
 
-// openInput finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working
-// directory, else to the context.
-func openInput(ctx context.Context, st *store.Store, files []string, contextDir string, stdin io.Reader) (in *input, err error) {
+// inputFlags say what is read.
+type inputFlags struct {
+	files   []string
+	context string // the argument
+}
+
+func (f *inputFlags) register(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input")
+}
+
+func (f *inputFlags) apply(lookup, *build.Options) error {
+	if len(f.files) > 1 {
+		return errors.New("several --file are not supported by this version of rbuild")
+	}
+	return nil
+}
+
+// open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
+// else to the context.
+func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader) (in *input, err error) {
 	in = &input{}
 	defer func() {
 		if err != nil {
@@ -53,14 +69,14 @@ func openInput(ctx context.Context, st *store.Store, files []string, contextDir 
 		}
 	}()
 	file := ""
-	if len(files) > 0 {
-		file = files[0]
+	if len(f.files) > 0 {
+		file = f.files[0]
 	}
-	dir := contextDir
+	dir := f.context
 	switch {
-	case contextDir == "-" && file == "-":
+	case dir == "-" && file == "-":
 		return in, errors.New("the Dockerfile and the context cannot both be standard input")
-	case contextDir == "-":
+	case dir == "-":
 		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil || dir == "" {
 			return in, err
 		}
@@ -69,7 +85,7 @@ func openInput(ctx context.Context, st *store.Store, files []string, contextDir 
 		in.name = "Dockerfile from standard input"
 		in.text, err = readBounded(interruptible(ctx, stdin))
 	} else {
-		err = in.findDockerfile(ctx, file, dir, contextDir != "-")
+		err = in.findDockerfile(ctx, file, dir, f.context != "-")
 	}
 	if err != nil {
 		return in, err
@@ -207,52 +223,4 @@ func readBounded(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("the Dockerfile has more than %d bytes", maxDockerfile)
 	}
 	return text, nil
-}
-
-// maxExcerpt bounds the lines of source that an error shows, and maxExcerptLine the bytes of each.
-const (
-	maxExcerpt     = 20
-	maxExcerptLine = 200
-)
-
-// sourceError is an error about lines of the Dockerfile.
-type sourceError struct {
-	error
-	first int // number of the first line, from 1
-	lines []string
-}
-
-func (e *sourceError) Unwrap() error { return e.error }
-
-// print shows the lines with their numbers.
-func (e *sourceError) print(w io.Writer) {
-	for i, line := range e.lines {
-		fmt.Fprintf(w, "%6d | %s\n", e.first+i, line)
-	}
-}
-
-// locate adds the lines of the Dockerfile that an error of the build is about.
-func (in *input) locate(err error) error {
-	var bad *instructions.Error
-	var step *build.StepError
-	switch {
-	case errors.As(err, &bad) && bad.Line > 0:
-		return &sourceError{err, bad.Line, bad.Source}
-	case errors.As(err, &step):
-		return &sourceError{err, step.Line, in.excerpt(step.Line, step.EndLine)}
-	}
-	return err
-}
-
-func (in *input) excerpt(first, last int) (out []string) {
-	for i, line := range strings.Split(string(in.text), "\n") {
-		if i+1 < first || i+1 > last || len(out) == maxExcerpt {
-			continue
-		}
-		if len(line) > maxExcerptLine {
-			line = strings.ToValidUTF8(line[:maxExcerptLine], "") + "..."
-		}
-		out = append(out, strings.TrimSuffix(line, "\r"))
-	}
-	return out
 }

@@ -1,135 +1,125 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"path"
+	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
-// progressModes are the values of --progress.
-var progressModes = []string{"auto", "plain", "tty", "quiet", "rawjson"}
-
-// listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
-// terminal; it may be called more than once.
-func listener(mode string, quiet bool) (l progress.Listener, finish func() error) {
-	none := func() error { return nil }
-	terminal := progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb"
-	switch {
-	case quiet || mode == "quiet":
-		return progress.Quiet(os.Stderr), none
-	case mode == "rawjson":
-		return progress.JSON(os.Stderr), none
-	case mode == "tty" || mode == "auto" && terminal:
-		t := progress.Terminal(os.Stderr, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
-		return t, sync.OnceValue(t.Close)
-	}
-	return progress.Plain(os.Stderr), none
+// runFlags say what RUN gets to see.
+type runFlags struct {
+	network  string
+	net      string // buildah's other name for it
+	addHosts []string
+	dns      []string
+	volumes  []string
+	secrets  []string
+	ssh      []string
 }
 
-// plan parses the Dockerfile and says what is to be done.
-func (f *budFlags) plan(in *input, o build.Options, show progress.Listener) (*plan.Plan, error) {
-	file, err := instructions.Parse(in.name, in.text)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range file.Warnings {
-		show.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg)})
-	}
-	args, err := buildArgs(f.buildArgs, os.LookupEnv)
-	if err != nil {
-		return nil, err
-	}
-	addProxies(args)
-	p, err := plan.New(file, plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform})
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range p.Unused {
-		show.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
-	}
-	return p, nil
+func (f *runFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.network, "network", "", "network of RUN: host (default), none or private")
+	fs.StringVar(&f.net, "net", "", "same as --network")
+	_ = fs.MarkHidden("net") // the flag was defined on the line before
+	fs.StringArrayVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN")
+	fs.StringArrayVar(&f.dns, "dns", nil, "address of a nameserver for RUN, instead of the host's")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:ro] to bind into RUN")
+	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
+	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }
 
-// addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of
-// RUN, and neither image nor key.
-func addProxies(args map[string]string) {
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"} {
-		value, ok := os.LookupEnv(name)
-		if _, given := args[name]; ok && !given {
-			args[name] = value
+func (f *runFlags) apply(_ lookup, o *build.Options) (err error) {
+	if f.net != "" && f.network != "" {
+		return errors.New("--net is the same as --network: give one of them")
+	}
+	o.Run, err = f.options()
+	return err
+}
+
+// options reads the flags, but for what has to be opened.
+func (f *runFlags) options() (o build.RunOptions, err error) {
+	switch network := f.network + f.net; network {
+	case "host", "none", "private":
+		o.Network = build.Network(network)
+	case "default", "":
+		o.Network = build.Host
+	default:
+		return o, fmt.Errorf("--network %q: choose host, none or private", network)
+	}
+	if o.Network == build.Private {
+		if o.NetworkHelper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
+			return o, fmt.Errorf("--network private: %w", err)
 		}
 	}
-}
-
-// puller pulls the images that a build needs.
-func (a *app) puller(st *store.Store, f budFlags, show progress.Listener) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, name string) (string, error) {
-		o, err := f.access.apply(a.sys())
+	for _, text := range f.addHosts {
+		name, addr, ok := strings.Cut(text, ":")
+		if !ok {
+			name, addr, ok = strings.Cut(text, "=")
+		}
+		ip, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		if !ok || name == "" || err != nil || strings.ContainsAny(name, " \t\n") {
+			return o, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
+		}
+		for n := range strings.SplitSeq(name, ";") {
+			o.AddHosts = append(o.AddHosts, build.HostEntry{Name: n, Addr: ip})
+		}
+	}
+	for _, text := range f.dns {
+		ip, err := netip.ParseAddr(text)
 		if err != nil {
-			return "", err
+			return o, fmt.Errorf("--dns %q: want the address of a nameserver", text)
 		}
-		if !f.quiet {
-			o.Report = notices{show}
-		}
-		policy, err := parsePull(f.pull)
-		if err != nil {
-			return "", err
-		}
-		if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
-			return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
-		}
-		id, _, err := registry.Pull(ctx, st.Storage(), name, policy, o)
-		return id, err
-	}
-}
-
-// notices makes lines of text events.
-type notices struct{ to progress.Listener }
-
-func (n notices) Write(p []byte) (int, error) {
-	n.to.Event(progress.Event{Kind: progress.Notice, Text: strings.TrimRight(string(p), "\n")})
-	return len(p), nil
-}
-
-// accessFlags are the flags for reaching a registry, the same with every command that does.
-type accessFlags struct {
-	authfile  string
-	certDir   string
-	creds     string
-	tlsVerify bool
-	flags     *pflag.FlagSet
-}
-
-func (f *accessFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.authfile, "authfile", "", "file with credentials for registries (default: $REGISTRY_AUTH_FILE, then podman's and docker's)")
-	fs.StringVar(&f.certDir, "cert-dir", "", "directory with certificates for the registry")
-	fs.StringVar(&f.creds, "creds", "", "USER:PASSWORD for the registry")
-	fs.BoolVar(&f.tlsVerify, "tls-verify", true, "require TLS, with a certificate that can be verified")
-	f.flags = fs
-}
-
-// apply adds what the flags say to how registries are reached.
-func (f *accessFlags) apply(o registry.Options) (registry.Options, error) {
-	if f.authfile != "" {
-		if _, err := os.Stat(f.authfile); err != nil {
-			return o, fmt.Errorf("--authfile: %w", err)
-		}
-		o.AuthFile = f.authfile
-	}
-	o.CertDir, o.Creds = f.certDir, f.creds
-	if f.flags.Changed("tls-verify") {
-		o.TLSVerify = &f.tlsVerify
+		o.DNS = append(o.DNS, ip)
 	}
 	return o, nil
+}
+
+// open opens what the flags name; it stays open for the life of the process.
+func (f *runFlags) open(o *build.RunOptions, env lookup) (err error) {
+	if o.Volumes, err = parseVolumes(f.volumes); err != nil {
+		return err
+	}
+	if o.Secrets, err = readSecrets(f.secrets, env); err != nil {
+		return err
+	}
+	o.SSH, err = openAgents(f.ssh, env)
+	return err
+}
+
+// parseVolumes opens what --volume names; it stays open for the life of the process.
+func parseVolumes(list []string) ([]build.Volume, error) {
+	var out []build.Volume
+	for _, text := range list {
+		parts := strings.Split(text, ":")
+		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) {
+			return nil, fmt.Errorf("--volume %q: want HOST-PATH:PATH[:ro]", text)
+		}
+		v := build.Volume{Text: text, Dest: path.Clean(parts[1])}
+		if len(parts) == 3 {
+			for opt := range strings.SplitSeq(parts[2], ",") {
+				switch {
+				case opt == "ro":
+					v.ReadOnly = true
+				case slices.Contains([]string{"rw", "z", "Z"}, opt): // RUN has no SELinux label of its own, so nothing needs z or Z
+				default:
+					return nil, fmt.Errorf("--volume %q: option %q is not supported (ro, rw, z and Z are)", text, opt)
+				}
+			}
+		}
+		var err error
+		if v.Source, err = os.Open(parts[0]); err != nil {
+			return nil, fmt.Errorf("--volume %q: %w", text, err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
 }

@@ -17,7 +17,7 @@ const maxSecret = 500 << 10
 
 // readSecrets reads what --secret names: id=ID with src=FILE or env=VARIABLE, or type=env and the variable as src. With
 // neither the ID is the variable's name if there is one, else the file's. No error says anything of a value.
-func readSecrets(list []string, env func(string) (string, bool)) (map[string][]byte, error) {
+func readSecrets(list []string, env lookup) (map[string][]byte, error) {
 	secrets := map[string][]byte{}
 	for _, text := range list {
 		s, err := parseSecret(text)
@@ -80,7 +80,7 @@ func parseSecret(text string) (s secretFlag, err error) {
 }
 
 // read gets the value.
-func (s secretFlag) read(env func(string) (string, bool)) ([]byte, error) {
+func (s secretFlag) read(env lookup) ([]byte, error) {
 	if s.file == "" && s.variable == "" {
 		if _, ok := env(s.id); ok && s.kind != "file" {
 			s.variable = s.id
@@ -115,7 +115,7 @@ func (s secretFlag) check(size int) error {
 }
 
 // openAgents opens what --ssh names: ID[=SOCKET|=KEY[,KEY...]].
-func openAgents(list []string, env func(string) (string, bool)) (map[string]*agent.Agent, error) {
+func openAgents(list []string, env lookup) (map[string]*agent.Agent, error) {
 	agents := map[string]*agent.Agent{}
 	for _, text := range list {
 		id, rest, given := strings.Cut(text, "=")

@@ -19,14 +19,16 @@ func parse(t *testing.T, args ...string) *budFlags {
 	cmd := newBudCmd(&app{})
 	var f budFlags
 	cmd.ResetFlags()
-	f.register(cmd)
+	for _, g := range f.groups() {
+		g.register(cmd.Flags())
+	}
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
 	return &f
 }
 
-func environment(pairs ...string) func(string) (string, bool) {
+func environment(pairs ...string) lookup {
 	return func(name string) (string, bool) {
 		for _, p := range pairs {
 			if key, value, _ := strings.Cut(p, "="); key == name {

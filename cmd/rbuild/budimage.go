@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+)
+
+// imageFlags say what the image is like.
+type imageFlags struct {
+	tags        []string
+	format      string
+	labels      []string
+	annotations []string
+	timestamp   string
+	epoch       string
+	rewrite     bool
+}
+
+func (f *imageFlags) register(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name[:tag] of the image; may be repeated")
+	fs.StringVar(&f.format, "format", "", "oci or docker (default: $BUILDAH_FORMAT, else oci)")
+	fs.StringArrayVar(&f.labels, "label", nil, "KEY=VALUE label of the image, over those of the Dockerfile")
+	fs.StringArrayVar(&f.annotations, "annotation", nil, "KEY=VALUE annotation of the image's manifest")
+	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
+	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
+	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
+}
+
+func (f *imageFlags) apply(env lookup, o *build.Options) (err error) {
+	if o.Image, err = f.image(env); err != nil {
+		return err
+	}
+	return f.time(env, o)
+}
+
+// image reads the flags for the image.
+func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
+	for _, t := range f.tags {
+		if registry.HasTransport(t) {
+			return o, fmt.Errorf("--tag %q: give a name, and push the image to the transport with rbuild push", t)
+		}
+		named, err := registry.NormalizeTag(t)
+		if err != nil {
+			return o, fmt.Errorf("--tag: %w", err)
+		}
+		o.Names = append(o.Names, named.String())
+	}
+	format := f.format
+	if format == "" {
+		format, _ = env("BUILDAH_FORMAT")
+	}
+	switch format {
+	case "", "oci":
+		o.Format = commit.OCI
+	case "docker":
+		o.Format = commit.Docker
+	default:
+		return o, fmt.Errorf("--format %q: choose oci or docker", format)
+	}
+	for _, text := range f.labels {
+		key, value, _ := strings.Cut(text, "=")
+		if key == "" {
+			return o, fmt.Errorf("--label %q: want KEY=VALUE", text)
+		}
+		o.Labels = append(o.Labels, build.Label{Key: key, Value: value})
+	}
+	for _, text := range f.annotations {
+		key, value, ok := strings.Cut(text, "=")
+		if key == "" || !ok {
+			return o, fmt.Errorf("--annotation %q: want KEY=VALUE", text)
+		}
+		if o.Format == commit.Docker {
+			return o, errors.New("--annotation: images of --format docker have no annotations, use --label or --format oci")
+		}
+		if o.Annotations == nil {
+			o.Annotations = map[string]string{}
+		}
+		o.Annotations[key] = value
+	}
+	return o, nil
+}
+
+// time reads the flags that replace the clock.
+func (f *imageFlags) time(env lookup, o *build.Options) error {
+	if f.timestamp != "" && f.epoch != "" {
+		return errors.New("--timestamp and --source-date-epoch contradict each other: give one of them")
+	}
+	flag, text := "--timestamp", f.timestamp
+	if text == "" {
+		flag, text = "--source-date-epoch", f.epoch
+	}
+	if text == "" {
+		flag = "SOURCE_DATE_EPOCH"
+		text, _ = env(flag)
+	}
+	if text == "" {
+		return f.rewriteNeedsTime()
+	}
+	t, err := plan.ParseEpoch(text)
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", flag, text, err)
+	}
+	o.Epoch = &t
+	switch {
+	case f.timestamp != "":
+		o.FileTimes = build.SetTimes
+	case f.rewrite:
+		o.FileTimes = build.ClampTimes
+	}
+	return nil
+}
+
+// rewriteNeedsTime refuses --rewrite-timestamp alone.
+func (f *imageFlags) rewriteNeedsTime() error {
+	if f.rewrite {
+		return errors.New("--rewrite-timestamp needs --source-date-epoch, or SOURCE_DATE_EPOCH in the environment")
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+)
+
+// outputFlags say what the user gets to see, and where the result goes.
+type outputFlags struct {
+	progress string
+	quiet    bool
+	iidfile  string
+}
+
+func (f *outputFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
+	fs.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
+}
+
+// progressModes are the values of --progress.
+var progressModes = []string{"auto", "plain", "tty", "quiet", "rawjson"}
+
+func (f *outputFlags) apply(lookup, *build.Options) error {
+	if !slices.Contains(progressModes, f.progress) {
+		return fmt.Errorf("--progress %q: choose %s", f.progress, strings.Join(progressModes, ", "))
+	}
+	return nil
+}
+
+// listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
+// terminal; it may be called more than once.
+func (f *outputFlags) listener() (l progress.Listener, finish func() error) {
+	none := func() error { return nil }
+	terminal := progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb"
+	switch {
+	case f.quiet || f.progress == "quiet":
+		return progress.Quiet(os.Stderr), none
+	case f.progress == "rawjson":
+		return progress.JSON(os.Stderr), none
+	case f.progress == "tty" || f.progress == "auto" && terminal:
+		t := progress.Terminal(os.Stderr, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
+		return t, sync.OnceValue(t.Close)
+	}
+	return progress.Plain(os.Stderr), none
+}
+
+// notices is where lines of text go that tell of a pull or a push.
+func (f *outputFlags) notices(to progress.Listener) io.Writer {
+	if f.quiet {
+		return nil
+	}
+	return notices{to}
+}
+
+// notices makes lines of text events.
+type notices struct{ to progress.Listener }
+
+func (n notices) Write(p []byte) (int, error) {
+	n.to.Event(progress.Event{Kind: progress.Notice, Text: strings.TrimRight(string(p), "\n")})
+	return len(p), nil
+}
+
+// announce prints the ID, and writes it where the user wants it.
+func (f *outputFlags) announce(w io.Writer, r build.Result) error {
+	if f.iidfile != "" {
+		if err := os.WriteFile(f.iidfile, []byte("sha256:"+r.ID), 0o644); err != nil { //nolint:gosec // as public as the image
+			return fmt.Errorf("writing the image's ID: %w", err)
+		}
+	}
+	_, err := fmt.Fprintln(w, r.ID)
+	return err
+}

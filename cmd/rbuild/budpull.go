@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// pullFlags say where base images come from.
+type pullFlags struct {
+	policy string
+	access accessFlags
+}
+
+func (f *pullFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.policy, "pull", "missing", "when to pull base images: always, missing, never or newer")
+	fs.Lookup("pull").NoOptDefVal = "always"
+	f.access.register(fs)
+}
+
+func (f *pullFlags) apply(lookup, *build.Options) error {
+	_, err := parsePull(f.policy)
+	return err
+}
+
+// parsePull reads --pull, with the words of docker beside podman's.
+func parsePull(text string) (registry.Policy, error) {
+	switch text {
+	case "true":
+		return registry.PullAlways, nil
+	case "false":
+		return registry.PullMissing, nil
+	}
+	policy, err := registry.ParsePolicy(text)
+	if err != nil {
+		return "", fmt.Errorf("--pull: %w", err)
+	}
+	return policy, nil
+}
+
+// puller pulls the images that a build needs; report gets to know of it, if it is not nil.
+func (f *pullFlags) puller(base registry.Options, st *store.Store, report io.Writer) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, name string) (string, error) {
+		o, err := f.access.apply(base)
+		if err != nil {
+			return "", err
+		}
+		o.Report = report
+		policy, err := parsePull(f.policy)
+		if err != nil {
+			return "", err
+		}
+		if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
+			return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
+		}
+		id, _, err := registry.Pull(ctx, st.Storage(), name, policy, o)
+		return id, err
+	}
+}

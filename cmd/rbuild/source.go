@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// maxExcerpt bounds the lines of source that an error shows, and maxExcerptLine the bytes of each.
+const (
+	maxExcerpt     = 20
+	maxExcerptLine = 200
+)
+
+// sourceError is an error about lines of the Dockerfile.
+type sourceError struct {
+	error
+	first int // number of the first line, from 1
+	lines []string
+}
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// print shows the lines with their numbers.
+func (e *sourceError) print(w io.Writer) {
+	for i, line := range e.lines {
+		fmt.Fprintf(w, "%6d | %s\n", e.first+i, line)
+	}
+}
+
+// locate adds the lines of the Dockerfile that an error of the build is about.
+func (in *input) locate(err error) error {
+	var bad *instructions.Error
+	var step *build.StepError
+	switch {
+	case errors.As(err, &bad) && bad.Line > 0:
+		return &sourceError{err, bad.Line, bad.Source}
+	case errors.As(err, &step):
+		return &sourceError{err, step.Line, in.excerpt(step.Line, step.EndLine)}
+	}
+	return err
+}
+
+func (in *input) excerpt(first, last int) (out []string) {
+	for i, line := range strings.Split(string(in.text), "\n") {
+		if i+1 < first || i+1 > last || len(out) == maxExcerpt {
+			continue
+		}
+		if len(line) > maxExcerptLine {
+			line = strings.ToValidUTF8(line[:maxExcerptLine], "") + "..."
+		}
+		out = append(out, strings.TrimSuffix(line, "\r"))
+	}
+	return out
+}
