@@ -12,7 +12,7 @@ import (
 
 // run plans RUN.
 func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
-	op := &Run{User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network}
+	op := &Run{User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network, Insecure: c.Insecure}
 	if op.Network == "" {
 		op.Network = "default"
 	}
@@ -28,6 +28,9 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 		return err
 	}
 	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, inline(op.Files), canonMounts(op.Mounts))
+	if op.Insecure {
+		step.Canon += canon("insecure")
+	}
 	for _, kv := range sc.proxies() {
 		name, _, _ := strings.Cut(kv, "=")
 		if _, set := getenv(op.Env, name); !set {

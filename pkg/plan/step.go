@@ -42,6 +42,10 @@ type Run struct {
 	Dir     string   // of WORKDIR; empty: /
 	Network string   // "default", "none" or "host"
 
+	// Insecure: the process is not confined by a system call filter, a set of
+	// capabilities or masked paths (--security=insecure).
+	Insecure bool
+
 	// Mounts are those of --mount, in the order in which they are to be made: a mount point comes after what it may lie in.
 	// No two have the same target, but secrets may have none.
 	Mounts []Mount

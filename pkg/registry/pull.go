@@ -52,7 +52,10 @@ func ParsePolicy(s string) (Policy, error) {
 // tells whether the store has it already.
 //
 // From a manifest list the host's platform is taken, and that of
-// Options.Platform if set. An interrupted or refused pull leaves no image;
+// Options.Platform if set. An image of the store for another platform does not
+// count: it is pulled again. What is pulled by name for a platform that is not
+// the host's is stored without a name, and is found by this package only, so
+// that the name goes on to mean an image that runs here. An interrupted or refused pull leaves no image;
 // layers that were complete by then stay for the next attempt, until they are
 // pruned.
 func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Options) (id, found string, err error) {
@@ -100,10 +103,19 @@ func (p puller) spool() (release func() error, err error) {
 }
 
 // byName pulls a name without transport.
-func (p puller) byName(ctx context.Context, name string, policy Policy) (string, string, error) {
-	local, found, err := Resolve(p.st, name, p.o)
+func (p puller) byName(ctx context.Context, name string, policy Policy) (id, full string, err error) {
+	asked := name
+	local, found, other, err := p.local(name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return "", "", err
+	}
+	if other != "" {
+		name = found
+		defer func() {
+			if err != nil {
+				id, full, err = "", "", &OtherPlatformError{asked, other, platformText(p.o.wanted()), err}
+			}
+		}()
 	}
 	if local != nil {
 		byID := found == local.ID
@@ -115,6 +127,9 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (string,
 		}
 		name = found // the name of the local image, not another short-name search
 	} else if policy == PullNever {
+		if other != "" {
+			err = errors.New("the policy never forbids to pull it")
+		}
 		return "", "", err
 	}
 	if name, err = dropTagBesideDigest(name); err != nil {
@@ -157,7 +172,7 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 			}
 		}
 		p.o.say("Trying to pull %s...", candidate.Value)
-		id, err := p.copy(ctx, ref, candidate.Value, "")
+		id, err := p.copyNamed(ctx, ref, candidate.Value)
 		if err != nil {
 			failures = append(failures, err)
 			if ctx.Err() != nil {
@@ -277,6 +292,18 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 		names = append(names, named)
 	}
 	return names, nil
+}
+
+// copyNamed stores an image under its name, unless it is for another platform.
+func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
+	if !p.o.foreign() {
+		return p.copy(ctx, ref, named, "")
+	}
+	id, err := p.copyUnnamed(ctx, ref)
+	if err == nil {
+		recordPulled(p.st, id, named, p.o.wanted())
+	}
+	return id, err
 }
 
 // copyUnnamed stores an image that will be known by its ID only.
