@@ -26,6 +26,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -36,7 +37,8 @@ type Options struct {
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
 	File    string     // name of the Dockerfile, for messages
 
-	Store *store.Store
+	Store  *store.Store
+	Remote remote.Access // how git repositories and URLs are reached
 	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener
