@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -18,13 +20,15 @@ import (
 // budFlags are the flags of rbuild bud, as given. They are named and mean what buildah's do. Each group is registered,
 // checked and applied in its own file.
 type budFlags struct {
-	input  inputFlags  // what is read: the Dockerfile and the context
-	plan   planFlags   // what of the Dockerfile is built, with which arguments
-	pull   pullFlags   // where base images come from
-	run    runFlags    // what RUN gets to see
-	cache  cacheFlags  // what of earlier builds is used, and left to later ones
-	image  imageFlags  // what the image is like
-	output outputFlags // what the user gets to see
+	input  inputFlags   // what is read: the Dockerfile and the context
+	plan   planFlags    // what of the Dockerfile is built, with which arguments
+	named  contextFlags // what else is read, by name
+	allow  allowFlags   // what the Dockerfile may do
+	pull   pullFlags    // where base images come from
+	run    runFlags     // what RUN gets to see
+	cache  cacheFlags   // what of earlier builds is used, and left to later ones
+	image  imageFlags   // what the image is like
+	output outputFlags  // what the user gets to see
 }
 
 // flagGroup is a part of budFlags.
@@ -39,7 +43,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.cache, &f.image, &f.output}
 }
 
 func newBudCmd(a *app) *cobra.Command {
@@ -68,17 +72,17 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-arg-file build-context builder cache-from
+var unsupported = strings.Fields(`all-platforms attest blob-cache build-arg-file builder cache-from
 	cache-to cache-ttl call cap-add cap-drop cdi-config-dir cgroup-parent cgroupns check compat-volumes compress
 	compression-format compression-level cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems
 	created-annotation cw decryption-key device disable-compression disable-content-trust dns-option dns-search env
-	force-compression force-rm from group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
+	force-compression force-rm group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
 	inherit-labels ipc isolation jobs layer-label load log-rusage logfile logsplit manifest memory memory-swap
-	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os os-feature os-version output pid pids-limit
+	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os-feature os-version output pid pids-limit
 	policy provenance pull-always pull-never push retry retry-delay rm runtime runtime-flag
 	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
 	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
+	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
 
 // refuseFlag words the error for a flag that is not there.
 func refuseFlag(cmd *cobra.Command, err error) error {
@@ -129,7 +133,9 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	o.File, o.Context = in.name, in.tree
-	if o.Plan, err = f.plan.make(in, o, os.LookupEnv); err != nil {
+	if o.Plan, err = f.plan.make(in, o, os.LookupEnv, plan.Options{
+		Contexts: f.named.names(), Insecure: f.allow.insecure, Refuse: f.allow.refuse(f.plan.from),
+	}); err != nil {
 		return in.locate(err)
 	}
 	if o.Epoch == nil {
@@ -138,7 +144,15 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return err
 	}
-	o.Pull = f.pull.puller(a.sys(), st, f.output.notices(show))
+	puller := &imagePuller{
+		access: &f.pull.access, base: a.sys(), policy: f.pull.policy, allow: &f.allow, from: f.plan.from, st: st, report: f.output.notices(show),
+	}
+	o.Pull = puller.pull
+	contexts := &namedContexts{st: st, pull: puller, remote: o.Remote, warn: warner(show)}
+	defer func() { err = errors.Join(err, contexts.close()) }()
+	o.Contexts = contexts.openers(&f.named)
+	o.Emulators = binfmt.New(os.Getenv("PATH"))
+	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
 	result, err := build.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))

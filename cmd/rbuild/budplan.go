@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -18,45 +19,100 @@ import (
 type planFlags struct {
 	target    string
 	buildArgs []string
-	platform  string
+	from      string
+	platforms []string
+	os        string
+	arch      string
+	variant   string
+
+	platform ocispec.Platform // what is built for
 }
 
 func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.target, "target", "", "stage to build (default: the last)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "NAME=VALUE for an ARG; NAME alone takes the environment's value")
-	fs.StringVar(&f.platform, "platform", "", "OS/ARCH[/VARIANT] to build for; only the host's own")
+	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
+	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for (default: the host's)")
+	fs.StringVar(&f.os, "os", "", "operating system to build for")
+	fs.StringVar(&f.arch, "arch", "", "architecture to build for")
+	fs.StringVar(&f.variant, "variant", "", "variant of the architecture to build for")
 }
 
-func (f *planFlags) apply(env lookup, o *build.Options) error {
+func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
 	o.Platform = hostPlatform()
-	if _, err := buildArgs(f.buildArgs, env); err != nil {
+	if f.platform, err = f.wanted(o.Platform); err != nil {
 		return err
 	}
-	return checkPlatform(f.platform)
+	if len(f.platforms) > 0 || f.os != "" || f.arch != "" || f.variant != "" {
+		o.Image.Platform = f.platform
+	}
+	_, err = buildArgs(f.buildArgs, env)
+	return err
+}
+
+// wanted is the platform that the flags name.
+func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error) {
+	parts := f.os != "" || f.arch != "" || f.variant != ""
+	switch {
+	case len(f.platforms) > 1:
+		return p, fmt.Errorf("--platform %s: one platform at a time; this version of rbuild makes no lists of images", strings.Join(f.platforms, ","))
+	case len(f.platforms) == 1 && parts:
+		return p, errors.New("--platform says what --os, --arch and --variant say: give it alone")
+	case len(f.platforms) == 1 && f.platforms[0] != "local":
+		p, ok := plan.ParsePlatform(f.platforms[0], host)
+		if !ok {
+			return p, fmt.Errorf("--platform %q: want OS/ARCH[/VARIANT]", f.platforms[0])
+		}
+		return p, nil
+	}
+	if p = host; f.os != "" {
+		p.OS = f.os
+	}
+	if f.arch != "" {
+		p.Architecture, p.Variant = f.arch, ""
+	}
+	if f.variant != "" {
+		p.Variant = f.variant
+	}
+	p, ok := plan.ParsePlatform(plan.FormatPlatform(p), host)
+	if !ok {
+		return p, fmt.Errorf("--os %q, --arch %q, --variant %q: no platform", f.os, f.arch, f.variant)
+	}
+	return p, nil
 }
 
 // make parses the Dockerfile and says what is to be done.
-func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, error) {
+func (f *planFlags) make(in *input, o build.Options, env lookup, want plan.Options) (*plan.Plan, error) {
 	file, err := instructions.Parse(in.name, in.text)
 	if err != nil {
 		return nil, err
 	}
+	warn := warner(o.Listener)
 	for _, w := range file.Warnings {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg)})
+		warn(fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg))
 	}
 	args, err := buildArgs(f.buildArgs, env)
 	if err != nil {
 		return nil, err
 	}
 	addProxies(args, env)
-	p, err := plan.New(file, plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform})
+	want.Target, want.BuildArgs, want.Platform, want.Host, want.From = f.target, args, f.platform, o.Platform, f.from
+	p, err := plan.New(file, want)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range p.Unused {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
+		warn(fmt.Sprintf("build argument %s: no ARG declares it", name))
+	}
+	for _, name := range p.UnusedContexts {
+		warn(fmt.Sprintf("build context %s: nothing in the file names it", name))
 	}
 	return p, nil
+}
+
+// warner tells of a warning that no step gives.
+func warner(to progress.Listener) func(text string) {
+	return func(text string) { to.Event(progress.Event{Kind: progress.Warning, Text: text}) }
 }
 
 // addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of
@@ -89,9 +145,9 @@ func buildArgs(list []string, env lookup) (map[string]string, error) {
 	return args, nil
 }
 
-// hostPlatform is what builds are for.
+// hostPlatform is this machine's.
 func hostPlatform() ocispec.Platform {
-	return ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }
 
 // checkPlatform refuses a --platform that is not the host's own.

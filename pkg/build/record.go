@@ -26,6 +26,12 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 			image.Config.Labels[l.Key] = l.Value
 		}
 	}
+	if p := b.Image.Platform; p.OS != "" {
+		if p.Variant == "" && p.OS == image.OS && p.Architecture == image.Architecture {
+			p.Variant = image.Variant
+		}
+		image.Platform = p
+	}
 	if b.Epoch != nil {
 		created := b.Epoch.UTC()
 		image.Created = &created

@@ -302,14 +302,14 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 		case n >= s.Index:
 			return Source{}, f.Errorf(r, "%s=%s: stage %d is %s", option, from, n, laterOrSelf(n, s.Index))
 		}
-		return Source{Stage: s.plan.all[n]}, nil
+		return s.plan.all[n].result(), nil
 	}
 	if st := s.plan.byName(from, s.Index); st != nil {
-		return Source{Stage: st}, nil
+		return st.result(), nil
 	}
 	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
 		if st.Replaced {
-			return Source{Stage: st}, nil
+			return st.result(), nil
 		}
 		return Source{}, f.Errorf(r, "%s=%s: the stage (line %d) is %s", option, from, st.Line, laterOrSelf(st.Index, s.Index))
 	}
@@ -322,6 +322,14 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 	}
 	s.refuse(f, r, from)
 	return Source{Image: from, Platform: s.plan.wanted(target)}, nil
+}
+
+// result is where the files of the stage are.
+func (s *Stage) result() Source {
+	if s.Replaced {
+		return s.From
+	}
+	return Source{Stage: s}
 }
 
 func laterOrSelf(n, self int) string {

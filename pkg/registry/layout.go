@@ -9,15 +9,18 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/manifest"
+	ociarchive "go.podman.io/image/v5/oci/archive"
 	ocilayout "go.podman.io/image/v5/oci/layout"
 	istorage "go.podman.io/image/v5/storage"
 	cs "go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
 )
 
 // maxDocument bounds the index of a layout, and a manifest, in bytes.
@@ -35,9 +38,12 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 	if t == nil || t.Name() == docker.Transport.Name() || t.Name() == istorage.Transport.Name() {
 		return "", fmt.Errorf("%s: not an image in a file or a directory", name)
 	}
-	if t.Name() == ocilayout.Transport.Name() {
-		dir, image, _ := strings.Cut(rest, ":")
-		return LoadLayout(ctx, st, dir, image, o)
+	path, which, _ := strings.Cut(rest, ":")
+	switch t.Name() {
+	case ocilayout.Transport.Name():
+		return LoadLayout(ctx, st, path, which, o)
+	case ociarchive.Transport.Name():
+		return loadArchive(ctx, st, path, which, o)
 	}
 	ref, err := t.ParseReference(rest)
 	if err != nil {
@@ -76,6 +82,24 @@ func LoadLayout(ctx context.Context, st cs.Store, dir, which string, o Options) 
 		return "", fmt.Errorf("reading the OCI layout %s: %w", dir, err)
 	}
 	return p.copyUnnamed(ctx, ref)
+}
+
+// loadArchive is LoadLayout for a layout in a tar. The library would look the path up again where it was once resolved.
+func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options) (id string, err error) {
+	dir, release, err := newSpool(o.spoolBase(st.GraphRoot()))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", path, err)
+	}
+	defer f.Close()
+	if err := archive.NewDefaultArchiver().Untar(f, dir, &archive.TarOptions{NoLchown: true}); err != nil {
+		return "", fmt.Errorf("unpacking %s: %w", path, err)
+	}
+	return LoadLayout(ctx, st, dir, which, o)
 }
 
 func newPuller(st cs.Store, o Options) (p puller, release func() error, err error) {
@@ -122,6 +146,13 @@ func findByName(dir, name string) (desc ocispec.Descriptor, err error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(data, &index); err != nil {
 		return desc, fmt.Errorf("reading %s: %w", ocispec.ImageIndexFile, err)
+	}
+	if number, ok := strings.CutPrefix(name, "@"); ok {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 0 || n >= len(index.Manifests) {
+			return desc, fmt.Errorf("%s is none of its %d images, the first is @0", name, len(index.Manifests))
+		}
+		return index.Manifests[n], nil
 	}
 	want := cmp.Or(name, "latest")
 	var names []string
