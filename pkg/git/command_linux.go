@@ -167,13 +167,15 @@ func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <
 				return
 			case <-tick.C:
 				if size := f.objects(); size > f.limits.objects {
-					cancel(fmt.Errorf("it is larger than %d bytes", f.limits.objects))
+					cancel(f.tooLarge())
 				}
 			}
 		}
 	}()
 	return done
 }
+
+func (f *fetcher) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", f.limits.objects) }
 
 // objects is the size of the repository. What vanishes meanwhile does not count.
 func (f *fetcher) objects() (size int64) {
@@ -234,7 +236,7 @@ func (t *tail) String() string {
 var hints = []struct{ message, hint string }{
 	{"could not read Username", "does it exist? If it needs credentials give --secret id=GIT_AUTH_TOKEN"},
 	{"Authentication failed", "the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER"},
-	{"unable to update url base", "the server redirects, which is not followed with credentials: use the URL that it redirects to"},
+	{"returned error: 30", "the server redirects, which is not followed with credentials: use the URL that it redirects to"},
 	{"Host key verification failed", "compare the host's key and add it to ~/.ssh/known_hosts (ssh-keyscan HOST)"},
 	{"Permission denied (", "give a key or an agent that the server knows: --ssh default, --ssh default=KEY"},
 }
@@ -244,7 +246,8 @@ func (f *fetcher) explain(command string, err error, messages string) error {
 	var said []string
 	for line := range strings.SplitSeq(messages, "\n") {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "remote: ") ||
+		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") && !strings.HasPrefix(line, "remote: Total ")
+		if remote || strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") ||
 			strings.HasPrefix(line, "Host key") || strings.Contains(line, "Permission denied") {
 			said = append(said, line)
 		}

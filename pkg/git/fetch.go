@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,16 +147,23 @@ func (f *fetcher) receive(ctx context.Context, t target) (commit string, err err
 	if err != nil {
 		return "", err
 	}
-	out, err := f.run(ctx, "rev-parse", "--verify", "--quiet", got)
+	object, err := f.hash(ctx, got)
+	if err == nil {
+		commit, err = f.hash(ctx, got+"^{commit}")
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return "", cause
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("it has no commit %s", t.hash)
 	}
-	object := strings.TrimSpace(out)
-	if out, err = f.run(ctx, "rev-parse", "--verify", "--quiet", got+"^{commit}"); err != nil {
-		return "", errors.Join(fmt.Errorf("%s is no commit", object), err)
-	}
-	commit = strings.TrimSpace(out)
 	return commit, f.verify(object, commit)
+}
+
+// hash is that of the object that a revision of ours names.
+func (f *fetcher) hash(ctx context.Context, revision string) (string, error) {
+	out, err := f.run(ctx, "rev-parse", "--verify", "--quiet", revision)
+	return strings.TrimSpace(out), err
 }
 
 func localRef(ref string) string {
@@ -169,13 +177,16 @@ func localRef(ref string) string {
 func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
 	args := []string{"fetch", "--progress", "--no-tags", "--update-head-ok", "--no-recurse-submodules"}
 	operands := append([]string{"--", f.ref.URL}, refs...)
+	var err error
 	if len(refs) == 1 {
-		_, err := f.run(ctx, append(append(args, "--depth=1"), operands...)...)
-		if !said(err, "shallow", "--depth") {
-			return err
-		}
+		_, err = f.run(ctx, slices.Concat(args, []string{"--depth=1"}, operands)...)
 	}
-	_, err := f.run(ctx, append(args, operands...)...)
+	if len(refs) > 1 || said(err, "shallow", "--depth") {
+		_, err = f.run(ctx, slices.Concat(args, operands)...)
+	}
+	if size := f.objects(); err == nil && size > f.limits.objects {
+		err = f.tooLarge()
+	}
 	return err
 }
 

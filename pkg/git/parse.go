@@ -27,6 +27,9 @@ type Ref struct {
 // String is the reference without credentials, for messages.
 func (r Ref) String() string {
 	text := r.URL
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		text = u.Redacted()
+	}
 	if r.Name != "" || r.Subdir != "" {
 		text += "#" + r.Name
 	}

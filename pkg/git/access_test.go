@@ -1,0 +1,95 @@
+package git
+
+import (
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+)
+
+func TestCredentials(t *testing.T) {
+	nstest.Need(t)
+	s := newServer(t)
+	s.repo("x.git")
+	s.commit("x.git", "refs/heads/main", "f 1")
+	host := strings.TrimPrefix(s.url, "http://")
+	encoded := func(text string) string { return "basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
+	for _, tc := range []struct {
+		name, user string
+		secrets    map[string]string
+		want       string
+	}{
+		{"none", "", nil, ""},
+		{"token", "", map[string]string{"GIT_AUTH_TOKEN": "hidden\n"}, encoded("x-access-token:hidden")},
+		{"header", "", map[string]string{"GIT_AUTH_HEADER": "Bearer hidden"}, "Bearer hidden"},
+		{"header before token", "", map[string]string{"GIT_AUTH_HEADER": "Bearer hidden", "GIT_AUTH_TOKEN": "x"}, "Bearer hidden"},
+		{"host before all", "", map[string]string{"GIT_AUTH_TOKEN." + host: "hidden", "GIT_AUTH_HEADER": "x"}, encoded("x-access-token:hidden")},
+		{"another host", "", map[string]string{"GIT_AUTH_TOKEN.example.org": "hidden"}, ""},
+		{"of the URL", "u:hidden@", map[string]string{"GIT_AUTH_TOKEN": "x"}, encoded("u:hidden")},
+		{"token in the URL", "hidden@", nil, encoded("hidden:")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.auth, s.seen = tc.want, nil
+			secrets := map[string][]byte{}
+			for k, v := range tc.secrets {
+				secrets[k] = []byte(v)
+			}
+			if _, err := s.fetch("http://"+tc.user+host+"/x.git", Options{Secrets: secrets}); err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(s.seen, func(got string) bool { return got != tc.want }) || len(s.seen) == 0 {
+				t.Errorf("sent %q, want %q", s.seen, tc.want)
+			}
+		})
+	}
+	s.auth = "Basic other"
+	_, err := s.fetch("http://u:hidden@"+host+"/x.git", Options{})
+	if err == nil || strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), encoded("u:hidden")) {
+		t.Errorf("wrong credentials: %v", err)
+	}
+	_, err = s.fetch(s.url+"/x.git", Options{})
+	if err == nil || !strings.Contains(err.Error(), "--secret id=GIT_AUTH_TOKEN") {
+		t.Errorf("no credentials: %v", err)
+	}
+	_, err = s.fetch(s.url+"/x.git", Options{Secrets: map[string][]byte{"GIT_AUTH_HEADER": []byte("a\nX: y")}})
+	if err == nil || !strings.Contains(err.Error(), "more than one line") {
+		t.Errorf("two headers: %v", err)
+	}
+}
+
+// While git runs nobody can read the credentials in a list of processes.
+func TestCredentialsAreNotShown(t *testing.T) {
+	nstest.Need(t)
+	s := newServer(t)
+	s.repo("x.git")
+	s.commit("x.git", "refs/heads/main", "f 1")
+	encoded := base64.StdEncoding.EncodeToString([]byte("u:hidden"))
+	seen := 0
+	s.asked = func() {
+		names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, name := range names {
+			text, _ := os.ReadFile(name)
+			if strings.Contains(string(text), "git") {
+				seen++
+			}
+			if strings.Contains(string(text), "hidden") || strings.Contains(string(text), encoded) {
+				t.Errorf("%s: %q", name, text)
+			}
+		}
+	}
+	if _, err := s.fetch(strings.Replace(s.url, "://", "://u:hidden@", 1)+"/x.git", Options{}); err != nil || seen == 0 {
+		t.Errorf("%v, %d processes seen", err, seen)
+	}
+}
+
+func TestNoGit(t *testing.T) {
+	s := &server{t: t}
+	_, err := s.fetch("https://127.0.0.1/x.git", Options{Environment: []string{"PATH=" + t.TempDir()}})
+	if err == nil || !strings.Contains(err.Error(), "install it") {
+		t.Errorf("error %v", err)
+	}
+}
