@@ -76,6 +76,7 @@ func LoadLayout(ctx context.Context, st cs.Store, dir, which string, o Options) 
 	if err != nil {
 		return "", err
 	}
+	p.what = "the OCI layout " + dir
 	p.sys.OCISharedBlobDirPath = filepath.Join(dir, ocispec.ImageBlobsDir)
 	ref, err := ocilayout.NewReference(index, "")
 	if err != nil {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,12 @@ type puller struct {
 	st  cs.Store
 	sys *types.SystemContext
 	o   Options
+
+	what string // the source in messages; empty: its reference
+}
+
+func (p puller) shown(src types.ImageReference) string {
+	return cmp.Or(p.what, strings.TrimPrefix(src.StringWithinTransport(), "//"))
 }
 
 // spool gives the library a directory for this pull. The caller releases it.
@@ -310,14 +317,17 @@ func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named r
 func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (string, error) {
 	img, err := ref.NewImage(ctx, p.sys)
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
 	}
 	config := img.ConfigInfo().Digest
 	if err := img.Close(); err != nil {
-		return "", fmt.Errorf("reading %s: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
 	if err := config.Validate(); err != nil {
-		return "", fmt.Errorf("%s has no config to take an ID from: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("%s has no config to take an ID from: %w", p.shown(ref), err)
+	}
+	if have, err := p.st.Image(config.Encoded()); err == nil && have.ID == config.Encoded() && (have.TopLayer == "" || p.st.Exists(have.TopLayer)) {
+		return have.ID, nil // its layers may have other IDs than those of the copy would have, which the store refuses
 	}
 	return p.copy(ctx, ref, nil, config.Encoded())
 }
@@ -334,7 +344,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 		return "", err
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
-	what := strings.TrimPrefix(src.StringWithinTransport(), "//")
+	what := p.shown(src)
 	var stored types.ImageReference
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
