@@ -9,7 +9,7 @@
 //
 // Otherwise the caller, root of a user namespace, mounts a binfmt_misc of that namespace's own and registers an emulator
 // that it finds: a qemu-user that is linked statically. A namespace that is nested in it uses that too. It hides the
-// host's, and goes when it is closed. Needs Linux 6.7.
+// host's, and goes when it is closed. Needs Linux 6.7. In the first user namespace nothing is registered.
 //
 // Whether something works is found out by executing a program of 12 bytes of code that exits.
 //
@@ -109,6 +109,12 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 		return &Error{architecture, err.Error(), "install an emulator: apt install qemu-user-static"}
 	}
 	defer program.Close()
+	if shared() {
+		return &Error{
+			architecture, fmt.Sprintf("%s is not registered, and what root registers is for the whole machine", program.Name()),
+			"systemctl restart systemd-binfmt",
+		}
+	}
 	if e.root == nil {
 		if e.root, err = linux.BinfmtMisc(); err != nil {
 			return &Error{
@@ -124,6 +130,13 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 		return &Error{Architecture: architecture, Reason: fmt.Sprintf("%s does not work: %v", program.Name(), err)}
 	}
 	return nil
+}
+
+// shared tells whether a registration would be one of the first user namespace, which all of the machine has and which
+// stays. The number is its inode (include/uapi/linux/nsfs.h).
+func shared() bool {
+	name, err := os.Readlink("/proc/self/ns/user")
+	return err != nil || name == "user:[4026531837]"
 }
 
 // find opens an emulator that needs no file of its own root directory.
