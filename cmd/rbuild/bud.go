@@ -132,7 +132,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	o.File, o.Context = in.name, in.tree
+	o.File, o.Context, o.Image.Platform = in.name, in.tree, f.plan.ofImage()
 	if o.Plan, err = f.plan.make(in, o, os.LookupEnv, plan.Options{
 		Contexts: f.named.names(), Insecure: f.allow.insecure, Refuse: f.allow.refuse(f.plan.from),
 	}); err != nil {

@@ -43,11 +43,16 @@ func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
 	if f.platform, err = f.wanted(o.Platform); err != nil {
 		return err
 	}
-	if len(f.platforms) > 0 || f.os != "" || f.arch != "" || f.variant != "" {
-		o.Image.Platform = f.platform
-	}
 	_, err = buildArgs(f.buildArgs, env)
 	return err
+}
+
+// ofImage is the platform that the image is to be for; the zero value: no flag says it.
+func (f *planFlags) ofImage() (p ocispec.Platform) {
+	if len(f.platforms) > 0 || f.os != "" || f.arch != "" || f.variant != "" {
+		return f.platform
+	}
+	return p
 }
 
 // wanted is the platform that the flags name.
