@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
@@ -49,6 +51,7 @@ func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, er
 		return nil, err
 	}
 	addProxies(args, env)
+	contextEpoch(args, in.time)
 	p, err := plan.New(file, plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform})
 	if err != nil {
 		return nil, err
@@ -57,6 +60,19 @@ func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, er
 		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
 	}
 	return p, nil
+}
+
+// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
+// there is none otherwise.
+func contextEpoch(args map[string]string, t time.Time) {
+	const name = "SOURCE_DATE_EPOCH"
+	if args[name] != "context" {
+		return
+	}
+	delete(args, name)
+	if !t.IsZero() {
+		args[name] = strconv.FormatInt(t.Unix(), 10)
+	}
 }
 
 // addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of
