@@ -52,8 +52,9 @@ func newBudCmd(a *app) *cobra.Command {
 		Use:     "bud [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
 		Short:   "Build an image from a Dockerfile",
-		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), or - for a tar archive\n" +
-			"or a Dockerfile on standard input. Without --file the Dockerfile is CONTEXT/Containerfile or CONTEXT/Dockerfile.",
+		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), a git repository, the URL\n" +
+			"of a tar archive or of a Dockerfile, or - for either on standard input. Without --file the Dockerfile is\n" +
+			"CONTEXT/Containerfile or CONTEXT/Dockerfile.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.input.context = "."
@@ -127,7 +128,15 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	show, finish := f.output.listener()
 	defer func() { err = errors.Join(err, finish()) }()
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := f.input.open(ctx, st, os.Stdin)
+	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
+		return err
+	}
+	o.Remote = remoteAccess(o.Run, os.LookupEnv)
+	far, err := f.elsewhere(o, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	in, err := f.input.open(ctx, st, far, os.Stdin)
 	if err != nil {
 		return err
 	}
@@ -141,14 +150,11 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
-	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
-		return err
-	}
 	puller := &imagePuller{
 		access: &f.pull.access, base: a.sys(), policy: f.pull.policy, allow: &f.allow, from: f.plan.from, st: st, report: f.output.notices(show),
 	}
 	o.Pull = puller.pull
-	contexts := &namedContexts{st: st, pull: puller, remote: o.Remote, warn: warner(show)}
+	contexts := &namedContexts{st: st, pull: puller, elsewhere: far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
 	o.Emulators = binfmt.New(os.Getenv("PATH"))

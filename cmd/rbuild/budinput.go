@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -27,8 +29,10 @@ type input struct {
 	file copy.Dockerfile
 	text []byte
 	tree *copy.Tree // nil: there is no context
+	time time.Time  // of a context that was fetched; zero: unknown
 
-	temp *store.Staging // holds a context that came as a tar; nil: none did
+	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
+	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
 }
 
 func (in *input) close() error {
@@ -49,7 +53,7 @@ type inputFlags struct {
 }
 
 func (f *inputFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input")
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, or its URL; - for standard input")
 }
 
 func (f *inputFlags) apply(lookup, *build.Options) error {
@@ -60,8 +64,8 @@ func (f *inputFlags) apply(lookup, *build.Options) error {
 }
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
-// else to the context.
-func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader) (in *input, err error) {
+// else to the context; for a context that is not a directory of the user's to that alone.
+func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, stdin io.Reader) (in *input, err error) {
 	in = &input{}
 	defer func() {
 		if err != nil {
@@ -80,12 +84,19 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil || dir == "" {
 			return in, err
 		}
+	case isElsewhere(dir):
+		if dir, err = in.fetchContext(ctx, st, far, dir); err != nil || dir == "" {
+			return in, err
+		}
 	}
-	if file == "-" {
+	switch {
+	case file == "-":
 		in.name = "Dockerfile from standard input"
 		in.text, err = readBounded(interruptible(ctx, stdin))
-	} else {
-		err = in.findDockerfile(ctx, file, dir, f.context != "-")
+	case remote.IsURL(file):
+		err = in.fetchDockerfile(ctx, st, far, file)
+	default:
+		err = in.findDockerfile(ctx, file, dir, in.from == "")
 	}
 	if err != nil {
 		return in, err
@@ -125,6 +136,7 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 	if in.temp, err = st.NewStaging(); err != nil {
 		return "", err
 	}
+	in.from = "the tar on standard input"
 	return in.temp.Upper, copy.ExtractContext(ctx, r, in.temp.Upper)
 }
 
@@ -137,7 +149,7 @@ func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeT
 			}
 		}
 		if !relativeToCwd {
-			dir = "the tar on standard input"
+			dir = in.from
 		}
 		return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", dir)
 	}
@@ -150,6 +162,9 @@ func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeT
 		if found, err := in.readBelow(dir, file); found || err != nil {
 			return err
 		}
+	}
+	if !relativeToCwd {
+		return fmt.Errorf("--file %s: there is no such file in %s", file, in.from)
 	}
 	return fmt.Errorf("--file %s: there is no such file", file)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -84,10 +83,9 @@ func (f *contextFlags) names() []string {
 
 // namedContexts opens named contexts and has what they hold.
 type namedContexts struct {
-	st     *store.Store
-	pull   *imagePuller
-	remote remote.Access
-	warn   func(text string)
+	st   *store.Store
+	pull *imagePuller
+	elsewhere
 
 	mu   sync.Mutex
 	held []func() error
@@ -119,7 +117,7 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 		return nc, err
 	}
 	dir := value
-	if _, err := os.Stat(value); err != nil && remote.IsContext(value) {
+	if isElsewhere(value) {
 		if dir, err = n.fetch(ctx, value); err != nil {
 			return nc, err
 		}
@@ -141,7 +139,7 @@ func (n *namedContexts) fetch(ctx context.Context, value string) (string, error)
 		return "", err
 	}
 	n.hold(temp.Discard)
-	c, err := n.remote.Context(ctx, value, temp.Upper, remote.ContextOptions{})
+	c, err := n.access.Context(ctx, value, temp.Upper, n.options)
 	if err != nil {
 		return "", err
 	}

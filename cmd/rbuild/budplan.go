@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
@@ -101,6 +103,7 @@ func (f *planFlags) make(in *input, o build.Options, env lookup, want plan.Optio
 		return nil, err
 	}
 	addProxies(args, env)
+	contextEpoch(args, in.time)
 	want.Target, want.BuildArgs, want.Platform, want.Host, want.From = f.target, args, f.platform, o.Platform, f.from
 	p, err := plan.New(file, want)
 	if err != nil {
@@ -118,6 +121,19 @@ func (f *planFlags) make(in *input, o build.Options, env lookup, want plan.Optio
 // warner tells of a warning that no step gives.
 func warner(to progress.Listener) func(text string) {
 	return func(text string) { to.Event(progress.Event{Kind: progress.Warning, Text: text}) }
+}
+
+// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
+// there is none otherwise.
+func contextEpoch(args map[string]string, t time.Time) {
+	const name = "SOURCE_DATE_EPOCH"
+	if args[name] != "context" {
+		return
+	}
+	delete(args, name)
+	if !t.IsZero() {
+		args[name] = strconv.FormatInt(t.Unix(), 10)
+	}
 }
 
 // addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of

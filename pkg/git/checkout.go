@@ -50,14 +50,10 @@ func (f *fetcher) finish(ctx context.Context, c *Checkout) (err error) {
 	return err
 }
 
-// detach makes the repository one that anybody may look into: its HEAD is the commit, its index says nothing of this
-// file system, and its origin has no credentials.
+// detach makes the repository one that anybody may look into: its HEAD is the commit, and its origin has no credentials.
+// Its index says nothing of this file system, since checkout-index was not told to.
 func (f *fetcher) detach(ctx context.Context, commit string) error {
-	if err := f.root.Remove("work/.git/index"); err != nil {
-		return err
-	}
 	for _, args := range [][]string{
-		{"read-tree", commit},
 		{"update-ref", "--no-deref", "HEAD", commit},
 		{"config", "--add", "remote.origin.url", f.ref.URL},
 		{"config", "--add", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"},

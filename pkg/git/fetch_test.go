@@ -166,6 +166,9 @@ func TestKeepGitDir(t *testing.T) {
 			return list(t, c.Dir)
 		}
 		name, _ := filepath.Rel(s.dir, c.Dir)
+		if about := s.git(name, "", "ls-files", "--debug", "f"); !strings.Contains(about, "mtime: 0:0") || !strings.Contains(about, "ino: 0") {
+			t.Errorf("the index knows this file system: %s", about)
+		}
 		for _, q := range []struct {
 			want string
 			args []string

@@ -32,6 +32,9 @@ const (
 // errRetry is wrapped by errors of a download that another try may mend.
 var errRetry = errors.New("server or network fails")
 
+// errRedirect is wrapped by errors of a redirect that is not followed.
+var errRedirect = errors.New("the server redirects")
+
 // File is what was at a URL: a nameless file.
 type File struct {
 	copy.Remote
@@ -140,9 +143,12 @@ func (d *download) fetch(ctx context.Context, authorization string) error {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{
 		Transport: &authorizer{transport, d.url, authorization},
-		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+				return fmt.Errorf("%w to a URL of scheme %s", errRedirect, r.URL.Scheme)
+			}
 			if len(via) >= maxRedirects {
-				return fmt.Errorf("more than %d redirects", maxRedirects)
+				return fmt.Errorf("%w more than %d times", errRedirect, maxRedirects)
 			}
 			return nil
 		},
@@ -174,6 +180,9 @@ func (d *download) once(ctx context.Context, client *http.Client) error {
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL
+		}
+		if errors.Is(err, errRedirect) {
+			return err
 		}
 		return fmt.Errorf("%w: %w", errRetry, err)
 	}

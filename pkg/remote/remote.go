@@ -76,13 +76,15 @@ const maxDockerfile = 32 << 20
 // removes. Ignore files in it are the caller's business.
 func (a *Access) Context(ctx context.Context, text, dir string, o ContextOptions) (Context, error) {
 	ref, ok, err := git.Parse(text)
-	if ok && err == nil {
+	switch {
+	case err != nil:
+		return Context{}, err
+	case ok:
 		return a.gitContext(ctx, ref, dir, o)
+	case IsURL(text):
+		return a.urlContext(ctx, text, dir)
 	}
-	if err != nil || !IsURL(text) {
-		return Context{}, errors.Join(err, errors.New("neither a git repository nor a URL"))
-	}
-	return a.urlContext(ctx, text, dir)
+	return Context{}, fmt.Errorf("%s is neither a git repository nor a URL", text)
 }
 
 func (a *Access) gitContext(ctx context.Context, ref git.Ref, dir string, o ContextOptions) (Context, error) {
@@ -186,8 +188,11 @@ type GitOptions struct {
 // Git fetches a git repository as a source of ADD, into dir: an empty directory that the caller removes. Close the Remote.
 func (a *Access) Git(ctx context.Context, text, dir string, o GitOptions) (r copy.Remote, warn []string, err error) {
 	ref, ok, err := git.Parse(text)
-	if err != nil || !ok {
-		return r, nil, errors.Join(err, fmt.Errorf("%s: no git repository", ref))
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is no git repository", text)
+	}
+	if err != nil {
+		return r, nil, err
 	}
 	if o.Checksum != "" {
 		if ref.Checksum != "" && ref.Checksum != o.Checksum {
