@@ -22,20 +22,21 @@ func machines() map[string]machine {
 	return map[string]machine{
 		"386":      {"i386", c32, le, elf.EM_386, 0, []byte{0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80}},
 		"amd64":    {"x86_64", c64, le, elf.EM_X86_64, 0, []byte{0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05}},
-		"arm":      {"arm", c32, le, elf.EM_ARM, 0x05000000, words(le, 0xe3a07001, 0xe3a00000, 0xef000000)},
-		"arm64":    {"aarch64", c64, le, elf.EM_AARCH64, 0, words(le, 0xd2800ba8, 0xd2800000, 0xd4000001)},
-		"loong64":  {"loongarch64", c64, le, elf.EM_LOONGARCH, 0x43, words(le, 0x0381740b, 0x03800004, 0x002b0000)},
-		"mips64le": {"mips64el", c64, le, elf.EM_MIPS, 0x80000007, words(le, 0x240213c2, 0x24040000, 0x0000000c)},
-		"ppc64le":  {"ppc64le", c64, le, elf.EM_PPC64, 2, words(le, 0x38000001, 0x38600000, 0x44000002)},
-		"riscv64":  {"riscv64", c64, le, elf.EM_RISCV, 0, words(le, 0x05d00893, 0x00000513, 0x00000073)},
+		"arm":      {"arm", c32, le, elf.EM_ARM, 0x05000000, words(0xe3a07001, 0xe3a00000, 0xef000000)},
+		"arm64":    {"aarch64", c64, le, elf.EM_AARCH64, 0, words(0xd2800ba8, 0xd2800000, 0xd4000001)},
+		"loong64":  {"loongarch64", c64, le, elf.EM_LOONGARCH, 0x43, words(0x0381740b, 0x03800004, 0x002b0000)},
+		"mips64le": {"mips64el", c64, le, elf.EM_MIPS, 0x80000007, words(0x240213c2, 0x24040000, 0x0000000c)},
+		"ppc64le":  {"ppc64le", c64, le, elf.EM_PPC64, 2, words(0x38000001, 0x38600000, 0x44000002)},
+		"riscv64":  {"riscv64", c64, le, elf.EM_RISCV, 0, words(0x05d00893, 0x00000513, 0x00000073)},
 		"s390x":    {"s390x", c64, be, elf.EM_S390, 0, []byte{0xa7, 0x29, 0, 0, 0x0a, 1}},
 	}
 }
 
-func words(order elf.Data, code ...uint32) []byte {
+// words is code of little-endian machines.
+func words(code ...uint32) []byte {
 	var out []byte
 	for _, w := range code {
-		out = byteOrder(order).AppendUint32(out, w)
+		out = binary.LittleEndian.AppendUint32(out, w)
 	}
 	return out
 }

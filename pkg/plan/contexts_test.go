@@ -169,6 +169,25 @@ func TestTriggerRefused(t *testing.T) {
 	}
 }
 
+// TestTriggersOfContexts: those of an image that is a whole stage do not run, those of one in FROM do.
+func TestTriggersOfContexts(t *testing.T) {
+	for text, want := range map[string]int{"FROM a AS x": 0, "FROM x": 1} {
+		p, err := planned(t, text, plan.Options{Contexts: []string{"x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var base instructions.Image
+		base.Config.OnBuild = []string{"RUN y"}
+		sc, err := p.Target.Begin(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sc.Len() != want || len(sc.Image().Config.OnBuild) > 0 {
+			t.Errorf("%s: %d steps, want %d", text, sc.Len(), want)
+		}
+	}
+}
+
 func TestPlatforms(t *testing.T) {
 	p, err := planned(t, "FROM --platform=linux/arm64 a AS x\nFROM --platform=linux/riscv64 x AS y\nFROM scratch\nCOPY --from=y a b\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT",
 		plan.Options{Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}})
