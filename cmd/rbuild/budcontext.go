@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/agent"
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -37,8 +38,8 @@ func remoteAccess(run build.RunOptions, env lookup) remote.Access {
 // elsewhere says how contexts are fetched, for these flags.
 func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
 	e := elsewhere{access: o.Remote, warn: warner(o.Listener)}
-	args, err := buildArgs(f.plan.buildArgs, env)
-	if err != nil {
+	args := buildArgs{}
+	if err := args.setAll(f.plan.buildArgs, env); err != nil {
 		return e, err
 	}
 	e.options.KeepGitDir, _ = strconv.ParseBool(args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
@@ -75,7 +76,7 @@ func (in *input) fetchContext(ctx context.Context, st *store.Store, e elsewhere,
 	}
 	in.time, in.from = c.Time, instructions.Redact(arg)
 	if c.Dir == "" {
-		in.name, in.text = in.from, c.Dockerfile
+		in.add(in.from, copy.Dockerfile{}, c.Dockerfile)
 	}
 	return c.Dir, nil
 }
@@ -93,6 +94,6 @@ func (in *input) fetchDockerfile(ctx context.Context, st *store.Store, e elsewhe
 	if err != nil {
 		return fmt.Errorf("the Dockerfile: %w", err)
 	}
-	in.name, in.text = instructions.Redact(url), text
+	in.add(instructions.Redact(url), copy.Dockerfile{}, text)
 	return nil
 }

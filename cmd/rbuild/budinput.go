@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -16,6 +19,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -25,11 +29,10 @@ const maxDockerfile = 32 << 20
 
 // input is what a build reads: the Dockerfile and the context.
 type input struct {
-	name string // of the Dockerfile, for messages
-	file copy.Dockerfile
-	text []byte
-	tree *copy.Tree // nil: there is no context
-	time time.Time  // of a context that was fetched; zero: unknown
+	texts []instructions.Text // of the Dockerfile, or of several
+	files []copy.Dockerfile   // where they were found
+	tree  *copy.Tree          // nil: there is no context
+	time  time.Time           // of a context that was fetched; zero: unknown
 
 	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
 	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
@@ -46,22 +49,52 @@ func (in *input) close() error {
 	return errors.Join(errs...)
 }
 
+// add notes a text of the Dockerfile.
+func (in *input) add(name string, file copy.Dockerfile, text []byte) {
+	in.texts = append(in.texts, instructions.Text{Name: name, Data: text})
+	in.files = append(in.files, file)
+}
+
+// addStdin notes the text that came on standard input.
+func (in *input) addStdin(text []byte) {
+	in.add("Dockerfile from standard input", copy.Dockerfile{}, text)
+}
+
 // inputFlags say what is read.
 type inputFlags struct {
-	files   []string
-	context string // the argument
+	files      []string
+	ignoreFile string
+	context    string // the argument
 }
 
 func (f *inputFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, or its URL; - for standard input")
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, or its URL; - for standard input; several are read as one")
+	fs.StringVar(&f.ignoreFile, "ignorefile", "", "ignore file to use instead of those of the Dockerfile and the context")
 }
 
 func (f *inputFlags) apply(lookup, *build.Options) error {
-	if len(f.files) > 1 {
-		return errors.New("several --file are not supported by this version of rbuild")
+	stdin := 0
+	for _, name := range f.files {
+		switch {
+		case name == "-":
+			stdin++
+		case name == "":
+			return errors.New("--file: the name is empty")
+		case strings.HasSuffix(name, ".in"):
+			return fmt.Errorf("--file %s: text for the C preprocessor is not supported: give the output of cpp -E -traditional", name)
+		}
+	}
+	switch {
+	case stdin > 1:
+		return errors.New("--file - can be given once: there is one standard input")
+	case stdin > 0 && f.context == "-":
+		return errors.New("the Dockerfile and the context cannot both be standard input")
 	}
 	return nil
 }
+
+// fromStdin tells whether standard input is read.
+func (f *inputFlags) fromStdin() bool { return f.context == "-" || slices.Contains(f.files, "-") }
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
 // else to the context; for a context that is not a directory of the user's to that alone.
@@ -72,41 +105,82 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, s
 			err = errors.Join(err, in.close())
 		}
 	}()
-	file := ""
-	if len(f.files) > 0 {
-		file = f.files[0]
-	}
-	dir := f.context
+	dir, files := f.context, f.files
 	switch {
-	case dir == "-" && file == "-":
-		return in, errors.New("the Dockerfile and the context cannot both be standard input")
 	case dir == "-":
-		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil || dir == "" {
-			return in, err
-		}
+		dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin))
 	case isElsewhere(dir):
-		if dir, err = in.fetchContext(ctx, st, far, dir); err != nil || dir == "" {
-			return in, err
-		}
-	}
-	switch {
-	case file == "-":
-		in.name = "Dockerfile from standard input"
-		in.text, err = readBounded(interruptible(ctx, stdin))
-	case remote.IsURL(file):
-		err = in.fetchDockerfile(ctx, st, far, file)
+		dir, err = in.fetchContext(ctx, st, far, dir)
 	default:
-		err = in.findDockerfile(ctx, file, dir, in.from == "")
+		dir, files, err = f.localContext()
 	}
 	if err != nil {
 		return in, err
 	}
-	patterns, _, err := copy.ReadIgnore(dir, in.file)
+	if dir == "" { // a Dockerfile without a context
+		if len(files) > 0 || f.ignoreFile != "" {
+			err = fmt.Errorf("what %s has is no tar: a context is needed beside --file and --ignorefile", in.from)
+		}
+		return in, err
+	}
+	if len(files) == 0 {
+		err = in.findDockerfile(dir, cmp.Or(in.from, dir))
+	}
+	for _, file := range files {
+		switch {
+		case file == "-":
+			var text []byte
+			text, err = readBounded(interruptible(ctx, stdin))
+			in.addStdin(text)
+		case remote.IsURL(file):
+			err = in.fetchDockerfile(ctx, st, far, file)
+		default:
+			err = in.openDockerfile(ctx, file, dir)
+		}
+		if err != nil {
+			return in, err
+		}
+	}
+	if err != nil {
+		return in, err
+	}
+	patterns, err := f.ignored(dir, in.files)
 	if err != nil {
 		return in, err
 	}
 	in.tree, err = copy.OpenContext(dir, patterns)
 	return in, err
+}
+
+// localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a
+// Dockerfile: its directory is the context then.
+func (f *inputFlags) localContext() (dir string, files []string, err error) {
+	info, err := os.Stat(f.context)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil, fmt.Errorf("the context %s: there is no such directory", f.context)
+	case err != nil:
+		return "", nil, fmt.Errorf("opening the context: %w", err)
+	case info.IsDir():
+		return f.context, f.files, nil
+	case !info.Mode().IsRegular():
+		return "", nil, fmt.Errorf("the context %s is neither a directory nor a Dockerfile", f.context)
+	case len(f.files) > 0:
+		return "", nil, fmt.Errorf("the context %s is a file: beside --file give a directory", f.context)
+	}
+	return filepath.Dir(f.context), []string{f.context}, nil
+}
+
+// ignored gives the patterns of what the context shall not contain.
+func (f *inputFlags) ignored(dir string, files []copy.Dockerfile) (patterns []string, err error) {
+	if f.ignoreFile == "" {
+		patterns, _, err = copy.ReadIgnore(dir, files...)
+		return patterns, err
+	}
+	if patterns, err = copy.ReadIgnoreFile(f.ignoreFile); err != nil {
+		return nil, fmt.Errorf("--ignorefile: %w", err)
+	}
+	return patterns, nil
 }
 
 // interruptible reads from r until ctx ends; what r is then still asked for goes nowhere.
@@ -123,14 +197,15 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
 // Dockerfile, and there is no context.
 func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader) (dir string, err error) {
+	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
 	isTar, err := copy.IsTar(r)
 	if err != nil {
 		return "", fmt.Errorf("reading the context from standard input: %w", err)
 	}
 	if !isTar {
-		in.name = "Dockerfile from standard input"
-		in.text, err = readBounded(r)
+		text, err := readBounded(r)
+		in.addStdin(text)
 		return "", err
 	}
 	if in.temp, err = st.NewStaging(); err != nil {
@@ -140,20 +215,19 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 	return in.temp.Upper, copy.ExtractContext(ctx, r, in.temp.Upper)
 }
 
-// findDockerfile reads the file that --file names, or the context's own.
-func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeToCwd bool) error {
-	if file == "" {
-		for _, name := range []string{"Containerfile", "Dockerfile"} {
-			if found, err := in.readBelow(dir, name); found || err != nil {
-				return err
-			}
+// findDockerfile reads the context's own Dockerfile. name is what messages call the context.
+func (in *input) findDockerfile(dir, name string) error {
+	for _, file := range []string{"Containerfile", "Dockerfile"} {
+		if found, err := in.readBelow(dir, file); found || err != nil {
+			return err
 		}
-		if !relativeToCwd {
-			dir = in.from
-		}
-		return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", dir)
 	}
-	if relativeToCwd {
+	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", name)
+}
+
+// openDockerfile reads the file that --file names.
+func (in *input) openDockerfile(ctx context.Context, file, dir string) error {
+	if in.from == "" {
 		if found, err := in.readFile(ctx, file); found || err != nil {
 			return err
 		}
@@ -163,7 +237,7 @@ func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeT
 			return err
 		}
 	}
-	if !relativeToCwd {
+	if in.from != "" {
 		return fmt.Errorf("--file %s: there is no such file in %s", file, in.from)
 	}
 	return fmt.Errorf("--file %s: there is no such file", file)
@@ -181,8 +255,8 @@ func (in *input) readFile(ctx context.Context, path string) (found bool, err err
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
-	in.name, in.file = path, copy.Dockerfile{Path: path}
-	in.text, err = readBounded(interruptible(ctx, &lazyFile{path: path}))
+	text, err := readBounded(interruptible(ctx, &lazyFile{path: path}))
+	in.add(path, copy.Dockerfile{Path: path}, text)
 	return true, err
 }
 
@@ -224,8 +298,8 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
-	in.name, in.file = path, copy.Dockerfile{Path: path, InContext: true}
-	in.text, err = readBounded(f)
+	text, err := readBounded(f)
+	in.add(path, copy.Dockerfile{Path: path, InContext: true}, text)
 	return true, err
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,13 +21,17 @@ import (
 
 // planFlags say what of the Dockerfile is built, with which arguments.
 type planFlags struct {
-	target    string
-	buildArgs []string
-	from      string
-	platforms []string
-	os        string
-	arch      string
-	variant   string
+	target     string
+	buildArgs  []string
+	argFiles   []string
+	env        []string
+	httpProxy  bool
+	skipUnused bool
+	from       string
+	platforms  []string
+	os         string
+	arch       string
+	variant    string
 
 	platform ocispec.Platform // what is built for
 }
@@ -33,6 +39,10 @@ type planFlags struct {
 func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.target, "target", "", "stage to build (default: the last)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "NAME=VALUE for an ARG; NAME alone takes the environment's value")
+	fs.StringArrayVar(&f.argFiles, "build-arg-file", nil, "file with a NAME=VALUE for an ARG on each line; --build-arg wins")
+	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the environment of RUN and of the image; NAME alone takes the environment's value")
+	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
+	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
 	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
 	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for (default: the host's)")
 	fs.StringVar(&f.os, "os", "", "operating system to build for")
@@ -42,11 +52,16 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 
 func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
 	o.Platform = hostPlatform()
+	if err := (buildArgs{}).setAll(f.buildArgs, env); err != nil {
+		return err
+	}
+	if _, err := envVars(f.env, nil); err != nil {
+		return err
+	}
 	if f.platform, err = f.wanted(o.Platform); err != nil {
 		return err
 	}
-	_, err = buildArgs(f.buildArgs, env)
-	return err
+	return nil
 }
 
 // ofImage is the platform that the image is to be for; the zero value: no flag says it.
@@ -90,24 +105,34 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 
 // make parses the Dockerfile and says what is to be done.
 func (f *planFlags) make(in *input, o build.Options, env lookup, want plan.Options) (*plan.Plan, error) {
-	file, err := instructions.Parse(in.name, in.text)
+	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
 	}
 	warn := warner(o.Listener)
 	for _, w := range file.Warnings {
-		warn(fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg))
+		at := file.Place(w.Range)
+		warn(fmt.Sprintf("%s:%d: %s", at.File, at.Line, w.Msg))
 	}
-	args, err := buildArgs(f.buildArgs, env)
+	args, err := f.arguments(env)
 	if err != nil {
 		return nil, err
 	}
-	addProxies(args, env)
 	contextEpoch(args, in.time)
-	want.Target, want.BuildArgs, want.Platform, want.Host, want.From = f.target, args, f.platform, o.Platform, f.from
+	vars, err := envVars(f.env, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, !f.skipUnused
+	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
 	p, err := plan.New(file, want)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range o.Uncached {
+		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
+			warn(fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
+		}
 	}
 	for _, name := range p.Unused {
 		warn(fmt.Sprintf("build argument %s: no ARG declares it", name))
@@ -125,7 +150,7 @@ func warner(to progress.Listener) func(text string) {
 
 // contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
 // there is none otherwise.
-func contextEpoch(args map[string]string, t time.Time) {
+func contextEpoch(args buildArgs, t time.Time) {
 	const name = "SOURCE_DATE_EPOCH"
 	if args[name] != "context" {
 		return
@@ -136,32 +161,19 @@ func contextEpoch(args map[string]string, t time.Time) {
 	}
 }
 
-// addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of
-// RUN, and neither image nor key.
-func addProxies(args map[string]string, env lookup) {
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"} {
-		value, ok := env(name)
-		if _, given := args[name]; ok && !given {
-			args[name] = value
+// arguments are all build arguments.
+func (f *planFlags) arguments(env lookup) (buildArgs, error) {
+	args := buildArgs{}
+	for _, path := range f.argFiles {
+		if err := args.readFile(path, env); err != nil {
+			return nil, err
 		}
 	}
-}
-
-// buildArgs reads --build-arg. A name alone takes the value that the environment has, and is left out where there is
-// none.
-func buildArgs(list []string, env lookup) (map[string]string, error) {
-	args := map[string]string{}
-	for _, text := range list {
-		key, value, ok := strings.Cut(text, "=")
-		if key == "" {
-			return nil, fmt.Errorf("--build-arg %q: want NAME=VALUE", text)
-		}
-		if !ok {
-			if value, ok = env(key); !ok {
-				continue
-			}
-		}
-		args[key] = value
+	if err := args.setAll(f.buildArgs, env); err != nil {
+		return nil, err
+	}
+	if f.httpProxy {
+		args.proxies(env)
 	}
 	return args, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,18 +18,46 @@ import (
 // pullFlags say where base images come from.
 type pullFlags struct {
 	policy string
+	always bool // --pull-always
+	never  bool // --pull-never
 	access accessFlags
+	flags  *pflag.FlagSet
 }
 
 func (f *pullFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.policy, "pull", "missing", "when to pull base images: always, missing, never or newer")
 	fs.Lookup("pull").NoOptDefVal = "always"
+	fs.BoolVar(&f.always, "pull-always", false, "same as --pull=always")
+	fs.BoolVar(&f.never, "pull-never", false, "same as --pull=never")
+	for _, name := range []string{"pull-always", "pull-never"} { // as in buildah, where they are older than --pull=POLICY
+		_ = fs.MarkHidden(name) // the flag was defined above
+	}
+	f.flags = fs
 	f.access.register(fs)
 }
 
 func (f *pullFlags) apply(lookup, *build.Options) error {
-	_, err := parsePull(f.policy)
+	_, err := f.pullPolicy()
 	return err
+}
+
+// pullPolicy is what --pull and its older forms say.
+func (f *pullFlags) pullPolicy() (registry.Policy, error) {
+	given := 0
+	for _, name := range []string{"pull", "pull-always", "pull-never"} {
+		if f.flags.Changed(name) {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return "", errors.New("--pull, --pull-always and --pull-never exclude each other: give one of them")
+	case f.always:
+		return registry.PullAlways, nil
+	case f.never:
+		return registry.PullNever, nil
+	}
+	return parsePull(f.policy)
 }
 
 // parsePull reads --pull, with the words of docker beside podman's.
@@ -48,9 +77,8 @@ func parsePull(text string) (registry.Policy, error) {
 
 // imagePuller brings images into the store.
 type imagePuller struct {
-	access *accessFlags
+	flags  *pullFlags
 	base   registry.Options
-	policy string
 	allow  *allowFlags
 	from   string // --from, which the user has named himself
 	st     *store.Store
@@ -59,7 +87,7 @@ type imagePuller struct {
 
 // options are those for a platform, as plan.Source has it.
 func (p *imagePuller) options(platform string) (registry.Options, error) {
-	o, err := p.access.apply(p.base)
+	o, err := p.flags.access.apply(p.base)
 	o.Report = p.report
 	if platform != "" {
 		o.Platform, _ = plan.ParsePlatform(platform, hostPlatform())
@@ -82,7 +110,7 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
 		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
 	}
-	policy, err := parsePull(p.policy)
+	policy, err := p.flags.pullPolicy()
 	if err != nil {
 		return "", err
 	}

@@ -48,39 +48,54 @@ func TestRemote(t *testing.T) {
 		err    string
 	}{
 		{
-			"file into a directory", Spec{Sources: []string{"u"}, Dest: "/a/"},
+			"file into a directory",
+			Spec{Sources: []string{"u"}, Dest: "/a/"},
 			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "n", "F") }},
-			[]string{"a directory 0755 0:0", "a/n regular 0600 0:0 F"}, "",
+			[]string{"a directory 0755 0:0", "a/n regular 0600 0:0 F"},
+			"",
 		},
 		{
-			"file with another name, owner and mode", Spec{Sources: []string{"u"}, Dest: "/a", Chown: &Owner{3, 4}, Chmod: "755"},
+			"file with another name, owner and mode",
+			Spec{Sources: []string{"u"}, Dest: "/a", Chown: &Owner{3, 4}, Chmod: "755"},
 			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "n", "F") }},
-			[]string{"a regular 0755 3:4 F"}, "",
+			[]string{"a regular 0755 3:4 F"},
+			"",
 		},
 		{
-			"file without a name", Spec{Sources: []string{"u"}, Dest: "/a"},
-			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "", "F") }}, []string{"a regular 0600 0:0 F"}, "",
+			"file without a name",
+			Spec{Sources: []string{"u"}, Dest: "/a"},
+			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "", "F") }},
+			[]string{"a regular 0600 0:0 F"},
+			"",
 		},
 		{
-			"file without a name into a directory", Spec{Sources: []string{"u"}, Dest: "/a/"},
-			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "", "F") }}, nil, "names no file",
+			"file without a name into a directory",
+			Spec{Sources: []string{"u"}, Dest: "/a/"},
+			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "", "F") }},
+			nil, "names no file",
 		},
 		{
-			"archive", Spec{Sources: []string{"u"}, Dest: "/a/", Add: true},
+			"archive",
+			Spec{Sources: []string{"u"}, Dest: "/a/", Add: true},
 			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "t", string(makeTar(t, entry{name: "f", data: "F"}))) }},
 			nil, "",
 		},
 		{
-			"archive to unpack", Spec{Sources: []string{"u"}, Dest: "/a/", Add: true, Unpack: &yes},
+			"archive to unpack",
+			Spec{Sources: []string{"u"}, Dest: "/a/", Add: true, Unpack: &yes},
 			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "t", string(makeTar(t, entry{name: "f", data: "F"}))) }},
-			[]string{"a directory 0755 0:0", "a/f regular 0644 0:0 F"}, "",
+			[]string{"a directory 0755 0:0", "a/f regular 0644 0:0 F"},
+			"",
 		},
 		{
-			"name that means a deletion", Spec{Sources: []string{"u"}, Dest: "/a/"},
-			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, ".wh.x", "F") }}, nil, ".wh.x",
+			"name that means a deletion",
+			Spec{Sources: []string{"u"}, Dest: "/a/"},
+			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, ".wh.x", "F") }},
+			nil, ".wh.x",
 		},
 		{
-			"directories and files of several trees", Spec{Sources: []string{"u", "d", "v", "g", "u"}, Dest: "/a/", Exclude: []string{"out", "sub/out"}},
+			"directories and files of several trees",
+			Spec{Sources: []string{"u", "d", "v", "g", "u"}, Dest: "/a/", Exclude: []string{"out", "sub/out"}},
 			map[string]func() Remote{
 				"u": func() Remote {
 					return fetchedTree(t, "1", "f f 644 U", "f sub/u 755 U", "f out 644 O", "f .dockerignore 644 f")
@@ -93,7 +108,8 @@ func TestRemote(t *testing.T) {
 				"a directory 0755 0:0", "a/.dockerignore regular 0644 0:0 f", "a/f regular 0644 0:0 U", "a/g regular 0600 0:0 G",
 				"a/l -> /etc/passwd 0:0", "a/sub directory 0755 0:0", "a/sub/d regular 0644 0:0 D", "a/sub/u regular 0755 0:0 U",
 				"a/sub/v regular 0755 0:0 V",
-			}, "",
+			},
+			"",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 func TestCredentials(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	s.commit("refs/heads/main", "f 1")
 	host := strings.TrimPrefix(s.url, "http://")
 	encoded := func(text string) string { return "basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 	for _, tc := range []struct {
@@ -65,8 +65,8 @@ func TestCredentials(t *testing.T) {
 func TestCredentialsAreNotShown(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	s.commit("refs/heads/main", "f 1")
 	encoded := base64.StdEncoding.EncodeToString([]byte("u:hidden"))
 	seen := 0
 	s.asked = func() {

@@ -30,8 +30,8 @@ func canary(t *testing.T) (path string, check func()) {
 func TestInjection(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	s.commit("refs/heads/main", "f 1")
 	file, check := canary(t)
 	env := []string{"PATH=" + os.Getenv("PATH")}
 	for name, ref := range map[string]Ref{
@@ -70,8 +70,8 @@ func TestInjection(t *testing.T) {
 func TestInjectionSecondLine(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	s.commit("refs/heads/main", "f 1")
 	file, check := canary(t)
 	for _, ref := range []Ref{
 		{URL: "file://" + s.dir + "/x.git"},
@@ -98,8 +98,8 @@ func TestInjectionSecondLine(t *testing.T) {
 func TestConfigurationOfHost(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", ".gitattributes * filter=evil", "f 1")
+	s.repo()
+	s.commit("refs/heads/main", ".gitattributes * filter=evil", "f 1")
 	file, check := canary(t)
 	home, around := t.TempDir(), t.TempDir()
 	templates := filepath.Join(home, "templates")
@@ -175,8 +175,8 @@ func TestHostileRepository(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newServer(t)
-			s.repo("x.git")
-			s.commit("x.git", "refs/heads/main", tc.lines...)
+			s.repo()
+			s.commit("refs/heads/main", tc.lines...)
 			c, err := s.fetch(s.url+"/x.git", Options{})
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
@@ -195,8 +195,8 @@ func TestHostileRepository(t *testing.T) {
 func TestLimits(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "a 12345", "d/b 12345", "d/c 12345")
+	s.repo()
+	s.commit("refs/heads/main", "a 12345", "d/b 12345", "d/c 12345")
 	for name, tc := range map[string]struct {
 		text string
 		set  func(*limits)
@@ -290,8 +290,8 @@ func TestRedirect(t *testing.T) {
 	nstest.Need(t)
 	s, other := newServer(t), newServer(t)
 	for _, s := range []*server{s, other} {
-		s.repo("x.git")
-		s.commit("x.git", "refs/heads/main", "f 1")
+		s.repo()
+		s.commit("refs/heads/main", "f 1")
 	}
 	var to string
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -255,17 +255,16 @@ func (f *fetcher) explain(command string, err error, messages string) error {
 	if len(said) > maxLines {
 		said = said[len(said)-maxLines:]
 	}
-	text := strings.Join(said, "; ")
 	for _, h := range hints {
 		if strings.Contains(messages, h.message) {
-			text += "; " + h.hint
+			said = append(said, h.hint)
 			break
 		}
 	}
-	if text == "" {
+	if len(said) == 0 {
 		return fmt.Errorf("git %s: %w", command, err)
 	}
-	return &gitError{fmt.Sprintf("git %s: %s", command, text), messages}
+	return &gitError{fmt.Sprintf("git %s: %s", command, strings.Join(said, "; ")), messages}
 }
 
 // maxLines is how many lines of git an error repeats.

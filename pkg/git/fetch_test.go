@@ -53,14 +53,14 @@ func list(t *testing.T, dir string) (out []string) {
 func TestFetch(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	first := s.commit("x.git", "refs/heads/main", "f 1", "100755 run sh", "d/e/g G", "120000 l f", "120000 out /etc")
-	second := s.commit("x.git", "refs/heads/other", "f 2")
+	s.repo()
+	first := s.commit("refs/heads/main", "f 1", "100755 run sh", "d/e/g G", "120000 l f", "120000 out /etc")
+	second := s.commit("refs/heads/other", "f 2")
 	s.git("x.git", "", "tag", "-a", "-m", "m", "v1", first)
 	s.git("x.git", "", "tag", "other", first) // a branch has this name too
 	tag := s.git("x.git", "", "rev-parse", "v1")
 	s.git("x.git", "", "update-ref", "refs/pull/1/head", second)
-	third := s.commit("x.git", "refs/heads/gone", "f 3")
+	third := s.commit("refs/heads/gone", "f 3")
 	s.git("x.git", "", "update-ref", "-d", "refs/heads/gone")
 	all := []string{"d drwxr-xr-x", "d/e drwxr-xr-x", "d/e/g -rw-r--r-- G", "f -rw-r--r-- 1", "l Lrwxrwxrwx f", "out Lrwxrwxrwx /etc", "run -rwxr-xr-x sh"}
 	two := []string{"f -rw-r--r-- 2"}
@@ -125,8 +125,8 @@ func TestFetch(t *testing.T) {
 func TestFetchSHA256(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git", "--object-format=sha256")
-	want := s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo("--object-format=sha256")
+	want := s.commit("refs/heads/main", "f 1")
 	for _, text := range []string{"/x.git", "/x.git#" + want} {
 		if c, err := s.fetch(s.url+text, Options{}); err != nil || c.Commit != want || len(want) != 64 {
 			t.Errorf("%s: %v, %v", text, c, err)
@@ -138,8 +138,8 @@ func TestFetchSHA256(t *testing.T) {
 func TestFetchWithoutShallow(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	first := s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	first := s.commit("refs/heads/main", "f 1")
 	s.git("x.git", "", "update-server-info")
 	for _, want := range []string{"", "#" + first} {
 		plain := plainFiles(t, s.dir)
@@ -153,9 +153,9 @@ func TestFetchWithoutShallow(t *testing.T) {
 func TestKeepGitDir(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "f 0")
-	head := s.commit("x.git", "refs/heads/main", "f 1", "d/g G")
+	s.repo()
+	s.commit("refs/heads/main", "f 0")
+	head := s.commit("refs/heads/main", "f 1", "d/g G")
 	get := func(text string) []string {
 		ref := strings.Replace(s.url, "://", "://user:hidden@", 1) + text
 		c, err := s.fetch(ref, Options{KeepGitDir: true})
@@ -208,8 +208,8 @@ func TestKeepGitDir(t *testing.T) {
 func TestCommitTimes(t *testing.T) {
 	nstest.Need(t)
 	s := newServer(t)
-	s.repo("x.git")
-	s.commit("x.git", "refs/heads/main", "d/f 1", "120000 l d/f")
+	s.repo()
+	s.commit("refs/heads/main", "d/f 1", "120000 l d/f")
 	for _, o := range []Options{{}, {CommitTimes: true}} {
 		c, err := s.fetch(s.url+"/x.git", o)
 		if err != nil {

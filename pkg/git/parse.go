@@ -193,29 +193,8 @@ func (r *Ref) flag(key, value string) error {
 
 // check refuses what git or ssh could take for something else.
 func (r Ref) check() error {
-	location := r.URL
-	if _, rest, ok := strings.Cut(location, "://"); ok {
-		u, err := url.Parse(r.URL)
-		if err != nil {
-			return withoutText(err)
-		}
-		if !isScheme(u.Scheme) {
-			return fmt.Errorf("the scheme %s is refused: want https, http, ssh or git", u.Scheme)
-		}
-		if _, given := u.User.Password(); given {
-			return errors.New("ssh takes no password from a URL: give a key with --ssh")
-		}
-		if u.Hostname() == "" || strings.HasPrefix(u.Hostname(), "-") || strings.HasPrefix(u.User.Username(), "-") {
-			return errors.New("the URL has no valid host")
-		}
-		location = rest
-	} else if !isSCP(location) {
-		return errors.New("neither a URL nor USER@HOST:PATH")
-	} else if _, host, _ := strings.Cut(location, "@"); strings.HasPrefix(host, "-") {
-		return errors.New("the host begins with -")
-	}
-	if strings.HasPrefix(location, "-") || hasControl(location) {
-		return errors.New("the URL begins with - or holds control characters")
+	if err := r.checkURL(); err != nil {
+		return err
 	}
 	if strings.HasPrefix(r.Name, "-") || hasControl(r.Name) || strings.ContainsAny(r.Name, " ~^:?*[\\") || strings.Contains(r.Name, "..") {
 		return fmt.Errorf("%q is no name of a branch, tag or commit", r.Name)
@@ -227,6 +206,36 @@ func (r Ref) check() error {
 		return errors.New("fetch-by-commit needs the full hash of the commit as checksum")
 	}
 	return checkChecksum(r.Checksum)
+}
+
+func (r Ref) checkURL() error {
+	if hasControl(r.URL) {
+		return errors.New("the URL holds control characters")
+	}
+	if !strings.Contains(r.URL, "://") {
+		_, host, _ := strings.Cut(r.URL, "@")
+		switch {
+		case !isSCP(r.URL):
+			return errors.New("neither a URL nor USER@HOST:PATH")
+		case strings.HasPrefix(r.URL, "-") || strings.HasPrefix(host, "-"):
+			return errors.New("the user or the host begins with -")
+		}
+		return nil
+	}
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return withoutText(err)
+	}
+	_, password := u.User.Password()
+	switch {
+	case !isScheme(u.Scheme):
+		return fmt.Errorf("the scheme %s is refused: want https, http, ssh or git", u.Scheme)
+	case password:
+		return errors.New("ssh takes no password from a URL: give a key with --ssh")
+	case u.Hostname() == "" || strings.HasPrefix(u.Hostname(), "-") || strings.HasPrefix(u.User.Username(), "-"):
+		return errors.New("the URL has no valid host")
+	}
+	return nil
 }
 
 func hasControl(s string) bool {

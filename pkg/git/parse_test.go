@@ -83,7 +83,7 @@ func TestParseErrors(t *testing.T) {
 		"https://h/x.git#a..b":                 "no name of a branch",
 		"https://h/x.git#%zz":                  "fragment",
 		"ssh://-oProxyCommand=x/y":             "host",
-		"git@-oProxyCommand:x":                 "host begins with -",
+		"git@-oProxyCommand:x":                 "the user or the host begins with -",
 		"https://u:hidden@h:x/x.git":           "port",
 		"https://u:hidden@h/x.git?ref=a&ref=b": "given 2 times",
 		"ssh://u:hidden@h/x":                   "password",

@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -35,9 +36,11 @@ func newServer(t *testing.T) *server {
 	}
 	s := &server{t: t, dir: t.TempDir()}
 	backend := &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
-		Env: []string{"GIT_PROJECT_ROOT=" + s.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1",
-			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
+		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"), Stderr: io.Discard,
+		Env: []string{
+			"GIT_PROJECT_ROOT=" + s.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1",
+			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		},
 	}
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -59,7 +62,7 @@ func newServer(t *testing.T) *server {
 }
 
 // git runs git for the test itself, in the repository name.
-func (s *server) git(name string, stdin string, args ...string) string {
+func (s *server) git(name, stdin string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = filepath.Join(s.dir, name)
@@ -78,9 +81,10 @@ func (s *server) git(name string, stdin string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// repo makes the bare repository name.
-func (s *server) repo(name string, options ...string) {
+// repo makes the bare repository x.git.
+func (s *server) repo(options ...string) {
 	s.t.Helper()
+	const name = "x.git"
 	if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
 		s.t.Fatal(err)
 	}
@@ -131,8 +135,9 @@ func (s *server) tree(name string, lines ...string) string {
 }
 
 // commit stores a commit of a tree and sets a ref to it.
-func (s *server) commit(name, ref string, lines ...string) string {
+func (s *server) commit(ref string, lines ...string) string {
 	s.t.Helper()
+	const name = "x.git"
 	hash := s.git(name, "", "commit-tree", "-m", "m", s.tree(name, lines...))
 	s.git(name, "", "update-ref", ref, hash)
 	return hash

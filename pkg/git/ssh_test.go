@@ -100,8 +100,8 @@ func TestSSH(t *testing.T) {
 		t.Skip("no ssh: ", err)
 	}
 	s := newServer(t)
-	s.repo("x.git")
-	want := s.commit("x.git", "refs/heads/main", "f 1")
+	s.repo()
+	want := s.commit("refs/heads/main", "f 1")
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

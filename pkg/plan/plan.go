@@ -16,14 +16,22 @@ import (
 type Options struct {
 	Target    string            // name of the stage to build, in any case; empty: the last
 	BuildArgs map[string]string // --build-arg
+	Env       []EnvVar          // --env
 	Platform  ocispec.Platform  // what is built for, where FROM does not say it
 	Host      ocispec.Platform  // this machine's; the zero value: Platform
+	AllStages bool              // also those before the target that it does not need
 	From      string            // stands in place of what the first FROM names; empty: as written
 	Contexts  []string          // names of the named contexts, as ContextName gives them
 	Insecure  bool              // RUN --security=insecure is allowed
 
 	// Refuse says why the file may not use an image of that name; nil: it may use any.
 	Refuse func(image string) error
+}
+
+// EnvVar is a variable that every stage sets first, as by ENV.
+type EnvVar struct {
+	Key, Value string
+	Literal    bool // a $ in Value is a dollar
 }
 
 // Plan is what a target needs.
@@ -119,8 +127,15 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 		return nil, err
 	}
 	p.Target = target
-	if err := p.reach(target, map[*Stage]bool{}); err != nil {
-		return nil, err
+	roots := []*Stage{target}
+	if o.AllStages {
+		roots = p.all[:target.Index+1]
+	}
+	seen := map[*Stage]bool{}
+	for _, s := range roots {
+		if err := p.reach(s, seen); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -311,7 +326,11 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 		if st.Replaced {
 			return st.result(), nil
 		}
-		return Source{}, f.Errorf(r, "%s=%s: the stage (line %d) is %s", option, from, st.Line, laterOrSelf(st.Index, s.Index))
+		at := r
+		if f != s.plan.file { // a trigger
+			at = s.Range
+		}
+		return Source{}, f.Errorf(r, "%s=%s: the stage (%s) is %s", option, from, s.plan.file.Refer(st.Range, at), laterOrSelf(st.Index, s.Index))
 	}
 	if from == scratch {
 		return Source{}, nil

@@ -115,7 +115,7 @@ func TestFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			text, err := io.ReadAll(f.Remote.File)
+			text, err := io.ReadAll(f.File)
 			if err != nil || string(text) != tc.want || f.Size != int64(len(text)) || f.Name != tc.file ||
 				fmt.Sprintf("sha256:%x", f.Sum) != digest.FromBytes(text).String() {
 				t.Errorf("%q, %v: %+v", text, err, f.Remote)
