@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -71,7 +72,14 @@ func (b *builder) openContext(ctx context.Context, from plan.Source) (*snapshot,
 		Op: &plan.Copy{From: &from, Sources: []string{"."}, Dest: "/"},
 	}
 	if err := s.step(ctx, step); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.discard())
+	}
+	if s.single != nil { // a base has its layers also where a stage has one
+		single := s.single
+		s.single, s.history = nil, nil
+		if err := s.commit(step, upperOf(single)); err != nil {
+			return nil, err
+		}
 	}
 	return s.finish(ctx)
 }
