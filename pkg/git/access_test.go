@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
@@ -33,7 +34,7 @@ func TestCredentials(t *testing.T) {
 		{"token in the URL", "hidden@", nil, encoded("hidden:")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s.auth, s.seen = tc.want, nil
+			s.want(tc.want)
 			secrets := map[string][]byte{}
 			for k, v := range tc.secrets {
 				secrets[k] = []byte(v)
@@ -41,12 +42,12 @@ func TestCredentials(t *testing.T) {
 			if _, err := s.fetch("http://"+tc.user+host+"/x.git", Options{Secrets: secrets}); err != nil {
 				t.Fatal(err)
 			}
-			if slices.ContainsFunc(s.seen, func(got string) bool { return got != tc.want }) || len(s.seen) == 0 {
-				t.Errorf("sent %q, want %q", s.seen, tc.want)
+			if sent := s.requests(); slices.ContainsFunc(sent, func(got string) bool { return got != tc.want }) || len(sent) == 0 {
+				t.Errorf("sent %q, want %q", sent, tc.want)
 			}
 		})
 	}
-	s.auth = "Basic other"
+	s.want("Basic other")
 	_, err := s.fetch("http://u:hidden@"+host+"/x.git", Options{})
 	if err == nil || strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), encoded("u:hidden")) {
 		t.Errorf("wrong credentials: %v", err)
@@ -68,21 +69,24 @@ func TestCredentialsAreNotShown(t *testing.T) {
 	s.repo()
 	s.commit("refs/heads/main", "f 1")
 	encoded := base64.StdEncoding.EncodeToString([]byte("u:hidden"))
-	seen := 0
-	s.asked = func() {
+	var seen atomic.Int32
+	asked := func() {
 		names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, name := range names {
 			text, _ := os.ReadFile(name)
 			if strings.Contains(string(text), "git") {
-				seen++
+				seen.Add(1)
 			}
 			if strings.Contains(string(text), "hidden") || strings.Contains(string(text), encoded) {
 				t.Errorf("%s: %q", name, text)
 			}
 		}
 	}
-	if _, err := s.fetch(strings.Replace(s.url, "://", "://u:hidden@", 1)+"/x.git", Options{}); err != nil || seen == 0 {
-		t.Errorf("%v, %d processes seen", err, seen)
+	s.mu.Lock()
+	s.asked = asked
+	s.mu.Unlock()
+	if _, err := s.fetch(strings.Replace(s.url, "://", "://u:hidden@", 1)+"/x.git", Options{}); err != nil || seen.Load() == 0 {
+		t.Errorf("%v, %d processes seen", err, seen.Load())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,10 +57,10 @@ func TestInjection(t *testing.T) {
 		"newline in directory": {URL: s.url + "/x.git", Subdir: "a\nb"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(s.seen)
+			before := len(s.requests())
 			_, err := Fetch(t.Context(), ref, t.TempDir(), Options{Environment: env})
-			if err == nil || strings.Contains(err.Error(), "hidden") || len(s.seen) != before {
-				t.Errorf("error %v, %d requests", err, len(s.seen)-before)
+			if err == nil || strings.Contains(err.Error(), "hidden") || len(s.requests()) != before {
+				t.Errorf("error %v, %d requests", err, len(s.requests())-before)
 			}
 			check()
 		})
@@ -293,22 +294,22 @@ func TestRedirect(t *testing.T) {
 		s.repo()
 		s.commit("refs/heads/main", "f 1")
 	}
-	var to string
+	var to atomic.Value
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, to+strings.TrimPrefix(r.URL.Path, "/x.git")+"?"+r.URL.RawQuery, http.StatusFound)
+		http.Redirect(w, r, fmt.Sprint(to.Load())+strings.TrimPrefix(r.URL.Path, "/x.git")+"?"+r.URL.RawQuery, http.StatusFound)
 	}))
 	t.Cleanup(h.Close)
-	to = "file://" + s.dir + "/x.git"
+	to.Store("file://" + s.dir + "/x.git")
 	if c, err := s.fetch(h.URL+"/x.git", Options{}); err == nil {
 		t.Errorf("a redirect to a file: %v", c)
 	}
-	to = other.url + "/x.git"
-	if _, err := s.fetch(h.URL+"/x.git", Options{}); err != nil || len(other.seen) == 0 {
+	to.Store(other.url + "/x.git")
+	if _, err := s.fetch(h.URL+"/x.git", Options{}); err != nil || len(other.requests()) == 0 {
 		t.Errorf("a redirect: %v", err)
 	}
-	other.seen = nil
+	other.want("")
 	_, err := s.fetch(h.URL+"/x.git", Options{Secrets: map[string][]byte{"GIT_AUTH_TOKEN": []byte("hidden")}})
-	if err == nil || !strings.Contains(err.Error(), "use the URL that it redirects to") || len(other.seen) != 0 {
-		t.Errorf("a redirect with credentials: %v, %v", err, other.seen)
+	if err == nil || !strings.Contains(err.Error(), "use the URL that it redirects to") || len(other.requests()) != 0 {
+		t.Errorf("a redirect with credentials: %v, %v", err, other.requests())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,15 +18,14 @@ import (
 
 // server is an HTTP server with git's own back end, for repositories below dir.
 type server struct {
-	t    *testing.T
-	url  string
-	dir  string
-	auth string // the header Authorization that it wants; empty: any
+	t   *testing.T
+	url string
+	dir string
 
-	asked func() // called with each request
-
-	mu   sync.Mutex
-	seen []string // headers Authorization of all requests
+	mu    sync.Mutex
+	auth  string   // the header Authorization that it wants; empty: any
+	asked func()   // called with each request
+	seen  []string // headers Authorization of all requests
 }
 
 func newServer(t *testing.T) *server {
@@ -45,11 +45,12 @@ func newServer(t *testing.T) *server {
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Header.Get("Authorization"))
+		auth, asked := s.auth, s.asked
 		s.mu.Unlock()
-		if s.asked != nil {
-			s.asked()
+		if asked != nil {
+			asked()
 		}
-		if s.auth != "" && r.Header.Get("Authorization") != s.auth {
+		if auth != "" && r.Header.Get("Authorization") != auth {
 			w.Header().Set("WWW-Authenticate", "Basic realm=x")
 			http.Error(w, "no", http.StatusUnauthorized)
 			return
@@ -59,6 +60,20 @@ func newServer(t *testing.T) *server {
 	t.Cleanup(h.Close)
 	s.url = h.URL
 	return s
+}
+
+// want sets what the server wants, and forgets what it has seen.
+func (s *server) want(auth string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.auth, s.seen = auth, nil
+}
+
+// requests are the headers Authorization of all requests.
+func (s *server) requests() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seen)
 }
 
 // git runs git for the test itself, in the repository name.

@@ -294,6 +294,12 @@ func TestURLContext(t *testing.T) {
 			t.Errorf("%s: written", path)
 		}
 	}
+	for path, want := range map[string]int64{"/c.tar": 12e8, "/Dockerfile": 0} {
+		got, err := a.Time(t.Context(), h.URL+path, t.TempDir(), "")
+		if err != nil || (got == nil) != (want == 0) || got != nil && got.Unix() != want {
+			t.Errorf("%s: time %v, %v", path, got, err)
+		}
+	}
 	if text, err := a.Text(t.Context(), h.URL+"/Dockerfile", t.TempDir()); err != nil || string(text) != "FROM scratch\n" {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -121,26 +121,76 @@ func (a *Access) urlContext(ctx context.Context, text, dir string) (c Context, e
 	if file.modified {
 		c.Time = file.Time
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(file.File, 0, file.Size), 1<<16)
-	archive, err := copy.IsTar(r)
+	archive, err := isArchive(file)
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", file.Text, err)
+		return c, err
 	}
 	if !archive {
 		c.Dockerfile, err = readText(file)
 		return c, err
 	}
-	c.Dir = filepath.Join(dir, "files")
-	if err := os.Mkdir(c.Dir, 0o755); err != nil { //nolint:gosec // as public as a context
-		return c, err
-	}
-	if err := copy.ExtractContext(ctx, r, c.Dir); err != nil {
-		return c, fmt.Errorf("%s: %w", file.Text, err)
-	}
-	if c.Time.IsZero() {
+	if c.Dir, err = unpack(ctx, file, dir); err == nil && c.Time.IsZero() {
 		c.Time, err = newest(c.Dir)
 	}
 	return c, err
+}
+
+// unpack unpacks an archive below dir.
+func unpack(ctx context.Context, file File, dir string) (string, error) {
+	into := filepath.Join(dir, "files")
+	if err := os.Mkdir(into, 0o755); err != nil { //nolint:gosec // as public as a context
+		return "", err
+	}
+	if err := copy.ExtractContext(ctx, io.NewSectionReader(file.File, 0, file.Size), into); err != nil {
+		return "", fmt.Errorf("%s: %w", file.Text, err)
+	}
+	return into, nil
+}
+
+// isArchive tells whether a file is a tar, plain or compressed.
+func isArchive(file File) (bool, error) {
+	archive, err := copy.IsTar(bufio.NewReaderSize(io.NewSectionReader(file.File, 0, file.Size), 1<<16))
+	if err != nil {
+		err = fmt.Errorf("%s: %w", file.Text, err)
+	}
+	return archive, err
+}
+
+// Time is when a source of ADD was made: the commit of a git repository, the file at a URL by the server's word, else the
+// newest file of the archive that it is. nil: unknown. dir is as of Context, checksum as of File and Git.
+func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.Time, err error) {
+	ref, ok, err := git.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		if checksum != "" {
+			ref.Checksum = checksum
+		}
+		c, err := git.Fetch(ctx, ref, dir, a.git(false, false))
+		return &c.Time, err
+	}
+	file, err := a.File(ctx, text, dir, checksum)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if file.modified {
+		return &file.Time, nil
+	}
+	archive, err := isArchive(file)
+	if err != nil || !archive {
+		return nil, err
+	}
+	files, err := unpack(ctx, file, dir)
+	if err != nil {
+		return nil, err
+	}
+	latest, err := newest(files)
+	if err != nil || latest.IsZero() {
+		return nil, err
+	}
+	return &latest, nil
 }
 
 // Text fetches a file of a few MiB, a Dockerfile, by way of dir.

@@ -4,7 +4,7 @@
 /git/REPO/...     the bare repository DIR/REPO by git http-backend
 /auth/VALUE/...   the rest of the path, for requests with "Authorization: VALUE" (base64, for URLs) only
 /to/URL           a redirect to URL (base64, for URLs), with the rest of the path
-/loop /cut /down  a redirect to itself, half of what the header promises, 503
+/loop /cut /down /hang  a redirect to itself, half of what the header promises, 503, nothing
 and writes a line for each request, with its credentials, to PORTFILE.log.
 """
 
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 ROOT, PORTFILE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 LOCK = threading.Lock()
@@ -66,6 +67,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(302, b"", ("Location", path))
         elif kind == "down":
             self.reply(503, b"")
+        elif kind == "hang":
+            time.sleep(1000)
         elif kind == "cut":
             self.reply(200, b"half", ("Content-Length", "8"))
         else:
@@ -103,6 +106,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply(int(status[0].split()[0]), body, *[h for h in headers if h[0] not in ("Status", "")])
 
 
+http.server.ThreadingHTTPServer.daemon_threads = True
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 with open(PORTFILE + ".new", "w", encoding="utf-8") as f:
     f.write(str(server.server_address[1]))
