@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -24,7 +26,9 @@ type budFlags struct {
 	run    runFlags    // what RUN gets to see
 	cache  cacheFlags  // what of earlier builds is used, and left to later ones
 	image  imageFlags  // what the image is like
+	result resultFlags // where the result goes
 	output outputFlags // what the user gets to see
+	peers  peerFlags   // what means nothing here
 }
 
 // flagGroup is a part of budFlags.
@@ -39,7 +43,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output}
+	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.peers}
 }
 
 func newBudCmd(a *app) *cobra.Command {
@@ -68,15 +72,12 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context builder cache-from cache-to call cap-add cap-drop
-	cdi-config-dir cgroup-parent cgroupns check compress compression-format compression-level cpp-flag
-	cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems created-annotation cw decryption-key device
-	disable-compression disable-content-trust force-compression force-rm from group-add hooks-dir identity-label
-	inherit-annotations inherit-labels ipc jobs layer-label load log-rusage logsplit manifest memory memory-swap
-	metadata-file mount omit-history os os-feature os-version output pid pids-limit policy provenance push retry
-	retry-delay rm runtime runtime-flag rusage-logfile save-stages sbom security-opt shm-size sign-by
-	signature-policy source-policy-file squash stage-labels timeout ulimit userns userns-gid-map
-	userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
+var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context cache-from cache-to call cap-add cap-drop
+	cdi-config-dir cgroup-parent cgroupns check cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
+	cpuset-mems cw decryption-key device from group-add hooks-dir ipc layer-label log-rusage logsplit manifest
+	memory memory-swap mount os os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
+	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
+	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
 
 // refuseFlag words the error for a flag that is not there.
 func refuseFlag(cmd *cobra.Command, err error) error {
@@ -121,11 +122,16 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
-	show, finish, err := f.output.listener()
+	lines, finish, err := f.output.listener()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, finish()) }()
+	show := &stepLog{to: lines}
+	o.Outputs, err = f.result.prepare(func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
+	if err != nil {
+		return err
+	}
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
 	in, err := f.input.open(ctx, st, os.Stdin)
 	if err != nil {
@@ -142,15 +148,25 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return err
 	}
-	o.Pull = f.pull.puller(a.sys(), st, f.output.notices(show))
+	notices := f.output.notices(show)
+	o.Pull = f.pull.puller(a.sys(), st, notices)
 	result, err := build.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))
 	}
+	if result.ID != "" {
+		var to registry.PushOptions
+		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
+			return err
+		}
+		if result.Manifest, err = f.result.deliver(ctx, st, result, o.Image.Names, to); err != nil {
+			return err
+		}
+	}
 	if err := finish(); err != nil {
 		return err
 	}
-	return f.output.announce(os.Stdout, result)
+	return f.result.announce(os.Stdout, result, o.Image.Names, show.ended())
 }
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.
