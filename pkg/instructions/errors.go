@@ -58,7 +58,7 @@ func (f *File) Hintf(r Range, hint, format string, args ...any) *Error {
 func (f *File) fault(r Range, hint, format string, args ...any) *Error {
 	return &Error{
 		File: f.Name, Line: r.Line, EndLine: max(r.Line, r.EndLine),
-		Msg: fmt.Sprintf(format, args...), Hint: hint, Source: f.excerpt(r),
+		Msg: fmt.Sprintf(format, args...), Hint: hint, Source: f.Excerpt(r),
 	}
 }
 
@@ -81,7 +81,8 @@ func (f *File) At(r Range, err error) error {
 	return f.Errorf(r, "%s", err.Error())
 }
 
-func (f *File) excerpt(r Range) []string {
+// Excerpt gives the lines of r, at most 20 of them, long ones cut.
+func (f *File) Excerpt(r Range) []string {
 	var out []string
 	for n := r.Line; n >= 1 && n <= max(r.Line, r.EndLine) && n <= len(f.Lines) && len(out) < maxExcerpt; n++ {
 		line := f.Lines[n-1]

@@ -97,6 +97,9 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 	return p, nil
 }
 
+// All gives the stages by their index, also those that are not needed.
+func (p *Plan) All() []*Stage { return p.all }
+
 // addStage expands the FROM of stage i and finds what it stands on.
 func (p *Plan) addStage(i int, in *instructions.Stage) error {
 	s := &Stage{
