@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -25,6 +24,7 @@ type budFlags struct {
 	cache  cacheFlags  // what of earlier builds is used, and left to later ones
 	image  imageFlags  // what the image is like
 	output outputFlags // what the user gets to see
+	call   callFlags   // what is told of the Dockerfile instead
 }
 
 // flagGroup is a part of budFlags.
@@ -39,13 +39,15 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output}
+	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output, &f.call}
 }
+
+const budName = "bud"
 
 func newBudCmd(a *app) *cobra.Command {
 	var f budFlags
 	cmd := &cobra.Command{
-		Use:     "bud [flags] [CONTEXT]",
+		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
 		Short:   "Build an image from a Dockerfile",
 		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), or - for a tar archive\n" +
@@ -62,14 +64,13 @@ func newBudCmd(a *app) *cobra.Command {
 	for _, g := range f.groups() {
 		g.register(cmd.Flags())
 	}
-	cmd.SetFlagErrorFunc(refuseFlag)
 	return cmd
 }
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
 var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-arg-file build-context builder cache-from
-	cache-to cache-ttl call cap-add cap-drop cdi-config-dir cgroup-parent cgroupns check compat-volumes compress
+	cache-to cache-ttl cap-add cap-drop cdi-config-dir cgroup-parent cgroupns compat-volumes compress
 	compression-format compression-level cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems
 	created-annotation cw decryption-key device disable-compression disable-content-trust dns-option dns-search env
 	force-compression force-rm from group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
@@ -79,17 +80,6 @@ var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache bui
 	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
 	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
 	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
-
-// refuseFlag words the error for a flag that is not there.
-func refuseFlag(cmd *cobra.Command, err error) error {
-	text := err.Error()
-	for _, name := range unsupported {
-		if text == "unknown flag: --"+name {
-			return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
-		}
-	}
-	return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
-}
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
@@ -107,6 +97,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.call.method != callBuild && f.input.local() {
+		return a.call(cmd.Context(), nil, f, o)
+	}
 	ns := userns.Options{PID: true, KeepGroups: true}
 	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
@@ -114,6 +107,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 		defer release()
+		if f.call.method != callBuild {
+			return a.call(ctx, st, f, o)
+		}
 		return a.build(ctx, st, f, o)
 	})
 }
@@ -129,7 +125,12 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	o.File, o.Context = in.name, in.tree
-	if o.Plan, err = f.plan.make(in, o, os.LookupEnv); err != nil {
+	if _, err = f.plan.make(in, &o, os.LookupEnv); err != nil {
+		if o.Lint != nil { // what it finds may be why
+			for _, finding := range o.Lint.Check(o.LintOptions).Findings {
+				warn(show, finding.Text())
+			}
+		}
 		return in.locate(err)
 	}
 	if o.Epoch == nil {

@@ -28,6 +28,8 @@ type input struct {
 	text []byte
 	tree *copy.Tree // nil: there is no context
 
+	ignore []string // patterns of the context's ignore file
+
 	temp *store.Staging // holds a context that came as a tar; nil: none did
 }
 
@@ -90,12 +92,17 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 	if err != nil {
 		return in, err
 	}
-	patterns, _, err := copy.ReadIgnore(dir, in.file)
-	if err != nil {
+	if in.ignore, _, err = copy.ReadIgnore(dir, in.file); err != nil {
 		return in, err
 	}
-	in.tree, err = copy.OpenContext(dir, patterns)
+	in.tree, err = copy.OpenContext(dir, in.ignore)
 	return in, err
+}
+
+// local tells whether open needs no store.
+func (f *inputFlags) local() bool {
+	info, err := os.Stat(f.context)
+	return err == nil && info.IsDir()
 }
 
 // interruptible reads from r until ctx ends; what r is then still asked for goes nowhere.

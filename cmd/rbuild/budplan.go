@@ -10,6 +10,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
@@ -35,28 +36,63 @@ func (f *planFlags) apply(env lookup, o *build.Options) error {
 	return checkPlatform(f.platform)
 }
 
-// make parses the Dockerfile and says what is to be done.
-func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, error) {
+// make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
+// same.
+func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions.File, error) {
 	file, err := instructions.Parse(in.name, in.text)
 	if err != nil {
 		return nil, err
-	}
-	for _, w := range file.Warnings {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg)})
 	}
 	args, err := buildArgs(f.buildArgs, env)
 	if err != nil {
 		return nil, err
 	}
+	if syntax, err := file.CheckSyntax(args["BUILDKIT_SYNTAX"]); err != nil {
+		return nil, err
+	} else if syntax != nil {
+		warn(o.Listener, file.WarningText(*syntax))
+	}
+	for _, w := range file.Warnings {
+		warn(o.Listener, file.WarningText(w))
+	}
 	addProxies(args, env)
-	p, err := plan.New(file, plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform})
-	if err != nil {
+	options := plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform}
+	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
 	}
-	for _, name := range p.Unused {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
+	o.LintOptions = lint.Options{PlanOptions: options, Ignore: in.ignore}
+	if o.Plan, err = plan.New(file, options); err != nil {
+		return file, err
 	}
-	return p, nil
+	for _, name := range o.Plan.Unused {
+		text := fmt.Sprintf("build argument %s: no ARG declares it", name)
+		if match := instructions.Suggest(name, declaredArgs(file)); match != "" {
+			text += " (did you mean " + match + "?)"
+		}
+		warn(o.Listener, text)
+	}
+	return file, nil
+}
+
+// declaredArgs are the names that the Dockerfile has an ARG for.
+func declaredArgs(file *instructions.File) (names []string) {
+	note := func(list []instructions.Instruction) {
+		for _, in := range list {
+			arg, _ := in.Command.(instructions.Arg)
+			for _, v := range arg.Vars {
+				names = append(names, v.Key)
+			}
+		}
+	}
+	note(file.Args)
+	for _, st := range file.Stages {
+		note(st.Instructions)
+	}
+	return names
+}
+
+func warn(to progress.Listener, text string) {
+	to.Event(progress.Event{Kind: progress.Warning, Text: text})
 }
 
 // addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of

@@ -24,6 +24,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
@@ -40,6 +41,9 @@ type Options struct {
 	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener
+
+	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
+	LintOptions lint.Options // but for Plan and Bases, which the build knows
 
 	Image     ImageOptions
 	Run       RunOptions
@@ -92,6 +96,9 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
+		return Result{}, err
+	}
+	if err := b.check(ctx); err != nil {
 		return Result{}, err
 	}
 	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
@@ -170,7 +177,7 @@ func (b *builder) image(ctx context.Context, name string) *future {
 	return once(b, b.images, name, func() (*snapshot, error) {
 		id, err := b.Pull(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, b.perhapsStage(name, err)
 		}
 		return b.openImage(id)
 	})

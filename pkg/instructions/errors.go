@@ -94,6 +94,15 @@ func (f *File) Excerpt(r Range) []string {
 	return out
 }
 
+// Numbered gives lines of a file with their numbers, first being that of the first one, as they are shown to people.
+func Numbered(first int, lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		out[i] = fmt.Sprintf("%6d | %s", first+i, line)
+	}
+	return out
+}
+
 // parserRange finds the lines in an error of BuildKit's parser; ok is false
 // if it carries none.
 func parserRange(err error) (r Range, ok bool) {

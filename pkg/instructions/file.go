@@ -318,3 +318,21 @@ func oneLine(node *parser.Node) string {
 	}
 	return text
 }
+
+// RightAbove gives the comments of what stands at r, or none if there is an empty line between: such comments describe
+// something else, as the reference has it.
+func (f *File) RightAbove(r Range, comments []string) []string {
+	if r.Line < 2 || r.Line-2 >= len(f.Lines) || strings.TrimSpace(f.Lines[r.Line-2]) == "" {
+		return nil
+	}
+	return comments
+}
+
+// WarningText gives a warning with its place, and below it the lines with their numbers.
+func (f *File) WarningText(w Warning) string {
+	at := f.Name
+	if w.Line > 0 {
+		at = fmt.Sprintf("%s:%d", f.Name, w.Line)
+	}
+	return strings.Join(append([]string{at + ": " + w.Msg}, Numbered(w.Line, f.Excerpt(w.Range))...), "\n")
+}

@@ -63,13 +63,13 @@ func (r *run) fromWords(st *instructions.Stage) {
 	}
 }
 
-// description looks at the comment right above a stage or an ARG. As the documentation of the rule has it, one above an
-// empty line describes nothing.
+// description looks at the comment right above a stage or an ARG.
 func (r *run) description(instruction string, names, comments []string, place instructions.Range) {
-	if len(comments) == 0 || strings.TrimSpace(r.file.Lines[max(place.Line-2, 0)]) == "" {
+	above := r.file.RightAbove(place, comments)
+	if len(above) == 0 {
 		return
 	}
-	word, _, _ := strings.Cut(comments[len(comments)-1], " ")
+	word, _, _ := strings.Cut(above[len(above)-1], " ")
 	if slices.Contains(names, word) {
 		return
 	}

@@ -23,6 +23,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -50,6 +51,11 @@ type Finding struct {
 
 // String gives "FILE:LINE: RULE: MSG".
 func (f Finding) String() string { return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Rule, f.Msg) }
+
+// Text gives String and below it the lines with their numbers.
+func (f Finding) Text() string {
+	return strings.Join(append([]string{f.String()}, instructions.Numbered(f.Line, f.Source)...), "\n")
+}
 
 // Report is what a check has found.
 type Report struct {
