@@ -152,7 +152,8 @@ func (r *run) expand(word string, lookup func(string) (string, bool)) (string, u
 	return out, u, err
 }
 
-// defaultArgs looks at what FROM would be without build arguments. A name without variables is none of this rule's business.
+// defaultArgs looks at what FROM would be without build arguments. A name without variables is none of this rule's
+// business, nor is one with a transport.
 func (r *run) defaultArgs() {
 	o := r.PlanOptions
 	o.BuildArgs = nil
@@ -162,13 +163,18 @@ func (r *run) defaultArgs() {
 	}
 	for _, st := range r.file.Stages {
 		name, u, err := r.expand(st.Base, lookup)
-		if err != nil || len(u.set)+len(u.unset) == 0 {
+		if err != nil || len(u.set)+len(u.unset) == 0 || hasTransport(name) {
 			continue
 		}
 		if _, err := reference.ParseNormalizedNamed(name); err != nil {
 			r.linter.Run(&linter.RuleInvalidDefaultArgInFrom, at(st.Range), linter.RuleInvalidDefaultArgInFrom.Format(st.Base))
 		}
 	}
+}
+
+func hasTransport(name string) bool {
+	transport, _, ok := strings.Cut(name, ":")
+	return ok && slices.Contains([]string{"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"}, transport)
 }
 
 // fromArgs looks at the variables of FROM.

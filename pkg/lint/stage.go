@@ -131,7 +131,7 @@ func (w *walk) basePlatform(s *plan.Stage, base instructions.Image) {
 	if text := w.platforms[s.Index]; text != "" {
 		want, _ = plan.ParsePlatform(text, want) // the plan refuses others
 	}
-	if got := base.Platform; got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
+	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
 		msg := linter.RuleInvalidBaseImagePlatform.Format(s.From.Image, plan.FormatPlatform(want), plan.FormatPlatform(got))
 		w.linter.Run(&linter.RuleInvalidBaseImagePlatform, at(s.Range), msg)
 	}
