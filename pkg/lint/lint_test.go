@@ -167,6 +167,7 @@ func TestRules(t *testing.T) {
 		{"global only", setup{text: "ARG FOO=1\nFROM alpine\nCOPY $FOO ."}, []string{"3 UndefinedVar: Usage of undefined variable '$FOO'"}},
 		{"of the stage below", setup{text: "FROM alpine AS base\nARG foo=Dockerfile\nFROM base\nCOPY $foo ."}, nil},
 		{"of another stage", setup{text: "FROM alpine AS a\nARG foo=1\nFROM alpine\nCOPY $foo .", all: true}, []string{"4 UndefinedVar: Usage of undefined variable '$foo'"}},
+		{"of a stage beside it", setup{text: "FROM scratch AS p\nFROM p AS a\nARG foo=1\nFROM p\nCOPY $foo .", all: true}, []string{"5 UndefinedVar: Usage of undefined variable '$foo'"}},
 		{"shell's variable", setup{text: "FROM alpine\nRUN echo $foo\nCMD [\"$foo\"]"}, nil},
 		{"with a default", setup{text: "FROM scratch\nENV a=${foo:-$bar}"}, []string{
 			"2 UndefinedVar: Usage of undefined variable '$foo'", "2 UndefinedVar: Usage of undefined variable '$bar'",
@@ -187,6 +188,10 @@ func TestRules(t *testing.T) {
 			"1 JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
 		}},
 		{"declared by a trigger of a stage", setup{text: "FROM scratch AS t\nONBUILD ARG A=1\nFROM t AS u\nCOPY $A .\nFROM u\nCOPY $A ."}, nil},
+
+		{"triggers run once", setup{text: "FROM scratch AS t\nONBUILD CMD a\nFROM t AS u\nFROM u"}, []string{
+			"3 JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
+		}},
 
 		// MultipleInstructionsDisallowed
 		{"twice", setup{text: "FROM alpine\nENTRYPOINT [\"echo\", \"Hello, Norway!\"]\nENTRYPOINT [\"echo\", \"Hello, Sweden!\"]"}, []string{
@@ -263,7 +268,7 @@ func TestRules(t *testing.T) {
 		}},
 		{"not ignored", setup{text: "FROM scratch\nCOPY ./forever/helloworld.txt /helloworld.txt", ignore: []string{"*/tmp/*"}}, nil},
 		{"ignored of a stage", setup{text: "FROM scratch AS a\nFROM scratch\nCOPY --from=a /foobar /", ignore: []string{"foobar"}}, nil},
-		{"ignored but for some", setup{text: "FROM scratch\nCOPY ./Dockerfile .", ignore: []string{"**", "!Dockerfile"}}, nil},
+		{"ignored but for some", setup{text: "FROM scratch\nCOPY ./Dockerfile ./other .", ignore: []string{"**", "!Dockerfile"}}, nil},
 		{"all of the context", setup{text: "FROM scratch\nCOPY . .", ignore: []string{".*"}}, nil},
 		{"all is ignored", setup{text: "FROM scratch\nCOPY . .", ignore: []string{"*"}}, []string{
 			`2 CopyIgnoredFile: Attempting to Copy file "." that is excluded by .dockerignore`,
