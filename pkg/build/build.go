@@ -24,6 +24,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
@@ -221,6 +222,11 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+// warnAt shows a warning about a step, with its lines.
+func (b *builder) warnAt(step *plan.Step, text string) {
+	b.warn(b.Plan.File().WarningText(instructions.Warning{Range: instructions.Range{Line: step.Line, EndLine: step.EndLine}, Msg: text}))
 }
 
 func (b *builder) notice(text string) {

@@ -84,10 +84,10 @@ func (r *run) description(instruction string, names, comments []string, place in
 func (r *run) stageNames() {
 	seen := map[string]bool{}
 	for _, st := range r.file.Stages {
-		switch {
-		case st.Name == "":
+		switch st.Name {
+		case "":
 			continue
-		case st.Name == "scratch" || st.Name == "context":
+		case "scratch", "context":
 			r.linter.Run(&linter.RuleReservedStageName, at(st.Range), linter.RuleReservedStageName.Format(st.Name))
 		}
 		if seen[st.Name] {

@@ -135,10 +135,11 @@ func short(words string) string {
 // commands gives the simple commands of a RUN, as far as they can be told without a shell: the words of each, joined by
 // one blank.
 func (st *stageWalk) commands(c instructions.Run) []string {
-	text := strings.Join(c.Args, " ")
+	lines := []string{strings.Join(c.Args, " ")}
 	for _, doc := range c.Docs {
-		text += "\n" + doc.Data
+		lines = append(lines, doc.Data)
 	}
+	text := strings.Join(lines, "\n")
 	if st.budget.scripts -= len(text); st.budget.scripts < 0 {
 		return nil
 	}
