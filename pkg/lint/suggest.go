@@ -27,6 +27,9 @@ func (r *run) suggest(name string, n int, options iter.Seq[string]) string {
 	}
 	r.budget.names -= n
 	match, _ := suggest.Search(name, slices.Sorted(options), true)
+	if len(match) <= 2 { // which everything short is near to
+		return ""
+	}
 	return match
 }
 

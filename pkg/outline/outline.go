@@ -116,7 +116,7 @@ type Cache struct {
 
 // New gives the outline of the plan's target, with what the stages that it needs can be given. The plan is used up.
 func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
-	c := collector{file: f, options: o, globals: map[string]*global{}, args: map[string]Arg{}, seen: map[[2]string]bool{}}
+	c := collector{file: f, options: o, globals: map[string]*global{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
 	if err := c.setGlobals(); err != nil {
 		return Outline{}, err
 	}
@@ -147,7 +147,7 @@ type collector struct {
 	lookup  func(string) (string, bool) // of the global arguments
 	globals map[string]*global
 	args    map[string]Arg
-	seen    map[[2]string]bool // type and id of mounts
+	seen    map[[2]string]int // index of a mount in its list, by type and id
 	out     Outline
 }
 
@@ -176,7 +176,7 @@ func (c *collector) setGlobals() (err error) {
 			g := &global{arg: c.arg(in, v.Key)}
 			g.arg.Value, _ = c.lookup(v.Key)
 			if _, given := c.options.BuildArgs[v.Key]; !given && v.Default != nil {
-				g.uses = c.expand(*v.Default)
+				g.uses = slices.DeleteFunc(c.expand(*v.Default), func(name string) bool { return c.globals[name] == nil }) // declared below
 			}
 			if old := c.globals[v.Key]; old != nil && slices.Contains(g.uses, v.Key) {
 				g.uses = append(g.uses, old.uses...)
@@ -221,7 +221,7 @@ func (c *collector) stage(s *plan.Stage) error {
 			args[in.Line] = in
 		}
 	}
-	for range scope.Len() {
+	for range scope.Len() + 1 { // the last one ends the stage
 		step, err := scope.Next()
 		if err != nil || step == nil {
 			continue // of an unknown base it may want what is not known
@@ -255,21 +255,31 @@ func (c *collector) stageArgs(in instructions.Instruction, step *plan.Step) {
 	}
 }
 
+// mounts adds those of a RUN. One that several name is required if one of them requires it.
 func (c *collector) mounts(step *plan.Step, run *plan.Run) {
 	place := At(instructions.Range{Line: step.Line, EndLine: step.EndLine})
 	for _, m := range run.Mounts {
-		if key := [2]string{m.Type, m.ID}; m.ID == "" || c.seen[key] {
+		if m.ID == "" {
 			continue
-		} else {
-			c.seen[key] = true
 		}
+		key := [2]string{m.Type, m.ID}
+		i, seen := c.seen[key]
 		switch m.Type {
-		case instructions.MountSecret:
-			c.out.Secrets = append(c.out.Secrets, Mount{Name: m.ID, Required: m.Required, Location: place})
-		case instructions.MountSSH:
-			c.out.SSH = append(c.out.SSH, Mount{Name: m.ID, Required: m.Required, Location: place})
+		case instructions.MountSecret, instructions.MountSSH:
+			list := &c.out.Secrets
+			if m.Type == instructions.MountSSH {
+				list = &c.out.SSH
+			}
+			if !seen {
+				i = len(*list)
+				*list = append(*list, Mount{Name: m.ID, Location: place})
+			}
+			(*list)[i].Required = (*list)[i].Required || m.Required
 		case instructions.MountCache:
-			c.out.Cache = append(c.out.Cache, Cache{ID: m.ID, Location: place})
+			if !seen {
+				c.out.Cache = append(c.out.Cache, Cache{ID: m.ID, Location: place})
+			}
 		}
+		c.seen[key] = i
 	}
 }

@@ -157,6 +157,19 @@ go
 	}
 }
 
+// TestUnset: an argument without a value is shown where FROM uses it; a stage without instructions can be built on.
+func TestUnset(t *testing.T) {
+	const text = "ARG TAG\nARG B=$A\nARG A=1\nFROM x:1${TAG}$B AS a\nFROM a\nRUN --mount=type=ssh true\nRUN --mount=type=ssh,required true"
+	got := outlineOf(t, text, "", nil)
+	want := Outline{
+		Args: []Arg{arg(1, "TAG", "", ""), arg(2, "B", "", "")},
+		SSH:  []Mount{{"default", true, At(instructions.Range{Line: 6})}},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestTargets(t *testing.T) {
 	f, err := instructions.Parse("Dockerfile", []byte(`
 # build defines stage for compiling the binary
