@@ -69,17 +69,15 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-arg-file build-context builder cache-from
-	cache-to cache-ttl cap-add cap-drop cdi-config-dir cgroup-parent cgroupns compat-volumes compress
-	compression-format compression-level cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems
-	created-annotation cw decryption-key device disable-compression disable-content-trust dns-option dns-search env
-	force-compression force-rm from group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
-	inherit-labels ipc isolation jobs layer-label load log-rusage logfile logsplit manifest memory memory-swap
-	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os os-feature os-version output pid pids-limit
-	policy provenance pull-always pull-never push retry retry-delay rm runtime runtime-flag
-	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
-	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
+var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context builder cache-from cache-to cap-add cap-drop
+	cdi-config-dir cgroup-parent cgroupns compress compression-format compression-level cpp-flag
+	cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems created-annotation cw decryption-key device
+	disable-compression disable-content-trust force-compression force-rm from group-add hooks-dir identity-label
+	inherit-annotations inherit-labels ipc jobs layer-label load log-rusage logsplit manifest memory memory-swap
+	metadata-file mount omit-history os os-feature os-version output pid pids-limit policy provenance push retry
+	retry-delay rm runtime runtime-flag rusage-logfile save-stages sbom security-opt shm-size sign-by
+	signature-policy source-policy-file squash stage-labels timeout ulimit userns userns-gid-map
+	userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
@@ -87,6 +85,9 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 		if err := g.apply(env, &o); err != nil {
 			return o, err
 		}
+	}
+	if f.run.stdin && f.input.fromStdin() {
+		return o, errors.New("--stdin: standard input is the Dockerfile or the context already")
 	}
 	return o, nil
 }
@@ -116,7 +117,10 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
-	show, finish := f.output.listener()
+	show, finish, err := f.output.listener()
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, finish()) }()
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
 	in, err := f.input.open(ctx, st, os.Stdin)
@@ -124,7 +128,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	o.File, o.Context = in.name, in.tree
+	o.Context = in.tree
 	if _, err = f.plan.make(in, &o, os.LookupEnv); err != nil {
 		if o.Lint != nil { // what it finds may be why
 			for _, finding := range o.Lint.Check(o.LintOptions).Findings {

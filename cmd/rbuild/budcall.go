@@ -99,19 +99,19 @@ func (a *app) call(ctx context.Context, st *store.Store, f *budFlags, o build.Op
 	switch f.call.method {
 	case callTargets:
 		t := outline.ListTargets(file)
-		t.Sources = [][]byte{in.text}
+		t.Sources = in.sources()
 		return f.call.print(os.Stdout, t)
 	case callOutline:
 		out, err := outline.New(file, o.Plan, o.LintOptions.PlanOptions)
 		if err != nil {
 			return in.locate(err)
 		}
-		out.Sources = [][]byte{in.text}
+		out.Sources = in.sources()
 		return f.call.print(os.Stdout, out)
 	}
 	o.LintOptions.Plan, o.LintOptions.AllStages = o.Plan, f.plan.target == ""
 	report := o.Lint.Check(o.LintOptions)
-	if perr := f.call.print(os.Stdout, newChecked(in, report, err)); perr != nil || err != nil {
+	if perr := f.call.print(os.Stdout, newChecked(in, file, report, err)); perr != nil || err != nil {
 		return errors.Join(perr, in.locate(err))
 	}
 	if len(report.Findings) > 0 && !f.call.ignoreStatus {
@@ -157,20 +157,31 @@ type checkedError struct {
 }
 
 // newChecked makes it of a report, and of the error that keeps the Dockerfile from being built.
-func newChecked(in *input, r lint.Report, err error) *checked {
-	c := &checked{Warnings: []checkedWarning{}, Sources: []checkedSource{{in.name, "Dockerfile", in.text}}, report: r}
+func newChecked(in *input, file *instructions.File, r lint.Report, err error) *checked {
+	c := &checked{Warnings: []checkedWarning{}, report: r}
+	for _, t := range in.texts {
+		c.Sources = append(c.Sources, checkedSource{t.Name, "Dockerfile", t.Data})
+	}
 	for _, f := range r.Findings {
-		c.Warnings = append(c.Warnings, checkedWarning{f.Rule, f.Description, f.URL, f.Msg, outline.At(f.Range)})
+		c.Warnings = append(c.Warnings, checkedWarning{f.Rule, f.Description, f.URL, f.Msg, outline.At(file, f.Range)})
 	}
 	if err != nil {
 		c.Error = &checkedError{Message: err.Error()}
 		var bad *instructions.Error
 		if errors.As(err, &bad) && bad.Line > 0 {
-			at := outline.At(instructions.Range{Line: bad.Line, EndLine: bad.EndLine})
+			at := outline.At(file, file.RangeOf(instructions.Place{File: bad.File, Line: bad.Line, EndLine: bad.EndLine}))
 			c.Error.Location = &at
 		}
 	}
 	return c
+}
+
+// sources are the texts as the JSON has them.
+func (in *input) sources() (out [][]byte) {
+	for _, t := range in.texts {
+		out = append(out, t.Data)
+	}
+	return out
 }
 
 // WriteText writes the findings for people.

@@ -27,6 +27,8 @@ type app struct {
 	registriesConf string
 	logLevel       string
 
+	sources registry.Sources // $BUILD_REGISTRY_SOURCES
+
 	state *userns.State // nil in the launcher
 	exit  int           // the builder's exit code, in the launcher
 }
@@ -39,7 +41,7 @@ func newRootCmd(a *app) *cobra.Command {
 		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setUpLog() },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.readSources()) },
 	}
 	cmd.SetFlagErrorFunc(refuseFlag)
 	f := cmd.PersistentFlags()
@@ -90,6 +92,15 @@ func (a *app) setUpLog() error {
 	return nil
 }
 
+// readSources reads which registries may be used.
+func (a *app) readSources() (err error) {
+	const name = "BUILD_REGISTRY_SOURCES"
+	if a.sources, err = registry.ParseSources(os.Getenv(name)); err != nil {
+		return fmt.Errorf("%s in the environment: %w", name, err)
+	}
+	return nil
+}
+
 // inNamespace runs fn as root of a user namespace. In the launcher it starts the builder, the same command line over
 // again, and waits for it; fn runs there. What fn needs from the command line must have been checked before, so that
 // bad input is reported without any namespace.
@@ -133,6 +144,7 @@ func (a *app) sys() registry.Options {
 	o := registry.Options{
 		RegistriesConf: a.registriesConf,
 		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
+		Sources:        a.sources,
 		UserAgent:      "rbuild/" + currentVersion().Version,
 	}
 	if o.RegistriesConf == "" {

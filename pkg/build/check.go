@@ -57,7 +57,7 @@ func (b *builder) tellFindings(ctx context.Context, bases map[string]*future) er
 		b.finding(f)
 	}
 	if report.Dropped > 0 {
-		b.warn(fmt.Sprintf("%s: %d more findings of the checks are not shown", b.File, report.Dropped))
+		b.warn(fmt.Sprintf("%s: %d more findings of the checks are not shown", b.Plan.File().Name, report.Dropped))
 	}
 	if report.Fail {
 		var rules []string
@@ -65,7 +65,7 @@ func (b *builder) tellFindings(ctx context.Context, bases map[string]*future) er
 			rules = append(rules, f.Rule)
 		}
 		slices.Sort(rules)
-		return &CheckError{File: b.File, Rules: slices.Compact(rules)}
+		return &CheckError{File: b.Plan.File().Name, Rules: slices.Compact(rules)}
 	}
 	return nil
 }
@@ -91,9 +91,9 @@ func (s *stage) duplicates(ctx context.Context, step *plan.Step, op *plan.Run, u
 	}
 	bytes, err := s.unchangedBytes(ctx, u)
 	if err != nil {
-		logrus.Debugf("%s:%d: %v", s.File, step.Line, err)
+		logrus.Debugf("%s:%d: %v", step.File, step.Line, err)
 	}
-	if f, ok := s.Lint.Duplicated(step.Line, bytes); ok {
+	if f, ok := s.Lint.Duplicated(step.Place(), bytes); ok {
 		s.finding(f)
 	}
 }

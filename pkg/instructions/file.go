@@ -20,14 +20,15 @@ const (
 
 // File is a parsed Dockerfile.
 type File struct {
-	Name     string
-	Lines    []string      // source lines without their ends
-	Escape   rune          // '\\', or '`' by the directive
+	Name     string        // of several texts: their names with commas
+	Lines    []string      // source lines of all texts, without their ends
+	Escape   rune          // '\\', or '`' by the directive, of the first text; see EscapeAt
 	Syntax   Syntax        // of the directive "# syntax="
 	Check    string        // value of the directive "# check=" up to the first blank, else empty
 	Args     []Instruction // before the first FROM; each Command is an Arg
 	Stages   []Stage
 	Warnings []Warning
+	Parts    []Part // the texts, if they are several
 
 	// EmptyContinuations are the last lines of the instructions that have an empty line within.
 	EmptyContinuations []Range
@@ -54,13 +55,34 @@ type Warning struct {
 // Parse reads a Dockerfile. name is used in errors only. The error is an
 // *Error.
 func Parse(name string, text []byte) (*File, error) {
-	f, nodes, err := parseNodes(name, text)
-	if err != nil {
-		return nil, err
-	}
-	for _, node := range nodes {
-		if err := f.add(node); err != nil {
+	return ParseTexts(Text{Name: name, Data: text})
+}
+
+// ParseTexts reads several texts, one at least, as one Dockerfile: the
+// instructions of each follow those of the one before. Continued lines and
+// here-documents end with their text, and each has an escape directive of its
+// own; of the other directives the first counts.
+func ParseTexts(texts ...Text) (*File, error) {
+	var f *File
+	size, count := 0, 0
+	for _, text := range texts {
+		one, nodes, err := parseNodes(text.Name, text.Data)
+		if err != nil {
 			return nil, err
+		}
+		if f == nil {
+			f = one
+		} else {
+			f.join(one, nodes)
+		}
+		size, count = size+len(text.Data), count+len(nodes)
+		if size > MaxFile || count > MaxInstructions {
+			return nil, f.Errorf(Range{}, "together more than the %d bytes or %d instructions that a Dockerfile may have", MaxFile, MaxInstructions)
+		}
+		for _, node := range nodes {
+			if err := f.add(node); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if len(f.Stages) == 0 {
@@ -330,9 +352,10 @@ func (f *File) RightAbove(r Range, comments []string) []string {
 
 // WarningText gives a warning with its place, and below it the lines with their numbers.
 func (f *File) WarningText(w Warning) string {
-	at := f.Name
-	if w.Line > 0 {
-		at = fmt.Sprintf("%s:%d", f.Name, w.Line)
+	at := f.Place(w.Range)
+	text := at.File
+	if at.Line > 0 {
+		text = fmt.Sprintf("%s:%d", at.File, at.Line)
 	}
-	return strings.Join(append([]string{at + ": " + w.Msg}, Numbered(w.Line, f.Excerpt(w.Range))...), "\n")
+	return strings.Join(append([]string{text + ": " + w.Msg}, Numbered(at.Line, f.Excerpt(w.Range))...), "\n")
 }

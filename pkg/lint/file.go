@@ -134,10 +134,10 @@ func (r *run) casing() {
 type used struct{ set, unset []string }
 
 // expand gives a word of FROM, and the variables in it.
-func (r *run) expand(word string, lookup func(string) (string, bool)) (string, used, error) {
+func (r *run) expand(st *instructions.Stage, word string, lookup func(string) (string, bool)) (string, used, error) {
 	var u used
 	seen := map[string]bool{}
-	out, err := instructions.Expander{Escape: r.file.Escape, Total: &r.budget.growth, Lookup: func(name string) (string, bool) {
+	out, err := instructions.Expander{Escape: r.file.EscapeAt(st.Range), Total: &r.budget.growth, Lookup: func(name string) (string, bool) {
 		v, ok := lookup(name)
 		switch {
 		case seen[name]:
@@ -162,7 +162,7 @@ func (r *run) defaultArgs() {
 		return
 	}
 	for _, st := range r.file.Stages {
-		name, u, err := r.expand(st.Base, lookup)
+		name, u, err := r.expand(&st, st.Base, lookup)
 		if err != nil || len(u.set)+len(u.unset) == 0 || hasTransport(name) {
 			continue
 		}
@@ -198,12 +198,12 @@ func (r *run) fromArgs() {
 				}
 			}
 		}
-		_, u, _ := r.expand(st.Base, lookup) // an error fails the plan
+		_, u, _ := r.expand(&st, st.Base, lookup) // an error fails the plan
 		undefined(u)
 		if st.Platform == "" {
 			continue
 		}
-		platform, u, err := r.expand(st.Platform, lookup)
+		platform, u, err := r.expand(&st, st.Platform, lookup)
 		undefined(u)
 		if err == nil {
 			r.platforms[i] = platform

@@ -40,13 +40,13 @@ const checkArg = "BUILDKIT_DOCKERFILE_CHECK"
 
 // Finding is a place where a rule is violated.
 type Finding struct {
-	instructions.Range
-	File        string   // name of the Dockerfile
-	Rule        string   // "StageNameCasing"
-	Description string   // of the rule
-	URL         string   // of the rule's documentation; may be empty
-	Msg         string   // what is wrong here
-	Source      []string // lines of the Range, as in instructions.Error
+	instructions.Place
+	Range       instructions.Range // the place in all texts of the file
+	Rule        string             // "StageNameCasing"
+	Description string             // of the rule
+	URL         string             // of the rule's documentation; may be empty
+	Msg         string             // what is wrong here
+	Source      []string           // lines of the Range, as in instructions.Error
 }
 
 // String gives "FILE:LINE: RULE: MSG".
@@ -138,12 +138,12 @@ func (r *run) add(rule, description, url, msg string, location []parser.Range) {
 	}
 	at := instructions.Range{Line: location[0].Start.Line, EndLine: location[0].End.Line}
 	r.findings = append(r.findings, Finding{
-		Range: at, File: r.file.Name, Rule: rule, Description: description, URL: url, Msg: msg, Source: r.file.Excerpt(at),
+		Place: r.file.Place(at), Range: at, Rule: rule, Description: description, URL: url, Msg: msg, Source: r.file.Excerpt(at),
 	})
 }
 
 func (r *run) report() Report {
-	slices.SortStableFunc(r.findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
+	slices.SortStableFunc(r.findings, func(a, b Finding) int { return cmp.Compare(a.Range.Line, b.Range.Line) })
 	return Report{Findings: r.findings, Dropped: r.dropped, Fail: r.linter.Error() != nil}
 }
 

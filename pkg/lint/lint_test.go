@@ -371,6 +371,40 @@ func TestFinding(t *testing.T) {
 	}
 }
 
+// TestTexts: of a file of several texts a finding names the one; what --env sets is known.
+func TestTexts(t *testing.T) {
+	f, err := instructions.ParseTexts(
+		instructions.Text{Name: "a", Data: []byte("FROM scratch AS x\nCMD a\n# last")},
+		instructions.Text{Name: "b", Data: []byte("# escape=`\n\nLABEL a=$flag b=$none\nENV a `\n\nb\n")},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := New(f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{PlanOptions: plan.Options{
+		Env: []plan.EnvVar{{Key: "flag", Value: "1"}}, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+	}}
+	if o.Plan, err = plan.New(f, o.PlanOptions); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range l.Check(o).Findings {
+		got = append(got, f.String()+" | "+strings.Join(f.Source, " "))
+	}
+	want := []string{
+		"a:2: JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals | CMD a",
+		"b:3: UndefinedVar: Usage of undefined variable '$none' | LABEL a=$flag b=$none",
+		`b:4: LegacyKeyValueFormat: "ENV key=value" should be used instead of legacy "ENV key value" format | ENV a ` + "`  b",
+		"b:6: NoEmptyContinuation: Empty continuation line | b",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestCopyAllBeforeInstall(t *testing.T) {
 	const from = "FROM node\nWORKDIR /app\n"
 	for _, tc := range []struct {
@@ -457,17 +491,20 @@ func TestDuplicated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, ok := l.Duplicated(2, 12_345_678)
+	place := func(line int) instructions.Place {
+		return instructions.Place{File: "Dockerfile", Line: line, EndLine: line}
+	}
+	got, ok := l.Duplicated(place(2), 12_345_678)
 	if want := "Dockerfile:2: RecursiveChangeDuplicatesFiles: 12.3MB of this layer are files of lower layers"; !ok || !strings.HasPrefix(got.String(), want) {
 		t.Errorf("got %v", got)
 	}
-	if _, ok := l.Duplicated(2, MinDuplicated-1); ok {
+	if _, ok := l.Duplicated(place(2), MinDuplicated-1); ok {
 		t.Error("too little to matter")
 	}
-	if _, ok := l.Duplicated(4, 12_345_678); ok {
+	if _, ok := l.Duplicated(place(4), 12_345_678); ok {
 		t.Error("skipped by a comment")
 	}
-	if got, ok := l.Duplicated(1, 12_345_678); !ok || got.Line != 1 {
+	if got, ok := l.Duplicated(place(1), 12_345_678); !ok || got.Line != 1 {
 		t.Error("of a trigger")
 	}
 }

@@ -31,18 +31,18 @@ func ownRule(name, description string) *linter.LinterRule[struct{}] {
 // MinDuplicated is how many bytes a step must have duplicated to be worth a finding.
 const MinDuplicated = 1 << 20
 
-// Duplicated is the finding about a RUN in that line (of a trigger: of its FROM), of whose layer so many bytes are in
+// Duplicated is the finding about a RUN at that place (of a trigger: of its FROM), of whose layer so many bytes are in
 // files that lower layers have and of which it has changed the attributes only. ok is false where there is no finding.
-func (l *Linter) Duplicated(line int, bytes int64) (f Finding, ok bool) {
+func (l *Linter) Duplicated(where instructions.Place, bytes int64) (f Finding, ok bool) {
 	if bytes < MinDuplicated {
 		return f, false
 	}
 	r := newRun(l)
-	place, rules := instructions.Range{Line: line}, r.linter
+	place, rules := l.file.RangeOf(where), r.linter
 	for _, st := range l.file.Stages {
 		for _, in := range st.Instructions {
-			if in.Line == line {
-				place, rules = in.Range, r.linter.WithMergedConfigFromComments(in.Comments)
+			if in.Line == place.Line {
+				rules = r.linter.WithMergedConfigFromComments(in.Comments)
 			}
 		}
 	}

@@ -201,6 +201,9 @@ func (w *walk) stage(s *plan.Stage, in inherited) {
 			st.instruction(&trigger)
 		}
 	}
+	for _, v := range w.PlanOptions.Env {
+		w.setEnv(v.Key, v.Value)
+	}
 	for i := range w.file.Stages[s.Index].Instructions {
 		st.instruction(&w.file.Stages[s.Index].Instructions[i])
 	}
@@ -225,7 +228,7 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 		return
 	}
 	var unset []string
-	x := st.expander(&unset)
+	x := st.expander(in, &unset)
 	cmd, _ := x.Command(in.Command) // an error fails the step
 	if _, ok := cmd.(instructions.Expose); !ok {
 		st.undefined(l, in, unset)
@@ -260,8 +263,8 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 }
 
 // expander gives the words of an instruction, and the variables in them that are not set.
-func (st *stageWalk) expander(unset *[]string) instructions.Expander {
-	return instructions.Expander{Escape: st.file.Escape, Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
+func (st *stageWalk) expander(in *instructions.Instruction, unset *[]string) instructions.Expander {
+	return instructions.Expander{Escape: st.file.EscapeAt(in.Range), Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
 		v, ok := st.lookup(name)
 		if !ok {
 			*unset = append(*unset, name)
@@ -317,7 +320,7 @@ func (st *stageWalk) arg(l *linter.Linter, in *instructions.Instruction, c instr
 			value = &given
 		} else if value != nil {
 			var unset []string
-			word, _ := st.expander(&unset).Word(*value) // an error fails the step
+			word, _ := st.expander(in, &unset).Word(*value) // an error fails the step
 			st.undefined(l, in, unset)
 			value = &word
 		} else if global, ok := st.globals(v.Key); ok {

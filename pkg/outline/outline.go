@@ -20,7 +20,8 @@ import (
 
 // Location is a place in the Dockerfile.
 type Location struct {
-	Ranges []Lines `json:"ranges"`
+	SourceIndex int     `json:"sourceIndex,omitempty"` // of the text, if they are several
+	Ranges      []Lines `json:"ranges"`
 }
 
 // Lines are the first and the last line of something.
@@ -35,16 +36,20 @@ type Line struct {
 }
 
 // At makes a Location.
-func At(r instructions.Range) Location {
-	return Location{[]Lines{{Line{r.Line}, Line{max(r.Line, r.EndLine)}}}}
+func At(f *instructions.File, r instructions.Range) Location {
+	at := f.Place(r)
+	return Location{SourceIndex: f.PartOf(r), Ranges: []Lines{{Line{at.Line}, Line{at.EndLine}}}}
 }
 
-func (l Location) line() int { return l.Ranges[0].Start.Line }
+// compare gives the order in the file.
+func (l Location) compare(o Location) int {
+	return cmp.Or(cmp.Compare(l.SourceIndex, o.SourceIndex), cmp.Compare(l.Ranges[0].Start.Line, o.Ranges[0].Start.Line))
+}
 
 // Targets are the stages of a file.
 type Targets struct {
 	Targets []Target `json:"targets"`
-	Sources [][]byte `json:"sources"` // the text of the Dockerfile
+	Sources [][]byte `json:"sources"` // the texts of the Dockerfile
 }
 
 // Target is one stage.
@@ -63,7 +68,7 @@ func ListTargets(f *instructions.File) Targets {
 	for i, st := range f.Stages {
 		out.Targets = append(out.Targets, Target{
 			Name: st.Name, Default: i == len(f.Stages)-1, Description: describe(f, st.Range, st.Comments, st.Name),
-			Base: st.Base, Platform: st.Platform, Location: At(st.Range),
+			Base: st.Base, Platform: st.Platform, Location: At(f, st.Range),
 		})
 	}
 	return out
@@ -90,7 +95,7 @@ type Outline struct {
 	Secrets     []Mount  `json:"secrets,omitempty"`
 	SSH         []Mount  `json:"ssh,omitempty"`
 	Cache       []Cache  `json:"cache,omitempty"`
-	Sources     [][]byte `json:"sources,omitempty"` // the text of the Dockerfile
+	Sources     [][]byte `json:"sources,omitempty"` // the texts of the Dockerfile
 }
 
 // Arg is a build argument.
@@ -131,12 +136,12 @@ func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
 		c.out.Args = append(c.out.Args, a)
 	}
 	slices.SortFunc(c.out.Args, func(a, b Arg) int {
-		return cmp.Or(cmp.Compare(a.Location.line(), b.Location.line()), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(a.Location.compare(b.Location), cmp.Compare(a.Name, b.Name))
 	})
-	byLine := func(a, b Mount) int { return cmp.Compare(a.Location.line(), b.Location.line()) }
+	byLine := func(a, b Mount) int { return a.Location.compare(b.Location) }
 	slices.SortStableFunc(c.out.Secrets, byLine)
 	slices.SortStableFunc(c.out.SSH, byLine)
-	slices.SortStableFunc(c.out.Cache, func(a, b Cache) int { return cmp.Compare(a.Location.line(), b.Location.line()) })
+	slices.SortStableFunc(c.out.Cache, func(a, b Cache) int { return a.Location.compare(b.Location) })
 	return c.out, nil
 }
 
@@ -158,8 +163,8 @@ type global struct {
 }
 
 // expand records the arguments that a word uses.
-func (c *collector) expand(word string) (used []string) {
-	_, _ = instructions.Expander{Escape: c.file.Escape, Lookup: func(name string) (string, bool) {
+func (c *collector) expand(r instructions.Range, word string) (used []string) {
+	_, _ = instructions.Expander{Escape: c.file.EscapeAt(r), Lookup: func(name string) (string, bool) {
 		used = append(used, name)
 		return c.lookup(name)
 	}}.Word(word) // the plan has had an error
@@ -176,7 +181,7 @@ func (c *collector) setGlobals() (err error) {
 			g := &global{arg: c.arg(in, v.Key)}
 			g.arg.Value, _ = c.lookup(v.Key)
 			if _, given := c.options.BuildArgs[v.Key]; !given && v.Default != nil {
-				g.uses = slices.DeleteFunc(c.expand(*v.Default), func(name string) bool { return c.globals[name] == nil }) // declared below
+				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), func(name string) bool { return c.globals[name] == nil }) // declared below
 			}
 			if old := c.globals[v.Key]; old != nil && slices.Contains(g.uses, v.Key) {
 				g.uses = append(g.uses, old.uses...)
@@ -188,7 +193,7 @@ func (c *collector) setGlobals() (err error) {
 }
 
 func (c *collector) arg(in instructions.Instruction, name string) Arg {
-	return Arg{Name: name, Description: describe(c.file, in.Range, in.Comments, name), Location: At(in.Range)}
+	return Arg{Name: name, Description: describe(c.file, in.Range, in.Comments, name), Location: At(c.file, in.Range)}
 }
 
 // use adds global arguments, and those that their defaults use.
@@ -209,8 +214,8 @@ func (c *collector) use(names []string) {
 // stage walks through a stage.
 func (c *collector) stage(s *plan.Stage) error {
 	st := c.file.Stages[s.Index]
-	c.use(c.expand(st.Base))
-	c.use(c.expand(st.Platform))
+	c.use(c.expand(st.Range, st.Base))
+	c.use(c.expand(st.Range, st.Platform))
 	scope, err := s.Begin(instructions.Image{})
 	if err != nil {
 		return err
@@ -226,7 +231,7 @@ func (c *collector) stage(s *plan.Stage) error {
 		if err != nil || step == nil {
 			continue // of an unknown base it may want what is not known
 		}
-		if in, ok := args[step.Line]; ok {
+		if in, ok := args[c.file.RangeOf(step.Place()).Line]; ok {
 			c.stageArgs(in, step)
 		}
 		if run, ok := step.Op.(*plan.Run); ok {
@@ -257,7 +262,7 @@ func (c *collector) stageArgs(in instructions.Instruction, step *plan.Step) {
 
 // mounts adds those of a RUN. One that several name is required if one of them requires it.
 func (c *collector) mounts(step *plan.Step, run *plan.Run) {
-	place := At(instructions.Range{Line: step.Line, EndLine: step.EndLine})
+	place := At(c.file, c.file.RangeOf(step.Place()))
 	for _, m := range run.Mounts {
 		if m.ID == "" {
 			continue

@@ -29,8 +29,10 @@ func outlineOf(t *testing.T, text, target string, args map[string]string) Outlin
 	return out
 }
 
+func at(r instructions.Range) Location { return At(&instructions.File{}, r) }
+
 func arg(line int, name, value, description string) Arg {
-	return Arg{Name: name, Value: value, Description: description, Location: At(instructions.Range{Line: line})}
+	return Arg{Name: name, Value: value, Description: description, Location: at(instructions.Range{Line: line})}
 }
 
 func TestArgs(t *testing.T) {
@@ -120,7 +122,7 @@ RUN --mount=type=ssh,id=ssh3,required --mount=type=cache,id=go,target=/g --mount
 FROM second
 `
 	got := outlineOf(t, text, "target", map[string]string{"BAR": "678"})
-	line := func(n int) Location { return At(instructions.Range{Line: n}) }
+	line := func(n int) Location { return at(instructions.Range{Line: n}) }
 	want := Outline{
 		Name: "target", Args: []Arg{arg(9, "BAR", "678", "")},
 		Secrets: []Mount{{"passwd", true, line(3)}, {"second678", false, line(10)}},
@@ -163,7 +165,7 @@ func TestUnset(t *testing.T) {
 	got := outlineOf(t, text, "", nil)
 	want := Outline{
 		Args: []Arg{arg(1, "TAG", "", ""), arg(2, "B", "", "")},
-		SSH:  []Mount{{"default", true, At(instructions.Range{Line: 6})}},
+		SSH:  []Mount{{"default", true, at(instructions.Range{Line: 6})}},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -187,9 +189,9 @@ FROM second AS Binary
 	}
 	got := ListTargets(f)
 	want := Targets{Targets: []Target{
-		{Name: "build", Description: "defines stage for compiling the binary", Base: "alpine", Platform: "$BUILDPLATFORM", Location: At(instructions.Range{Line: 3})},
-		{Name: "second", Base: "alpine", Location: At(instructions.Range{Line: 8})},
-		{Name: "binary", Default: true, Description: "adds\tthe compiled binary", Base: "second", Location: At(instructions.Range{Line: 10})},
+		{Name: "build", Description: "defines stage for compiling the binary", Base: "alpine", Platform: "$BUILDPLATFORM", Location: at(instructions.Range{Line: 3})},
+		{Name: "second", Base: "alpine", Location: at(instructions.Range{Line: 8})},
+		{Name: "binary", Default: true, Description: "adds\tthe compiled binary", Base: "second", Location: at(instructions.Range{Line: 10})},
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -6,7 +6,8 @@ import (
 
 // Step is one instruction with everything expanded.
 type Step struct {
-	Line, EndLine int    // in the Dockerfile; of a trigger: the FROM's
+	File          string // name of the text that it stands in; of a trigger: the FROM's
+	Line, EndLine int    // in that text
 	Text          string // for progress: the instruction as written, on one line
 	CreatedBy     string // text of the history entry; empty: no entry (ONBUILD)
 
@@ -21,6 +22,21 @@ type Step struct {
 	Op    Op                 // nil: the step edits the config only
 	Image instructions.Image // config after the step; shared, not to be changed in place
 }
+
+// stepAt makes the step that stands at a place.
+func stepAt(at instructions.Place, text string) *Step {
+	return &Step{File: at.File, Line: at.Line, EndLine: at.EndLine, Text: text}
+}
+
+// Place is where the step stands.
+func (s *Step) Place() instructions.Place {
+	return instructions.Place{File: s.File, Line: s.Line, EndLine: s.EndLine}
+}
+
+// Heading is the FROM as a step, for messages.
+func (s *Stage) Heading() *Step { return stepAt(s.place(), s.Text) }
+
+func (s *Stage) place() instructions.Place { return s.plan.file.Place(s.Range) }
 
 // Op is what a step does to files: *Run, *Copy or *Workdir.
 type Op interface{ op() }
