@@ -26,6 +26,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
@@ -41,6 +43,9 @@ type Options struct {
 	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener
+
+	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
+	LintOptions lint.Options // but for Plan and Bases, which the build knows
 
 	Image     ImageOptions
 	NoImage   bool     // record no image: only Outputs is wanted
@@ -105,6 +110,9 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
+		return Result{}, err
+	}
+	if err := b.check(ctx); err != nil {
 		return Result{}, err
 	}
 	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
@@ -190,7 +198,7 @@ func (b *builder) image(ctx context.Context, name string) *future {
 	return once(b, b.images, name, func() (*snapshot, error) {
 		id, err := b.Pull(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, b.perhapsStage(name, err)
 		}
 		return b.openImage(id)
 	})
@@ -234,6 +242,12 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+// warnAt shows a warning about a step, with its lines.
+func (b *builder) warnAt(step *plan.Step, text string) {
+	file := b.Plan.File()
+	b.warn(file.WarningText(instructions.Warning{Range: file.RangeOf(step.Place()), Msg: text}))
 }
 
 func (b *builder) notice(text string) {
