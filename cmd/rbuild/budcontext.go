@@ -37,7 +37,7 @@ func remoteAccess(run build.RunOptions, env lookup) remote.Access {
 
 // elsewhere says how contexts are fetched, for these flags.
 func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
-	e := elsewhere{access: o.Remote, warn: warner(o.Listener)}
+	e := elsewhere{access: o.Remote, warn: func(text string) { warn(o.Listener, text) }}
 	args := buildArgs{}
 	if err := args.setAll(f.plan.buildArgs, env); err != nil {
 		return e, err

@@ -15,6 +15,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
@@ -103,49 +104,86 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 	return p, nil
 }
 
-// make parses the Dockerfile and says what is to be done.
-func (f *planFlags) make(in *input, o build.Options, env lookup, want plan.Options) (*plan.Plan, error) {
+// make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
+// same.
+func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Options) (*instructions.File, error) {
 	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
-	}
-	warn := warner(o.Listener)
-	for _, w := range file.Warnings {
-		at := file.Place(w.Range)
-		warn(fmt.Sprintf("%s:%d: %s", at.File, at.Line, w.Msg))
 	}
 	args, err := f.arguments(env)
 	if err != nil {
 		return nil, err
 	}
 	contextEpoch(args, in.time)
+	if err := warnings(file, args, o.Listener); err != nil {
+		return nil, err
+	}
 	vars, err := envVars(f.env, os.Environ())
 	if err != nil {
 		return nil, err
 	}
 	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, !f.skipUnused
 	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
-	p, err := plan.New(file, want)
-	if err != nil {
+	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
+	}
+	o.LintOptions = lint.Options{PlanOptions: want, Ignore: in.ignore}
+	if o.Plan, err = plan.New(file, want); err != nil {
+		return file, err
 	}
 	for _, name := range o.Uncached {
 		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
-			warn(fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
+			warn(o.Listener, fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
 		}
 	}
-	for _, name := range p.Unused {
-		warn(fmt.Sprintf("build argument %s: no ARG declares it", name))
+	for _, name := range o.Plan.Unused {
+		text := fmt.Sprintf("build argument %s: no ARG declares it", name)
+		if match := instructions.Suggest(name, declaredArgs(file)); match != "" {
+			text += " (did you mean " + match + "?)"
+		}
+		warn(o.Listener, text)
 	}
-	for _, name := range p.UnusedContexts {
-		warn(fmt.Sprintf("build context %s: nothing in the file names it", name))
+	for _, name := range o.Plan.UnusedContexts {
+		warn(o.Listener, fmt.Sprintf("build context %s: nothing in the file names it", name))
 	}
-	return p, nil
+	return file, nil
 }
 
-// warner tells of a warning that no step gives.
-func warner(to progress.Listener) func(text string) {
-	return func(text string) { to.Event(progress.Event{Kind: progress.Warning, Text: text}) }
+// warnings tells what is doubtful about the Dockerfile, and refuses a frontend that is not known.
+func warnings(file *instructions.File, args buildArgs, to progress.Listener) error {
+	syntax, err := file.CheckSyntax(args["BUILDKIT_SYNTAX"])
+	if err != nil {
+		return err
+	}
+	if syntax != nil {
+		warn(to, file.WarningText(*syntax))
+	}
+	for _, w := range file.Warnings {
+		warn(to, file.WarningText(w))
+	}
+	return nil
+}
+
+// declaredArgs are the names that the Dockerfile has an ARG for.
+func declaredArgs(file *instructions.File) (names []string) {
+	note := func(list []instructions.Instruction) {
+		for _, in := range list {
+			arg, _ := in.Command.(instructions.Arg)
+			for _, v := range arg.Vars {
+				names = append(names, v.Key)
+			}
+		}
+	}
+	note(file.Args)
+	for _, st := range file.Stages {
+		note(st.Instructions)
+	}
+	return names
+}
+
+func warn(to progress.Listener, text string) {
+	to.Event(progress.Event{Kind: progress.Warning, Text: text})
 }
 
 // contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit

@@ -21,6 +21,7 @@ type pullFlags struct {
 	always bool // --pull-always
 	never  bool // --pull-never
 	access accessFlags
+	retry  retryFlags
 	flags  *pflag.FlagSet
 }
 
@@ -34,11 +35,21 @@ func (f *pullFlags) register(fs *pflag.FlagSet) {
 	}
 	f.flags = fs
 	f.access.register(fs)
+	f.retry.register(fs)
 }
 
 func (f *pullFlags) apply(lookup, *build.Options) error {
-	_, err := f.pullPolicy()
-	return err
+	if _, err := f.pullPolicy(); err != nil {
+		return err
+	}
+	return f.retry.check()
+}
+
+// registry is how registries are reached, for pulls and pushes; report gets to know of them, if it is not nil.
+func (f *pullFlags) registry(base registry.Options, report io.Writer) (registry.Options, error) {
+	o, err := f.access.apply(base)
+	o.Report = report
+	return f.retry.apply(o), err
 }
 
 // pullPolicy is what --pull and its older forms say.
@@ -87,8 +98,7 @@ type imagePuller struct {
 
 // options are those for a platform, as plan.Source has it.
 func (p *imagePuller) options(platform string) (registry.Options, error) {
-	o, err := p.flags.access.apply(p.base)
-	o.Report = p.report
+	o, err := p.flags.registry(p.base, p.report)
 	if platform != "" {
 		o.Platform, _ = plan.ParsePlatform(platform, hostPlatform())
 	}

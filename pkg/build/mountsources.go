@@ -54,7 +54,7 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 		}
 		if src.selection != nil && src.snap == nil {
 			for _, w := range src.selection.Warnings() {
-				s.warn(fmt.Sprintf("%s:%d: %s", step.File, step.Line, w))
+				s.warnAt(step, w)
 			}
 		}
 	}

@@ -100,10 +100,7 @@ const scratch = "scratch"
 // without the base images: unknown stages, references to later stages, names
 // that are empty after expansion, what the options do not allow.
 func New(f *instructions.File, o Options) (*Plan, error) {
-	if o.Host.OS == "" {
-		o.Host = o.Platform
-	}
-	p := &Plan{file: f, options: o, used: map[string]bool{}}
+	p := newPlan(f, o)
 	p.Unused = p.unused()
 	if err := p.setGlobals(); err != nil {
 		return nil, err
@@ -138,6 +135,19 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// File is what the plan was made of.
+func (p *Plan) File() *instructions.File { return p.file }
+
+// All gives the stages by their index, also those that are not needed.
+func (p *Plan) All() []*Stage { return p.all }
+
+func newPlan(f *instructions.File, o Options) *Plan {
+	if o.Host.OS == "" {
+		o.Host = o.Platform
+	}
+	return &Plan{file: f, options: o, used: map[string]bool{}}
 }
 
 // addStage expands the FROM of stage i and finds what it stands on.
