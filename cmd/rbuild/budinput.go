@@ -34,6 +34,8 @@ type input struct {
 	tree  *copy.Tree          // nil: there is no context
 	time  time.Time           // of a context that was fetched; zero: unknown
 
+	ignore []string // patterns of the context's ignore file
+
 	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
 	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
 }
@@ -144,12 +146,17 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, s
 	if err != nil {
 		return in, err
 	}
-	patterns, err := f.ignored(dir, in.files)
-	if err != nil {
+	if in.ignore, err = f.ignored(dir, in.files); err != nil {
 		return in, err
 	}
-	in.tree, err = copy.OpenContext(dir, patterns)
+	in.tree, err = copy.OpenContext(dir, in.ignore)
 	return in, err
+}
+
+// local tells whether open needs no store.
+func (f *inputFlags) local() bool {
+	info, err := os.Stat(f.context)
+	return err == nil && (info.IsDir() || info.Mode().IsRegular()) && !slices.ContainsFunc(f.files, remote.IsURL)
 }
 
 // localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a

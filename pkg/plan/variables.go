@@ -55,6 +55,15 @@ func (v *variables) list() []string {
 	return out
 }
 
+// Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
+func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
+	p := &Plan{file: f, options: o}
+	if err := p.setGlobals(); err != nil {
+		return nil, nil, err
+	}
+	return p.globals.names, p.globals.lookup, nil
+}
+
 // setGlobals evaluates the platform arguments and the ARGs before the first
 // FROM.
 func (p *Plan) setGlobals() error {
