@@ -134,15 +134,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
-		return err
-	}
-	o.Remote = remoteAccess(o.Run, os.LookupEnv)
-	far, err := f.elsewhere(o, os.LookupEnv)
-	if err != nil {
-		return err
-	}
-	in, err := f.input.open(ctx, st, far, os.Stdin)
+	in, err := f.open(ctx, st, &o)
 	if err != nil {
 		return err
 	}
@@ -162,7 +154,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	notices := f.output.notices(show)
 	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, st: st, report: notices}
 	o.Pull = puller.pull
-	contexts := &namedContexts{st: st, pull: puller, elsewhere: far}
+	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
 	o.Emulators = binfmt.New(os.Getenv("PATH"))

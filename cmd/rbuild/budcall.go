@@ -87,15 +87,7 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 // call tells what --call asks for. st is needed for a context that is no directory only.
 func (a *app) call(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
 	o.Listener = progress.Plain(os.Stderr)
-	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
-		return err
-	}
-	o.Remote = remoteAccess(o.Run, os.LookupEnv)
-	far, err := f.elsewhere(o, os.LookupEnv)
-	if err != nil {
-		return err
-	}
-	in, err := f.input.open(ctx, st, far, os.Stdin)
+	in, err := f.open(ctx, st, &o)
 	if err != nil {
 		return err
 	}

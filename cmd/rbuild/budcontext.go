@@ -53,6 +53,23 @@ func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
 	return e, nil
 }
 
+// open opens what the flags name: what RUN gets to see, the Dockerfile and the context. o.Listener is told of warnings.
+func (f *budFlags) open(ctx context.Context, st *store.Store, o *build.Options) (*input, error) {
+	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
+		return nil, err
+	}
+	o.Remote = remoteAccess(o.Run, os.LookupEnv)
+	far, err := f.elsewhere(*o, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	in, err := f.input.open(ctx, st, far, os.Stdin)
+	if err == nil {
+		in.far = far
+	}
+	return in, err
+}
+
 // isElsewhere tells whether an argument names something to be fetched; a file or directory of that name comes first.
 func isElsewhere(arg string) bool {
 	if !remote.IsContext(arg) {

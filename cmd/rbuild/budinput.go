@@ -36,6 +36,7 @@ type input struct {
 
 	ignore []string // patterns of the context's ignore file
 
+	far  elsewhere      // how other contexts are fetched
 	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
 	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
 }
@@ -156,7 +157,7 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, s
 // local tells whether open needs no store.
 func (f *inputFlags) local() bool {
 	info, err := os.Stat(f.context)
-	return err == nil && (info.IsDir() || info.Mode().IsRegular())
+	return err == nil && (info.IsDir() || info.Mode().IsRegular()) && !slices.ContainsFunc(f.files, remote.IsURL)
 }
 
 // localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a
