@@ -141,13 +141,15 @@ def layertree(image, store):
     manifest = json.load(open(image + "/manifest.json"))
     document = json.load(open(os.path.join(image, manifest["config"]["digest"].split(":")[1])))
     layers = json.load(open(store + "/overlay-layers/layers.json"))
-    bad, parent = [], ""
+    bad, parents = [], {""}
     for number, (blob, diff) in enumerate(zip(manifest["layers"], document["rootfs"]["diff_ids"])):
-        here = [x for x in layers if x.get("diff-digest") == diff and x.get("parent", "") == parent]
+        # Steps with different keys can have made the same layer, so that several stand above the same parents.
+        here = [x["id"] for x in layers if x.get("diff-digest") == diff and x.get("parent", "") in parents]
         if not here:
-            sys.exit("layer %d (%s): not in the store above %r" % (number, diff, parent))
-        bad += compare(number, os.path.join(image, blob["digest"].split(":")[1]), diff, "%s/overlay/%s/diff" % (store, here[0]["id"]))
-        parent = here[0]["id"]
+            sys.exit("layer %d (%s): not in the store above %s" % (number, diff, ", ".join(sorted(parents))))
+        for layer in here:
+            bad += compare(number, os.path.join(image, blob["digest"].split(":")[1]), diff, "%s/overlay/%s/diff" % (store, layer))
+        parents = set(here)
     if bad:
         sys.exit("\n".join(bad[:20]))
     print("%d layers are as their trees" % len(manifest["layers"]))
