@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,5 +125,64 @@ func TestCheckedReaderEarlyEnd(t *testing.T) {
 	cancel()
 	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
 		t.Errorf("reading after the end of the context: %v", err)
+	}
+}
+
+// TestPullTwin pulls an image that the store has with layers of other IDs, as an image that was built has: it gets the
+// name, unless its layers differ.
+func TestPullTwin(t *testing.T) {
+	img := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2")))
+	other := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "3")))
+	for _, tc := range []struct {
+		name string
+		tars [][]byte
+		err  string
+	}{
+		{name: "same", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}},
+		{name: "other layer", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "3"))}, err: "top layer"},
+		{name: "layer less", tars: [][]byte{layerTar(t, entry("two", "2"))}, err: "top layer"},
+		{name: "layer more", tars: [][]byte{nil, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}, err: "top layer"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			st, o, f := newStore(t), insecure(t), newFakeRegistry(t)
+			f.put(t, "img", "1", img)
+			f.put(t, "img", "2", other)
+			var top string
+			for _, data := range tc.tars {
+				if data == nil {
+					data = layerTar(t, entry("zero", "0"))
+				}
+				layer, _, err := st.PutLayer("", top, nil, "", false, nil, bytes.NewReader(data))
+				if err != nil {
+					t.Fatal(err)
+				}
+				top = layer.ID
+			}
+			config := img.configJSON(t)
+			built := cs.ImageOptions{BigData: []cs.ImageBigDataOption{{Key: "sha256:" + img.id(t), Data: config, Digest: digest.FromBytes(config)}}}
+			if _, err := st.CreateImage(img.id(t), []string{"localhost/built:latest"}, top, "", &built); err != nil {
+				t.Fatal(err)
+			}
+			id, found, err := Pull(t.Context(), st, f.host+"/img:1", PullMissing, o)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("%v, want %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil || id != img.id(t) || found != f.host+"/img:1" {
+				t.Fatalf("%s, %s, %v", id, found, err)
+			}
+			got, err := st.Image(f.host + "/img:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.ID != id || got.TopLayer != top || !slices.Contains(got.Names, "localhost/built:latest") {
+				t.Errorf("the store has %+v", got)
+			}
+			if again, _ := mustPull(t, st, f.host+"/img:1", PullAlways, o); again != id {
+				t.Errorf("pulled again: %s", again)
+			}
+		})
 	}
 }

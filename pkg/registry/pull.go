@@ -251,7 +251,7 @@ func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (id
 		return id, id, err
 	}
 	for _, named := range names {
-		if id, err = p.copy(ctx, ref, named, ""); err != nil {
+		if id, err = p.copyNamed(ctx, ref, named); err != nil {
 			return "", "", err
 		}
 	}
@@ -319,7 +319,11 @@ func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named r
 
 // copyUnnamed stores an image that will be known by its ID only.
 func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (string, error) {
-	img, err := ref.NewImage(ctx, p.sys)
+	sys, err := p.o.Sources.admit(p.sys, ref)
+	if err != nil {
+		return "", err
+	}
+	img, err := ref.NewImage(ctx, sys)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
 	}

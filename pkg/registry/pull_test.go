@@ -253,6 +253,32 @@ func TestPullPlatforms(t *testing.T) {
 	}
 }
 
+// TestPullForeign pulls for another platform by a name with the transport, and from a registry that may not be used.
+func TestPullForeign(t *testing.T) {
+	foreign := makeImage(t, layerTar(t, entry("a", "foreign")))
+	foreign.config.Architecture = "mips64le"
+	foreign.seal(t)
+	st, o, reg := newStore(t), insecure(t), newFakeRegistry(t)
+	reg.putIndex(t, "x", "1", map[string]*testImage{"linux/mips64le": foreign})
+	o.Platform = ocispec.Platform{OS: "linux", Architecture: "mips64le"}
+	name := reg.host + "/x:1"
+
+	blocked := o
+	blocked.Sources.Blocked = []string{reg.host}
+	if _, _, err := Pull(t.Context(), st, name, PullAlways, blocked); err == nil || reg.count("/manifests/") != 0 {
+		t.Errorf("a blocked registry: %v, asked %d times", err, reg.count("/manifests/"))
+	}
+	if id, _ := mustPull(t, st, "docker://"+name, PullAlways, o); id != foreign.id(t) {
+		t.Errorf("pulled %s", id)
+	}
+	if _, err := st.Image(name); err == nil {
+		t.Error("the image for another platform has taken the name")
+	}
+	if id, _ := mustPull(t, st, name, PullNever, o); id != foreign.id(t) {
+		t.Errorf("found %s", id)
+	}
+}
+
 func TestPullShortNames(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("a", "1")))
 	reg := newFakeRegistry(t)
