@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/manifest"
 	ociarchive "go.podman.io/image/v5/oci/archive"
@@ -45,6 +47,14 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 	case ociarchive.Transport.Name():
 		return loadArchive(ctx, st, path, which, o)
 	}
+	if t.Name() == directory.Transport.Name() {
+		err = onlyRegular(rest)
+	} else {
+		err = isRegular(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
 	ref, err := t.ParseReference(rest)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
@@ -67,20 +77,13 @@ func LoadLayout(ctx context.Context, st cs.Store, dir, which string, o Options) 
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	desc, err := findInLayout(dir, which)
-	if err != nil {
-		return "", fmt.Errorf("reading the OCI layout %s: %w", dir, err)
-	}
-	// The library reads an index that names this one image, and the blobs where they are.
-	index, err := writeLayout(p.sys.BigFilesTemporaryDir, desc)
-	if err != nil {
-		return "", err
-	}
 	p.what = "the OCI layout " + dir
-	p.sys.OCISharedBlobDirPath = filepath.Join(dir, ocispec.ImageBlobsDir)
-	ref, err := ocilayout.NewReference(index, "")
+	ref := &layoutReference{dir: dir}
+	if ref.manifest, ref.mediaType, err = findInLayout(dir, which); err == nil {
+		ref.ImageReference, err = ocilayout.NewReference(dir, "")
+	}
 	if err != nil {
-		return "", fmt.Errorf("reading the OCI layout %s: %w", dir, err)
+		return "", fmt.Errorf("reading %s: %w", p.what, err)
 	}
 	return p.copyUnnamed(ctx, ref)
 }
@@ -92,13 +95,16 @@ func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	f, err := os.Open(path)
+	f, _, err := openRegular(path)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", path, err)
 	}
 	defer f.Close()
-	if err := archive.NewDefaultArchiver().Untar(f, dir, &archive.TarOptions{NoLchown: true}); err != nil {
+	if err := archive.NewDefaultArchiver().Untar(&stoppable{ctx, f}, dir, &archive.TarOptions{NoLchown: true}); err != nil {
 		return "", fmt.Errorf("unpacking %s: %w", path, err)
+	}
+	if err := withoutLinks(dir); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return LoadLayout(ctx, st, dir, which, o)
 }
@@ -113,29 +119,25 @@ func newPuller(st cs.Store, o Options) (p puller, release func() error, err erro
 	return p, release, err
 }
 
-// findInLayout gives the descriptor of an image, whose manifest it verifies.
-func findInLayout(dir, which string) (desc ocispec.Descriptor, err error) {
-	pinned, err := digest.Parse(which)
-	if err != nil {
+// findInLayout gives the manifest of an image, or an index, verified, and its media type.
+func findInLayout(dir, which string) (data []byte, mediaType string, err error) {
+	var desc ocispec.Descriptor
+	if desc.Digest, err = digest.Parse(which); err != nil {
 		if desc, err = findByName(dir, which); err != nil {
-			return desc, err
+			return nil, "", err
 		}
-		pinned = desc.Digest
 	}
-	if err := pinned.Validate(); err != nil {
-		return desc, fmt.Errorf("%q is no digest: %w", pinned, err)
-	}
-	data, err := readBounded(filepath.Join(dir, ocispec.ImageBlobsDir, pinned.Algorithm().String(), pinned.Encoded()))
+	path, err := blobPath(dir, desc.Digest)
 	if err != nil {
-		return desc, err
+		return nil, "", err
 	}
-	if got := pinned.Algorithm().FromBytes(data); got != pinned {
-		return desc, fmt.Errorf("manifest %s has the digest %s", pinned, got)
+	if data, err = readBounded(path); err != nil {
+		return nil, "", err
 	}
-	desc.Digest, desc.Size = pinned, int64(len(data))
-	desc.MediaType = cmp.Or(desc.MediaType, manifest.GuessMIMEType(data))
-	desc.Annotations = nil
-	return desc, nil
+	if got := desc.Digest.Algorithm().FromBytes(data); got != desc.Digest {
+		return nil, "", fmt.Errorf("manifest %s has the digest %s", desc.Digest, got)
+	}
+	return data, cmp.Or(desc.MediaType, manifest.GuessMIMEType(data)), nil
 }
 
 // findByName looks the name up in the index of the layout.
@@ -175,36 +177,8 @@ func findByName(dir, name string) (desc ocispec.Descriptor, err error) {
 	return desc, fmt.Errorf("it has no image %q: it has %s", want, strings.Join(names, ", "))
 }
 
-// writeLayout makes a layout without blobs below dir.
-func writeLayout(dir string, desc ocispec.Descriptor) (string, error) {
-	where, err := os.MkdirTemp(dir, "layout-")
-	if err != nil {
-		return "", fmt.Errorf("making a directory for an index: %w", err)
-	}
-	for name, document := range map[string]any{
-		ocispec.ImageLayoutFile: ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion},
-		ocispec.ImageIndexFile:  ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{desc}},
-	} {
-		data, err := json.Marshal(document)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(where, name), data, 0o600)
-		}
-		if err != nil {
-			return "", fmt.Errorf("writing an index: %w", err)
-		}
-	}
-	return where, nil
-}
-
 func readBounded(path string) ([]byte, error) {
-	info, err := os.Stat(path) // to open a pipe would wait
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
+	f, _, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -214,4 +188,33 @@ func readBounded(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxDocument)
 	}
 	return data, err
+}
+
+// withoutLinks refuses what was unpacked if it has links, which would lead to files that the archive does not hold.
+func withoutLinks(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && !e.Type().IsRegular() {
+			err = fmt.Errorf("%s is neither a file nor a directory", strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+}
+
+// onlyRegular refuses a directory with anything but regular files: the library would wait for a pipe.
+func onlyRegular(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if err == nil {
+			err = isRegular(filepath.Join(dir, e.Name()))
+		}
+	}
+	return err
+}
+
+func isRegular(path string) error {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
