@@ -94,6 +94,12 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := b.open(); err != nil {
 		return Result{}, err
 	}
+	for _, w := range o.Plan.Warnings {
+		b.warn(w)
+	}
+	if err := b.setEpoch(ctx); err != nil {
+		return Result{}, err
+	}
 	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}

@@ -39,6 +39,11 @@ type entry struct {
 
 // runStage runs a stage to its end.
 func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
+	for _, before := range p.After {
+		if _, err := b.stage(ctx, before).wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 	base, err := b.source(ctx, p.From)
 	if err != nil {
 		return nil, b.at(p.Line, p.EndLine, p.Text, err)
@@ -64,13 +69,13 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 			return err
 		}
 		if step == nil {
+			s.config = scope.Image()
 			return nil
 		}
 		s.number++
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}
-		s.config = step.Image
 	}
 }
 

@@ -121,7 +121,8 @@ func (it *item) downloadOnce(ctx context.Context, client *http.Client, u *url.UR
 	if err != nil {
 		return err
 	}
-	it.node.stat = linux.Stat{Type: linux.Regular, Mode: 0o600, Nlink: 1, Size: size, Mtime: lastModified(resp.Header)}
+	it.modified = modified(resp.Header)
+	it.node.stat = linux.Stat{Type: linux.Regular, Mode: 0o600, Nlink: 1, Size: size, Mtime: lastModified(it.modified)}
 	return nil
 }
 
@@ -179,10 +180,10 @@ func (f *failing) Read(p []byte) (int, error) {
 }
 
 // lastModified returns the time of a file that a server sends; now if it does not say.
-func lastModified(h http.Header) linux.Time {
-	t, err := http.ParseTime(h.Get("Last-Modified"))
-	if err != nil {
-		t = time.Now()
+func lastModified(said *time.Time) linux.Time {
+	t := time.Now()
+	if said != nil {
+		t = *said
 	}
 	return linux.Time{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }

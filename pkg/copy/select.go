@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,6 +35,8 @@ type item struct {
 	data    []byte   // of an inline file
 	remote  *os.File // of a download: the content, a nameless file
 	archive bool
+
+	modified *time.Time // of a download: Last-Modified; nil: not said
 }
 
 // node is one inode of a selection. What is here is what the digest says and what will be written.

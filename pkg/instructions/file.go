@@ -33,10 +33,11 @@ type File struct {
 // Stage is FROM with the instructions up to the next FROM.
 type Stage struct {
 	Range
-	Name         string // of AS, in lower case; may be empty
-	Base         string // as written, variables not replaced
-	Platform     string // of --platform as written
-	Text         string // the FROM as written
+	Name         string   // of AS, in lower case; may be empty
+	Base         string   // as written, variables not replaced
+	Platform     string   // of --platform as written
+	After        []string // of --after: stages to be run before this one begins
+	Text         string   // the FROM as written
 	Instructions []Instruction
 }
 
@@ -126,6 +127,9 @@ func (f *File) directives() error {
 		switch found.Name {
 		case "syntax":
 			f.Syntax = found.Value
+			if text := syntaxWarning(found.Value); text != "" {
+				f.warn(Range{Line: i + 1, EndLine: i + 1}, "%s", text)
+			}
 		case "escape":
 			if found.Value != "`" && found.Value != `\` {
 				return f.Errorf(Range{Line: i + 1}, "the escape character %q is neither \\ nor `", shown(found.Value))
@@ -184,6 +188,14 @@ func plain(err error) string {
 	return err.Error()
 }
 
+// naming puts the instruction's name before a message that does not say it.
+func naming(name, msg string) string {
+	if strings.Contains(strings.ToUpper(msg), name) {
+		return msg
+	}
+	return name + ": " + msg
+}
+
 func nodeRange(n *parser.Node) Range { return Range{Line: n.StartLine, EndLine: n.EndLine} }
 
 // add converts a node and appends it to the file.
@@ -207,6 +219,10 @@ func (f *File) add(node *parser.Node) error {
 }
 
 func (f *File) addStage(node *parser.Node) error {
+	after, err := f.takeAfter(node)
+	if err != nil {
+		return err
+	}
 	cmd, err := f.parse(node)
 	if err != nil {
 		return err
@@ -216,9 +232,27 @@ func (f *File) addStage(node *parser.Node) error {
 		return f.Errorf(nodeRange(node), "unexpected instruction of type %T", cmd)
 	}
 	f.Stages = append(f.Stages, Stage{
-		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, Text: oneLine(node),
+		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, After: after, Text: oneLine(node),
 	})
 	return nil
+}
+
+// takeAfter takes the --after flags, which are buildah's, from a FROM, because BuildKit does not know them.
+func (f *File) takeAfter(node *parser.Node) (after []string, err error) {
+	var rest []string
+	for _, flag := range node.Flags {
+		key, name, _ := strings.Cut(fromLatin1(flag), "=")
+		if key != "--after" {
+			rest = append(rest, flag)
+			continue
+		}
+		if name == "" {
+			return nil, f.Errorf(nodeRange(node), "FROM --after needs the name of a stage")
+		}
+		after = append(after, name)
+	}
+	node.Flags = rest
+	return after, nil
 }
 
 // instruction converts one node that is not FROM.
@@ -288,7 +322,7 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	}
 	cmd, err := bk.ParseInstruction(node)
 	if err != nil {
-		return nil, f.Errorf(r, "%s", plain(err))
+		return nil, f.Errorf(r, "%s", naming(strings.ToUpper(node.Value), plain(err)))
 	}
 	return cmd, nil
 }

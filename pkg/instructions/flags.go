@@ -14,7 +14,7 @@ import (
 // flags are the flags that the language has, by instruction. An instruction
 // that is not named here has none.
 var flags = map[string][]string{
-	"FROM":        {"platform"},
+	"FROM":        {"platform", "after"},
 	"RUN":         {"mount", "network", "security", "device"},
 	"COPY":        {"from", "chown", "chmod", "link", "parents", "exclude"},
 	"ADD":         {"chown", "chmod", "link", "exclude", "keep-git-dir", "checksum", "unpack"},

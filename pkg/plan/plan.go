@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,17 +24,26 @@ type Options struct {
 type Plan struct {
 	Stages []*Stage // needed by the target, dependencies first, the target last
 	Target *Stage
-	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
+	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given, or known by EpochOf only
+
+	// EpochOf is what has the time that SOURCE_DATE_EPOCH means where it names the context or a stage; nil: it is a number.
+	// Whoever knows the time calls SetEpoch before the first stage begins.
+	EpochOf *EpochSource
 
 	// Unused are the build arguments, sorted, that no ARG of the file declares
 	// and that are not predefined. An ONBUILD trigger of a base image may
 	// still declare one.
 	Unused []string
 
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, one line each.
+	Warnings []string
+
 	file    *instructions.File
 	options Options
-	all     []*Stage // by index, also those that are not needed
+	all     []*Stage            // by index, also those that are not needed
+	named   map[string][]*Stage // those that have this name, by index
 	globals *variables
+	epoch   *string // of SetEpoch, as an argument's value
 
 	mu sync.Mutex // guards args and ended of the stages
 }
@@ -45,6 +55,7 @@ type Stage struct {
 	Name  string // lower case; may be empty
 	From  Source
 	Needs []Source // what COPY --from and the mounts of RUN read, in order, each once; triggers of the base can add to it
+	After []*Stage // of FROM --after: stages to be run before this one begins, and before its base is looked for
 	Text  string   // the FROM as written
 
 	plan         *Plan
@@ -68,8 +79,11 @@ const scratch = "scratch"
 // without the base images: unknown stages, references to later stages, names
 // that are empty after expansion, foreign platforms.
 func New(f *instructions.File, o Options) (*Plan, error) {
-	p := &Plan{file: f, options: o}
-	p.Unused = p.unused()
+	p := &Plan{file: f, options: o, named: map[string][]*Stage{}}
+	p.Unused, p.Warnings = p.unused(), idleArgs(o.BuildArgs)
+	if err := p.checkHostname(); err != nil {
+		return nil, err
+	}
 	if err := p.setGlobals(); err != nil {
 		return nil, err
 	}
@@ -114,18 +128,39 @@ func (p *Plan) addStage(i int, in *instructions.Stage) error {
 			s.From.Image = base
 		}
 	}
+	if s.After, err = p.after(s, in); err != nil {
+		return err
+	}
 	p.all = append(p.all, s)
+	if name := strings.ToLower(s.Name); name != "" {
+		p.named[name] = append(p.named[name], s)
+	}
 	return nil
+}
+
+// after finds the stages that --after names.
+func (p *Plan) after(s *Stage, in *instructions.Stage) (out []*Stage, err error) {
+	for _, name := range in.After {
+		src, err := s.source(p.file, in.Range, "--after", name)
+		if err != nil {
+			return nil, err
+		}
+		if src.Stage == nil {
+			return nil, p.file.Errorf(in.Range, "--after=%s: no stage above this one has that name", name)
+		}
+		out = append(out, src.Stage)
+	}
+	return out, nil
 }
 
 // byName finds the nearest stage before index end with that name, in any case.
 func (p *Plan) byName(name string, end int) *Stage {
-	for i := end - 1; i >= 0; i-- {
-		if s := p.all[i]; s.Name != "" && strings.EqualFold(s.Name, name) {
-			return s
-		}
+	named := p.named[strings.ToLower(name)]
+	i := sort.Search(len(named), func(i int) bool { return named[i].Index >= end })
+	if i == 0 {
+		return nil
 	}
-	return nil
+	return named[i-1]
 }
 
 // target finds the stage to build.
@@ -165,11 +200,14 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 	if err := s.checkPlatform(); err != nil {
 		return err
 	}
+	below := slices.Clone(s.After)
 	for _, src := range append([]Source{s.From}, s.Needs...) {
-		if src.Stage == nil {
-			continue
+		if src.Stage != nil {
+			below = append(below, src.Stage)
 		}
-		if err := p.reach(src.Stage, seen); err != nil {
+	}
+	for _, stage := range below {
+		if err := p.reach(stage, seen); err != nil {
 			return err
 		}
 	}
@@ -179,13 +217,15 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 
 // findNeeds resolves what the stage's COPYs and mounts read.
 func (s *Stage) findNeeds() error {
+	known := map[Source]bool{}
 	for _, in := range s.instructions {
 		sources, err := s.reads(s.plan.file, in)
 		if err != nil {
 			return err
 		}
 		for _, src := range sources {
-			if !slices.Contains(s.Needs, src) {
+			if !known[src] {
+				known[src] = true
 				s.Needs = append(s.Needs, src)
 			}
 		}

@@ -16,10 +16,9 @@ type Step struct {
 	// and of images are not in it, nor are proxies.
 	Canon string
 
-	Args  []string           // K=V of the build arguments that have a value here, in order of declaration
-	Proxy []string           // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
-	Op    Op                 // nil: the step edits the config only
-	Image instructions.Image // config after the step; shared, not to be changed in place
+	Args  []string // where there is an Op: K=V of the build arguments that have a value here, in order of declaration
+	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
+	Op    Op       // nil: the step edits the config only
 }
 
 // Op is what a step does to files: *Run, *Copy or *Workdir.
@@ -41,6 +40,8 @@ type Run struct {
 	User    string   // of USER; empty: root
 	Dir     string   // of WORKDIR; empty: /
 	Network string   // "default", "none" or "host"
+
+	Hostname string // of build argument BUILDKIT_SANDBOX_HOSTNAME; empty: the builder's choice
 
 	// Mounts are those of --mount, in the order in which they are to be made: a mount point comes after what it may lie in.
 	// No two have the same target, but secrets may have none.
