@@ -98,6 +98,9 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	for i, line := range f.Lines {
 		f.Lines[i] = strings.TrimSuffix(line, "\r")
 	}
+	if err := f.refusePreprocessor(); err != nil {
+		return nil, nil, err
+	}
 	if err := f.directives(); err != nil {
 		return nil, nil, err
 	}

@@ -100,6 +100,37 @@ func TestParseFile(t *testing.T) {
 	}
 }
 
+// TestPreprocessor: what buildah would preprocess is refused, a comment is not.
+func TestPreprocessor(t *testing.T) {
+	const text = "# include nothing\nFROM a\n#include \"b\"\n"
+	_, err := Parse("Containerfile.in", []byte(text))
+	const want = "Containerfile.in:3: #include is refused: the C preprocessor is not run on files that end with .in " +
+		"(run it yourself: cpp -E -traditional -undef -P Containerfile.in)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	for name, text := range map[string]string{"Containerfile": text, "Containerfile.in": "# include nothing\nFROM a\n"} {
+		if _, err := Parse(name, []byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSyntax: the frontends that are read, and those that give a warning.
+func TestSyntax(t *testing.T) {
+	for value, want := range map[string]string{
+		"docker/dockerfile:1.26": "", "docker/dockerfile:1": "", "docker/dockerfile": "", "docker/dockerfile:0.9": "",
+		"docker/dockerfile:1.20-labs": "", "docker.io/docker/dockerfile:latest": "", "docker/dockerfile:1.26.3@sha256:0": "",
+		"docker/dockerfile:1.27": "newer", "docker/dockerfile:3": "newer", "index.docker.io/docker/dockerfile-upstream:2.0-labs": "newer",
+		"docker/other:1": "not used", "host:5000/docker/dockerfile:1": "not used", "x": "not used",
+	} {
+		got := syntaxWarning(value)
+		if (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "Dockerfile: file with no instructions"},
