@@ -30,7 +30,7 @@ func URLTime(ctx context.Context, spec Spec) (t *time.Time, err error) {
 func archiveTime(ctx context.Context, r io.Reader) (*time.Time, error) {
 	plain, done, err := decompress(r)
 	if err != nil {
-		return nil, nil //nolint:nilerr // no archive, so it has no time
+		return nil, nil // no archive, so it has no time
 	}
 	defer done()
 	t := tar.NewReader(plain)
