@@ -24,8 +24,12 @@ type Editor interface {
 type Draft struct {
 	Image
 
-	env map[string]int // index in Config.Env by name
+	env   map[string]int // index in Config.Env by name
+	ports int            // that EXPOSE has named
 }
+
+// maxPorts bounds what the ranges of EXPOSE add up to: every port of every protocol.
+const maxPorts = 3 << 16
 
 // NewDraft makes a draft of img, which stays as it is.
 func NewDraft(img Image) *Draft {
@@ -134,6 +138,9 @@ func (c Expose) Edit(d *Draft) (string, error) {
 		list, err := parsePorts(word)
 		if err != nil {
 			return "", err
+		}
+		if d.ports += len(list); d.ports > maxPorts {
+			return "", fmt.Errorf("EXPOSE names more than %d ports", maxPorts)
 		}
 		for _, p := range list {
 			d.Config.ExposedPorts[p] = struct{}{}

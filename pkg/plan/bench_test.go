@@ -117,3 +117,15 @@ func TestLarge(t *testing.T) {
 		}
 	}
 }
+
+// TestGrowth: what a short text makes much of is bounded.
+func TestGrowth(t *testing.T) {
+	for text, want := range map[string]string{
+		strings.Repeat("EXPOSE 0-65535\n", 4):                                            "Dockerfile:5: EXPOSE names more than 196608 ports",
+		"ARG a=" + strings.Repeat("x", 1_000_000) + "\n" + strings.Repeat("RUN x\n", 70): "Dockerfile:69: the history of the stage would have more than 67108864 bytes",
+	} {
+		if _, err := try("FROM a\n"+text, "", nil); err == nil || err.Error() != want {
+			t.Errorf("%.20s: %.200v, want %s", text, err, want)
+		}
+	}
+}

@@ -21,11 +21,15 @@ type Scope struct {
 	args   *variables
 	cmdSet bool // CMD was given in this stage
 	growth int  // bytes that variables may still add in this stage
+	texts  int  // bytes of the history's texts
 }
 
 // maxGrowth bounds what variables add in one stage, in bytes; each word is
 // bounded by instructions.MaxExpansion.
 const maxGrowth = 64 << 20
+
+// maxHistory bounds the texts of one stage's history, in bytes: each RUN repeats the build arguments.
+const maxHistory = 64 << 20
 
 // located is an instruction with the file that it stands in.
 type located struct {
@@ -139,6 +143,9 @@ func (sc *Scope) Next() (*Step, error) {
 	}
 	if step.Op != nil {
 		step.Args = sc.args.list()
+	}
+	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
+		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
 	}
 	if sc.next == len(sc.todo) {
 		sc.end()
