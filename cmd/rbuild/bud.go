@@ -68,17 +68,15 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-arg-file build-context builder cache-from
-	cache-to cache-ttl call cap-add cap-drop cdi-config-dir cgroup-parent cgroupns check compat-volumes compress
-	compression-format compression-level cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems
-	created-annotation cw decryption-key device disable-compression disable-content-trust dns-option dns-search env
-	force-compression force-rm from group-add hooks-dir http-proxy identity-label ignorefile inherit-annotations
-	inherit-labels ipc isolation jobs layer-label load log-rusage logfile logsplit manifest memory memory-swap
-	metadata-file mount no-cache-filter no-hostname no-hosts omit-history os os-feature os-version output pid pids-limit
-	policy provenance pull-always pull-never push retry retry-delay rm runtime runtime-flag
-	rusage-logfile save-stages sbom security-opt shm-size sign-by signature-policy skip-unused-stages
-	source-policy-file squash stage-labels stdin timeout ulimit unsetannotation unsetenv unsetlabel userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
+var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context builder cache-from cache-to call cap-add cap-drop
+	cdi-config-dir cgroup-parent cgroupns check compress compression-format compression-level cpp-flag
+	cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems created-annotation cw decryption-key device
+	disable-compression disable-content-trust force-compression force-rm from group-add hooks-dir identity-label
+	inherit-annotations inherit-labels ipc jobs layer-label load log-rusage logsplit manifest memory memory-swap
+	metadata-file mount omit-history os os-feature os-version output pid pids-limit policy provenance push retry
+	retry-delay rm runtime runtime-flag rusage-logfile save-stages sbom security-opt shm-size sign-by
+	signature-policy source-policy-file squash stage-labels timeout ulimit userns userns-gid-map
+	userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
 
 // refuseFlag words the error for a flag that is not there.
 func refuseFlag(cmd *cobra.Command, err error) error {
@@ -97,6 +95,9 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 		if err := g.apply(env, &o); err != nil {
 			return o, err
 		}
+	}
+	if f.run.stdin && f.input.fromStdin() {
+		return o, errors.New("--stdin: standard input is the Dockerfile or the context already")
 	}
 	return o, nil
 }
@@ -120,7 +121,10 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
-	show, finish := f.output.listener()
+	show, finish, err := f.output.listener()
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, finish()) }()
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
 	in, err := f.input.open(ctx, st, os.Stdin)
@@ -128,7 +132,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	o.File, o.Context = in.name, in.tree
+	o.Context = in.tree
 	if o.Plan, err = f.plan.make(in, o, os.LookupEnv); err != nil {
 		return in.locate(err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
 
 // parse gives the flags that a command line sets.
@@ -41,7 +45,7 @@ func environment(pairs ...string) lookup {
 
 func TestBudOptions(t *testing.T) {
 	f := parse(t, "-t", "app", "-t", "example.org/x:1", "--label", "a=b=c", "--label", "empty", "--annotation", "k=v",
-		"--add-host", "db:10.0.0.5", "--add-host", "six:[::1]", "--dns", "192.0.2.1", "--network", "none", "--no-cache",
+		"--add-host", "db:10.0.0.5", "--add-host", "six:[::1]", "--dns", "192.0.2.1", "--network", "host", "--no-cache",
 		"--timestamp", "0", "--layers=false")
 	o, err := f.options(environment("SOURCE_DATE_EPOCH=7"))
 	if err != nil {
@@ -63,7 +67,7 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network != build.None || !o.NoCache || !o.Squash || len(o.Run.DNS) != 1 {
+	if o.Run.Network != build.Host || !o.NoCache || !o.Squash || len(o.Run.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != build.SetTimes {
@@ -104,7 +108,8 @@ func TestBudRefuses(t *testing.T) {
 		{"-t UPPER", "--tag"},
 		{"--rewrite-timestamp", "--source-date-epoch"},
 		{"--progress fancy", "choose auto"},
-		{"-f a -f b", "several --file"},
+		{"-f - -f a -f -", "one standard input"},
+		{"-f Containerfile.in", "C preprocessor"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			_, err := parse(t, strings.Fields(tc.args)...).options(environment())
@@ -149,11 +154,52 @@ func TestVolumes(t *testing.T) {
 }
 
 func TestBuildArgs(t *testing.T) {
-	got, err := buildArgs([]string{"A=1", "B", "C", "D="}, environment("B=from the environment"))
+	got := buildArgs{}
+	err := got.setAll([]string{"A=0", "A=1", "B", "C=0", "C", "D="}, environment("B=from the environment"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"A": "1", "B": "from the environment", "D": ""}, got); diff != "" {
+	if diff := cmp.Diff(buildArgs{"A": "1", "B": "from the environment", "D": ""}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestEnvVars(t *testing.T) {
+	environ := []string{"A=1", "AB=2", "C=x=y", "D="}
+	for _, tc := range []struct {
+		flag string
+		want []plan.EnvVar
+	}{
+		{"A=$B=c", []plan.EnvVar{{Key: "A", Value: "$B=c"}}},
+		{"A=", []plan.EnvVar{{Key: "A"}}},
+		{"A", []plan.EnvVar{{Key: "A", Value: "1", Literal: true}}},
+		{"C", []plan.EnvVar{{Key: "C", Value: "x=y", Literal: true}}},
+		{"NONE", nil},
+		{"A*", []plan.EnvVar{{Key: "A", Value: "1", Literal: true}, {Key: "AB", Value: "2", Literal: true}}},
+	} {
+		got, err := envVars([]string{tc.flag}, environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.flag, diff)
+		}
+	}
+	if got, err := envVars([]string{"*"}, environ); err != nil || len(got) != len(environ) {
+		t.Errorf("all: %+v, %v", got, err)
+	}
+}
+
+func TestArgFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "args")
+	if err := os.WriteFile(path, []byte("# no=1\nA=1\r\n\nB\nA=2 # part of it\nC=3\nC"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := buildArgs{}
+	if err := got.readFile(path, environment("B=b")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(buildArgs{"A": "2 # part of it", "B": "b"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -170,7 +216,9 @@ func TestRefuseFlag(t *testing.T) {
 }
 
 func TestLocate(t *testing.T) {
-	in := &input{text: []byte("FROM a\r\nRUN b \\\n  c\nCMD d\n")}
+	in := &input{texts: []instructions.Text{
+		{Name: "Other", Data: []byte("FROM x\nRUN y\n")}, {Name: "Dockerfile", Data: []byte("FROM a\r\nRUN b \\\n  c\nCMD d\n")},
+	}}
 	err := in.locate(&build.StepError{File: "Dockerfile", Line: 2, EndLine: 3, Step: "RUN b c", Err: errors.New("no")})
 	place, ok := errors.AsType[*sourceError](err)
 	if !ok {

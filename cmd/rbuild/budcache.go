@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"time"
+
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
@@ -8,16 +12,43 @@ import (
 
 // cacheFlags say what of earlier builds is used, and what is left to later ones.
 type cacheFlags struct {
-	noCache bool
-	layers  bool
+	noCache  bool
+	uncached []string
+	ttl      string
+	layers   bool
+	flags    *pflag.FlagSet
 }
 
 func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.noCache, "no-cache", false, "run every step, whatever earlier builds left")
-	fs.BoolVar(&f.layers, "layers", true, "a layer for each instruction, kept for later builds; false: one layer for all")
+	fs.StringSliceVar(&f.uncached, "no-cache-filter", nil, "STAGE[,STAGE...] of which to run every step")
+	fs.StringVar(&f.ttl, "cache-ttl", "", "run steps again that were run longer ago, e.g. 24h")
+	fs.BoolVar(&f.layers, "layers", true, "a layer for each instruction, kept for later builds; false: one layer for all (default: $BUILDAH_LAYERS, else true)")
+	f.flags = fs
 }
 
-func (f *cacheFlags) apply(_ lookup, o *build.Options) error {
-	o.NoCache, o.Squash = f.noCache, !f.layers
+func (f *cacheFlags) apply(env lookup, o *build.Options) error {
+	layers := f.layers
+	if text, _ := env("BUILDAH_LAYERS"); text != "" && !f.flags.Changed("layers") {
+		var err error
+		if layers, err = boolVariable("BUILDAH_LAYERS", text); err != nil {
+			return err
+		}
+	}
+	o.NoCache, o.Squash, o.Uncached = f.noCache, !layers, f.uncached
+	if f.ttl == "" {
+		return nil
+	}
+	ttl, err := time.ParseDuration(f.ttl)
+	if err != nil || ttl < 0 {
+		return fmt.Errorf("--cache-ttl %q: want a duration, e.g. 90m or 24h", f.ttl)
+	}
+	if ttl == 0 { // as with buildah, nothing is new enough
+		if f.flags.Changed("no-cache") && !f.noCache {
+			return errors.New("--cache-ttl 0 and --no-cache=false contradict each other: give one of them")
+		}
+		o.NoCache = true
+	}
+	o.CacheTTL = ttl
 	return nil
 }

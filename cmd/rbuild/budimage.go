@@ -19,6 +19,7 @@ type imageFlags struct {
 	format      string
 	labels      []string
 	annotations []string
+	unset       unsetFlags
 	timestamp   string
 	epoch       string
 	rewrite     bool
@@ -29,6 +30,7 @@ func (f *imageFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.format, "format", "", "oci or docker (default: $BUILDAH_FORMAT, else oci)")
 	fs.StringArrayVar(&f.labels, "label", nil, "KEY=VALUE label of the image, over those of the Dockerfile")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "KEY=VALUE annotation of the image's manifest")
+	f.unset.register(fs)
 	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
 	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
 	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
@@ -38,7 +40,25 @@ func (f *imageFlags) apply(env lookup, o *build.Options) (err error) {
 	if o.Image, err = f.image(env); err != nil {
 		return err
 	}
+	f.unset.apply(&o.Image)
 	return f.time(env, o)
+}
+
+// unsetFlags name what the image shall not have.
+type unsetFlags struct{ env, labels, annotations []string }
+
+func (f *unsetFlags) register(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.env, "unsetenv", nil, "variable that the image shall not have")
+	fs.StringSliceVar(&f.labels, "unsetlabel", nil, "label that the image shall not have")
+	fs.StringSliceVar(&f.annotations, "unsetannotation", nil, "annotation that the image shall not have")
+}
+
+// apply takes annotations away at once; the rest is known when the stage has been built.
+func (f *unsetFlags) apply(o *build.ImageOptions) {
+	o.UnsetEnv, o.UnsetLabels = f.env, f.labels
+	for _, key := range f.annotations {
+		delete(o.Annotations, key)
+	}
 }
 
 // image reads the flags for the image.

@@ -9,12 +9,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -23,10 +26,9 @@ const maxDockerfile = 32 << 20
 
 // input is what a build reads: the Dockerfile and the context.
 type input struct {
-	name string // of the Dockerfile, for messages
-	file copy.Dockerfile
-	text []byte
-	tree *copy.Tree // nil: there is no context
+	texts []instructions.Text // of the Dockerfile, or of several
+	files []copy.Dockerfile   // where they were found
+	tree  *copy.Tree          // nil: there is no context
 
 	temp *store.Staging // holds a context that came as a tar; nil: none did
 }
@@ -42,22 +44,52 @@ func (in *input) close() error {
 	return errors.Join(errs...)
 }
 
+// add notes a text of the Dockerfile.
+func (in *input) add(name string, file copy.Dockerfile, text []byte) {
+	in.texts = append(in.texts, instructions.Text{Name: name, Data: text})
+	in.files = append(in.files, file)
+}
+
+// addStdin notes the text that came on standard input.
+func (in *input) addStdin(text []byte) {
+	in.add("Dockerfile from standard input", copy.Dockerfile{}, text)
+}
+
 // inputFlags say what is read.
 type inputFlags struct {
-	files   []string
-	context string // the argument
+	files      []string
+	ignoreFile string
+	context    string // the argument
 }
 
 func (f *inputFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input")
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input; several are read as one")
+	fs.StringVar(&f.ignoreFile, "ignorefile", "", "ignore file to use instead of those of the Dockerfile and the context")
 }
 
 func (f *inputFlags) apply(lookup, *build.Options) error {
-	if len(f.files) > 1 {
-		return errors.New("several --file are not supported by this version of rbuild")
+	stdin := 0
+	for _, name := range f.files {
+		switch {
+		case name == "-":
+			stdin++
+		case name == "":
+			return errors.New("--file: the name is empty")
+		case strings.HasSuffix(name, ".in"):
+			return fmt.Errorf("--file %s: text for the C preprocessor is not supported: give the output of cpp -E -traditional", name)
+		}
+	}
+	switch {
+	case stdin > 1:
+		return errors.New("--file - can be given once: there is one standard input")
+	case stdin > 0 && f.context == "-":
+		return errors.New("the Dockerfile and the context cannot both be standard input")
 	}
 	return nil
 }
+
+// fromStdin tells whether standard input is read.
+func (f *inputFlags) fromStdin() bool { return f.context == "-" || slices.Contains(f.files, "-") }
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
 // else to the context.
@@ -68,34 +100,75 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 			err = errors.Join(err, in.close())
 		}
 	}()
-	file := ""
-	if len(f.files) > 0 {
-		file = f.files[0]
-	}
-	dir := f.context
-	switch {
-	case dir == "-" && file == "-":
-		return in, errors.New("the Dockerfile and the context cannot both be standard input")
-	case dir == "-":
-		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil || dir == "" {
+	dir, files := f.context, f.files
+	if dir == "-" {
+		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil {
 			return in, err
 		}
+		if dir == "" { // a Dockerfile without a context
+			if len(files) > 0 || f.ignoreFile != "" {
+				err = errors.New("what standard input has is no tar: a context is needed beside --file and --ignorefile")
+			}
+			return in, err
+		}
+	} else if dir, files, err = f.localContext(); err != nil {
+		return in, err
 	}
-	if file == "-" {
-		in.name = "Dockerfile from standard input"
-		in.text, err = readBounded(interruptible(ctx, stdin))
-	} else {
-		err = in.findDockerfile(ctx, file, dir, f.context != "-")
+	if len(files) == 0 {
+		err = in.findDockerfile(dir, f.context)
+	}
+	for _, file := range files {
+		if file == "-" {
+			var text []byte
+			text, err = readBounded(interruptible(ctx, stdin))
+			in.addStdin(text)
+		} else {
+			err = in.openDockerfile(ctx, file, dir, f.context != "-")
+		}
+		if err != nil {
+			break
+		}
 	}
 	if err != nil {
 		return in, err
 	}
-	patterns, _, err := copy.ReadIgnore(dir, in.file)
+	patterns, err := f.ignored(dir, in.files)
 	if err != nil {
 		return in, err
 	}
 	in.tree, err = copy.OpenContext(dir, patterns)
 	return in, err
+}
+
+// localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a
+// Dockerfile: its directory is the context then.
+func (f *inputFlags) localContext() (dir string, files []string, err error) {
+	info, err := os.Stat(f.context)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil, fmt.Errorf("the context %s: there is no such directory", f.context)
+	case err != nil:
+		return "", nil, fmt.Errorf("opening the context: %w", err)
+	case info.IsDir():
+		return f.context, f.files, nil
+	case !info.Mode().IsRegular():
+		return "", nil, fmt.Errorf("the context %s is neither a directory nor a Dockerfile", f.context)
+	case len(f.files) > 0:
+		return "", nil, fmt.Errorf("the context %s is a file: beside --file give a directory", f.context)
+	}
+	return filepath.Dir(f.context), []string{f.context}, nil
+}
+
+// ignored gives the patterns of what the context shall not contain.
+func (f *inputFlags) ignored(dir string, files []copy.Dockerfile) (patterns []string, err error) {
+	if f.ignoreFile == "" {
+		patterns, _, err = copy.ReadIgnore(dir, files...)
+		return patterns, err
+	}
+	if patterns, err = copy.ReadIgnoreFile(f.ignoreFile); err != nil {
+		return nil, fmt.Errorf("--ignorefile: %w", err)
+	}
+	return patterns, nil
 }
 
 // interruptible reads from r until ctx ends; what r is then still asked for goes nowhere.
@@ -118,8 +191,8 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 		return "", fmt.Errorf("reading the context from standard input: %w", err)
 	}
 	if !isTar {
-		in.name = "Dockerfile from standard input"
-		in.text, err = readBounded(r)
+		text, err := readBounded(r)
+		in.addStdin(text)
 		return "", err
 	}
 	if in.temp, err = st.NewStaging(); err != nil {
@@ -128,19 +201,21 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 	return in.temp.Upper, copy.ExtractContext(ctx, r, in.temp.Upper)
 }
 
-// findDockerfile reads the file that --file names, or the context's own.
-func (in *input) findDockerfile(ctx context.Context, file, dir string, relativeToCwd bool) error {
-	if file == "" {
-		for _, name := range []string{"Containerfile", "Dockerfile"} {
-			if found, err := in.readBelow(dir, name); found || err != nil {
-				return err
-			}
+// findDockerfile reads the context's own Dockerfile. arg is the argument that named the context.
+func (in *input) findDockerfile(dir, arg string) error {
+	for _, name := range []string{"Containerfile", "Dockerfile"} {
+		if found, err := in.readBelow(dir, name); found || err != nil {
+			return err
 		}
-		if !relativeToCwd {
-			dir = "the tar on standard input"
-		}
-		return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", dir)
 	}
+	if arg == "-" {
+		arg = "the tar on standard input"
+	}
+	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", arg)
+}
+
+// openDockerfile reads the file that --file names.
+func (in *input) openDockerfile(ctx context.Context, file, dir string, relativeToCwd bool) error {
 	if relativeToCwd {
 		if found, err := in.readFile(ctx, file); found || err != nil {
 			return err
@@ -166,8 +241,8 @@ func (in *input) readFile(ctx context.Context, path string) (found bool, err err
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
-	in.name, in.file = path, copy.Dockerfile{Path: path}
-	in.text, err = readBounded(interruptible(ctx, &lazyFile{path: path}))
+	text, err := readBounded(interruptible(ctx, &lazyFile{path: path}))
+	in.add(path, copy.Dockerfile{Path: path}, text)
 	return true, err
 }
 
@@ -209,8 +284,8 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
-	in.name, in.file = path, copy.Dockerfile{Path: path, InContext: true}
-	in.text, err = readBounded(f)
+	text, err := readBounded(f)
+	in.add(path, copy.Dockerfile{Path: path, InContext: true}, text)
 	return true, err
 }
 

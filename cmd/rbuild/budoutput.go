@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,12 +19,14 @@ import (
 type outputFlags struct {
 	progress string
 	quiet    bool
+	logFile  string
 	iidfile  string
 }
 
 func (f *outputFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
+	fs.StringVar(&f.logFile, "logfile", "", "file for what would be shown on standard error")
 	fs.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
 }
 
@@ -39,19 +42,25 @@ func (f *outputFlags) apply(lookup, *build.Options) error {
 
 // listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
 // terminal; it may be called more than once.
-func (f *outputFlags) listener() (l progress.Listener, finish func() error) {
-	none := func() error { return nil }
-	terminal := progress.IsTerminal(os.Stderr) && os.Getenv("TERM") != "dumb"
+func (f *outputFlags) listener() (l progress.Listener, finish func() error, err error) {
+	out, finish := os.Stderr, func() error { return nil }
+	if f.logFile != "" {
+		if out, err = os.OpenFile(f.logFile, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
+			return nil, nil, fmt.Errorf("--logfile: %w", err)
+		}
+		finish = sync.OnceValue(out.Close)
+	}
+	terminal := progress.IsTerminal(out) && os.Getenv("TERM") != "dumb"
 	switch {
 	case f.quiet || f.progress == "quiet":
-		return progress.Quiet(os.Stderr), none
+		return progress.Quiet(out), finish, nil
 	case f.progress == "rawjson":
-		return progress.JSON(os.Stderr), none
+		return progress.JSON(out), finish, nil
 	case f.progress == "tty" || f.progress == "auto" && terminal:
-		t := progress.Terminal(os.Stderr, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
-		return t, sync.OnceValue(t.Close)
+		t := progress.Terminal(out, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
+		return t, sync.OnceValue(func() error { return errors.Join(t.Close(), finish()) }), nil
 	}
-	return progress.Plain(os.Stderr), none
+	return progress.Plain(out), finish, nil
 }
 
 // notices is where lines of text go that tell of a pull or a push.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,20 +18,31 @@ import (
 
 // planFlags say what of the Dockerfile is built, with which arguments.
 type planFlags struct {
-	target    string
-	buildArgs []string
-	platform  string
+	target     string
+	buildArgs  []string
+	argFiles   []string
+	env        []string
+	httpProxy  bool
+	skipUnused bool
+	platform   string
 }
 
 func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.target, "target", "", "stage to build (default: the last)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "NAME=VALUE for an ARG; NAME alone takes the environment's value")
+	fs.StringArrayVar(&f.argFiles, "build-arg-file", nil, "file with a NAME=VALUE for an ARG on each line; --build-arg wins")
+	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the environment of RUN and of the image; NAME alone takes the environment's value")
+	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
+	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
 	fs.StringVar(&f.platform, "platform", "", "OS/ARCH[/VARIANT] to build for; only the host's own")
 }
 
 func (f *planFlags) apply(env lookup, o *build.Options) error {
 	o.Platform = hostPlatform()
-	if _, err := buildArgs(f.buildArgs, env); err != nil {
+	if err := (buildArgs{}).setAll(f.buildArgs, env); err != nil {
+		return err
+	}
+	if _, err := envVars(f.env, nil); err != nil {
 		return err
 	}
 	return checkPlatform(f.platform)
@@ -37,21 +50,32 @@ func (f *planFlags) apply(env lookup, o *build.Options) error {
 
 // make parses the Dockerfile and says what is to be done.
 func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, error) {
-	file, err := instructions.Parse(in.name, in.text)
+	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range file.Warnings {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", file.Name, w.Line, w.Msg)})
+		at := file.Place(w.Range)
+		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", at.File, at.Line, w.Msg)})
 	}
-	args, err := buildArgs(f.buildArgs, env)
+	args, err := f.arguments(env)
 	if err != nil {
 		return nil, err
 	}
-	addProxies(args, env)
-	p, err := plan.New(file, plan.Options{Target: f.target, BuildArgs: args, Platform: o.Platform})
+	vars, err := envVars(f.env, os.Environ())
 	if err != nil {
 		return nil, err
+	}
+	p, err := plan.New(file, plan.Options{
+		Target: f.target, BuildArgs: args, Env: vars, Platform: o.Platform, AllStages: !f.skipUnused,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range o.Uncached {
+		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
+			o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("--no-cache-filter %s: no stage has this name", name)})
+		}
 	}
 	for _, name := range p.Unused {
 		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
@@ -59,32 +83,19 @@ func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, er
 	return p, nil
 }
 
-// addProxies passes the proxy variables of the environment on, as docker and buildah do. They reach the environment of
-// RUN, and neither image nor key.
-func addProxies(args map[string]string, env lookup) {
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"} {
-		value, ok := env(name)
-		if _, given := args[name]; ok && !given {
-			args[name] = value
+// arguments are all build arguments.
+func (f *planFlags) arguments(env lookup) (buildArgs, error) {
+	args := buildArgs{}
+	for _, path := range f.argFiles {
+		if err := args.readFile(path, env); err != nil {
+			return nil, err
 		}
 	}
-}
-
-// buildArgs reads --build-arg. A name alone takes the value that the environment has, and is left out where there is
-// none.
-func buildArgs(list []string, env lookup) (map[string]string, error) {
-	args := map[string]string{}
-	for _, text := range list {
-		key, value, ok := strings.Cut(text, "=")
-		if key == "" {
-			return nil, fmt.Errorf("--build-arg %q: want NAME=VALUE", text)
-		}
-		if !ok {
-			if value, ok = env(key); !ok {
-				continue
-			}
-		}
-		args[key] = value
+	if err := args.setAll(f.buildArgs, env); err != nil {
+		return nil, err
+	}
+	if f.httpProxy {
+		args.proxies(env)
 	}
 	return args, nil
 }

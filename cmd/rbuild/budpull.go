@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,18 +17,46 @@ import (
 // pullFlags say where base images come from.
 type pullFlags struct {
 	policy string
+	always bool // --pull-always
+	never  bool // --pull-never
 	access accessFlags
+	flags  *pflag.FlagSet
 }
 
 func (f *pullFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.policy, "pull", "missing", "when to pull base images: always, missing, never or newer")
 	fs.Lookup("pull").NoOptDefVal = "always"
+	fs.BoolVar(&f.always, "pull-always", false, "same as --pull=always")
+	fs.BoolVar(&f.never, "pull-never", false, "same as --pull=never")
+	for _, name := range []string{"pull-always", "pull-never"} { // as in buildah, where they are older than --pull=POLICY
+		_ = fs.MarkHidden(name) // the flag was defined above
+	}
+	f.flags = fs
 	f.access.register(fs)
 }
 
 func (f *pullFlags) apply(lookup, *build.Options) error {
-	_, err := parsePull(f.policy)
+	_, err := f.pullPolicy()
 	return err
+}
+
+// pullPolicy is what --pull and its older forms say.
+func (f *pullFlags) pullPolicy() (registry.Policy, error) {
+	given := 0
+	for _, name := range []string{"pull", "pull-always", "pull-never"} {
+		if f.flags.Changed(name) {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return "", errors.New("--pull, --pull-always and --pull-never exclude each other: give one of them")
+	case f.always:
+		return registry.PullAlways, nil
+	case f.never:
+		return registry.PullNever, nil
+	}
+	return parsePull(f.policy)
 }
 
 // parsePull reads --pull, with the words of docker beside podman's.
@@ -53,7 +82,7 @@ func (f *pullFlags) puller(base registry.Options, st *store.Store, report io.Wri
 			return "", err
 		}
 		o.Report = report
-		policy, err := parsePull(f.policy)
+		policy, err := f.pullPolicy()
 		if err != nil {
 			return "", err
 		}

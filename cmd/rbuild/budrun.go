@@ -20,7 +20,12 @@ type runFlags struct {
 	network  string
 	net      string // buildah's other name for it
 	addHosts []string
-	dns      []string
+	noHosts  bool
+	noName   bool
+	resolver resolverFlags
+	compat   bool // --compat-volumes
+	stdin    bool
+	isolated string
 	volumes  []string
 	secrets  []string
 	ssh      []string
@@ -30,19 +35,40 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "network", "", "network of RUN: host (default), none or private")
 	fs.StringVar(&f.net, "net", "", "same as --network")
 	_ = fs.MarkHidden("net") // the flag was defined on the line before
-	fs.StringArrayVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN")
-	fs.StringArrayVar(&f.dns, "dns", nil, "address of a nameserver for RUN, instead of the host's")
+	fs.StringSliceVar(&f.addHosts, "add-host", nil, "NAME:ADDRESS for /etc/hosts in RUN; ADDRESS may be host-gateway")
+	fs.BoolVar(&f.noHosts, "no-hosts", false, "leave the image's /etc/hosts as it is")
+	fs.BoolVar(&f.noName, "no-hostname", false, "leave the image's /etc/hostname as it is")
+	f.resolver.register(fs)
+	fs.BoolVar(&f.compat, "compat-volumes", false, "throw away what RUN writes below a VOLUME")
+	fs.BoolVar(&f.stdin, "stdin", false, "pass standard input to RUN")
+	fs.StringVar(&f.isolated, "isolation", "", "accepted are oci, rootless, chroot and default: RUN always has rbuild's own sandbox")
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:ro] to bind into RUN")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }
 
-func (f *runFlags) apply(_ lookup, o *build.Options) (err error) {
+func (f *runFlags) apply(env lookup, o *build.Options) (err error) {
 	if f.net != "" && f.network != "" {
 		return errors.New("--net is the same as --network: give one of them")
 	}
+	if err := f.checkIsolation(env); err != nil {
+		return err
+	}
 	o.Run, err = f.options()
 	return err
+}
+
+// checkIsolation refuses words that buildah does not know. Those that it knows all mean the same: the sandbox of rbuild.
+func (f *runFlags) checkIsolation(env lookup) error {
+	word, from := f.isolated, "--isolation"
+	if word == "" {
+		word, _ = env("BUILDAH_ISOLATION")
+		from = "BUILDAH_ISOLATION in the environment:"
+	}
+	if !slices.Contains([]string{"", "default", "oci", "rootless", "chroot"}, strings.ToLower(word)) {
+		return fmt.Errorf("%s %q: RUN always has rbuild's own sandbox, for which oci, rootless and chroot are accepted", from, word)
+	}
+	return nil
 }
 
 // options reads the flags, but for what has to be opened.
@@ -60,31 +86,57 @@ func (f *runFlags) options() (o build.RunOptions, err error) {
 			return o, fmt.Errorf("--network private: %w", err)
 		}
 	}
-	for _, text := range f.addHosts {
+	o.NoHosts, o.NoHostname, o.CompatVolumes = f.noHosts, f.noName, f.compat
+	if f.noHosts && len(f.addHosts) > 0 {
+		return o, errors.New("--no-hosts and --add-host contradict each other: give one of them")
+	}
+	if o.AddHosts, err = parseHosts(f.addHosts, o); err != nil {
+		return o, err
+	}
+	return o, f.resolver.apply(&o)
+}
+
+// hostGateway stands for the host in --add-host.
+const hostGateway = "host-gateway"
+
+// parseHosts reads --add-host.
+func parseHosts(list []string, o build.RunOptions) (out []build.HostEntry, err error) {
+	for _, text := range list {
 		name, addr, ok := strings.Cut(text, ":")
 		if !ok {
 			name, addr, ok = strings.Cut(text, "=")
 		}
-		ip, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		var ip netip.Addr
+		if addr == hostGateway && ok {
+			if ip, err = gateway(o); err != nil {
+				return nil, fmt.Errorf("--add-host %q: %w", text, err)
+			}
+		} else {
+			ip, err = netip.ParseAddr(strings.Trim(addr, "[]"))
+		}
 		if !ok || name == "" || err != nil || strings.ContainsAny(name, " \t\n") {
-			return o, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
+			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
 		}
 		for n := range strings.SplitSeq(name, ";") {
-			o.AddHosts = append(o.AddHosts, build.HostEntry{Name: n, Addr: ip})
+			out = append(out, build.HostEntry{Name: n, Addr: ip})
 		}
 	}
-	for _, text := range f.dns {
-		ip, err := netip.ParseAddr(text)
-		if err != nil {
-			return o, fmt.Errorf("--dns %q: want the address of a nameserver", text)
-		}
-		o.DNS = append(o.DNS, ip)
+	return out, nil
+}
+
+// gateway is the address by which RUN reaches the host. A private network leads everywhere but there.
+func gateway(o build.RunOptions) (netip.Addr, error) {
+	if o.Network != build.Host {
+		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", o.Network)
 	}
-	return o, nil
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
 // open opens what the flags name; it stays open for the life of the process.
 func (f *runFlags) open(o *build.RunOptions, env lookup) (err error) {
+	if f.stdin {
+		o.Stdin = os.Stdin
+	}
 	if o.Volumes, err = parseVolumes(f.volumes); err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type app struct {
 	registriesConf string
 	logLevel       string
 
+	sources registry.Sources // $BUILD_REGISTRY_SOURCES
+
 	state *userns.State // nil in the launcher
 	exit  int           // the builder's exit code, in the launcher
 }
@@ -35,7 +37,7 @@ func newRootCmd(a *app) *cobra.Command {
 		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setUpLog() },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.readSources()) },
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.root, "root", "", "directory of the store's images and layers (default: storage.conf)")
@@ -61,6 +63,15 @@ func (a *app) setUpLog() error {
 		return fmt.Errorf("--log-level %q: choose trace, debug, info, warn, error or fatal", a.logLevel)
 	}
 	logrus.SetLevel(level)
+	return nil
+}
+
+// readSources reads which registries may be used.
+func (a *app) readSources() (err error) {
+	const name = "BUILD_REGISTRY_SOURCES"
+	if a.sources, err = registry.ParseSources(os.Getenv(name)); err != nil {
+		return fmt.Errorf("%s in the environment: %w", name, err)
+	}
 	return nil
 }
 
@@ -107,6 +118,7 @@ func (a *app) sys() registry.Options {
 	o := registry.Options{
 		RegistriesConf: a.registriesConf,
 		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
+		Sources:        a.sources,
 		UserAgent:      "rbuild/" + currentVersion().Version,
 	}
 	if o.RegistriesConf == "" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
@@ -40,13 +41,18 @@ func (in *input) locate(err error) error {
 	case errors.As(err, &bad) && bad.Line > 0:
 		return &sourceError{err, bad.Line, bad.Source}
 	case errors.As(err, &step):
-		return &sourceError{err, step.Line, in.excerpt(step.Line, step.EndLine)}
+		return &sourceError{err, step.Line, in.excerpt(step.File, step.Line, step.EndLine)}
 	}
 	return err
 }
 
-func (in *input) excerpt(first, last int) (out []string) {
-	for i, line := range strings.Split(string(in.text), "\n") {
+// excerpt gives the lines first to last of a text.
+func (in *input) excerpt(name string, first, last int) (out []string) {
+	at := slices.IndexFunc(in.texts, func(t instructions.Text) bool { return t.Name == name })
+	if at < 0 {
+		return nil
+	}
+	for i, line := range strings.Split(string(in.texts[at].Data), "\n") {
 		if i+1 < first || i+1 > last || len(out) == maxExcerpt {
 			continue
 		}

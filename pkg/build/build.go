@@ -34,7 +34,6 @@ import (
 type Options struct {
 	Plan    *plan.Plan
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
-	File    string     // name of the Dockerfile, for messages
 
 	Store *store.Store
 	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
@@ -44,6 +43,8 @@ type Options struct {
 	Image     ImageOptions
 	Run       RunOptions
 	NoCache   bool             // run every step, and let its result replace what the cache has
+	Uncached  []string         // the same for the stages of these names, in any case
+	CacheTTL  time.Duration    // run again what was run longer ago; 0: nothing is too old
 	Squash    bool             // one layer for all the steps of a stage, and no cache (--layers=false)
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
 	FileTimes FileTimes        // what Epoch means for the files of the new layers
@@ -67,6 +68,9 @@ type ImageOptions struct {
 	Format      commit.Format
 	Annotations map[string]string
 	Labels      []Label // over those of the Dockerfile, in this order
+
+	// UnsetLabels and UnsetEnv are what the image shall not have, wherever it comes from. Steps still see it.
+	UnsetLabels, UnsetEnv []string
 }
 
 // Label is a label of the command line.
@@ -103,9 +107,12 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}
-	target, err := b.stage(ctx, o.Plan.Target).wait(ctx)
-	if err != nil {
-		return Result{}, err
+	var target *snapshot // the last one's
+	for _, s := range o.Plan.Stages {
+		var err error
+		if target, err = b.stage(ctx, s).wait(ctx); err != nil {
+			return Result{}, err
+		}
 	}
 	return b.record(ctx, target)
 }

@@ -111,7 +111,7 @@ func (b *bench) build(ctx context.Context, dockerfile string, change func(*build
 	}
 	defer tree.Close()
 	o := build.Options{
-		Plan: p, Context: tree, File: "Dockerfile", Store: b.store, Listener: b.log, Platform: host,
+		Plan: p, Context: tree, Store: b.store, Listener: b.log, Platform: host,
 		Pull: func(context.Context, string) (string, error) { return "", errors.New("no registry here") },
 	}
 	if change != nil {

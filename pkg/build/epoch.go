@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"fmt"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 )
@@ -19,7 +20,7 @@ func (b *builder) setEpoch(ctx context.Context) error {
 			Add: true, Sources: []string{src.URL}, Dest: "/file", Checksum: src.Checksum, TempDir: b.scratch.Dir,
 		})
 		if err != nil {
-			return b.at(src.Range.Line, src.Range.EndLine, "SOURCE_DATE_EPOCH", err)
+			return at(src.Step, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
 		}
 		b.Plan.SetEpoch(t)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/agent"
@@ -28,9 +29,17 @@ type RunOptions struct {
 	Network  Network
 	AddHosts []HostEntry             // lines of /etc/hosts
 	DNS      []netip.Addr            // nameservers instead of the host's
+	Search   []string                // search domains instead of the host's; "." alone: none
 	Volumes  []Volume                // directories and files of the host, bound in
 	Secrets  map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
 	SSH      map[string]*agent.Agent // by id, for --mount=type=ssh
+	Stdin    *os.File                // standard input of every step; nil: there is none
+
+	ResolverOptions []string // options of resolv.conf(5) beside the host's
+	// NoHosts, NoHostname and NoResolver leave the image's own file in place of one bound over it.
+	NoHosts, NoHostname, NoResolver bool
+	// CompatVolumes throws away what a step writes into the image's volumes.
+	CompatVolumes bool
 	// NetworkHelper is the path of pasta or slirp4netns, for Private.
 	NetworkHelper string
 }
@@ -84,6 +93,14 @@ func (o RunOptions) ingredients(op plan.Op) []string {
 	for _, v := range o.Volumes {
 		out = append(out, "volume="+v.Text)
 	}
+	for _, flag := range []struct {
+		set  bool
+		name string
+	}{{o.NoHosts, "no hosts"}, {o.NoHostname, "no hostname"}, {o.NoResolver, "no resolver"}, {o.Stdin != nil, "stdin"}} {
+		if flag.set {
+			out = append(out, flag.name)
+		}
+	}
 	return out
 }
 
@@ -125,22 +142,44 @@ func (o RunOptions) etc(host etcFiles, network Network, hostname string) etcFile
 	if network == Private && len(nameservers) == 0 {
 		nameservers = []netip.Addr{sandbox.Nameserver(o.NetworkHelper)}
 	}
-	return etcFiles{hosts: hosts.Bytes(), resolv: resolvConf(host.resolv, nameservers), hostname: []byte(hostname + "\n")}
+	return etcFiles{hosts: hosts.Bytes(), resolv: o.resolvConf(host.resolv, nameservers), hostname: []byte(hostname + "\n")}
 }
 
-// resolvConf replaces the nameservers of a resolv.conf(5) if any are given; its search list and options stay.
-func resolvConf(host []byte, nameservers []netip.Addr) []byte {
-	if len(nameservers) == 0 {
+// resolvConf changes a resolv.conf(5): nameservers and search domains take the place of its own if any are given, and
+// options are added.
+func (o RunOptions) resolvConf(host []byte, nameservers []netip.Addr) []byte {
+	if len(nameservers) == 0 && len(o.Search) == 0 && len(o.ResolverOptions) == 0 {
 		return host
 	}
 	var out bytes.Buffer
 	for sc := bufio.NewScanner(bytes.NewReader(host)); sc.Scan(); {
-		if word, _, _ := strings.Cut(strings.TrimSpace(sc.Text()), " "); word == "search" || word == "options" {
-			out.WriteString(sc.Text() + "\n")
+		fields := strings.Fields(sc.Text())
+		if len(fields) == 0 {
+			continue
 		}
+		switch fields[0] {
+		case "nameserver":
+			if len(nameservers) > 0 {
+				continue
+			}
+		case "search", "domain":
+			if len(o.Search) > 0 {
+				continue
+			}
+		case "options", "sortlist":
+		default:
+			continue
+		}
+		out.WriteString(sc.Text() + "\n")
 	}
 	for _, ns := range nameservers {
 		out.WriteString("nameserver " + ns.String() + "\n")
+	}
+	if len(o.Search) > 0 && !slices.Equal(o.Search, []string{"."}) {
+		out.WriteString("search " + strings.Join(o.Search, " ") + "\n")
+	}
+	if len(o.ResolverOptions) > 0 { // those of several lines add up
+		out.WriteString("options " + strings.Join(o.ResolverOptions, " ") + "\n")
 	}
 	return out.Bytes()
 }

@@ -28,6 +28,7 @@ import (
 // the store or the user's files, whatever becomes of the read-only flag.
 type stepMounts struct {
 	list    []specs.Mount
+	volumes int                 // how many of the first are of --compat-volumes: below all others
 	sources map[string]*os.File // of bind mounts, by target
 	env     []string            // K=V: secrets, and the agent's socket
 
@@ -39,8 +40,11 @@ type stepMounts struct {
 }
 
 // makeMounts makes them. What it returns is to be closed, also after an error.
-func (s *stage) makeMounts(ctx context.Context, u upper, op *plan.Run, sources mountSources) (*stepMounts, error) {
+func (s *stage) makeMounts(ctx context.Context, u upper, op *plan.Run, files []runFile, sources mountSources) (*stepMounts, error) {
 	p := &stepMounts{sources: map[string]*os.File{}, caches: map[string]*store.Cache{}}
+	if err := s.coverVolumes(p, u, op, files); err != nil {
+		return p, err
+	}
 	if err := s.openCaches(ctx, p, op, sources); err != nil {
 		return p, err
 	}
@@ -96,7 +100,7 @@ func (p *stepMounts) environ(env []string) []string {
 
 // replaces tells whether a mount of the Dockerfile has the place of m, a file or volume that the builder binds.
 func (p *stepMounts) replaces(m specs.Mount) bool {
-	return m.Type == "bind" && slices.ContainsFunc(p.list, func(o specs.Mount) bool { return o.Destination == m.Destination })
+	return m.Type == "bind" && slices.ContainsFunc(p.list[p.volumes:], func(o specs.Mount) bool { return o.Destination == m.Destination })
 }
 
 // bind adds a bind mount of source, which stays the caller's. access is "rw" or "ro"; the mount's own ro wins.
@@ -151,15 +155,14 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 	outer := p.list[in].Destination
 	c := linux.NewCursor(p.sources[outer])
 	defer c.Close()
-	mkdir := func(dir *os.File, name string) error { return linux.MkdirAt(dir, name, 0o755) }
 	rel := strings.TrimPrefix(target, outer)
 	if isDir {
-		if err := c.Enter(rel, mkdir); err != nil {
+		if err := c.Enter(rel, makeDir); err != nil {
 			return fmt.Errorf("making its place in the mount at %s: %w", outer, err)
 		}
 		return nil
 	}
-	name, st, err := c.Resolve(rel, mkdir)
+	name, st, err := c.Resolve(rel, makeDir)
 	if err == nil && st.Type == linux.Unknown {
 		var f *os.File
 		if f, err = linux.CreateAt(c.Dir(), name); err == nil {
@@ -171,6 +174,9 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 	}
 	return nil
 }
+
+// makeDir makes a directory on the way to a mount point.
+func makeDir(dir *os.File, name string) error { return linux.MkdirAt(dir, name, 0o755) }
 
 // scratch makes a new directory of the step's.
 func (p *stepMounts) scratch(u upper) (dir string, err error) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -16,16 +18,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
-	image := target.config
-	if len(b.Image.Labels) > 0 {
-		image.Config.Labels = maps.Clone(image.Config.Labels)
-		if image.Config.Labels == nil {
-			image.Config.Labels = map[string]string{}
-		}
-		for _, l := range b.Image.Labels {
-			image.Config.Labels[l.Key] = l.Value
-		}
-	}
+	image := b.Image.edit(target.config)
 	if b.Epoch != nil {
 		created := b.Epoch.UTC()
 		image.Created = &created
@@ -41,6 +34,26 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 			"the format of this build", strings.Join(recorded.Shared, ", ")))
 	}
 	return Result{ID: recorded.ID, Digest: recorded.Digest}, b.keepNames(recorded.ID, layers)
+}
+
+// edit does to the config what the command line says.
+func (o ImageOptions) edit(image instructions.Image) instructions.Image {
+	labels := maps.Clone(image.Config.Labels)
+	if labels == nil && len(o.Labels) > 0 {
+		labels = map[string]string{}
+	}
+	for _, l := range o.Labels {
+		labels[l.Key] = l.Value
+	}
+	for _, key := range o.UnsetLabels {
+		delete(labels, key)
+	}
+	image.Config.Labels = labels
+	image.Config.Env = slices.DeleteFunc(slices.Clone(image.Config.Env), func(kv string) bool {
+		key, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(o.UnsetEnv, key)
+	})
+	return image
 }
 
 // keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the

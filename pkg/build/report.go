@@ -13,8 +13,8 @@ import (
 
 // StepError says which instruction failed.
 type StepError struct {
-	File          string
-	Line, EndLine int // of the Dockerfile, from 1
+	File          string // the Dockerfile, or the one of several
+	Line, EndLine int    // of it, from 1
 	Step          string
 	Err           error
 }
@@ -25,12 +25,12 @@ func (e *StepError) Error() string {
 func (e *StepError) Unwrap() error { return e.Err }
 
 // at names the instruction in an error, once.
-func (b *builder) at(line, end int, step string, err error) error {
+func at(step *plan.Step, err error) error {
 	var named *StepError
 	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &StepError{File: b.File, Line: line, EndLine: end, Step: step, Err: err}
+	return &StepError{File: step.File, Line: step.Line, EndLine: step.EndLine, Step: step.Text, Err: err}
 }
 
 // report tells the listener of one step.
@@ -47,7 +47,7 @@ func (s *stage) report(step *plan.Step) *report {
 		name = strconv.Itoa(s.plan.Index)
 	}
 	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
-		Stage: name, Number: s.number, Total: s.total, Text: step.Text, File: s.File, Line: step.Line,
+		Stage: name, Number: s.number, Total: s.total, Text: step.Text, File: step.File, Line: step.Line,
 	}}
 }
 

@@ -51,7 +51,8 @@ func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *r
 	if err != nil {
 		return err
 	}
-	return s.files(ctx, step, sources.content(), r, func(ctx context.Context, u upper) (bool, error) {
+	content := append(sources.content(), volumeContent(s.compatVolumes())...)
+	return s.files(ctx, step, content, r, func(ctx context.Context, u upper) (bool, error) {
 		if err := s.runIn(ctx, u, op, sources, r); err != nil {
 			return false, err
 		}
@@ -70,7 +71,7 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll(files)) }()
-	mounts, err := s.makeMounts(ctx, u, op, sources)
+	mounts, err := s.makeMounts(ctx, u, op, files, sources)
 	defer func() { err = errors.Join(err, mounts.close()) }()
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
 	}
-	config.Stdout, config.Stderr = in, in
+	config.Stdin, config.Stdout, config.Stderr = s.Run.Stdin, in, in
 	process, err := sandbox.Start(config) //nolint:contextcheck // its start is bounded; ctx ends the process below
 	err = errors.Join(err, in.Close())
 	if err != nil {
@@ -155,6 +156,7 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
 	spec.Hostname = hostname(op)
 	spec.Root = &specs.Root{Path: "rootfs"}
+	spec.Mounts = append(spec.Mounts, mounts.list[:mounts.volumes]...)
 	for _, f := range files {
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: f.dest, Type: "bind", Source: f.file.Name(), Options: f.options})
 	}
@@ -167,7 +169,7 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	}
 	// A mount of the Dockerfile takes the place of one of the builder's files or the user's volumes.
 	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return mounts.replaces(m) })
-	spec.Mounts = append(spec.Mounts, mounts.list...)
+	spec.Mounts = append(spec.Mounts, mounts.list[mounts.volumes:]...)
 	return spec
 }
 
@@ -222,9 +224,15 @@ func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 			files = append(files, runFile{dest, f, append(options, "bind")})
 		}
 	}
-	add("hosts", "/etc/hosts", etc.hosts, 0o644)
-	add("resolv.conf", "/etc/resolv.conf", etc.resolv, 0o644)
-	add("hostname", "/etc/hostname", etc.hostname, 0o644)
+	if !s.Run.NoHosts {
+		add("hosts", "/etc/hosts", etc.hosts, 0o644)
+	}
+	if !s.Run.NoResolver {
+		add("resolv.conf", "/etc/resolv.conf", etc.resolv, 0o644)
+	}
+	if !s.Run.NoHostname {
+		add("hostname", "/etc/hostname", etc.hostname, 0o644)
+	}
 	for i, f := range op.Files {
 		add(fmt.Sprintf("pipe%d", i), path.Join(plan.PipesDir, f.Name), f.Data, 0o755, "ro")
 	}

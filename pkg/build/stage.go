@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -46,7 +48,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	}
 	base, err := b.source(ctx, p.From)
 	if err != nil {
-		return nil, b.at(p.Line, p.EndLine, p.Text, err)
+		return nil, at(p.Heading(), err)
 	}
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
 	scope, err := p.Begin(base.config)
@@ -54,7 +56,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, err
 	}
 	s.total = scope.Len() + 1
-	s.report(&plan.Step{Text: p.Text, Line: p.Line}).end(ctx, nil)
+	s.report(p.Heading()).end(ctx, nil)
 	if err := s.run(ctx, scope); err != nil {
 		return nil, errors.Join(err, s.discard())
 	}
@@ -83,7 +85,7 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	r := s.report(step)
 	defer func() {
-		err = s.at(step.Line, step.EndLine, step.Text, err)
+		err = at(step, err)
 		r.end(ctx, err)
 	}()
 	switch op := step.Op.(type) {
@@ -166,7 +168,7 @@ func (s *stage) timeIngredients() []string {
 
 // lookup takes the step from the cache if it is there.
 func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, error) {
-	if s.NoCache || s.missed {
+	if s.NoCache || s.missed || s.uncached() {
 		return false, nil
 	}
 	parent, err := s.top().Wait(ctx)
@@ -176,6 +178,9 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	l, ok, err := cache.Lookup(s.Store, s.key, parent.ID)
 	if !ok || err != nil {
 		return false, err
+	}
+	if s.CacheTTL > 0 && l.ID != parent.ID && time.Since(l.Created) > s.CacheTTL {
+		return false, nil
 	}
 	r.cached = true
 	if l.ID == parent.ID {
@@ -192,6 +197,11 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	}
 	s.add(step, commit.Stored(l))
 	return true, err
+}
+
+// uncached tells whether no step of the stage may come from the cache.
+func (s *stage) uncached() bool {
+	return s.plan.Name != "" && slices.ContainsFunc(s.Uncached, func(name string) bool { return strings.EqualFold(name, s.plan.Name) })
 }
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
@@ -217,7 +227,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	s.background.Go(func() {
 		<-job.Done()
 		if err := job.Err(); err != nil {
-			s.cancel(s.at(step.Line, step.EndLine, step.Text, err))
+			s.cancel(at(step, err))
 		}
 	})
 	s.add(step, job)
@@ -311,7 +321,8 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 	if s.single != nil {
 		last := s.history[len(s.history)-1]
 		s.history = s.history[:len(s.history)-1]
-		whole := &plan.Step{CreatedBy: last.createdBy, Text: s.plan.Text, Line: s.plan.Line, EndLine: s.plan.EndLine}
+		whole := s.plan.Heading()
+		whole.CreatedBy = last.createdBy
 		if err := s.commit(whole, upperOf(s.single)); err != nil {
 			return nil, err
 		}
@@ -322,7 +333,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		if e.layer != nil {
 			l, err := e.layer.Wait(ctx)
 			if err != nil {
-				return nil, s.at(e.step.Line, e.step.EndLine, e.step.Text, err)
+				return nil, at(e.step, err)
 			}
 			created = l.Created.UTC()
 		}

@@ -147,6 +147,34 @@ func TestReadIgnore(t *testing.T) {
 	}
 }
 
+func TestReadIgnoreOfSeveral(t *testing.T) {
+	dir := build(t, t.TempDir(), "f one 644", "f two 644", "f two.containerignore 644 b", "f three.dockerignore 644 c", "f .dockerignore 644 a")
+	file := func(name string) Dockerfile { return Dockerfile{Path: filepath.Join(dir, name)} }
+	got, _, err := ReadIgnore(dir, Dockerfile{}, file("one"), file("two"), file("three"))
+	if err != nil || strings.Join(got, " ") != "b" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestReadIgnoreFile(t *testing.T) {
+	dir := build(t, t.TempDir())
+	path := filepath.Join(dir, "odd")
+	text := "\xef\xbb\xbf a\r\n#comment\r\n # pattern\n\n/b/\n! c\n./d/../e\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadIgnoreFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "# pattern", "b", "!c", "e"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := ReadIgnoreFile(filepath.Join(dir, "absent")); err == nil {
+		t.Error("read a file that is not there")
+	}
+}
+
 // The matcher agrees with the library's own slow way, and never says that nothing below a directory can match
 // where something does.
 func FuzzMatcher(f *testing.F) {

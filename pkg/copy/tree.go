@@ -68,11 +68,14 @@ type Dockerfile struct {
 }
 
 // ReadIgnore reads the patterns of what the context directory dir shall not contain, from the first that exists of
-// <Dockerfile>.dockerignore and <Dockerfile>.containerignore, next to the Dockerfile wherever that is, and
+// <Dockerfile>.dockerignore and <Dockerfile>.containerignore, next to each Dockerfile wherever that is, and
 // .containerignore and .dockerignore in the context. Within the context a symbolic link resolves inside the context.
 // name says which file was read and is empty if there is none.
-func ReadIgnore(dir string, f Dockerfile) (patterns []string, name string, err error) {
-	if f.Path != "" {
+func ReadIgnore(dir string, files ...Dockerfile) (patterns []string, name string, err error) {
+	for _, f := range files {
+		if f.Path == "" {
+			continue
+		}
 		for _, suffix := range []string{".dockerignore", ".containerignore"} {
 			where, base := dir, f.Path+suffix
 			if !f.InContext {
@@ -91,6 +94,28 @@ func ReadIgnore(dir string, f Dockerfile) (patterns []string, name string, err e
 	return nil, "", nil
 }
 
+// ReadIgnoreFile reads the patterns of the ignore file that a user names. It may be a pipe.
+func ReadIgnoreFile(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := readBounded(f, path, maxIgnoreFile)
+	if err != nil {
+		return nil, err
+	}
+	return parseIgnore(text, path)
+}
+
+func parseIgnore(text []byte, name string) ([]string, error) {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return patterns, nil
+}
+
 func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
 	root, err := os.Open(dir)
 	if err != nil {
@@ -104,11 +129,8 @@ func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
 	}
-	patterns, err = ignorefile.ReadAll(bytes.NewReader(text))
-	if err != nil {
-		return nil, false, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
-	}
-	return patterns, true, nil
+	patterns, err = parseIgnore(text, filepath.Join(dir, name))
+	return patterns, true, err
 }
 
 // readRegular returns the content of the regular file path below root, at most limit bytes. Links resolve inside root;
@@ -134,7 +156,12 @@ func readRegular(root *os.File, path string, limit int64) ([]byte, error) {
 	if st.Type != linux.Regular {
 		return nil, fmt.Errorf("%s is a %s", path, st.Type)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	return readBounded(f, path, limit)
+}
+
+// readBounded reads r, which path names in errors, if it has at most limit bytes.
+func readBounded(r io.Reader, path string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}

@@ -23,6 +23,9 @@
 // language that this version cannot carry out is refused by name and line
 // (table refused); nothing is skipped in silence.
 //
+// A Dockerfile may be made of several texts (ParseTexts). A Range counts their
+// lines together; File.Place gives the text and the line in it.
+//
 // Limits: MaxFile, MaxLine, MaxInstructions and MaxExpansion.
 //
 // Source: https://docs.docker.com/reference/dockerfile/ (frontend 1.26).

@@ -46,7 +46,7 @@ func rows(t *testing.T, file string) (text string, out []row) {
 	return string(data), out
 }
 
-// TestDocs: each row of the documents names tests, each of these exists, each instruction and flag has a row, and so
+// TestDocs: each row of dockerfile.md names tests, each test of the documents exists, each instruction and flag has a row, and so
 // has each conformance case in which the reference is not followed.
 func TestDocs(t *testing.T) {
 	var all []string
@@ -81,7 +81,7 @@ func TestDocs(t *testing.T) {
 func checkNames(t *testing.T, file string, r row) {
 	t.Helper()
 	names := regexp.MustCompile("([a-z]*) *`([^`]+)`").FindAllStringSubmatch(r.tests, -1)
-	if len(names) == 0 {
+	if len(names) == 0 && file == "dockerfile.md" {
 		t.Errorf("%s: the row of %s names no test", file, r.first)
 	}
 	pkg := ""

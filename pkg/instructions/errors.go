@@ -37,7 +37,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Range is the place of an instruction: its first and last line, from 1.
+// Range is the place of an instruction in a File: its first and last line,
+// from 1, counted through all its texts.
 type Range struct{ Line, EndLine int }
 
 const (
@@ -56,8 +57,9 @@ func (f *File) Hintf(r Range, hint, format string, args ...any) *Error {
 }
 
 func (f *File) fault(r Range, hint, format string, args ...any) *Error {
+	at := f.Place(r)
 	return &Error{
-		File: f.Name, Line: r.Line, EndLine: max(r.Line, r.EndLine),
+		File: at.File, Line: at.Line, EndLine: at.EndLine,
 		Msg: fmt.Sprintf(format, args...), Hint: hint, Source: f.excerpt(r),
 	}
 }

@@ -20,14 +20,15 @@ const (
 
 // File is a parsed Dockerfile.
 type File struct {
-	Name     string
-	Lines    []string      // source lines without their ends
-	Escape   rune          // '\\', or '`' by the directive
+	Name     string        // of several texts: their names with commas
+	Lines    []string      // source lines of all texts, without their ends
+	Escape   rune          // '\\', or '`' by the directive, of the first text; see EscapeAt
 	Syntax   string        // value of the directive "# syntax=", else empty; nothing is pulled for it
 	Check    string        // value of the directive "# check=", else empty
 	Args     []Instruction // before the first FROM; each Command is an Arg
 	Stages   []Stage
 	Warnings []Warning
+	Parts    []Part // the texts, if they are several
 }
 
 // Stage is FROM with the instructions up to the next FROM.
@@ -50,13 +51,34 @@ type Warning struct {
 // Parse reads a Dockerfile. name is used in errors only. The error is an
 // *Error.
 func Parse(name string, text []byte) (*File, error) {
-	f, nodes, err := parseNodes(name, text)
-	if err != nil {
-		return nil, err
-	}
-	for _, node := range nodes {
-		if err := f.add(node); err != nil {
+	return ParseTexts(Text{Name: name, Data: text})
+}
+
+// ParseTexts reads several texts, one at least, as one Dockerfile: the
+// instructions of each follow those of the one before. Continued lines and
+// here-documents end with their text, and each has an escape directive of its
+// own; of the other directives the first counts.
+func ParseTexts(texts ...Text) (*File, error) {
+	var f *File
+	size, count := 0, 0
+	for _, text := range texts {
+		one, nodes, err := parseNodes(text.Name, text.Data)
+		if err != nil {
 			return nil, err
+		}
+		if f == nil {
+			f = one
+		} else {
+			f.join(one, nodes)
+		}
+		size, count = size+len(text.Data), count+len(nodes)
+		if size > MaxFile || count > MaxInstructions {
+			return nil, f.Errorf(Range{}, "together more than the %d bytes or %d instructions that a Dockerfile may have", MaxFile, MaxInstructions)
+		}
+		for _, node := range nodes {
+			if err := f.add(node); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if len(f.Stages) == 0 {
@@ -340,14 +362,14 @@ func oneLine(node *parser.Node) string {
 }
 
 func (f *File) warnDuplicates() {
-	seen := map[string]int{}
+	seen := map[string]Range{}
 	for _, st := range f.Stages {
 		if st.Name == "" {
 			continue
 		}
-		if line, ok := seen[st.Name]; ok {
-			f.warn(st.Range, "stage name %s is already used in line %d; later lines mean this one", st.Name, line)
+		if first, ok := seen[st.Name]; ok {
+			f.warn(st.Range, "stage name %s is already used in %s; later lines mean this one", st.Name, f.Refer(first, st.Range))
 		}
-		seen[st.Name] = st.Line
+		seen[st.Name] = st.Range
 	}
 }

@@ -56,7 +56,7 @@ func TestEpochOf(t *testing.T) {
 		fails             string
 	}{
 		{"context", "FROM a", "context", &plan.EpochSource{Context: true}, ""},
-		{"stage", stage, "src", &plan.EpochSource{URL: "http://h/1/f", Checksum: "sha256:1", Range: instructions.Range{Line: 3, EndLine: 3}}, ""},
+		{"stage", stage, "src", &plan.EpochSource{URL: "http://h/1/f", Checksum: "sha256:1", Step: &plan.Step{File: "F", Line: 3, EndLine: 3, Text: "ADD --checksum=sha256:$V http://h/$V/f /"}}, ""},
 		{"unknown", "FROM a AS b", "c", nil, `F: SOURCE_DATE_EPOCH="c": want seconds since 1970, context, or the name of a stage`},
 		{"negative", "FROM a", "-1", nil, "F: SOURCE_DATE_EPOCH=-1: want seconds since 1970"},
 		{"base", "FROM b AS x\nADD http://h/f /", "x", nil, "F:1: SOURCE_DATE_EPOCH: the stage has to begin with FROM scratch"},

@@ -14,7 +14,7 @@ type EpochSource struct {
 	Context  bool   // the time of the build context, if that has one
 	URL      string // else: of the file that a stage of nothing else adds, or of the newest file in that archive
 	Checksum string // that the ADD asks for; may be empty
-	Range    instructions.Range
+	Step     *Step  // the ADD, for messages
 }
 
 // epochContext is the value that means the build context.
@@ -97,7 +97,7 @@ func (p *Plan) epochStage(st *instructions.Stage) (*EpochSource, error) {
 	args := p.globals.clone()
 	var out *EpochSource
 	for _, in := range st.Instructions {
-		x := instructions.Expander{Escape: p.file.Escape, Lookup: args.lookup}
+		x := instructions.Expander{Escape: p.file.EscapeAt(in.Range), Lookup: args.lookup}
 		c, err := x.Command(in.Command)
 		if err != nil {
 			return nil, p.file.At(in.Range, err)
@@ -109,12 +109,15 @@ func (p *Plan) epochStage(st *instructions.Stage) (*EpochSource, error) {
 			if out != nil {
 				return nil, p.file.Errorf(in.Range, argEpoch+": the stage may have one ADD only")
 			}
-			out, err = epochAdd(in.Range, c)
+			out, err = epochAdd(c)
 		default:
 			err = errors.New(argEpoch + ": the stage may have ARG and ADD only, not " + in.Name)
 		}
 		if err != nil {
 			return nil, p.file.At(in.Range, err)
+		}
+		if out != nil && out.Step == nil {
+			out.Step = stepAt(p.file.Place(in.Range), in.Text)
 		}
 	}
 	if out == nil {
@@ -123,11 +126,11 @@ func (p *Plan) epochStage(st *instructions.Stage) (*EpochSource, error) {
 	return out, nil
 }
 
-func epochAdd(r instructions.Range, c instructions.Copy) (*EpochSource, error) {
+func epochAdd(c instructions.Copy) (*EpochSource, error) {
 	if !c.Add || len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) {
 		return nil, errors.New(argEpoch + ": the stage has to ADD one http or https URL, and nothing else")
 	}
-	return &EpochSource{URL: c.Sources[0], Checksum: c.Checksum, Range: r}, nil
+	return &EpochSource{URL: c.Sources[0], Checksum: c.Checksum}, nil
 }
 
 // maxEpoch is the end of the year 9999, where RFC 3339 ends.

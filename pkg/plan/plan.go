@@ -17,7 +17,15 @@ import (
 type Options struct {
 	Target    string            // name of the stage to build, in any case; empty: the last
 	BuildArgs map[string]string // --build-arg
+	Env       []EnvVar          // --env
 	Platform  ocispec.Platform  // the host's, and the only one that steps can run on
+	AllStages bool              // also those before the target that it does not need
+}
+
+// EnvVar is a variable that every stage sets first, as by ENV.
+type EnvVar struct {
+	Key, Value string
+	Literal    bool // a $ in Value is a dollar
 }
 
 // Plan is what a target needs.
@@ -105,8 +113,15 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 		return nil, err
 	}
 	p.Target = target
-	if err := p.reach(target, map[*Stage]bool{}); err != nil {
-		return nil, err
+	roots := []*Stage{target}
+	if o.AllStages {
+		roots = p.all[:target.Index+1]
+	}
+	seen := map[*Stage]bool{}
+	for _, s := range roots {
+		if err := p.reach(s, seen); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -278,7 +293,11 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 		return Source{Stage: st}, nil
 	}
 	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
-		return Source{}, f.Errorf(r, "%s=%s: the stage (line %d) is %s", option, from, st.Line, laterOrSelf(st.Index, s.Index))
+		at := r
+		if f != s.plan.file { // a trigger
+			at = s.Range
+		}
+		return Source{}, f.Errorf(r, "%s=%s: the stage (%s) is %s", option, from, s.plan.file.Refer(st.Range, at), laterOrSelf(st.Index, s.Index))
 	}
 	if from == scratch {
 		return Source{}, nil

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -20,6 +21,7 @@ type Scope struct {
 	image  *instructions.Draft
 	args   *variables
 	cmdSet bool // CMD was given in this stage
+	escape rune // of the text that the current instruction stands in; of triggers: the FROM
 	growth int  // bytes that variables may still add in this stage
 	texts  int  // bytes of the history's texts
 }
@@ -36,6 +38,7 @@ type located struct {
 	instructions.Instruction
 	file    *instructions.File
 	trigger bool
+	flag    string // that the instruction comes from; empty: it stands in the file
 }
 
 // Begin starts the stage on a base with this config (the zero Image for
@@ -57,6 +60,7 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 		return nil, err
 	}
 	sc.image.Config.OnBuild = nil
+	sc.addEnv()
 	for _, in := range s.instructions {
 		sc.todo = append(sc.todo, located{Instruction: in, file: s.plan.file})
 	}
@@ -89,6 +93,30 @@ func (sc *Scope) complete() {
 	if _, ok := img.Getenv("PATH"); !ok {
 		img.Setenv("PATH", defaultPath)
 	}
+}
+
+// addEnv puts what --env says before the stage's own instructions.
+func (sc *Scope) addEnv() {
+	s := sc.stage
+	if len(s.plan.options.Env) == 0 {
+		return
+	}
+	escape := string(s.plan.file.EscapeAt(s.Range))
+	special := []string{escape, escape + escape, `"`, escape + `"`}
+	expanded, literal := strings.NewReplacer(special...), strings.NewReplacer(append(special, "$", escape+"$")...)
+	var env instructions.Env
+	in := located{file: s.plan.file, flag: "--env"}
+	in.Range, in.Name, in.Text = s.Range, "ENV", "ENV"
+	for _, v := range s.plan.options.Env {
+		quote := expanded
+		if v.Literal {
+			quote = literal
+		}
+		env.Vars = append(env.Vars, instructions.Pair{Key: v.Key, Value: `"` + quote.Replace(v.Value) + `"`})
+		in.Text += " " + v.Key + "=" + v.Value
+	}
+	in.Command = env
+	sc.todo = append(sc.todo, in)
 }
 
 // addTriggers parses the ONBUILD triggers of the base.
@@ -133,12 +161,14 @@ func (sc *Scope) Next() (*Step, error) {
 	}
 	in := sc.todo[sc.next]
 	sc.next++
-	step := &Step{Line: in.Line, EndLine: in.EndLine, Text: in.Text}
+	step := stepAt(in.file.Place(in.Range), in.Text)
 	if in.trigger {
-		step.Line, step.EndLine = sc.stage.Line, sc.stage.EndLine
-		step.Text = "ONBUILD " + in.Text
+		step = stepAt(sc.stage.place(), "ONBUILD "+in.Text)
 	}
 	if err := sc.apply(in, step); err != nil {
+		if in.flag != "" {
+			err = fmt.Errorf("%s: %w", in.flag, err)
+		}
 		return nil, in.file.At(in.Range, err)
 	}
 	if step.Op != nil {
@@ -162,6 +192,10 @@ func (sc *Scope) end() {
 
 // apply carries out the instruction on the scope and fills in the step.
 func (sc *Scope) apply(in located, step *Step) error {
+	sc.escape = sc.stage.plan.file.EscapeAt(sc.stage.Range)
+	if !in.trigger {
+		sc.escape = in.file.EscapeAt(in.Range)
+	}
 	cmd, err := sc.expander().Command(in.Command)
 	if err != nil {
 		return err
@@ -201,7 +235,7 @@ func (sc *Scope) edit(c instructions.Editor, step *Step) error {
 }
 
 func (sc *Scope) expander() instructions.Expander {
-	return instructions.Expander{Escape: sc.stage.plan.file.Escape, Lookup: sc.lookup, Total: &sc.growth}
+	return instructions.Expander{Escape: sc.escape, Lookup: sc.lookup, Total: &sc.growth}
 }
 
 // lookup is the value of a variable: ENV before ARG.

@@ -6,7 +6,8 @@ import (
 
 // Step is one instruction with everything expanded.
 type Step struct {
-	Line, EndLine int    // in the Dockerfile; of a trigger: the FROM's
+	File          string // name of the text that it stands in; of a trigger: the FROM's
+	Line, EndLine int    // in that text
 	Text          string // for progress: the instruction as written, on one line
 	CreatedBy     string // text of the history entry; empty: no entry (ONBUILD)
 
@@ -20,6 +21,16 @@ type Step struct {
 	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
 	Op    Op       // nil: the step edits the config only
 }
+
+// stepAt makes the step that stands at a place.
+func stepAt(at instructions.Place, text string) *Step {
+	return &Step{File: at.File, Line: at.Line, EndLine: at.EndLine, Text: text}
+}
+
+// Heading is the FROM as a step, for messages.
+func (s *Stage) Heading() *Step { return stepAt(s.place(), s.Text) }
+
+func (s *Stage) place() instructions.Place { return s.plan.file.Place(s.Range) }
 
 // Op is what a step does to files: *Run, *Copy or *Workdir.
 type Op interface{ op() }

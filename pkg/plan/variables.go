@@ -72,8 +72,8 @@ func (p *Plan) setGlobals() error {
 		}
 		p.globals.declare(kv[0], &value)
 	}
-	x := instructions.Expander{Escape: p.file.Escape, Lookup: p.globals.lookup}
 	for _, in := range p.file.Args {
+		x := instructions.Expander{Escape: p.file.EscapeAt(in.Range), Lookup: p.globals.lookup}
 		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
 		if err := p.declare(arg, x, p.globals); err != nil {
 			return p.file.At(in.Range, err)
@@ -131,7 +131,7 @@ func (p *Plan) platformArgs() [][2]string {
 // in errors.
 func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, error) {
 	var unset []string
-	x := instructions.Expander{Escape: p.file.Escape, Lookup: func(name string) (string, bool) {
+	x := instructions.Expander{Escape: p.file.EscapeAt(s.Range), Lookup: func(name string) (string, bool) {
 		v, ok := p.globals.lookup(name)
 		if v == "" {
 			unset = append(unset, name)

@@ -202,7 +202,11 @@ func (p puller) registryReference(named reference.Named) (types.ImageReference, 
 // sameDigest asks the registry for the digest of ref (of the list, if it is
 // one) and compares it with those by which local is known.
 func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local *cs.Image) (bool, error) {
-	dgst, err := docker.GetDigest(ctx, p.sys, ref)
+	sys, err := p.o.Sources.admit(p.sys, ref)
+	if err != nil {
+		return false, err
+	}
+	dgst, err := docker.GetDigest(ctx, sys, ref)
 	if err != nil {
 		return false, err
 	}
@@ -298,6 +302,10 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 // copy stores src under the name or, if that is nil, the ID, and returns the
 // ID.
 func (p puller) copy(ctx context.Context, src types.ImageReference, named reference.Named, id string) (string, error) {
+	sys, err := p.o.Sources.admit(p.sys, src)
+	if err != nil {
+		return "", err
+	}
 	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st, p.o.Platform), named, id)
 	if err != nil {
 		return "", fmt.Errorf("storing %s: %w", src.StringWithinTransport(), err)
@@ -312,7 +320,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
 			ReportWriter:            p.o.Report,
-			SourceCtx:               p.sys,
+			SourceCtx:               sys,
 			DestinationCtx:          p.sys,
 			ReportResolvedReference: &stored,
 		})

@@ -68,6 +68,9 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	if err != nil {
 		return "", err
 	}
+	if sys, err = o.Sources.admit(sys, dest); err != nil {
+		return "", err
+	}
 	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
 		sys.DockerArchiveAdditionalTags = archiveTags(found)
 	}

@@ -1,0 +1,84 @@
+package instructions
+
+import (
+	"fmt"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// Text is one of the texts that a Dockerfile is made of.
+type Text struct {
+	Name string // for errors
+	Data []byte
+}
+
+// Place is where something stands: lines of one text, from 1. Line is 0 for what is of the whole file.
+type Place struct {
+	File          string // name of the text
+	Line, EndLine int
+}
+
+// Part is one of several texts of a File.
+type Part struct {
+	Name   string
+	First  int  // number of lines of the texts before it
+	Escape rune // of its directive
+}
+
+// join puts the text of more, whose instructions are nodes, below that of f.
+func (f *File) join(more *File, nodes []*parser.Node) {
+	if f.Parts == nil {
+		f.Parts = []Part{f.part(Range{})}
+	}
+	first := len(f.Lines)
+	f.Parts = append(f.Parts, Part{Name: more.Name, First: first, Escape: more.Escape})
+	f.Name += ", " + more.Name
+	f.Lines = append(f.Lines, more.Lines...)
+	if f.Syntax == "" {
+		f.Syntax = more.Syntax
+	}
+	if f.Check == "" {
+		f.Check = more.Check
+	}
+	for _, n := range nodes {
+		n.StartLine += first
+		n.EndLine += first
+	}
+	for _, w := range more.Warnings {
+		w.Line += first
+		w.EndLine += first
+		f.Warnings = append(f.Warnings, w)
+	}
+}
+
+// part finds the text that r lies in.
+func (f *File) part(r Range) Part {
+	at := Part{Name: f.Name, Escape: f.Escape}
+	for _, p := range f.Parts {
+		if p.First < r.Line {
+			at = p
+		}
+	}
+	return at
+}
+
+// Place tells where r is. Lines of a Range count through all texts, those of a Place through its own.
+func (f *File) Place(r Range) Place {
+	if r.Line == 0 {
+		return Place{File: f.Name}
+	}
+	p := f.part(r)
+	return Place{File: p.Name, Line: r.Line - p.First, EndLine: max(r.Line, r.EndLine) - p.First}
+}
+
+// EscapeAt is the escape character of the text that r lies in.
+func (f *File) EscapeAt(r Range) rune { return f.part(r).Escape }
+
+// Refer names the line of r in a message about place at: "line 3", and the text if that is another one.
+func (f *File) Refer(r, at Range) string {
+	p := f.Place(r)
+	if p.File == f.Place(at).File {
+		return fmt.Sprintf("line %d", p.Line)
+	}
+	return fmt.Sprintf("line %d of %s", p.Line, p.File)
+}
