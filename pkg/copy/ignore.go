@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
 )
@@ -53,7 +54,7 @@ func newMatcher(patterns []string) (*matcher, error) {
 		if _, _, err = p.match.MatchesUsingParentResults("a", m.unasked); err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", text, err)
 		}
-		p.parts, p.odd = strings.Split(text, "/"), strings.ContainsAny(text, "^{|}")
+		p.parts, p.odd = strings.Split(text, "/"), strings.ContainsAny(text, "^{|}") || !utf8.ValidString(text)
 		m.patterns = append(m.patterns, p)
 	}
 	if len(m.patterns) == 0 {
@@ -132,8 +133,9 @@ func (m *matcher) mayMatchBelow(dir string, negative bool) bool {
 		return false
 	}
 	parts := strings.Split(dir, "/")
+	odd := !utf8.ValidString(dir) // its bytes are all one character to the library
 	for _, p := range m.patterns {
-		if p.negative == negative && p.mayMatchBelow(parts) {
+		if p.negative == negative && (odd || p.mayMatchBelow(parts)) {
 			return true
 		}
 	}
