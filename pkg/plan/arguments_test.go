@@ -165,7 +165,7 @@ func TestAfter(t *testing.T) {
 		"FROM --after=x a":                        "Dockerfile:1: --after=x: no stage above this one has that name",
 		"FROM --after=x a AS x":                   "Dockerfile:1: --after=x: no stage above this one has that name",
 		"FROM --after=y a AS x\nFROM a AS y":      "Dockerfile:1: --after=y: no stage above this one has that name",
-		"ARG Y=y\nFROM a AS y\nFROM --after=$Y a": "Dockerfile:3: --after=$Y: variables are not expanded in --after (give the image a name with FROM ... AS, where variables work)",
+		"ARG Y=y\nFROM a AS y\nFROM --after=$Y a": "Dockerfile:3: --after=$Y: variables are not expanded in --after",
 	} {
 		if _, err := try(text, "", nil); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", text, err, want)

@@ -156,6 +156,9 @@ func (p *Plan) addStage(i int, in *instructions.Stage) error {
 // after finds the stages that --after names.
 func (p *Plan) after(s *Stage, in *instructions.Stage) (out []*Stage, err error) {
 	for _, name := range in.After {
+		if strings.Contains(name, "$") {
+			return nil, p.file.Errorf(in.Range, "--after=%s: variables are not expanded in --after", name)
+		}
 		src, err := s.source(p.file, in.Range, "--after", name)
 		if err != nil {
 			return nil, err
