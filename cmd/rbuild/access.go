@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -39,4 +41,62 @@ func (f *accessFlags) apply(o registry.Options) (registry.Options, error) {
 		o.TLSVerify = &f.tlsVerify
 	}
 	return o, nil
+}
+
+// retryFlags say how often a connection is tried.
+type retryFlags struct {
+	retries int
+	delay   time.Duration
+}
+
+func (f *retryFlags) register(fs *pflag.FlagSet) {
+	fs.IntVar(&f.retries, "retry", 3, "how often a failed pull or push is tried again")
+	fs.DurationVar(&f.delay, "retry-delay", time.Second, "time before the first of these, doubled for each further one")
+}
+
+func (f *retryFlags) check() error {
+	if f.retries < 0 || f.delay <= 0 {
+		return errors.New("--retry and --retry-delay cannot be negative, and --retry-delay not 0")
+	}
+	return nil
+}
+
+// apply adds what the flags say to how registries are reached.
+func (f *retryFlags) apply(o registry.Options) registry.Options {
+	if o.Retries, o.RetryDelay = f.retries, f.delay; f.retries == 0 {
+		o.Retries = -1
+	}
+	return o
+}
+
+// compressionFlags say how layers are compressed on their way out of the store.
+type compressionFlags struct {
+	format string
+	level  int
+	force  bool
+	flags  *pflag.FlagSet
+}
+
+func (f *compressionFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.format, "compression-format", "", "compression of layers that are pushed: gzip, zstd or zstd:chunked")
+	fs.IntVar(&f.level, "compression-level", 0, "level of that compression")
+	fs.BoolVar(&f.force, "force-compression", true, "compress anew what the destination has in another format")
+	f.flags = fs
+}
+
+func (f *compressionFlags) check() error {
+	if f.format == "" && f.flags.Changed("force-compression") && f.force {
+		return errors.New("--force-compression needs --compression-format")
+	}
+	if err := registry.CheckCompression(f.format); err != nil {
+		return fmt.Errorf("--compression-format: %w", err)
+	}
+	return nil
+}
+
+func (f *compressionFlags) apply(o *registry.PushOptions) {
+	o.CompressionFormat, o.AnyCompression = f.format, !f.force
+	if f.flags.Changed("compression-level") {
+		o.CompressionLevel = &f.level
+	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -11,6 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -24,7 +25,10 @@ type budFlags struct {
 	run    runFlags    // what RUN gets to see
 	cache  cacheFlags  // what of earlier builds is used, and left to later ones
 	image  imageFlags  // what the image is like
+	result resultFlags // where the result goes
 	output outputFlags // what the user gets to see
+	call   callFlags   // what is told of the Dockerfile instead
+	peers  peerFlags   // what means nothing here
 }
 
 // flagGroup is a part of budFlags.
@@ -39,13 +43,15 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.output}
+	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
+
+const budName = "bud"
 
 func newBudCmd(a *app) *cobra.Command {
 	var f budFlags
 	cmd := &cobra.Command{
-		Use:     "bud [flags] [CONTEXT]",
+		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
 		Short:   "Build an image from a Dockerfile",
 		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), or - for a tar archive\n" +
@@ -62,32 +68,17 @@ func newBudCmd(a *app) *cobra.Command {
 	for _, g := range f.groups() {
 		g.register(cmd.Flags())
 	}
-	cmd.SetFlagErrorFunc(refuseFlag)
 	return cmd
 }
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context builder cache-from cache-to call cap-add cap-drop
-	cdi-config-dir cgroup-parent cgroupns check compress compression-format compression-level cpp-flag
-	cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems created-annotation cw decryption-key device
-	disable-compression disable-content-trust force-compression force-rm from group-add hooks-dir identity-label
-	inherit-annotations inherit-labels ipc jobs layer-label load log-rusage logsplit manifest memory memory-swap
-	metadata-file mount omit-history os os-feature os-version output pid pids-limit policy provenance push retry
-	retry-delay rm runtime runtime-flag rusage-logfile save-stages sbom security-opt shm-size sign-by
-	signature-policy source-policy-file squash stage-labels timeout ulimit userns userns-gid-map
-	userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
-
-// refuseFlag words the error for a flag that is not there.
-func refuseFlag(cmd *cobra.Command, err error) error {
-	text := err.Error()
-	for _, name := range unsupported {
-		if text == "unknown flag: --"+name {
-			return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
-		}
-	}
-	return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
-}
+var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context cache-from cache-to cap-add cap-drop
+	cdi-config-dir cgroup-parent cgroupns cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
+	cpuset-mems cw decryption-key device from group-add hooks-dir ipc layer-label log-rusage logsplit manifest
+	memory memory-swap mount os os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
+	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
+	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
@@ -108,6 +99,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.call.method != callBuild && f.input.local() {
+		return a.call(cmd.Context(), nil, f, o)
+	}
 	ns := userns.Options{PID: true, KeepGroups: true}
 	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
@@ -115,17 +109,25 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 		defer release()
+		if f.call.method != callBuild {
+			return a.call(ctx, st, f, o)
+		}
 		return a.build(ctx, st, f, o)
 	})
 }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
-	show, finish, err := f.output.listener()
+	lines, finish, err := f.output.listener()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, finish()) }()
+	show := &stepLog{to: lines}
+	o.Outputs, err = f.result.prepare(func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
+	if err != nil {
+		return err
+	}
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
 	in, err := f.input.open(ctx, st, os.Stdin)
 	if err != nil {
@@ -133,7 +135,12 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	o.Context = in.tree
-	if o.Plan, err = f.plan.make(in, o, os.LookupEnv); err != nil {
+	if _, err = f.plan.make(in, &o, os.LookupEnv); err != nil {
+		if o.Lint != nil { // what it finds may be why
+			for _, finding := range o.Lint.Check(o.LintOptions).Findings {
+				warn(show, finding.Text())
+			}
+		}
 		return in.locate(err)
 	}
 	if o.Epoch == nil {
@@ -142,15 +149,25 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return err
 	}
-	o.Pull = f.pull.puller(a.sys(), st, f.output.notices(show))
+	notices := f.output.notices(show)
+	o.Pull = f.pull.puller(a.sys(), st, notices)
 	result, err := build.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))
 	}
+	if result.ID != "" {
+		var to registry.PushOptions
+		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
+			return err
+		}
+		if result.Manifest, err = f.result.deliver(ctx, st, result, o.Image.Names, to); err != nil {
+			return err
+		}
+	}
 	if err := finish(); err != nil {
 		return err
 	}
-	return f.output.announce(os.Stdout, result)
+	return f.result.announce(os.Stdout, result, o.Image.Names, show.ended())
 }
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.

@@ -104,7 +104,34 @@ func TestBudRefuses(t *testing.T) {
 		{"--pull=sometimes", "--pull"},
 		{"--build-arg =x", "NAME=VALUE"},
 		{"--platform linux/s390x", "host's own"},
-		{"-t oci:/x", "rbuild push"},
+		{"-t oci:/x -t sif:/y", "transport sif"},
+		{"-t docker://UPPER", "--tag"},
+		{"--push", "has no name"},
+		{"-o type=registry", "has no name"},
+		{"-o type=local", "dest=DIR"},
+		{"-o type=local,dest=-", "dest=DIR"},
+		{"-o dest=x", "type is missing"},
+		{"-o type=ocii,dest=x", "type=ocii"},
+		{"-o type=local,dest=x,mode=delete", "mode=delete"},
+		{"-o type=local,dest=x,platform-split=true", "platform-split"},
+		{"-o type=oci,tar=false", "dest=DIR"},
+		{"-o type=oci,dest=a:b", "colon"},
+		{"-o type=image,dest=a", "dest is for"},
+		{"-o type=tar,name=a", "name is for"},
+		{"-o type=image,name=oci:x", "name of an image"},
+		{"-o type=oci,compression=zstd", "use --compression-format"},
+		{"-o type=tar,dest=x,push=true", "push is for"},
+		{"-o type=image,push=maybe", "true or false"},
+		{"-o - -o type=tar", "only one"},
+		{"--compression-format lz4", "choose gzip"},
+		{"--force-compression", "needs --compression-format"},
+		{"--retry -1", "--retry"},
+		{"--jobs -1", "--jobs"},
+		{"--identity-label", "--identity-label=true is not supported"},
+		{"--provenance=mode=max", "no attestations"},
+		{"--rm=perhaps", "true or false"},
+		{"-D=false", "--disable-compression=false"},
+		{"--created-annotation --format docker", "no annotations"},
 		{"-t UPPER", "--tag"},
 		{"--rewrite-timestamp", "--source-date-epoch"},
 		{"--progress fancy", "choose auto"},
@@ -117,6 +144,61 @@ func TestBudRefuses(t *testing.T) {
 				t.Errorf("%v, want one line with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+func TestResults(t *testing.T) {
+	for _, tc := range []struct {
+		args    string
+		names   []string
+		pushes  []string
+		exports []export
+		noImage bool
+	}{
+		{"", nil, nil, nil, false},
+		{"-t app -t docker://r.example/a:1 -t dir:/x", []string{"localhost/app:latest"}, []string{"docker://r.example/a:1", "dir:/x"}, nil, false},
+		{"-t containers-storage:a -t a", []string{"localhost/a:latest"}, nil, nil, false},
+		{"-t r.example/a --push", []string{"r.example/a:latest"}, []string{"docker://r.example/a:latest"}, nil, false},
+		{"-o out", nil, nil, []export{{kind: "local", dest: "out"}}, true},
+		{"-o out --load", nil, nil, []export{{kind: "local", dest: "out"}}, false},
+		{"-o out --iidfile i", nil, nil, []export{{kind: "local", dest: "out"}}, false},
+		{"-o -", nil, nil, []export{{kind: "tar", dest: "-"}}, true},
+		{"-o type=tar", nil, nil, []export{{kind: "tar", dest: "-"}}, true},
+		{"-o type=local,dest=a,mode=copy -o type=tar,dest=b -t c", []string{"localhost/c:latest"}, nil, []export{{kind: "local", dest: "a"}, {kind: "tar", dest: "b"}}, false},
+		{"-o type=cacheonly", nil, nil, []export{{kind: "cacheonly"}}, true},
+		{"-o type=oci,dest=d,tar=false", nil, nil, []export{{kind: "oci", dest: "d", isDir: true}}, false},
+		{"-o type=docker", nil, nil, []export{{kind: "docker"}}, false},
+		{`-o type=image,"name=r.example/a,r.example/b",push=true`, []string{"r.example/a:latest", "r.example/b:latest"}, []string{"docker://r.example/a:latest", "docker://r.example/b:latest"}, []export{{kind: "image", names: []string{"r.example/a", "r.example/b"}, push: true}}, false},
+		{"-o type=registry -t r.example/a", []string{"r.example/a:latest"}, []string{"docker://r.example/a:latest"}, []export{{kind: "image", push: true}}, false},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			f := parse(t, strings.Fields(tc.args)...)
+			o, err := f.options(environment())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.names, o.Image.Names); diff != "" {
+				t.Errorf("names (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.pushes, f.result.pushes); diff != "" {
+				t.Errorf("pushes (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.exports, f.result.exports, cmp.AllowUnexported(export{})); diff != "" {
+				t.Errorf("outputs (-want +got):\n%s", diff)
+			}
+			if o.NoImage != tc.noImage {
+				t.Errorf("no image: %v, want %v", o.NoImage, tc.noImage)
+			}
+		})
+	}
+}
+
+// TestPeerFlags wants each flag that changes nothing to be accepted, in the form in which scripts have it.
+func TestPeerFlags(t *testing.T) {
+	args := "--rm --rm=false --force-rm --compress -D --disable-compression --disable-content-trust --disable-content-trust=false " +
+		"--builder default --provenance=false --sbom=false --identity-label=false --inherit-annotations=false"
+	if _, err := parse(t, strings.Fields(args)...).options(environment()); err != nil {
+		t.Error(err)
 	}
 }
 

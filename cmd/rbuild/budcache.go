@@ -16,6 +16,8 @@ type cacheFlags struct {
 	uncached []string
 	ttl      string
 	layers   bool
+	squash   bool
+	jobs     int
 	flags    *pflag.FlagSet
 }
 
@@ -24,10 +26,15 @@ func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.uncached, "no-cache-filter", nil, "STAGE[,STAGE...] of which to run every step")
 	fs.StringVar(&f.ttl, "cache-ttl", "", "run steps again that were run longer ago, e.g. 24h")
 	fs.BoolVar(&f.layers, "layers", true, "a layer for each instruction, kept for later builds; false: one layer for all (default: $BUILDAH_LAYERS, else true)")
+	fs.BoolVar(&f.squash, "squash", false, "one layer for all of the image, that of the base included")
+	fs.IntVar(&f.jobs, "jobs", 0, "how many steps may run at the same time (default: as many as there are processors)")
 	f.flags = fs
 }
 
 func (f *cacheFlags) apply(env lookup, o *build.Options) error {
+	if f.jobs < 0 {
+		return fmt.Errorf("--jobs %d: want how many steps may run at the same time; 0 leaves it to rbuild", f.jobs)
+	}
 	layers := f.layers
 	if text, _ := env("BUILDAH_LAYERS"); text != "" && !f.flags.Changed("layers") {
 		var err error
@@ -35,7 +42,7 @@ func (f *cacheFlags) apply(env lookup, o *build.Options) error {
 			return err
 		}
 	}
-	o.NoCache, o.Squash, o.Uncached = f.noCache, !layers, f.uncached
+	o.NoCache, o.Squash, o.Uncached, o.Flatten, o.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
 	if f.ttl == "" {
 		return nil
 	}

@@ -10,15 +10,16 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
 
 // imageFlags say what the image is like.
 type imageFlags struct {
-	tags        []string
 	format      string
 	labels      []string
 	annotations []string
+	inherit     bool
+	noHistory   bool
+	created     bool
 	unset       unsetFlags
 	timestamp   string
 	epoch       string
@@ -26,10 +27,12 @@ type imageFlags struct {
 }
 
 func (f *imageFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name[:tag] of the image; may be repeated")
 	fs.StringVar(&f.format, "format", "", "oci or docker (default: $BUILDAH_FORMAT, else oci)")
 	fs.StringArrayVar(&f.labels, "label", nil, "KEY=VALUE label of the image, over those of the Dockerfile")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "KEY=VALUE annotation of the image's manifest")
+	fs.BoolVar(&f.inherit, "inherit-labels", true, "keep the labels of base images and stages")
+	fs.BoolVar(&f.noHistory, "omit-history", false, "leave the history out of the image")
+	fs.BoolVar(&f.created, "created-annotation", false, "annotate the manifest with the time of the image")
 	f.unset.register(fs)
 	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
 	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
@@ -63,16 +66,6 @@ func (f *unsetFlags) apply(o *build.ImageOptions) {
 
 // image reads the flags for the image.
 func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
-	for _, t := range f.tags {
-		if registry.HasTransport(t) {
-			return o, fmt.Errorf("--tag %q: give a name, and push the image to the transport with rbuild push", t)
-		}
-		named, err := registry.NormalizeTag(t)
-		if err != nil {
-			return o, fmt.Errorf("--tag: %w", err)
-		}
-		o.Names = append(o.Names, named.String())
-	}
 	format := f.format
 	if format == "" {
 		format, _ = env("BUILDAH_FORMAT")
@@ -105,6 +98,10 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 		}
 		o.Annotations[key] = value
 	}
+	if f.created && o.Format == commit.Docker {
+		return o, errors.New("--created-annotation: images of --format docker have no annotations")
+	}
+	o.NoLabels, o.NoHistory, o.CreatedNote = !f.inherit, f.noHistory, f.created
 	return o, nil
 }
 

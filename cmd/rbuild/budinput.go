@@ -30,6 +30,8 @@ type input struct {
 	files []copy.Dockerfile   // where they were found
 	tree  *copy.Tree          // nil: there is no context
 
+	ignore []string // patterns of the context's ignore file
+
 	temp *store.Staging // holds a context that came as a tar; nil: none did
 }
 
@@ -132,12 +134,17 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 	if err != nil {
 		return in, err
 	}
-	patterns, err := f.ignored(dir, in.files)
-	if err != nil {
+	if in.ignore, err = f.ignored(dir, in.files); err != nil {
 		return in, err
 	}
-	in.tree, err = copy.OpenContext(dir, patterns)
+	in.tree, err = copy.OpenContext(dir, in.ignore)
 	return in, err
+}
+
+// local tells whether open needs no store.
+func (f *inputFlags) local() bool {
+	info, err := os.Stat(f.context)
+	return err == nil && (info.IsDir() || info.Mode().IsRegular())
 }
 
 // localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a

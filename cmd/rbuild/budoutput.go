@@ -15,19 +15,17 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
-// outputFlags say what the user gets to see, and where the result goes.
+// outputFlags say what the user gets to see.
 type outputFlags struct {
 	progress string
 	quiet    bool
 	logFile  string
-	iidfile  string
 }
 
 func (f *outputFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
 	fs.StringVar(&f.logFile, "logfile", "", "file for what would be shown on standard error")
-	fs.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
 }
 
 // progressModes are the values of --progress.
@@ -77,15 +75,4 @@ type notices struct{ to progress.Listener }
 func (n notices) Write(p []byte) (int, error) {
 	n.to.Event(progress.Event{Kind: progress.Notice, Text: strings.TrimRight(string(p), "\n")})
 	return len(p), nil
-}
-
-// announce prints the ID, and writes it where the user wants it.
-func (f *outputFlags) announce(w io.Writer, r build.Result) error {
-	if f.iidfile != "" {
-		if err := os.WriteFile(f.iidfile, []byte("sha256:"+r.ID), 0o644); err != nil { //nolint:gosec // as public as the image
-			return fmt.Errorf("writing the image's ID: %w", err)
-		}
-	}
-	_, err := fmt.Fprintln(w, r.ID)
-	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
@@ -48,39 +49,81 @@ func (f *planFlags) apply(env lookup, o *build.Options) error {
 	return checkPlatform(f.platform)
 }
 
-// make parses the Dockerfile and says what is to be done.
-func (f *planFlags) make(in *input, o build.Options, env lookup) (*plan.Plan, error) {
+// make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
+// same.
+func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions.File, error) {
 	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range file.Warnings {
-		at := file.Place(w.Range)
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("%s:%d: %s", at.File, at.Line, w.Msg)})
-	}
 	args, err := f.arguments(env)
 	if err != nil {
+		return nil, err
+	}
+	if err := warnings(file, args, o.Listener); err != nil {
 		return nil, err
 	}
 	vars, err := envVars(f.env, os.Environ())
 	if err != nil {
 		return nil, err
 	}
-	p, err := plan.New(file, plan.Options{
-		Target: f.target, BuildArgs: args, Env: vars, Platform: o.Platform, AllStages: !f.skipUnused,
-	})
-	if err != nil {
+	options := plan.Options{Target: f.target, BuildArgs: args, Env: vars, Platform: o.Platform, AllStages: !f.skipUnused}
+	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
+	}
+	o.LintOptions = lint.Options{PlanOptions: options, Ignore: in.ignore}
+	if o.Plan, err = plan.New(file, options); err != nil {
+		return file, err
 	}
 	for _, name := range o.Uncached {
 		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
-			o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("--no-cache-filter %s: no stage has this name", name)})
+			warn(o.Listener, fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
 		}
 	}
-	for _, name := range p.Unused {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: fmt.Sprintf("build argument %s: no ARG declares it", name)})
+	for _, name := range o.Plan.Unused {
+		text := fmt.Sprintf("build argument %s: no ARG declares it", name)
+		if match := instructions.Suggest(name, declaredArgs(file)); match != "" {
+			text += " (did you mean " + match + "?)"
+		}
+		warn(o.Listener, text)
 	}
-	return p, nil
+	return file, nil
+}
+
+// warnings tells what is doubtful about the Dockerfile, and refuses a frontend that is not known.
+func warnings(file *instructions.File, args buildArgs, to progress.Listener) error {
+	syntax, err := file.CheckSyntax(args["BUILDKIT_SYNTAX"])
+	if err != nil {
+		return err
+	}
+	if syntax != nil {
+		warn(to, file.WarningText(*syntax))
+	}
+	for _, w := range file.Warnings {
+		warn(to, file.WarningText(w))
+	}
+	return nil
+}
+
+// declaredArgs are the names that the Dockerfile has an ARG for.
+func declaredArgs(file *instructions.File) (names []string) {
+	note := func(list []instructions.Instruction) {
+		for _, in := range list {
+			arg, _ := in.Command.(instructions.Arg)
+			for _, v := range arg.Vars {
+				names = append(names, v.Key)
+			}
+		}
+	}
+	note(file.Args)
+	for _, st := range file.Stages {
+		note(st.Instructions)
+	}
+	return names
+}
+
+func warn(to progress.Listener, text string) {
+	to.Event(progress.Event{Kind: progress.Warning, Text: text})
 }
 
 // arguments are all build arguments.

@@ -20,6 +20,7 @@ type pullFlags struct {
 	always bool // --pull-always
 	never  bool // --pull-never
 	access accessFlags
+	retry  retryFlags
 	flags  *pflag.FlagSet
 }
 
@@ -33,11 +34,21 @@ func (f *pullFlags) register(fs *pflag.FlagSet) {
 	}
 	f.flags = fs
 	f.access.register(fs)
+	f.retry.register(fs)
 }
 
 func (f *pullFlags) apply(lookup, *build.Options) error {
-	_, err := f.pullPolicy()
-	return err
+	if _, err := f.pullPolicy(); err != nil {
+		return err
+	}
+	return f.retry.check()
+}
+
+// registry is how registries are reached, for pulls and pushes; report gets to know of them, if it is not nil.
+func (f *pullFlags) registry(base registry.Options, report io.Writer) (registry.Options, error) {
+	o, err := f.access.apply(base)
+	o.Report = report
+	return f.retry.apply(o), err
 }
 
 // pullPolicy is what --pull and its older forms say.
@@ -77,11 +88,10 @@ func parsePull(text string) (registry.Policy, error) {
 // puller pulls the images that a build needs; report gets to know of it, if it is not nil.
 func (f *pullFlags) puller(base registry.Options, st *store.Store, report io.Writer) func(context.Context, string) (string, error) {
 	return func(ctx context.Context, name string) (string, error) {
-		o, err := f.access.apply(base)
+		o, err := f.registry(base, report)
 		if err != nil {
 			return "", err
 		}
-		o.Report = report
 		policy, err := f.pullPolicy()
 		if err != nil {
 			return "", err

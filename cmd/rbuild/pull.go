@@ -14,6 +14,7 @@ import (
 func newPullCmd(a *app) *cobra.Command {
 	var (
 		access   accessFlags
+		retry    retryFlags
 		policy   string
 		platform string
 		quiet    bool
@@ -36,6 +37,10 @@ func newPullCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := retry.check(); err != nil {
+				return err
+			}
+			o = retry.apply(o)
 			if !quiet {
 				o.Report = os.Stderr
 			}
@@ -60,6 +65,7 @@ func newPullCmd(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	access.register(f)
+	retry.register(f)
 	f.StringVar(&policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
 	f.StringVar(&platform, "platform", "", "OS/ARCH[/VARIANT] of the image; only that of this machine")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but the IDs")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -14,8 +15,9 @@ import (
 func newPushCmd(a *app) *cobra.Command {
 	var (
 		access     accessFlags
+		retry      retryFlags
+		compress   compressionFlags
 		o          registry.PushOptions
-		level      int
 		digestFile string
 		quiet      bool
 	)
@@ -33,19 +35,21 @@ func newPushCmd(a *app) *cobra.Command {
 			if !quiet {
 				o.Report = os.Stderr
 			}
-			if cmd.Flags().Changed("compression-level") {
-				o.CompressionLevel = &level
+			if err := errors.Join(retry.check(), compress.check()); err != nil {
+				return err
 			}
+			o.Options = retry.apply(o.Options)
+			compress.apply(&o)
 			destination := ""
 			if len(args) > 1 {
 				destination = args[1]
 			}
 			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
-				sum, err := registry.Push(ctx, st.Storage(), args[0], destination, o)
+				pushed, err := registry.Push(ctx, st.Storage(), args[0], destination, o)
 				if err != nil || digestFile == "" {
 					return err
 				}
-				if err := os.WriteFile(digestFile, []byte(sum), 0o644); err != nil { //nolint:gosec // as public as the image
+				if err := os.WriteFile(digestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
 					return fmt.Errorf("writing the digest: %w", err)
 				}
 				return nil
@@ -54,9 +58,9 @@ func newPushCmd(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	access.register(f)
+	retry.register(f)
+	compress.register(f)
 	f.StringVarP(&o.Format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
-	f.StringVar(&o.CompressionFormat, "compression-format", "", "compression of layers: gzip, zstd or zstd:chunked")
-	f.IntVar(&level, "compression-level", 0, "level of that compression")
 	f.StringVar(&digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
 	f.BoolVarP(&quiet, "quiet", "q", false, "show no progress")
 	return cmd

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -39,6 +43,7 @@ func newRootCmd(a *app) *cobra.Command {
 		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.readSources()) },
 	}
+	cmd.SetFlagErrorFunc(refuseFlag)
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.root, "root", "", "directory of the store's images and layers (default: storage.conf)")
 	f.StringVar(&a.runroot, "runroot", "", "directory of the store's run-time state (default: storage.conf)")
@@ -54,6 +59,27 @@ func newRootCmd(a *app) *cobra.Command {
 		newInfoCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
 	return cmd
+}
+
+// refuseFlag words the error for a flag that is not there, or is not used rightly.
+func refuseFlag(cmd *cobra.Command, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if unknown && cmd.Name() == budName && slices.Contains(unsupported, name) {
+		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
+	}
+	hint := "see " + cmd.CommandPath() + " --help"
+	if unknown {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if match := instructions.Suggest(name, names); match != "" {
+			hint = "did you mean --" + match + "?"
+		}
+	}
+	return fmt.Errorf("%w (%s)", err, hint)
 }
 
 // setUpLog makes --log-level hold for the libraries too.

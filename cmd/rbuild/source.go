@@ -28,8 +28,8 @@ func (e *sourceError) Unwrap() error { return e.error }
 
 // print shows the lines with their numbers.
 func (e *sourceError) print(w io.Writer) {
-	for i, line := range e.lines {
-		fmt.Fprintf(w, "%6d | %s\n", e.first+i, line)
+	for _, line := range instructions.Numbered(e.first, e.lines) {
+		fmt.Fprintln(w, line)
 	}
 }
 

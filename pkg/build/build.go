@@ -5,13 +5,15 @@
 //	stage.run        the step loop: an instruction edits the config, or makes files
 //	stage.files      key -> cache look-up -> hit, or: fill a staging directory and commit it in the background
 //	stage.runStep    what fills it for RUN;  stage.copyStep for COPY and ADD;  stage.workdirStep for WORKDIR
-//	builder.record   config, history and layers -> image
+//	builder.record   config, history and layers -> image;  builder.squash makes them one layer before
+//	builder.output   the files of the target -> whoever takes them
 //
 // Build knows no flags and no terminals. It must be called as root of a user namespace of its own, with a mount
 // namespace of its own (pkg/userns).
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,6 +26,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
@@ -40,12 +44,19 @@ type Options struct {
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener
 
+	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
+	LintOptions lint.Options // but for Plan and Bases, which the build knows
+
 	Image     ImageOptions
+	NoImage   bool     // record no image: only Outputs is wanted
+	Outputs   []Output // what takes the target's files
 	Run       RunOptions
 	NoCache   bool             // run every step, and let its result replace what the cache has
 	Uncached  []string         // the same for the stages of these names, in any case
 	CacheTTL  time.Duration    // run again what was run longer ago; 0: nothing is too old
 	Squash    bool             // one layer for all the steps of a stage, and no cache (--layers=false)
+	Flatten   bool             // one layer for all of the image, the base included (--squash)
+	Jobs      int              // how many steps may run at the same time; 0: as many as there are processors
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
 	FileTimes FileTimes        // what Epoch means for the files of the new layers
 	Platform  ocispec.Platform // of images from scratch, and part of every key
@@ -68,6 +79,9 @@ type ImageOptions struct {
 	Format      commit.Format
 	Annotations map[string]string
 	Labels      []Label // over those of the Dockerfile, in this order
+	NoLabels    bool    // no stage inherits the labels of its base
+	NoHistory   bool    // the config has no history
+	CreatedNote bool    // annotate the manifest with the time of the image
 
 	// UnsetLabels and UnsetEnv are what the image shall not have, wherever it comes from. Steps still see it.
 	UnsetLabels, UnsetEnv []string
@@ -76,10 +90,10 @@ type ImageOptions struct {
 // Label is a label of the command line.
 type Label struct{ Key, Value string }
 
-// Result is the image that was made.
+// Result is the image that was made; the zero value: none was asked for.
 type Result struct {
-	ID     string        // hexadecimal digest of the config document
-	Digest digest.Digest // digest of the manifest as stored
+	ID       string             // hexadecimal digest of the config document
+	Manifest ocispec.Descriptor // of the manifest as stored
 }
 
 // Build runs the plan and records the image. Whatever the outcome, nothing but finished layers and images stays in
@@ -90,7 +104,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	defer cancel(nil)
 	b := &builder{
 		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
-		slots:  make(chan struct{}, max(2, runtime.NumCPU())),
+		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
 		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
 		copies: map[digest.Digest]func() (string, error){},
 	}
@@ -104,6 +118,9 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := b.setEpoch(ctx); err != nil {
 		return Result{}, err
 	}
+	if err := b.check(ctx); err != nil {
+		return Result{}, err
+	}
 	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}
@@ -114,7 +131,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return b.record(ctx, target)
+	result, err := b.record(ctx, target)
+	if err != nil {
+		return result, err
+	}
+	return result, b.output(ctx, target)
 }
 
 // builder is the state of one Build.
@@ -183,7 +204,7 @@ func (b *builder) image(ctx context.Context, name string) *future {
 	return once(b, b.images, name, func() (*snapshot, error) {
 		id, err := b.Pull(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, b.perhapsStage(name, err)
 		}
 		return b.openImage(id)
 	})
@@ -227,6 +248,12 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+// warnAt shows a warning about a step, with its lines.
+func (b *builder) warnAt(step *plan.Step, text string) {
+	file := b.Plan.File()
+	b.warn(file.WarningText(instructions.Warning{Range: file.RangeOf(step.Place()), Msg: text}))
 }
 
 func (b *builder) notice(text string) {

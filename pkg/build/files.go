@@ -34,7 +34,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 	}
 	defer func() { err = errors.Join(err, selection.Close()) }()
 	for _, w := range selection.Warnings() {
-		s.warn(fmt.Sprintf("%s:%d: %s", step.File, step.Line, w))
+		s.warnAt(step, w)
 	}
 	return s.files(ctx, step, []string{selection.Digest().String()}, r, func(ctx context.Context, u upper) (bool, error) {
 		root, err := s.destination(u, op)

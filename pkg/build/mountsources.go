@@ -52,7 +52,7 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 		}
 		if src.selection != nil && m.Files == nil {
 			for _, w := range src.selection.Warnings() {
-				s.warn(fmt.Sprintf("%s:%d: %s", step.File, step.Line, w))
+				s.warnAt(step, w)
 			}
 		}
 	}

@@ -6,17 +6,28 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
-// record makes the image of the target.
+// record makes the image of the target, unless none is wanted.
 func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) {
 	layers, err := target.stored(ctx)
 	if err != nil {
 		return Result{}, err
+	}
+	if b.NoImage {
+		return Result{}, nil
+	}
+	if b.Flatten {
+		if layers, err = b.squash(ctx, target, layers); err != nil {
+			return Result{}, err
+		}
 	}
 	image := b.Image.edit(target.config)
 	if b.Epoch != nil {
@@ -24,7 +35,8 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		image.Created = &created
 	}
 	recorded, err := commit.Image(b.Store, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.Image.Annotations, Format: b.Image.Format, Names: b.Image.Names,
+		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
+		NoHistory: b.Image.NoHistory,
 	})
 	if err != nil {
 		return Result{}, err
@@ -33,7 +45,17 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		b.warn(fmt.Sprintf("this image has the same config as %s: in the store they are one image, with the annotations and "+
 			"the format of this build", strings.Join(recorded.Shared, ", ")))
 	}
-	return Result{ID: recorded.ID, Digest: recorded.Digest}, b.keepNames(recorded.ID, layers)
+	return Result{ID: recorded.ID, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
+}
+
+// annotations are those of the manifest of an image that was made at the time created, if that is known.
+func (b *builder) annotations(created *time.Time) map[string]string {
+	if !b.Image.CreatedNote || created == nil {
+		return b.Image.Annotations
+	}
+	all := map[string]string{ocispec.AnnotationCreated: created.Format(time.RFC3339Nano)}
+	maps.Copy(all, b.Image.Annotations)
+	return all
 }
 
 // edit does to the config what the command line says.

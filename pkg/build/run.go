@@ -56,6 +56,7 @@ func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *r
 		if err := s.runIn(ctx, u, op, sources, r); err != nil {
 			return false, err
 		}
+		s.duplicates(ctx, step, op, u)
 		return true, s.sourcesIntact(sources)
 	})
 }

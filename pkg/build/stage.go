@@ -51,7 +51,10 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, at(p.Heading(), err)
 	}
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
-	scope, err := p.Begin(base.config)
+	if b.Image.NoLabels {
+		s.config.Config.Labels = nil
+	}
+	scope, err := p.Begin(s.config)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +162,11 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.
-func (s *stage) timeIngredients() []string {
-	if s.FileTimes == KeepTimes || s.Epoch == nil {
+func (b *builder) timeIngredients() []string {
+	if b.FileTimes == KeepTimes || b.Epoch == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("file times=%d,%d", s.FileTimes, s.Epoch.Unix())}
+	return []string{fmt.Sprintf("file times=%d,%d", b.FileTimes, b.Epoch.Unix())}
 }
 
 // lookup takes the step from the cache if it is there.
@@ -327,7 +330,10 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 			return nil, err
 		}
 	}
-	s.config.History = append([]ocispec.History(nil), s.config.History...)
+	s.config.History = slices.Clone(s.config.History)
+	if s.Flatten && s.plan == s.Plan.Target { // only the base's layers have that history
+		s.config.History = nil
+	}
 	created := s.baseTime()
 	for _, e := range s.history {
 		if e.layer != nil {

@@ -30,6 +30,9 @@ type Key string
 // digests; the empty ID is scratch.
 func ForBase(imageID string) Key { return digest("base", []string{imageID}) }
 
+// ForSquash is the key of the one layer that is made of several (--squash), by their DiffIDs.
+func ForSquash(diffIDs, options []string) Key { return digest("squash", diffIDs, options) }
+
 // Ingredients is everything that a step's result depends on.
 type Ingredients struct {
 	Parent   Key      // the step below

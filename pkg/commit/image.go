@@ -40,12 +40,14 @@ type ImageSpec struct {
 	Annotations map[string]string // of the manifest; the Docker format has no place for them
 	Format      Format
 	Names       []string // full references
+	NoHistory   bool     // the config has no history
 }
 
 // Recorded is an image in the store.
 type Recorded struct {
-	ID     string        // hexadecimal digest of the config
-	Digest digest.Digest // of the manifest
+	ID string // hexadecimal digest of the config
+	// Manifest is what a list of manifests would say of the image's, as stored.
+	Manifest ocispec.Descriptor
 	// Shared are names of images with the same config, but with another manifest until now: the store has one record
 	// for all of them.
 	Shared []string
@@ -54,7 +56,9 @@ type Recorded struct {
 // Image records an image in the store. The same spec gives the same ID and digest each time.
 func Image(s *store.Store, spec ImageSpec) (Recorded, error) {
 	spec.Image.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(spec.Layers)}
-	if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
+	if spec.NoHistory {
+		spec.Image.History = nil
+	} else if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
 		return Recorded{}, fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
 	}
 	config, err := json.Marshal(spec.Image)
@@ -73,7 +77,8 @@ func Image(s *store.Store, spec ImageSpec) (Recorded, error) {
 		n.Created = *spec.Image.Created
 	}
 	id, shared, err := s.PutImage(n)
-	return Recorded{ID: id, Digest: digest.FromBytes(doc), Shared: shared}, err
+	desc := ocispec.Descriptor{MediaType: mediaTypes[spec.Format][0], Digest: digest.FromBytes(doc), Size: int64(len(doc))}
+	return Recorded{ID: id, Manifest: desc, Shared: shared}, err
 }
 
 func diffIDs(layers []store.Layer) []digest.Digest {

@@ -91,16 +91,22 @@ func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o 
 	if err != nil {
 		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
-	if o.Name == "" {
-		return staging.Apply(content, parent.ID)
+	return Apply(s, staging, content, parent.ID, o.Name)
+}
+
+// Apply makes the staging directory, which holds content, a layer above parent ("": none) and gives it the name ("":
+// none).
+func Apply(s *store.Store, staging *store.Staging, content store.Content, parent, name string) (store.Layer, error) {
+	if name == "" {
+		return staging.Apply(content, parent)
 	}
-	l, err := staging.Apply(content, parent.ID, o.Name)
-	if err != nil || slices.Contains(l.Names, o.Name) {
+	l, err := staging.Apply(content, parent, name)
+	if err != nil || slices.Contains(l.Names, name) {
 		return l, err
 	}
 	// Another layer has the name, of another build or of one that had to be made again: the newest has it. So a layer
 	// that nothing can be stacked on any more does not keep its name for ever.
-	return l, s.NameLayer(l.ID, o.Name)
+	return l, s.NameLayer(l.ID, name)
 }
 
 // describe reads the directory once: digest, size and tar-split of its tar.

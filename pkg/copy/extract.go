@@ -36,6 +36,8 @@ type extractor struct {
 	owned  bool   // owners are set: chown, or those of the archive
 	chown  *Owner // over those of the archive
 	strict bool   // names that mean a deletion in a layer are refused
+	image  bool   // devices are made, and all extended attributes of the archive set
+	safe   bool   // neither setuid nor setgid nor capabilities are set
 }
 
 // extractedDir is a directory whose metadata is set last, so that it may be read-only and keeps its time.
@@ -49,6 +51,8 @@ type meta struct {
 	owner Owner
 	mode  uint32
 	mtime linux.Time
+	// xattrs are those of files and directories, but for the capabilities of files.
+	xattrs map[string]string
 }
 
 // ExtractContext unpacks the tar that r gives, plain or compressed by gzip, bzip2, xz or zstd, into the directory dir, to
@@ -77,14 +81,19 @@ func newExtractor(ctx context.Context, root *os.File) *extractor {
 
 // extract unpacks all of r.
 func (x *extractor) extract(r io.Reader) error {
-	defer x.at.Close()
-	defer x.back.Close()
 	plain, done, err := decompress(r)
 	if err != nil {
 		return err
 	}
 	defer done()
-	t := tar.NewReader(plain)
+	return x.unpack(plain)
+}
+
+// unpack unpacks all of a plain tar.
+func (x *extractor) unpack(r io.Reader) error {
+	defer x.at.Close()
+	defer x.back.Close()
+	t := tar.NewReader(r)
 	for n := 0; ; n++ {
 		hdr, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -122,8 +131,10 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 	case tar.TypeXGlobalHeader: // defaults of git archive
 		return nil
 	case tar.TypeChar, tar.TypeBlock:
-		x.warn("%s is a device and left out", hdr.Name)
-		return nil
+		if !x.image {
+			x.warn("%s is a device and left out", hdr.Name)
+			return nil
+		}
 	}
 	name, err := entryName(hdr.Name)
 	if err != nil || name == "." {
@@ -153,8 +164,11 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 
 func (x *extractor) meta(hdr *tar.Header) (meta, error) {
 	m := meta{
-		mode:  uint32(hdr.Mode) & 0o7777,
+		mode:  uint32(hdr.Mode) & x.modes(),
 		mtime: linux.Time{Sec: hdr.ModTime.Unix(), Nsec: int64(hdr.ModTime.Nanosecond())},
+	}
+	if x.image {
+		m.xattrs = imageXattrs(hdr)
 	}
 	if x.chown != nil {
 		m.owner = *x.chown
@@ -170,6 +184,14 @@ func (x *extractor) meta(hdr *tar.Header) (meta, error) {
 	}
 	m.owner = Owner{uint32(hdr.Uid), uint32(hdr.Gid)}
 	return m, nil
+}
+
+// modes are the mode bits that are taken from an archive.
+func (x *extractor) modes() uint32 {
+	if x.safe {
+		return 0o1777
+	}
+	return 0o7777
 }
 
 // mkdir makes a directory that the archive does not name, but names something in.
@@ -214,6 +236,10 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta
 		err = linux.SymlinkAt(hdr.Linkname, dir, base)
 	case tar.TypeFifo:
 		err = linux.MknodAt(dir, base, linux.Fifo, 0o600, 0)
+	case tar.TypeChar:
+		err = linux.MknodAt(dir, base, linux.CharDevice, 0o600, device(hdr))
+	case tar.TypeBlock:
+		err = linux.MknodAt(dir, base, linux.BlockDevice, 0o600, device(hdr))
 	default:
 		err = fmt.Errorf("unknown type %q", hdr.Typeflag)
 	}
@@ -315,7 +341,10 @@ func (x *extractor) file(hdr *tar.Header, r io.Reader, dir *os.File, name string
 	if err == nil {
 		err = linux.Chmod(f, m.mode)
 	}
-	if caps := hdr.PAXRecords["SCHILY.xattr."+xattrCaps]; err == nil && caps != "" {
+	if err == nil {
+		err = setXattrs(f, m.xattrs)
+	}
+	if caps := hdr.PAXRecords[paxXattr+xattrCaps]; err == nil && caps != "" && !x.safe {
 		err = linux.Setxattr(f, xattrCaps, []byte(caps))
 		if !x.owned && errors.Is(err, os.ErrPermission) { // not root of a user namespace: COPY cannot keep it either
 			err = nil
@@ -366,7 +395,11 @@ func (x *extractor) finishDirs() error {
 		if err != nil || st.Type != linux.Directory {
 			continue
 		}
-		if err := x.dress(x.at.Dir(), base, d.hdr, false); err != nil {
+		err = setDirXattrs(x.at.Dir(), base, d.hdr.xattrs)
+		if err == nil {
+			err = x.dress(x.at.Dir(), base, d.hdr, false)
+		}
+		if err != nil {
 			return fmt.Errorf("entry %s: %w", d.path, err)
 		}
 	}

@@ -12,9 +12,11 @@ type Image = dockerspec.DockerOCIImage
 // Instruction is one instruction of a stage.
 type Instruction struct {
 	Range
-	Name    string // upper case: "RUN"
-	Text    string // as written, continuations joined into one line
-	Command Command
+	Name     string   // upper case: "RUN"
+	Word     string   // the name as written: "run"
+	Text     string   // as written, continuations joined into one line
+	Comments []string // before the instruction, each without its #
+	Command  Command
 }
 
 // Command is what an instruction says: one of the types of this file.
@@ -47,10 +49,16 @@ type CmdLine struct {
 type Arg struct{ Vars []ArgPair }
 
 // Env is ENV.
-type Env struct{ Vars []Pair }
+type Env struct {
+	Vars   []Pair
+	Legacy bool // "NAME VALUE", without =
+}
 
 // Label is LABEL.
-type Label struct{ Labels []Pair }
+type Label struct {
+	Labels []Pair
+	Legacy bool // "NAME VALUE", without =
+}
 
 // User is USER.
 type User struct{ User string }

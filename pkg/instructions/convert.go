@@ -2,6 +2,7 @@ package instructions
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	bk "github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -17,9 +18,9 @@ func convert(cmd any) (Command, error) {
 		}
 		return a, nil
 	case *bk.EnvCommand:
-		return Env{pairs(c.Env)}, nil
+		return Env{Vars: pairs(c.Env), Legacy: legacy(c.Env)}, nil
 	case *bk.LabelCommand:
-		return Label{pairs(c.Labels)}, nil
+		return Label{Labels: pairs(c.Labels), Legacy: legacy(c.Labels)}, nil
 	case *bk.UserCommand:
 		return User{c.User}, nil
 	case *bk.WorkdirCommand:
@@ -67,6 +68,11 @@ func pairs(kvs bk.KeyValuePairs) []Pair {
 		out[i] = Pair{Key: kv.Key, Value: kv.Value}
 	}
 	return out
+}
+
+// legacy tells whether a pair was written without =.
+func legacy(kvs bk.KeyValuePairs) bool {
+	return slices.ContainsFunc(kvs, func(kv bk.KeyValuePair) bool { return kv.NoDelim })
 }
 
 func cmdLine(c bk.ShellDependantCmdLine) CmdLine {

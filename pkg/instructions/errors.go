@@ -60,7 +60,7 @@ func (f *File) fault(r Range, hint, format string, args ...any) *Error {
 	at := f.Place(r)
 	return &Error{
 		File: at.File, Line: at.Line, EndLine: at.EndLine,
-		Msg: fmt.Sprintf(format, args...), Hint: hint, Source: f.excerpt(r),
+		Msg: fmt.Sprintf(format, args...), Hint: hint, Source: f.Excerpt(r),
 	}
 }
 
@@ -83,7 +83,8 @@ func (f *File) At(r Range, err error) error {
 	return f.Errorf(r, "%s", err.Error())
 }
 
-func (f *File) excerpt(r Range) []string {
+// Excerpt gives the lines of r, at most 20 of them, long ones cut.
+func (f *File) Excerpt(r Range) []string {
 	var out []string
 	for n := r.Line; n >= 1 && n <= max(r.Line, r.EndLine) && n <= len(f.Lines) && len(out) < maxExcerpt; n++ {
 		line := f.Lines[n-1]
@@ -91,6 +92,15 @@ func (f *File) excerpt(r Range) []string {
 			line = strings.ToValidUTF8(line[:maxExcerptLine], "") + "..."
 		}
 		out = append(out, line)
+	}
+	return out
+}
+
+// Numbered gives lines of a file with their numbers, first being that of the first one, as they are shown to people.
+func Numbered(first int, lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		out[i] = fmt.Sprintf("%6d | %s", first+i, line)
 	}
 	return out
 }

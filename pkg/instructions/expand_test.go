@@ -89,7 +89,7 @@ func TestExpandCommand(t *testing.T) {
 		name    string
 		in, out Command
 	}{
-		{"env", Env{[]Pair{{"a$x", "$x 1"}}}, Env{[]Pair{{"aval", "val 1"}}}},
+		{"env", Env{Vars: []Pair{{"a$x", "$x 1"}}}, Env{Vars: []Pair{{"aval", "val 1"}}}},
 		{"expose", Expose{[]string{"$x", "1-2"}}, Expose{[]string{"val", "1-2"}}},
 		{"copy", Copy{
 			From: "$x", Chown: "$x", Chmod: "$x", Checksum: "$x", Sources: []string{"$x"}, Dest: "/$x/", Exclude: []string{"$x"},
@@ -108,7 +108,7 @@ func TestExpandCommand(t *testing.T) {
 			}
 		})
 	}
-	if got, err := x.Command(Env{[]Pair{{"$nope", "1"}}}); err == nil {
+	if got, err := x.Command(Env{Vars: []Pair{{"$nope", "1"}}}); err == nil {
 		t.Errorf("a name that is empty: got %v", got)
 	}
 }

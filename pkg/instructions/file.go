@@ -23,12 +23,15 @@ type File struct {
 	Name     string        // of several texts: their names with commas
 	Lines    []string      // source lines of all texts, without their ends
 	Escape   rune          // '\\', or '`' by the directive, of the first text; see EscapeAt
-	Syntax   string        // value of the directive "# syntax=", else empty; nothing is pulled for it
-	Check    string        // value of the directive "# check=", else empty
+	Syntax   Syntax        // of the directive "# syntax="
+	Check    string        // value of the directive "# check=" up to the first blank, else empty
 	Args     []Instruction // before the first FROM; each Command is an Arg
 	Stages   []Stage
 	Warnings []Warning
 	Parts    []Part // the texts, if they are several
+
+	// EmptyContinuations are the last lines of the instructions that have an empty line within.
+	EmptyContinuations []Range
 }
 
 // Stage is FROM with the instructions up to the next FROM.
@@ -39,6 +42,8 @@ type Stage struct {
 	Platform     string   // of --platform as written
 	After        []string // of --after: stages to be run before this one begins
 	Text         string   // the FROM as written
+	Words        []string // of the FROM as written, without flags: FROM, the base and perhaps AS and the name
+	Comments     []string // before the FROM, each without its #
 	Instructions []Instruction
 }
 
@@ -84,7 +89,6 @@ func ParseTexts(texts ...Text) (*File, error) {
 	if len(f.Stages) == 0 {
 		return nil, f.Hintf(Range{}, "a stage begins with FROM", "no FROM")
 	}
-	f.warnDuplicates()
 	return f, nil
 }
 
@@ -151,18 +155,16 @@ func (f *File) directives() error {
 		}
 		switch found.Name {
 		case "syntax":
-			f.Syntax = found.Value
-			if text := syntaxWarning(found.Value); text != "" {
-				f.warn(Range{Line: i + 1, EndLine: i + 1}, "%s", text)
-			}
+			f.Syntax.Line = i + 1
+			f.Syntax.Image, _, _ = strings.Cut(found.Value, " ")
 		case "escape":
 			if found.Value != "`" && found.Value != `\` {
 				return f.Errorf(Range{Line: i + 1}, "the escape character %q is neither \\ nor `", shown(found.Value))
 			}
 			f.Escape = rune(found.Value[0])
 		case "check":
-			f.Check = found.Value
-			if _, err := linter.ParseLintOptions(found.Value); err != nil {
+			f.Check, _, _ = strings.Cut(found.Value, " ")
+			if _, err := linter.ParseLintOptions(f.Check); err != nil {
 				return f.Errorf(Range{Line: i + 1}, "directive check: %s", err)
 			}
 		}
@@ -200,7 +202,7 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 		short.restore(res.AST.Children)
 	}
 	for _, w := range res.Warnings {
-		f.warn(place(Range{Line: w.Location.Start.Line}), "empty line within a continued instruction")
+		f.EmptyContinuations = append(f.EmptyContinuations, place(Range{Line: w.Location.Start.Line}))
 	}
 	return res, nil
 }
@@ -256,8 +258,13 @@ func (f *File) addStage(node *parser.Node) error {
 	if !ok {
 		return f.Errorf(nodeRange(node), "unexpected instruction of type %T", cmd)
 	}
+	words := []string{node.Value}
+	for n := node.Next; n != nil; n = n.Next {
+		words = append(words, n.Value)
+	}
 	f.Stages = append(f.Stages, Stage{
 		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, After: after, Text: oneLine(node),
+		Words: words, Comments: node.PrevComment,
 	})
 	return nil
 }
@@ -282,7 +289,10 @@ func (f *File) takeAfter(node *parser.Node) (after []string, err error) {
 
 // instruction converts one node that is not FROM.
 func (f *File) instruction(node *parser.Node) (Instruction, error) {
-	in := Instruction{Range: nodeRange(node), Name: strings.ToUpper(node.Value), Text: oneLine(node)}
+	in := Instruction{
+		Range: nodeRange(node), Name: strings.ToUpper(node.Value), Text: oneLine(node),
+		Word: node.Value, Comments: node.PrevComment,
+	}
 	cmd, err := f.parse(node)
 	if err != nil {
 		return in, err
@@ -345,7 +355,11 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	if next := node.Next; next != nil && len(next.Children) == 1 && strings.EqualFold(next.Children[0].Value, "ONBUILD") {
 		return nil, f.Errorf(r, "ONBUILD may not be the trigger of ONBUILD") // BuildKit looks at all of a chain first
 	}
-	cmd, err := bk.ParseInstruction(node)
+	var lint *linter.Linter
+	if len(node.PrevComment) > 0 {
+		lint = linter.New(&linter.Config{}) // BuildKit's ParseInstruction, without one, crashes on a comment "# check="
+	}
+	cmd, err := bk.ParseInstructionWithLinter(node, lint)
 	if err != nil {
 		return nil, f.Errorf(r, "%s", naming(strings.ToUpper(node.Value), plain(err)))
 	}
@@ -361,15 +375,21 @@ func oneLine(node *parser.Node) string {
 	return text
 }
 
-func (f *File) warnDuplicates() {
-	seen := map[string]Range{}
-	for _, st := range f.Stages {
-		if st.Name == "" {
-			continue
-		}
-		if first, ok := seen[st.Name]; ok {
-			f.warn(st.Range, "stage name %s is already used in %s; later lines mean this one", st.Name, f.Refer(first, st.Range))
-		}
-		seen[st.Name] = st.Range
+// RightAbove gives the comments of what stands at r, or none if there is an empty line between: such comments describe
+// something else, as the reference has it.
+func (f *File) RightAbove(r Range, comments []string) []string {
+	if r.Line < 2 || r.Line-2 >= len(f.Lines) || strings.TrimSpace(f.Lines[r.Line-2]) == "" {
+		return nil
 	}
+	return comments
+}
+
+// WarningText gives a warning with its place, and below it the lines with their numbers.
+func (f *File) WarningText(w Warning) string {
+	at := f.Place(w.Range)
+	text := at.File
+	if at.Line > 0 {
+		text = fmt.Sprintf("%s:%d", at.File, at.Line)
+	}
+	return strings.Join(append([]string{text + ": " + w.Msg}, Numbered(at.Line, f.Excerpt(w.Range))...), "\n")
 }

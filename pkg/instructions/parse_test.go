@@ -52,8 +52,11 @@ func TestParseCommands(t *testing.T) {
 			Add: true, Sources: []string{"http://x/y"}, Dest: "z", Checksum: "sha256:0", Unpack: new(false),
 		}}},
 		{"arg", "ARG A=1 B C=", []Command{Arg{[]ArgPair{{"A", new("1")}, {"B", nil}, {"C", new("")}}}}},
-		{"env", "ENV a=1 b='x y'\nENV c d  e", []Command{Env{[]Pair{{"a", "1"}, {"b", "'x y'"}}}, Env{[]Pair{{"c", "d  e"}}}}},
-		{"lower case", "env a=1", []Command{Env{[]Pair{{"a", "1"}}}}},
+		{"env", "ENV a=1 b='x y'\nENV c d  e", []Command{
+			Env{Vars: []Pair{{"a", "1"}, {"b", "'x y'"}}}, Env{Vars: []Pair{{"c", "d  e"}}, Legacy: true},
+		}},
+		{"comment for the linter", "# check=skip=all\nENV a=1", []Command{Env{Vars: []Pair{{"a", "1"}}}}},
+		{"lower case", "env a=1", []Command{Env{Vars: []Pair{{"a", "1"}}}}},
 		{"onbuild heredoc", "ONBUILD RUN <<A\nx\nA", []Command{Onbuild{"RUN <<A\nx\nA"}}},
 		{"onbuild keeps what is refused", "ONBUILD RUN --device=c x", []Command{Onbuild{"RUN --device=c x"}}},
 	} {
@@ -67,33 +70,31 @@ func TestParseCommands(t *testing.T) {
 
 func TestParseFile(t *testing.T) {
 	f, err := Parse("Dockerfile", []byte("\xef\xbb\xbf# syntax=docker/dockerfile:1\r\n#check=skip=all\r\n# escape=`\r\nARG A=1\r\n"+
-		"FROM --platform=$P a:$A as Bin\r\nRUN a `\r\n\r\n # c\r\n b\r\nFROM bin\r\nFROM x AS bin\r\nHEALTHCHECK --retries=1 NONE"))
+		"FROM --platform=$P a:$A as Bin\r\nRUN a `\r\n\r\n # c\r\n b\r\nFROM bin\r\nFROM x AS bin\r\n# why\r\n#  and how\r\nhealthcheck --retries=1 NONE"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Lines = nil
 	want := &File{
-		Name: "Dockerfile", Escape: '`', Syntax: "docker/dockerfile:1", Check: "skip=all",
-		Args: []Instruction{{Range: Range{4, 4}, Name: "ARG", Text: "ARG A=1", Command: Arg{[]ArgPair{{"A", new("1")}}}}},
+		Name: "Dockerfile", Escape: '`', Syntax: Syntax{"docker/dockerfile:1", 1}, Check: "skip=all",
+		Args: []Instruction{{Range: Range{4, 4}, Name: "ARG", Word: "ARG", Text: "ARG A=1", Comments: []string{}, Command: Arg{[]ArgPair{{"A", new("1")}}}}},
 		Stages: []Stage{
 			{
 				Range: Range{5, 5}, Name: "bin", Base: "a:$A", Platform: "$P", Text: "FROM --platform=$P a:$A as Bin",
+				Words: []string{"FROM", "a:$A", "as", "Bin"},
 				Instructions: []Instruction{{
-					Range: Range{6, 9}, Name: "RUN", Text: "RUN a  b",
+					Range: Range{6, 9}, Name: "RUN", Word: "RUN", Text: "RUN a  b",
 					Command: Run{CmdLine: CmdLine{Args: []string{"a  b"}, Shell: true}, Network: "default"},
 				}},
 			},
-			{Range: Range{10, 10}, Base: "bin", Text: "FROM bin"},
-			{Range: Range{11, 11}, Name: "bin", Base: "x", Text: "FROM x AS bin", Instructions: []Instruction{{
-				Range: Range{12, 12}, Name: "HEALTHCHECK", Text: "HEALTHCHECK --retries=1 NONE",
+			{Range: Range{10, 10}, Base: "bin", Text: "FROM bin", Words: []string{"FROM", "bin"}},
+			{Range: Range{11, 11}, Name: "bin", Base: "x", Text: "FROM x AS bin", Words: []string{"FROM", "x", "AS", "bin"}, Instructions: []Instruction{{
+				Range: Range{14, 14}, Name: "HEALTHCHECK", Word: "healthcheck", Comments: []string{"why", "and how"}, Text: "HEALTHCHECK --retries=1 NONE",
 				Command: Healthcheck{dockerspec.HealthcheckConfig{Test: []string{"NONE"}}},
 			}}},
 		},
-		Warnings: []Warning{
-			{Range{Line: 9}, "empty line within a continued instruction"},
-			{Range{12, 12}, "HEALTHCHECK NONE takes no notice of its flags"},
-			{Range{11, 11}, "stage name bin is already used in line 5; later lines mean this one"},
-		},
+		EmptyContinuations: []Range{{Line: 9}},
+		Warnings:           []Warning{{Range{14, 14}, "HEALTHCHECK NONE takes no notice of its flags"}},
 	}
 	if d := cmp.Diff(want, f); d != "" {
 		t.Error(d)
@@ -112,21 +113,6 @@ func TestPreprocessor(t *testing.T) {
 	for name, text := range map[string]string{"Containerfile": text, "Containerfile.in": "# include nothing\nFROM a\n"} {
 		if _, err := Parse(name, []byte(text)); err != nil {
 			t.Error(err)
-		}
-	}
-}
-
-// TestSyntax: the frontends that are read, and those that give a warning.
-func TestSyntax(t *testing.T) {
-	for value, want := range map[string]string{
-		"docker/dockerfile:1.26": "", "docker/dockerfile:1": "", "docker/dockerfile": "", "docker/dockerfile:0.9": "",
-		"docker/dockerfile:1.20-labs": "", "docker.io/docker/dockerfile:latest": "", "docker/dockerfile:1.26.3@sha256:0": "",
-		"docker/dockerfile:1.27": "newer", "docker/dockerfile:3": "newer", "index.docker.io/docker/dockerfile-upstream:2.0-labs": "newer",
-		"docker/other:1": "not used", "host:5000/docker/dockerfile:1": "not used", "x": "not used",
-	} {
-		got := syntaxWarning(value)
-		if (want == "") != (got == "") || !strings.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", value, got, want)
 		}
 	}
 }

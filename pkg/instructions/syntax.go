@@ -1,38 +1,63 @@
 package instructions
 
 import (
-	"fmt"
+	"path"
+	"regexp"
 	"strconv"
 	"strings"
+
+	"go.podman.io/image/v5/docker/reference"
 )
 
-// The version of docker/dockerfile whose language this package reads.
+// The newest version of the language, docker/dockerfile, that is known here.
 const (
-	frontendMajor = 1
-	frontendMinor = 26
+	knownMajor = 1
+	knownMinor = 26
 )
 
-// syntaxWarning says what a value of the directive "# syntax=" asks for that the build does not do; it is empty where
-// that is nothing. No frontend is ever pulled.
-func syntaxWarning(value string) string {
-	name := strings.ToLower(strings.TrimSpace(value))
-	name, _, _ = strings.Cut(name, "@")
-	name = strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "index.docker.io/")
-	name, tag, _ := strings.Cut(name, ":")
-	if name != "docker/dockerfile" && name != "docker/dockerfile-upstream" {
-		return fmt.Sprintf("syntax %s is not used: the file is read as docker/dockerfile:%d.%d", shown(value), frontendMajor, frontendMinor)
+// Syntax is the image of a frontend that a Dockerfile asks for. Nothing is pulled for it.
+type Syntax struct {
+	Image string // as written; empty: none
+	Line  int    // of the directive, from 1
+}
+
+// CheckSyntax says what it means that the file asks for a frontend, or, if it is not empty, build argument
+// BUILDKIT_SYNTAX in its stead. A version of docker/dockerfile that is newer than the language known here is worth a
+// warning, else it is nil. Another frontend is an error: it reads another language. A mirror of docker/dockerfile is known
+// by the last element of its name; tags that are no versions (latest, labs, master) and digests alone say nothing.
+func (f *File) CheckSyntax(override string) (*Warning, error) {
+	image, r, what := f.Syntax.Image, Range{Line: f.Syntax.Line}, "# syntax="
+	if override != "" {
+		image, _, _ = strings.Cut(strings.TrimSpace(override), " ")
+		r, what = Range{}, "BUILDKIT_SYNTAX="
 	}
-	tag, _, _ = strings.Cut(tag, "-")
-	first, rest, _ := strings.Cut(tag, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, err := strconv.Atoi(first)
-	if err != nil { // "latest", "labs", none
-		return ""
+	if image == "" {
+		return nil, nil
 	}
-	minor, err := strconv.Atoi(second)
-	if major < frontendMajor || major == frontendMajor && (err != nil || minor <= frontendMinor) {
-		return ""
+	what += shown(image)
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil, f.Errorf(r, "%s: not the name of an image", what)
 	}
-	return fmt.Sprintf("syntax %s is newer than docker/dockerfile:%d.%d, which this version reads: what is new in it is refused",
-		shown(value), frontendMajor, frontendMinor)
+	if name := path.Base(reference.Path(named)); name != "dockerfile" && name != "dockerfile-upstream" {
+		return nil, f.Hintf(r, "is the file a Dockerfile after all? --build-arg BUILDKIT_SYNTAX=docker/dockerfile:1 says so",
+			"%s is refused: no frontend is run, and the language is that of docker/dockerfile", what)
+	}
+	tagged, ok := named.(reference.Tagged)
+	if !ok || !newer(tagged.Tag()) {
+		return nil, nil
+	}
+	return &Warning{Range: r, Msg: what + " is newer than what is known here, version " +
+		strconv.Itoa(knownMajor) + "." + strconv.Itoa(knownMinor) + ": what was added since is refused where it is used"}, nil
+}
+
+// newer tells whether a tag is a version later than the known one.
+func newer(tag string) bool {
+	version := regexp.MustCompile(`^v?(\d{1,9})(?:\.(\d{1,9}))?(?:[.-].*)?$`).FindStringSubmatch(tag)
+	if version == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(version[1]) // digits; none is 0
+	minor, _ := strconv.Atoi(version[2])
+	return major > knownMajor || major == knownMajor && minor > knownMinor
 }

@@ -34,8 +34,8 @@ func (f *File) join(more *File, nodes []*parser.Node) {
 	f.Parts = append(f.Parts, Part{Name: more.Name, First: first, Escape: more.Escape})
 	f.Name += ", " + more.Name
 	f.Lines = append(f.Lines, more.Lines...)
-	if f.Syntax == "" {
-		f.Syntax = more.Syntax
+	if f.Syntax.Image == "" && more.Syntax.Image != "" {
+		f.Syntax = Syntax{Image: more.Syntax.Image, Line: more.Syntax.Line + first}
 	}
 	if f.Check == "" {
 		f.Check = more.Check
@@ -48,6 +48,9 @@ func (f *File) join(more *File, nodes []*parser.Node) {
 		w.Line += first
 		w.EndLine += first
 		f.Warnings = append(f.Warnings, w)
+	}
+	for _, r := range more.EmptyContinuations {
+		f.EmptyContinuations = append(f.EmptyContinuations, Range{Line: r.Line + first, EndLine: r.EndLine + first})
 	}
 }
 
@@ -69,6 +72,26 @@ func (f *File) Place(r Range) Place {
 	}
 	p := f.part(r)
 	return Place{File: p.Name, Line: r.Line - p.First, EndLine: max(r.Line, r.EndLine) - p.First}
+}
+
+// RangeOf is the Range of a Place; that of the first text, if several have its name.
+func (f *File) RangeOf(at Place) Range {
+	for _, p := range f.Parts {
+		if p.Name == at.File {
+			return Range{Line: at.Line + p.First, EndLine: at.EndLine + p.First}
+		}
+	}
+	return Range{Line: at.Line, EndLine: at.EndLine}
+}
+
+// PartOf is the index, from 0, of the text that r lies in.
+func (f *File) PartOf(r Range) (index int) {
+	for i, p := range f.Parts {
+		if p.First < r.Line {
+			index = i
+		}
+	}
+	return index
 }
 
 // EscapeAt is the escape character of the text that r lies in.

@@ -39,11 +39,14 @@ func TestParseTexts(t *testing.T) {
 	if diff := cmp.Diff([]string{"line 2 of a", "line 2"}, []string{f.Refer(first, second), f.Refer(first, first)}); diff != "" {
 		t.Errorf("references (-want +got):\n%s", diff)
 	}
-	if len(f.Warnings) != 1 || f.Place(f.Warnings[0].Range) != (Place{"b", 5, 5}) || !strings.Contains(f.Warnings[0].Msg, "line 2 of a") {
-		t.Errorf("warnings: %+v", f.Warnings)
+	if got := f.RangeOf(Place{"b", 5, 5}); got != second || f.PartOf(second) != 1 || f.PartOf(first) != 0 {
+		t.Errorf("range %v, parts %d and %d", got, f.PartOf(second), f.PartOf(first))
 	}
-	if f.Name != "a, b, c" || f.Syntax != "docker/dockerfile:1" {
-		t.Errorf("name %q, syntax %q", f.Name, f.Syntax)
+	if got, want := f.WarningText(Warning{second, "odd"}), "b:5: odd\n     5 | FROM y AS one"; got != want {
+		t.Errorf("warning %q", got)
+	}
+	if f.Name != "a, b, c" || f.Syntax.Image != "docker/dockerfile:1" {
+		t.Errorf("name %q, syntax %v", f.Name, f.Syntax)
 	}
 	if e := f.Errorf(second, "wrong"); e.Error() != "b:5: wrong" || !cmp.Equal(e.Source, []string{"FROM y AS one"}) {
 		t.Errorf("%v %q", e, e.Source)

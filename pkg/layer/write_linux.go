@@ -28,6 +28,9 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 	if o.Xattrs == "" {
 		o.Xattrs = "user.overlay."
 	}
+	if o.Merged {
+		o.Xattrs = "\x00" // no attribute has such a name
+	}
 	t := &writer{
 		opts: o, out: newStream(w), split: newSplitter(o.TarSplit),
 		links: map[inode]string{}, crc: crc64.New(storage.CRCTable), dents: make([]byte, 32<<10),

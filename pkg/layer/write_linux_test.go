@@ -287,6 +287,22 @@ func filled(root, name, xattr string) error {
 	return errors.Join(os.WriteFile(path, []byte("x"), 0o600), unix.Setxattr(path, xattr, nil, 0))
 }
 
+// TestMerged wants no attribute to be taken for a mark in what an overlay shows: RUN can set them there.
+func TestMerged(t *testing.T) {
+	root := t.TempDir()
+	err := errors.Join(
+		unix.Setxattr(root, "user.overlay.opaque", []byte("y"), 0), empty(root, "file", "user.overlay.whiteout"),
+		empty(root, "redirected", "user.overlay.redirect"),
+	)
+	if err != nil {
+		t.Skip("no user.* attributes on this file system: ", err)
+	}
+	data, _ := write(t, root, Options{Merged: true})
+	if diff := cmp.Diff([]string{"file", "redirected"}, names(entriesOf(t, data))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -14,6 +14,8 @@ const (
 	argEpoch      = "SOURCE_DATE_EPOCH"
 	argHostname   = "BUILDKIT_SANDBOX_HOSTNAME" // name of the host that RUN sees
 	argCacheSpace = "BUILDKIT_CACHE_MOUNT_NS"   // goes before the ids of cache mounts
+	argCheck      = "BUILDKIT_DOCKERFILE_CHECK" // as the directive check; pkg/lint reads it
+	argSyntax     = "BUILDKIT_SYNTAX"           // as the directive syntax
 )
 
 // scanArgs say to BuildKit which stages a scanner looks at. As there, a RUN does not see them.
@@ -23,13 +25,11 @@ var scanArgs = []string{"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"
 var idleArg = map[string]string{
 	"BUILDKIT_BUILD_NAME":           "builds have no names",
 	"BUILDKIT_CONTEXT_KEEP_GIT_DIR": "the context is taken as it is",
-	"BUILDKIT_DOCKERFILE_CHECK":     "the Dockerfile is not checked",
 	"BUILDKIT_GIT_ADVICE":           "git is not asked for advice",
 	"BUILDKIT_INLINE_CACHE":         "the cache is in the store, not in the image",
 	"BUILDKIT_MULTI_PLATFORM":       "the image is of one platform",
 	"BUILDKIT_SBOM_SCAN_CONTEXT":    "nothing is scanned",
 	"BUILDKIT_SBOM_SCAN_STAGE":      "nothing is scanned",
-	"BUILDKIT_SYNTAX":               "no frontend is pulled",
 }
 
 // idleArgs gives a warning for each argument given that has no effect, but for those that ask for none.

@@ -121,7 +121,7 @@ func TestBuildKitArguments(t *testing.T) {
 	plain := walk(t, text, "", nil)
 	args := map[string]string{
 		"BUILDKIT_SANDBOX_HOSTNAME": "my-host.example", "BUILDKIT_CACHE_MOUNT_NS": "team", "BUILDKIT_INLINE_CACHE": "1",
-		"BUILDKIT_MULTI_PLATFORM": "0", "BUILDKIT_SYNTAX": "docker/dockerfile:1", "BUILDKIT_OTHER": "1",
+		"BUILDKIT_MULTI_PLATFORM": "0", "BUILDKIT_BUILD_NAME": "x", "BUILDKIT_OTHER": "1",
 	}
 	run := lastRun(t, text, args)
 	if run.Hostname != "my-host.example" || run.Mounts[0].ID != "team//c" {
@@ -135,8 +135,8 @@ func TestBuildKitArguments(t *testing.T) {
 		t.Error("host and caches are not in the canonical form")
 	}
 	want := []string{
+		"build argument BUILDKIT_BUILD_NAME has no effect: builds have no names",
 		"build argument BUILDKIT_INLINE_CACHE has no effect: the cache is in the store, not in the image",
-		"build argument BUILDKIT_SYNTAX has no effect: no frontend is pulled",
 	}
 	if d := cmp.Diff(want, given.plan.Warnings); d != "" {
 		t.Error(d)

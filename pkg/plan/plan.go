@@ -126,6 +126,12 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 	return p, nil
 }
 
+// File is what the plan was made of.
+func (p *Plan) File() *instructions.File { return p.file }
+
+// All gives the stages by their index, also those that are not needed.
+func (p *Plan) All() []*Stage { return p.all }
+
 // addStage expands the FROM of stage i and finds what it stands on.
 func (p *Plan) addStage(i int, in *instructions.Stage) error {
 	s := &Stage{

@@ -27,6 +27,11 @@ func stepAt(at instructions.Place, text string) *Step {
 	return &Step{File: at.File, Line: at.Line, EndLine: at.EndLine, Text: text}
 }
 
+// Place is where the step stands.
+func (s *Step) Place() instructions.Place {
+	return instructions.Place{File: s.File, Line: s.Line, EndLine: s.EndLine}
+}
+
 // Heading is the FROM as a step, for messages.
 func (s *Stage) Heading() *Step { return stepAt(s.place(), s.Text) }
 

@@ -61,6 +61,15 @@ func (v *variables) list() []string {
 	return v.made
 }
 
+// Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
+func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
+	p := &Plan{file: f, options: o}
+	if err := p.setGlobals(); err != nil {
+		return nil, nil, err
+	}
+	return p.globals.names, p.globals.lookup, nil
+}
+
 // setGlobals evaluates the platform arguments and the ARGs before the first
 // FROM.
 func (p *Plan) setGlobals() error {
@@ -164,7 +173,7 @@ func predefined(name string) bool {
 	_, idle := idleArg[name]
 	return idle || slices.Contains(proxyNames, strings.ToLower(name)) ||
 		slices.Contains([]string{
-			argEpoch, argHostname, argCacheSpace, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			argEpoch, argHostname, argCacheSpace, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	imagecopy "go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker"
@@ -26,50 +26,51 @@ type PushOptions struct {
 	Format            string // manifest: "oci", "docker" (or "v2s2"), "v2s1"; empty: as stored
 	CompressionFormat string // "gzip", "zstd", "zstd:chunked"; empty: gzip, and what the destination already has in any format
 	CompressionLevel  *int   // of that format; nil: its default
+	AnyCompression    bool   // what the destination has already will do, in whatever format
 }
 
 // Push copies an image of the store, found as by Lookup, to destination: a name
 // with a transport, or without one a name in a registry. An empty destination
-// means the registry that the image is named after. It returns the digest of
-// the manifest as it is at the destination.
+// means the registry that the image is named after. It returns what a list of
+// manifests would say of the manifest as it is at the destination.
 //
 // Layers are compressed on the way, unless the destination has them already:
 // those that were pulled or pushed before are recognised by their digest
 // without being compressed again.
-func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (sum digest.Digest, err error) {
+func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (pushed ocispec.Descriptor, err error) {
 	sys, err := o.pushContext()
 	if err != nil {
-		return "", err
+		return pushed, err
 	}
 	mediaType, err := manifestType(o.Format)
 	if err != nil {
-		return "", err
+		return pushed, err
 	}
 	img, found, err := Lookup(st, image, o.Options)
 	if err != nil {
-		return "", err
+		return pushed, err
 	}
 	src, err := istorage.Transport.NewStoreReference(st, nil, img.ID)
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", image, err)
+		return pushed, fmt.Errorf("reading %s: %w", image, err)
 	}
 	if destination == "" {
 		if found == img.ID {
-			return "", fmt.Errorf("%s is an ID: name the destination", image)
+			return pushed, fmt.Errorf("%s is an ID: name the destination", image)
 		}
 		destination = found
 	}
 	var release func() error
 	if sys.BigFilesTemporaryDir, release, err = newSpool(o.spoolBase(st.GraphRoot())); err != nil {
-		return "", err
+		return pushed, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	dest, err := destinationReference(ctx, st, destination)
 	if err != nil {
-		return "", err
+		return pushed, err
 	}
 	if sys, err = o.Sources.admit(sys, dest); err != nil {
-		return "", err
+		return pushed, err
 	}
 	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
 		sys.DockerArchiveAdditionalTags = archiveTags(found)
@@ -79,14 +80,15 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	}
 	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
 	if err != nil {
-		return "", fmt.Errorf("pushing %s to %s: %w", image, destination, err)
+		return pushed, fmt.Errorf("pushing %s to %s: %w", image, destination, err)
 	}
 	if dest.Transport().Name() == docker.Transport.Name() {
 		if err := recordPushed(st, img.TopLayer, raw); err != nil {
-			return "", err
+			return pushed, err
 		}
 	}
-	return manifest.Digest(raw)
+	sum, err := manifest.Digest(raw)
+	return ocispec.Descriptor{MediaType: manifest.GuessMIMEType(raw), Digest: sum, Size: int64(len(raw))}, err
 }
 
 func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
@@ -104,7 +106,7 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 			DestinationCtx:        sys,
 			ForceManifestMIMEType: mediaType,
 			// A format that was asked for is the one that is delivered.
-			ForceCompressionFormat: o.CompressionFormat != "",
+			ForceCompressionFormat: o.CompressionFormat != "" && !o.AnyCompression,
 		})
 		return err
 	})
@@ -116,12 +118,8 @@ func (o PushOptions) pushContext() (*types.SystemContext, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.CompressionFormat != "" {
-		algorithm, err := compression.AlgorithmByName(o.CompressionFormat)
-		if err != nil {
-			return nil, fmt.Errorf("compression format %q: %w", o.CompressionFormat, err)
-		}
-		sys.CompressionFormat = &algorithm
+	if sys.CompressionFormat, err = compressionOf(o.CompressionFormat); err != nil {
+		return nil, err
 	}
 	sys.CompressionLevel = o.CompressionLevel
 	return sys, nil
@@ -139,6 +137,42 @@ func manifestType(format string) (string, error) {
 		return manifest.DockerV2Schema1SignedMediaType, nil
 	}
 	return "", fmt.Errorf("%q is no manifest format (oci, docker, v2s2, v2s1)", format)
+}
+
+// CheckCompression refuses a name that is no compression of layers.
+func CheckCompression(format string) error {
+	_, err := compressionOf(format)
+	return err
+}
+
+// compressionOf is nil for the empty name.
+func compressionOf(format string) (*compression.Algorithm, error) {
+	if format == "" {
+		return nil, nil
+	}
+	if !slices.Contains([]string{"gzip", "zstd", "zstd:chunked"}, format) {
+		return nil, fmt.Errorf("compression format %q: choose gzip, zstd or zstd:chunked", format)
+	}
+	algorithm, err := compression.AlgorithmByName(format)
+	if err != nil {
+		return nil, fmt.Errorf("compression format %q: %w", format, err)
+	}
+	return &algorithm, nil
+}
+
+// CheckDestination refuses a destination that Push could not understand.
+func CheckDestination(destination string) error {
+	t, rest, err := transport(destination)
+	if err != nil {
+		return err
+	}
+	if t == nil || t.Name() == istorage.Transport.Name() {
+		return nil
+	}
+	if _, err := t.ParseReference(rest); err != nil {
+		return fmt.Errorf("%s: %w", destination, err)
+	}
+	return nil
 }
 
 func destinationReference(ctx context.Context, st cs.Store, destination string) (types.ImageReference, error) {

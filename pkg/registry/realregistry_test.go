@@ -156,7 +156,7 @@ func TestTLS(t *testing.T) {
 	careless := o
 	careless.TLSVerify = &no
 	other := newStore(t)
-	if id, _ := mustPull(t, other, reg.host+"/team/x@"+sum.String(), PullAlways, careless); id != img.id(t) {
+	if id, _ := mustPull(t, other, reg.host+"/team/x@"+sum.Digest.String(), PullAlways, careless); id != img.id(t) {
 		t.Errorf("pulled %s, want %s", id, img.id(t))
 	}
 }
@@ -274,7 +274,7 @@ func TestPushSendsOnce(t *testing.T) {
 		if got := p.uploads(); got != want {
 			t.Errorf("%d blobs were sent, want %d", got, want)
 		}
-		return sum.String()
+		return sum.Digest.String()
 	}
 	first := push(3)
 	if second := push(0); second != first {
@@ -328,8 +328,8 @@ func TestPushFormats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Digest != sum {
-				t.Errorf("pulled the manifest %s, pushed %s", got.Digest, sum)
+			if got.Digest != sum.Digest {
+				t.Errorf("pulled the manifest %s, pushed %s", got.Digest, sum.Digest)
 			}
 			raw, err := other.ImageBigData(id, "manifest")
 			if err != nil {

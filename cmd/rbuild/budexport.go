@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/tonistiigi/go-csvvalue"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// export is one --output.
+type export struct {
+	kind  string   // local, tar, oci, docker, image or cacheonly
+	dest  string   // - for standard output; "" where the kind needs none
+	names []string // for the image
+	push  bool     // image: push it to its names
+	isDir bool     // oci: a directory, no archive
+}
+
+// parseExport reads one --output: key=value pairs as in CSV, or a destination alone.
+func parseExport(text string) (export, error) {
+	if text == "-" {
+		return export{kind: "tar", dest: "-"}, nil
+	}
+	if text != "" && !strings.ContainsAny(text, ",=") {
+		return export{kind: "local", dest: text}, nil
+	}
+	fields, err := csvvalue.Fields(text, nil)
+	if err != nil {
+		return export{}, err
+	}
+	var e export
+	for _, field := range fields {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return e, fmt.Errorf("%q is not KEY=VALUE", field)
+		}
+		if err := e.set(strings.ToLower(strings.TrimSpace(key)), value); err != nil {
+			return e, err
+		}
+	}
+	return e, e.check()
+}
+
+func (e *export) set(key, value string) (err error) {
+	switch key {
+	case "type":
+		e.kind = value
+	case "dest", "destination":
+		e.dest = value
+	case "name":
+		e.names = strings.Split(value, ",")
+	case "push":
+		e.push, err = strconv.ParseBool(value)
+	case "tar":
+		var archive bool
+		archive, err = strconv.ParseBool(value)
+		e.isDir = !archive
+	case "mode":
+		if value != "copy" {
+			return fmt.Errorf("mode=%s is not supported: what is in the directory already stays", value)
+		}
+	case "compression", "compression-level", "force-compression":
+		flag := map[string]string{"compression": "compression-format"}[key]
+		if flag == "" {
+			flag = key
+		}
+		return fmt.Errorf("%s is not supported here: use --%s", key, flag)
+	default:
+		return fmt.Errorf("%s is not supported (type, dest, name, push, tar and mode are)", key)
+	}
+	if err != nil {
+		return fmt.Errorf("%s=%s: want true or false", key, value)
+	}
+	return nil
+}
+
+// check refuses what does not fit together, and fills in what the type means.
+func (e *export) check() error {
+	switch e.kind {
+	case "":
+		return errors.New("a type is missing: type=local,dest=DIR, say")
+	case "local":
+		if e.dest == "" || e.dest == "-" {
+			return errors.New("type=local needs dest=DIR")
+		}
+	case "tar":
+		if e.dest == "" {
+			e.dest = "-"
+		}
+	case "oci":
+		if e.dest == "" {
+			e.dest = "-"
+		}
+		if e.isDir && e.dest == "-" {
+			return errors.New("tar=false needs dest=DIR")
+		}
+	case "docker": // without a destination: the image store, which is rbuild's own
+	case "registry":
+		e.kind, e.push = "image", true
+	case "image", "cacheonly":
+	default:
+		return fmt.Errorf("type=%s is not supported (local, tar, oci, docker, image, registry and cacheonly are)", e.kind)
+	}
+	switch {
+	case e.dest != "" && (e.kind == "image" || e.kind == "cacheonly"):
+		return errors.New("dest is for types that write files")
+	case len(e.names) > 0 && (e.kind == "local" || e.kind == "tar" || e.kind == "cacheonly"):
+		return errors.New("name is for types that make an image")
+	case e.push && e.kind != "image":
+		return errors.New("push is for type=image")
+	case e.isDir && e.kind != "oci":
+		return errors.New("tar=false is for type=oci")
+	case strings.Contains(e.dest, ":") && (e.kind == "oci" || e.kind == "docker"):
+		return errors.New("the path of an archive cannot hold a colon")
+	}
+	return nil
+}
+
+// checkStdout refuses that standard output be a terminal, or taken twice.
+func (f *resultFlags) checkStdout() error {
+	n := 0
+	for _, e := range f.exports {
+		if e.dest == "-" {
+			n++
+		}
+	}
+	switch {
+	case n > 1:
+		return errors.New("--output: only one can go to standard output")
+	case n == 1 && progress.IsTerminal(os.Stdout):
+		return errors.New("--output: standard output is a terminal: send it to a file or a program, or give a destination")
+	}
+	return nil
+}
+
+// prepare looks at the destinations before anything is built, and returns what takes the files of the image.
+func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err error) {
+	for _, e := range f.exports {
+		if e.dest != "" && e.dest != "-" {
+			if err := checkDestination(e.dest, e.kind == "local" || e.isDir); err != nil {
+				return nil, fmt.Errorf("--output: %w", err)
+			}
+		}
+		switch e.kind {
+		case "local":
+			outputs = append(outputs, toDirectory(e.dest, warn))
+		case "tar":
+			outputs = append(outputs, toFile(e.dest))
+		}
+	}
+	return outputs, nil
+}
+
+// toDirectory writes the files below a directory, which is made if need be.
+func toDirectory(path string, warn func(string)) build.Output {
+	return func(ctx context.Context, r io.Reader) error {
+		if err := os.MkdirAll(path, 0o700); err != nil { // as peers: files of an image are not for everybody
+			return err
+		}
+		dir, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		devices, err := copy.ExtractFiles(ctx, r, dir)
+		if len(devices) > 0 {
+			warn(fmt.Sprintf("--output %s: %d devices are left out, %s the first", path, len(devices), devices[0]))
+		}
+		if err := errors.Join(err, dir.Close()); err != nil {
+			return fmt.Errorf("to %s: %w", path, err)
+		}
+		return nil
+	}
+}
+
+// toFile writes the tar to a file, or to standard output.
+func toFile(path string) build.Output {
+	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, r) }
+}
+
+// copyImage writes an archive of the image, if that is what is asked for.
+func (e export) copyImage(ctx context.Context, st *store.Store, id string, names []string, o registry.PushOptions) (err error) {
+	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
+		return nil
+	}
+	name := ""
+	if len(names) > 0 {
+		name = ":" + names[0]
+	}
+	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
+	if e.isDir {
+		_, err := registry.Push(ctx, st.Storage(), id, "oci:"+e.dest+name, o)
+		return err
+	}
+	staging, err := st.NewStaging()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, staging.Discard()) }()
+	temp := filepath.Join(staging.Dir, "archive")
+	if _, err := registry.Push(ctx, st.Storage(), id, transport+temp+name, o); err != nil {
+		return err
+	}
+	in, err := os.Open(temp)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return writeResult(ctx, e.dest, in)
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"sync"
+
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+)
+
+// stepRecord is a step in --metadata-file.
+type stepRecord struct {
+	Name    string  `json:"name"`
+	Stage   string  `json:"stage,omitempty"`
+	Line    int     `json:"line,omitempty"`
+	Cached  bool    `json:"cached"`
+	Seconds float64 `json:"seconds"`
+}
+
+// stepLog keeps what became of the steps, in the order in which they ended, and passes all events on.
+type stepLog struct {
+	to progress.Listener
+
+	mu    sync.Mutex
+	steps []stepRecord
+}
+
+// Event implements progress.Listener.
+func (l *stepLog) Event(e progress.Event) {
+	if e.Step != nil && (e.Kind == progress.StepDone || e.Kind == progress.StepCached) {
+		l.mu.Lock()
+		l.steps = append(l.steps, stepRecord{
+			Name: e.Step.Text, Stage: e.Step.Stage, Line: e.Step.Line, Cached: e.Kind == progress.StepCached, Seconds: e.Elapsed.Seconds(),
+		})
+		l.mu.Unlock()
+	}
+	l.to.Event(e)
+}
+
+// ended are the steps that have ended so far.
+func (l *stepLog) ended() []stepRecord {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]stepRecord{}, l.steps...)
+}

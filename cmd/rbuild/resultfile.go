@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkDestination refuses a destination that cannot be written, before anything is built.
+func checkDestination(path string, directory bool) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && directory && !info.IsDir():
+		return fmt.Errorf("%s is not a directory", path)
+	case err == nil && !directory && info.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	case err == nil && directory, err == nil && !info.Mode().IsRegular():
+		return writable(path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(path)
+	if directory { // those that are missing are made
+		for {
+			if _, err := os.Stat(parent); err == nil || !errors.Is(err, fs.ErrNotExist) || parent == filepath.Dir(parent) {
+				break
+			}
+			parent = filepath.Dir(parent)
+		}
+	}
+	return writable(parent)
+}
+
+func writable(path string) error {
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return &os.PathError{Op: "writing to", Path: path, Err: err}
+	}
+	return nil
+}
+
+// writeResult writes what r gives to the file path, or to standard output (-). A regular file appears under its name when
+// it is complete; a pipe or a device is written to as it is. When ctx ends, a reader who does not read is not waited for.
+func writeResult(ctx context.Context, path string, r io.Reader) error {
+	done := make(chan error, 1)
+	go func() {
+		out, err := createResult(path)
+		if err == nil {
+			_, err = io.Copy(out.File, contextReader{ctx, r})
+			err = out.finish(err)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Second):
+		return context.Cause(ctx)
+	}
+}
+
+// contextReader is a reader that ends with ctx.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // of the one copy that the reader is for
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// resultFile is a file that is being written.
+type resultFile struct {
+	*os.File
+	path string // where it is to be; "": it is there
+}
+
+// createResult opens a file for the result; - is standard output.
+func createResult(path string) (*resultFile, error) {
+	if path == "-" {
+		// Under another number, so that a reader who goes away is an error to report and no SIGPIPE.
+		fd, err := unix.FcntlInt(os.Stdout.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return nil, fmt.Errorf("opening standard output: %w", err)
+		}
+		return &resultFile{File: os.NewFile(uintptr(fd), "standard output")}, nil
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return &resultFile{File: f}, err
+	}
+	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8])
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &resultFile{File: f, path: path}, nil
+}
+
+// finish closes the file and gives it its name, or with an error removes it.
+func (f *resultFile) finish(err error) error {
+	err = errors.Join(err, f.Close())
+	if f.path == "" {
+		return err
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), f.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/cache"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// squash makes one layer of all those of the target, the base's included (--squash). It is found again as long as the
+// layers are the same. The base's history has gone already (stage.finish); of the steps' the last stands for the layer.
+func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.Layer) ([]store.Layer, error) {
+	if len(layers) == 0 {
+		return nil, nil
+	}
+	target.config.History = squashedHistory(target.config.History, target.config.Created, b.Plan.Target.Text)
+	options := b.timeIngredients()
+	ids := make([]string, 0, len(layers))
+	for _, l := range layers {
+		ids = append(ids, l.DiffID.String())
+	}
+	key := cache.ForSquash(ids, options)
+	if !b.NoCache && !b.Squash {
+		if l, ok, err := cache.Lookup(b.Store, key, ""); ok || err != nil {
+			return []store.Layer{l}, err
+		}
+	}
+	b.notice(fmt.Sprintf("squashing %d layers into one", len(layers)))
+	l, err := b.flattenInto(ctx, target, key)
+	if err == nil {
+		err = (&stage{builder: b, snapshot: target}).intact()
+	}
+	return []store.Layer{l}, err
+}
+
+// flattenInto stores the target's files as one layer: its tar is written to a directory of the store while it is digested.
+func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.Key) (l store.Layer, err error) {
+	view, err := overlay.Open(overlay.Mount{Lowers: target.root.lowers(), Trusted: b.Trusted})
+	if err != nil {
+		return l, err
+	}
+	defer view.Close()
+	staging, err := b.Store.NewStaging()
+	if err != nil {
+		return l, err
+	}
+	defer func() { err = errors.Join(err, staging.Discard()) }()
+	if err := target.root.shape(staging.Upper); err != nil {
+		return l, err
+	}
+	tarSplit, err := linux.Memfd("tar-split")
+	if err != nil {
+		return l, err
+	}
+	o := layer.Options{TarSplit: tarSplit, Below: &layer.Root{Mode: 0o755}}
+	if b.FileTimes != KeepTimes {
+		o.Epoch, o.Clamp = b.Epoch, b.FileTimes == ClampTimes
+	}
+	r, err := flatten(ctx, view, o, func(ctx context.Context, r io.Reader) error {
+		dir, err := os.Open(staging.Upper)
+		if err != nil {
+			return err
+		}
+		return errors.Join(copy.ExtractImage(ctx, r, dir), dir.Close())
+	})
+	if err != nil {
+		return l, errors.Join(err, tarSplit.Close())
+	}
+	name := ""
+	if !b.Squash {
+		name = key.Name()
+	}
+	return commit.Apply(b.Store, staging, store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, "", name)
+}
+
+// squashedHistory has the entries of all steps, the last as the one that made the layer.
+func squashedHistory(steps []ocispec.History, created *time.Time, from string) []ocispec.History {
+	if len(steps) == 0 {
+		return []ocispec.History{{Created: created, CreatedBy: from}}
+	}
+	for i := range steps {
+		steps[i].EmptyLayer = i < len(steps)-1
+	}
+	return steps
+}
