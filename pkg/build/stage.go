@@ -74,13 +74,13 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 			return err
 		}
 		if step == nil {
-			s.config = scope.Image()
 			return nil
 		}
 		s.number++
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}
+		s.config = scope.Image()
 	}
 }
 

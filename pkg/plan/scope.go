@@ -149,8 +149,8 @@ func stageName(s *Stage) string {
 // Len is the number of steps of the stage, triggers included, FROM not.
 func (sc *Scope) Len() int { return len(sc.todo) }
 
-// Image is the config as it stands. It is the scope's: the caller does not change it, and does not use it any more after
-// another Next.
+// Image is the config as it stands. It is the scope's: the caller does not change it, and another Next may change what it
+// holds.
 func (sc *Scope) Image() instructions.Image { return sc.image.Image }
 
 // Next gives the next step, or nil at the end.
