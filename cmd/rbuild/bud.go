@@ -54,8 +54,9 @@ func newBudCmd(a *app) *cobra.Command {
 		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
 		Short:   "Build an image from a Dockerfile",
-		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), or - for a tar archive\n" +
-			"or a Dockerfile on standard input. Without --file the Dockerfile is CONTEXT/Containerfile or CONTEXT/Dockerfile.",
+		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), a git repository, the URL\n" +
+			"of a tar archive or of a Dockerfile, or - for either on standard input. Without --file the Dockerfile is\n" +
+			"CONTEXT/Containerfile or CONTEXT/Dockerfile.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.input.context = "."
@@ -129,7 +130,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := f.input.open(ctx, st, os.Stdin)
+	in, err := f.open(ctx, st, &o)
 	if err != nil {
 		return err
 	}
@@ -145,9 +146,6 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
-	}
-	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
-		return err
 	}
 	notices := f.output.notices(show)
 	o.Pull = f.pull.puller(a.sys(), st, notices)

@@ -5,7 +5,9 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
@@ -60,6 +62,7 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions
 	if err != nil {
 		return nil, err
 	}
+	contextEpoch(args, in.time)
 	if err := warnings(file, args, o.Listener); err != nil {
 		return nil, err
 	}
@@ -124,6 +127,19 @@ func declaredArgs(file *instructions.File) (names []string) {
 
 func warn(to progress.Listener, text string) {
 	to.Event(progress.Event{Kind: progress.Warning, Text: text})
+}
+
+// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
+// there is none otherwise.
+func contextEpoch(args buildArgs, t time.Time) {
+	const name = "SOURCE_DATE_EPOCH"
+	if args[name] != "context" {
+		return
+	}
+	delete(args, name)
+	if !t.IsZero() {
+		args[name] = strconv.FormatInt(t.Unix(), 10)
+	}
 }
 
 // arguments are all build arguments.

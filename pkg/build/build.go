@@ -30,6 +30,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -39,7 +40,8 @@ type Options struct {
 	Plan    *plan.Plan
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
 
-	Store *store.Store
+	Store  *store.Store
+	Remote remote.Access // how git repositories and URLs are reached
 	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
 	Pull     func(ctx context.Context, name string) (id string, err error)
 	Listener progress.Listener

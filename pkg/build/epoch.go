@@ -3,22 +3,22 @@ package build
 import (
 	"context"
 	"fmt"
-
-	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"os"
 )
 
-// setEpoch finds the time that the build argument SOURCE_DATE_EPOCH means where it names the context or a stage.
+// setEpoch finds the time that the build argument SOURCE_DATE_EPOCH means where it names a stage. A context has none, or
+// the plan would know it.
 func (b *builder) setEpoch(ctx context.Context) error {
 	src := b.Plan.EpochOf
-	switch {
-	case src == nil:
+	if src == nil {
 		return nil
-	case src.Context && b.Context != nil:
-		b.Plan.SetEpoch(b.Context.Time)
-	case !src.Context:
-		t, err := copy.URLTime(ctx, copy.Spec{
-			Add: true, Sources: []string{src.URL}, Dest: "/file", Checksum: src.Checksum, TempDir: b.scratch.Dir,
-		})
+	}
+	if !src.Context {
+		dir := b.scratch.Dir + "/epoch"
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		t, err := b.Remote.Time(ctx, src.URL, dir, src.Checksum)
 		if err != nil {
 			return at(src.Step, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
 		}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/moby/patternmatcher/ignorefile"
 
@@ -20,9 +19,6 @@ const maxIgnoreFile = 16 << 20
 
 // Tree is a source of files: a build context, or the root of a stage or image. It can be used by several Selects at once.
 type Tree struct {
-	// Time is what the tree as a whole was made at, such as the commit that it is; nil, as of a directory: not known.
-	Time *time.Time
-
 	root    *os.File
 	owned   bool
 	context bool     // files belong to root, whoever owns them on the host

@@ -118,6 +118,8 @@ type Copy struct {
 	Parents  bool
 	Link     bool
 	Unpack   *bool // nil: not given
+
+	KeepGitDir *bool // of ADD; nil: not given
 }
 
 // Heredoc is a here-document of RUN.

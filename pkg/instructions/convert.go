@@ -54,7 +54,7 @@ func convert(cmd any) (Command, error) {
 	case *bk.AddCommand:
 		cp := Copy{
 			Add: true, Chown: c.Chown, Chmod: c.Chmod, Checksum: c.Checksum,
-			Exclude: c.ExcludePatterns, Link: c.Link, Unpack: c.Unpack,
+			Exclude: c.ExcludePatterns, Link: c.Link, Unpack: c.Unpack, KeepGitDir: c.KeepGitDir,
 		}
 		err := sources(&cp, c.SourcesAndDest)
 		return cp, err

@@ -29,15 +29,10 @@ var flags = map[string][]string{
 var refused = map[string]string{
 	"RUN --device":            "devices are not supported yet",
 	"RUN --security=insecure": "RUN is always sandboxed",
-	"ADD --keep-git-dir":      "git sources are not supported yet",
-	gitSource:                 "git sources are not supported yet",
 }
 
 // anyBytes are the instructions that may hold bytes that are not UTF-8, in commands of a shell and names of files.
 var anyBytes = []string{"RUN", "COPY", "ADD"}
-
-// gitSource is the key of table refused for ADD of a git repository.
-const gitSource = "ADD <git repository>"
 
 // checkNode refuses unknown instructions, unknown flags, and flags that are
 // not supported. BuildKit's own check lets the flags of ARG, MAINTAINER and

@@ -135,7 +135,6 @@ func TestParseErrors(t *testing.T) {
 		{"mount", "FROM a\nRUN a\nRUN --mount=type=bnd,target=/x \\\n x", `Dockerfile:3: --mount: unknown type "bnd" (did you mean bind?)`},
 		{"device", "FROM a\nRUN --device=x y", "Dockerfile:2: RUN --device is refused: devices are not supported yet"},
 		{"insecure", "FROM a\nRUN --security=insecure y", "Dockerfile:2: RUN --security=insecure is refused: RUN is always sandboxed"},
-		{"keep-git-dir", "FROM a\nADD --keep-git-dir=true x y", "Dockerfile:2: ADD --keep-git-dir is refused: git sources are not supported yet"},
 		{"network", "FROM a\nRUN --network=x y", `Dockerfile:2: RUN: invalid network mode "x"`},
 		{"numbers in list", "FROM a\nRUN [\"a\", 1]", "Dockerfile:2: when using JSON array syntax, arrays must be comprised of strings only"},
 		{"empty list", "FROM a\nRUN []", "Dockerfile:2: RUN with an empty list has no command"},

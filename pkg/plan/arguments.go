@@ -14,6 +14,7 @@ const (
 	argEpoch      = "SOURCE_DATE_EPOCH"
 	argHostname   = "BUILDKIT_SANDBOX_HOSTNAME" // name of the host that RUN sees
 	argCacheSpace = "BUILDKIT_CACHE_MOUNT_NS"   // goes before the ids of cache mounts
+	argKeepGit    = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 	argCheck      = "BUILDKIT_DOCKERFILE_CHECK" // as the directive check; pkg/lint reads it
 	argSyntax     = "BUILDKIT_SYNTAX"           // as the directive syntax
 )
@@ -23,13 +24,12 @@ var scanArgs = []string{"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"
 
 // idleArg are the other arguments that change what BuildKit does, and why there is nothing for them to do here.
 var idleArg = map[string]string{
-	"BUILDKIT_BUILD_NAME":           "builds have no names",
-	"BUILDKIT_CONTEXT_KEEP_GIT_DIR": "the context is taken as it is",
-	"BUILDKIT_GIT_ADVICE":           "git is not asked for advice",
-	"BUILDKIT_INLINE_CACHE":         "the cache is in the store, not in the image",
-	"BUILDKIT_MULTI_PLATFORM":       "the image is of one platform",
-	"BUILDKIT_SBOM_SCAN_CONTEXT":    "nothing is scanned",
-	"BUILDKIT_SBOM_SCAN_STAGE":      "nothing is scanned",
+	"BUILDKIT_BUILD_NAME":        "builds have no names",
+	"BUILDKIT_GIT_ADVICE":        "git is not asked for advice",
+	"BUILDKIT_INLINE_CACHE":      "the cache is in the store, not in the image",
+	"BUILDKIT_MULTI_PLATFORM":    "the image is of one platform",
+	"BUILDKIT_SBOM_SCAN_CONTEXT": "nothing is scanned",
+	"BUILDKIT_SBOM_SCAN_STAGE":   "nothing is scanned",
 }
 
 // idleArgs gives a warning for each argument given that has no effect, but for those that ask for none.

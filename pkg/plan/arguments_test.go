@@ -63,8 +63,8 @@ func TestEpochOf(t *testing.T) {
 		{"RUN", "FROM scratch AS x\nRUN y", "x", nil, "F:2: SOURCE_DATE_EPOCH: the stage may have ARG and ADD only, not RUN"},
 		{"two", "FROM scratch AS x\nADD http://h/f /\nADD http://h/g /", "x", nil, "F:3: SOURCE_DATE_EPOCH: the stage may have one ADD only"},
 		{"none", "FROM scratch AS x", "x", nil, "F:1: SOURCE_DATE_EPOCH: the stage has no ADD"},
-		{"file", "FROM scratch AS x\nADD f /", "x", nil, "F:2: SOURCE_DATE_EPOCH: the stage has to ADD one http or https URL, and nothing else"},
-		{"COPY", "FROM scratch AS x\nCOPY f /", "x", nil, "F:2: SOURCE_DATE_EPOCH: the stage has to ADD one http or https URL, and nothing else"},
+		{"file", "FROM scratch AS x\nADD f /", "x", nil, "F:2: SOURCE_DATE_EPOCH: the stage has to ADD one URL or git repository, and nothing else"},
+		{"COPY", "FROM scratch AS x\nCOPY f /", "x", nil, "F:2: SOURCE_DATE_EPOCH: the stage has to ADD one URL or git repository, and nothing else"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f, err := instructions.Parse("F", []byte(tc.text))

@@ -33,8 +33,8 @@ func checkCopy(c *Copy, dest string) error {
 	if c.Checksum == "" {
 		return nil
 	}
-	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) {
-		return fmt.Errorf("--checksum=%s needs exactly one source, a URL", c.Checksum)
+	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
+		return fmt.Errorf("--checksum=%s needs exactly one source, a URL or a git repository", c.Checksum)
 	}
 	return nil
 }
@@ -50,14 +50,11 @@ func checkMode(mode string) error {
 }
 
 func checkSource(c *Copy, src string) error {
-	git, url := instructions.IsGit(src), instructions.IsURL(src)
 	switch {
 	case src == "": // BuildKit takes it for all of the context
 		return errors.New("a source is empty after expansion")
-	case !c.Add && (git || url):
-		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", src)
-	case git:
-		return instructions.RefuseGit(src)
+	case !c.Add && (instructions.IsGit(src) || instructions.IsURL(src)):
+		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", instructions.Redact(src))
 	}
 	return nil
 }

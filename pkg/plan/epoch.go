@@ -12,7 +12,7 @@ import (
 // EpochSource is what the build argument SOURCE_DATE_EPOCH takes its time from where it is a name.
 type EpochSource struct {
 	Context  bool   // the time of the build context, if that has one
-	URL      string // else: of the file that a stage of nothing else adds, or of the newest file in that archive
+	URL      string // else: of the commit or the file that a stage of nothing else adds, or of the newest file in that archive
 	Checksum string // that the ADD asks for; may be empty
 	Step     *Step  // the ADD, for messages
 }
@@ -127,8 +127,8 @@ func (p *Plan) epochStage(st *instructions.Stage) (*EpochSource, error) {
 }
 
 func epochAdd(c instructions.Copy) (*EpochSource, error) {
-	if !c.Add || len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) {
-		return nil, errors.New(argEpoch + ": the stage has to ADD one http or https URL, and nothing else")
+	if !c.Add || len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
+		return nil, errors.New(argEpoch + ": the stage has to ADD one URL or git repository, and nothing else")
 	}
 	return &EpochSource{URL: c.Sources[0], Checksum: c.Checksum}, nil
 }

@@ -135,7 +135,7 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	op := &Copy{
 		Add: c.Add, Sources: c.Sources, Dest: destination(sc.image.Config.WorkingDir, c.Dest),
 		Chown: c.Chown, Chmod: c.Chmod, Checksum: c.Checksum,
-		Exclude: c.Exclude, Parents: c.Parents, Link: c.Link, Unpack: c.Unpack,
+		Exclude: c.Exclude, Parents: c.Parents, Link: c.Link, Unpack: c.Unpack, KeepGitDir: c.KeepGitDir,
 	}
 	for _, doc := range c.Inline {
 		op.Inline = append(op.Inline, InlineFile{Name: doc.Name, Data: []byte(doc.Data)})
@@ -151,12 +151,21 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 		return err
 	}
 	step.Op = op
-	step.CreatedBy = copyText(c)
+	step.Text, step.CreatedBy = instructions.Redact(step.Text), instructions.Redact(copyText(c))
 	step.Canon = canon(
-		in.Name, strconv.FormatBool(op.From != nil), join(op.Sources), inline(op.Inline), op.Dest, op.Chown, op.Chmod,
-		op.Checksum, join(op.Exclude), strconv.FormatBool(op.Parents), strconv.FormatBool(op.Link), optional(op.Unpack),
+		in.Name, strconv.FormatBool(op.From != nil), join(redact(op.Sources)), inline(op.Inline), op.Dest, op.Chown, op.Chmod,
+		op.Checksum, join(op.Exclude), strconv.FormatBool(op.Parents), strconv.FormatBool(op.Link), optional(op.Unpack), optional(op.KeepGitDir),
 	)
 	return nil
+}
+
+// redact takes the credentials out of URLs: with others the same files are fetched.
+func redact(sources []string) []string {
+	out := make([]string, len(sources))
+	for i, src := range sources {
+		out[i] = instructions.Redact(src)
+	}
+	return out
 }
 
 // destination makes dest absolute and clean. It keeps the trailing slash, and

@@ -79,16 +79,18 @@ type Mount struct {
 type Copy struct {
 	Add      bool
 	From     *Source  // nil: the build context
-	Sources  []string // patterns; with Add, also URLs that begin with http:// or https://
+	Sources  []string // patterns; with Add, also URLs and git repositories (instructions.IsURL, IsGit)
 	Inline   []InlineFile
 	Dest     string // absolute and clean; a trailing slash says that it is a directory
 	Chown    string // USER[:GROUP], names or numbers; empty: 0:0, or an archive's own owners
 	Chmod    string // octal up to 7777, or symbolic; empty: as it is
-	Checksum string // of the one URL
+	Checksum string // of the one URL or git repository
 	Exclude  []string
 	Parents  bool
 	Link     bool
 	Unpack   *bool // nil: Add unpacks local archives, and no URLs
+
+	KeepGitDir *bool // nil: as the URL says
 }
 
 // Workdir makes a directory that is missing, with its parents, mode 755.

@@ -173,7 +173,7 @@ func predefined(name string) bool {
 	_, idle := idleArg[name]
 	return idle || slices.Contains(proxyNames, strings.ToLower(name)) ||
 		slices.Contains([]string{
-			argEpoch, argHostname, argCacheSpace, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
 }
