@@ -92,7 +92,7 @@ func (a *app) call(ctx context.Context, st *store.Store, f *budFlags, o build.Op
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	file, err := f.plan.make(in, &o, os.LookupEnv)
+	file, err := f.plan.make(in, &o, os.LookupEnv, f.planned())
 	if file == nil || err != nil && f.call.method == callOutline {
 		return in.locate(err)
 	}

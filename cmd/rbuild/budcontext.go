@@ -11,7 +11,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -38,9 +37,7 @@ func remoteAccess(run build.RunOptions, env lookup) remote.Access {
 
 // elsewhere says how contexts are fetched, for these flags.
 func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
-	e := elsewhere{access: o.Remote, warn: func(text string) {
-		o.Listener.Event(progress.Event{Kind: progress.Warning, Text: text})
-	}}
+	e := elsewhere{access: o.Remote, warn: func(text string) { warn(o.Listener, text) }}
 	args := buildArgs{}
 	if err := args.setAll(f.plan.buildArgs, env); err != nil {
 		return e, err
@@ -66,7 +63,11 @@ func (f *budFlags) open(ctx context.Context, st *store.Store, o *build.Options) 
 	if err != nil {
 		return nil, err
 	}
-	return f.input.open(ctx, st, far, os.Stdin)
+	in, err := f.input.open(ctx, st, far, os.Stdin)
+	if err == nil {
+		in.far = far
+	}
+	return in, err
 }
 
 // isElsewhere tells whether an argument names something to be fetched; a file or directory of that name comes first.

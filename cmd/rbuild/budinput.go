@@ -36,6 +36,7 @@ type input struct {
 
 	ignore []string // patterns of the context's ignore file
 
+	far  elsewhere      // how other contexts are fetched
 	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
 	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
 }

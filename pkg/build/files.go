@@ -54,11 +54,14 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 // copySource opens what a COPY reads; done closes it.
 func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree, done func() error, err error) {
 	none := func() error { return nil }
+	if tree, err = s.tree(ctx, op.From); err != nil || tree != nil {
+		return tree, none, err
+	}
 	if op.From == nil {
-		if s.Context == nil && len(op.Sources) > 0 && slices.ContainsFunc(op.Sources, isPath) {
+		if len(op.Sources) > 0 && slices.ContainsFunc(op.Sources, isPath) {
 			return nil, nil, errors.New("there is no build context to copy from: give a directory, or a tar on standard input")
 		}
-		return s.Context, none, nil
+		return nil, none, nil
 	}
 	snap, err := s.source(ctx, *op.From)
 	if err != nil {

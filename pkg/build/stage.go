@@ -363,5 +363,6 @@ func (s *stage) baseTime() time.Time {
 }
 
 func (s *stage) platform() string {
-	return s.Platform.OS + "/" + s.Platform.Architecture + "/" + s.Platform.Variant
+	p := s.plan.Platform
+	return p.OS + "/" + p.Architecture + "/" + p.Variant
 }

@@ -99,9 +99,10 @@ type Healthcheck struct{ Check dockerspec.HealthcheckConfig }
 // Run is RUN in shell, exec or here-document form.
 type Run struct {
 	CmdLine
-	Docs    []Heredoc // here-documents in their order
-	Network string    // "default", "none" or "host"
-	Mounts  []MountFlag
+	Docs     []Heredoc // here-documents in their order
+	Network  string    // "default", "none" or "host"
+	Insecure bool      // --security=insecure
+	Mounts   []MountFlag
 }
 
 // Copy is COPY, or ADD if Add is set.

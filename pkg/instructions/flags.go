@@ -27,8 +27,7 @@ var flags = map[string][]string{
 // the reason. A key with "=" refuses that value only. Taking an entry out
 // enables the flag.
 var refused = map[string]string{
-	"RUN --device":            "devices are not supported yet",
-	"RUN --security=insecure": "RUN is always sandboxed",
+	"RUN --device": "devices are not supported yet",
 }
 
 // anyBytes are the instructions that may hold bytes that are not UTF-8, in commands of a shell and names of files.

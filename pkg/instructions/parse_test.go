@@ -34,6 +34,7 @@ func TestParseCommands(t *testing.T) {
 		{"run exec", `RUN --network=none ["a", "b c"]`, []Command{Run{CmdLine: CmdLine{Args: []string{"a", "b c"}}, Network: "none"}}},
 		{"run broken list", `RUN ["a"]b`, []Command{Run{CmdLine: CmdLine{Args: []string{`["a"]b`}, Shell: true}, Network: "default"}}},
 		{"run security", `RUN --security=sandbox a`, []Command{Run{CmdLine: CmdLine{Args: []string{"a"}, Shell: true}, Network: "default"}}},
+		{"run insecure", `RUN --security=insecure a`, []Command{Run{CmdLine: CmdLine{Args: []string{"a"}, Shell: true}, Network: "default", Insecure: true}}},
 		{"run heredoc", "RUN <<A cat <<-'B'\na\nA\n\tb\n\tB", []Command{Run{
 			CmdLine: CmdLine{Args: []string{"<<A cat <<-'B'"}, Shell: true}, Network: "default",
 			Docs: []Heredoc{{Name: "A", Data: "a\n"}, {Name: "B", Data: "\tb\n", Strip: true}},
@@ -134,7 +135,6 @@ func TestParseErrors(t *testing.T) {
 		{"bad boolean", "FROM a\nCOPY --link=2 a b", "Dockerfile:2: COPY: expecting boolean value for flag --link, not: 2"},
 		{"mount", "FROM a\nRUN a\nRUN --mount=type=bnd,target=/x \\\n x", `Dockerfile:3: --mount: unknown type "bnd" (did you mean bind?)`},
 		{"device", "FROM a\nRUN --device=x y", "Dockerfile:2: RUN --device is refused: devices are not supported yet"},
-		{"insecure", "FROM a\nRUN --security=insecure y", "Dockerfile:2: RUN --security=insecure is refused: RUN is always sandboxed"},
 		{"network", "FROM a\nRUN --network=x y", `Dockerfile:2: RUN: invalid network mode "x"`},
 		{"numbers in list", "FROM a\nRUN [\"a\", 1]", "Dockerfile:2: when using JSON array syntax, arrays must be comprised of strings only"},
 		{"empty list", "FROM a\nRUN []", "Dockerfile:2: RUN with an empty list has no command"},

@@ -13,7 +13,7 @@ import (
 // run plans RUN.
 func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	op := &Run{
-		User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network,
+		User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network, Insecure: c.Insecure,
 		Hostname: sc.stage.plan.options.BuildArgs[argHostname],
 	}
 	if op.Network == "" {
@@ -34,6 +34,9 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 		return err
 	}
 	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, op.Hostname, inline(op.Files), canonMounts(op.Mounts))
+	if op.Insecure {
+		step.Canon += canon("insecure")
+	}
 	for _, kv := range sc.proxies() {
 		name, _, _ := strings.Cut(kv, "=")
 		if _, set := sc.lookup(name); !set {

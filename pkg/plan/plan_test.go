@@ -162,7 +162,7 @@ func TestErrors(t *testing.T) {
 		{"empty base", "ARG IMAGE\nFROM $IMGAE", "", `Dockerfile:2: the base name $IMGAE is "" (FROM sees the ARGs before the first FROM: IMGAE has no value there; did you mean IMAGE?)`},
 		{"empty tag", "FROM a:$TAG", "", `Dockerfile:1: the base name a:$TAG is "a:" (FROM sees the ARGs before the first FROM: TAG has no value there)`},
 		{"empty platform", "FROM --platform=$P a", "", `Dockerfile:1: the platform $P is "" (FROM sees the ARGs before the first FROM: P has no value there)`},
-		{"platform", "FROM --platform=linux/arm64 a", "", "Dockerfile:1: --platform=linux/arm64 is refused: this machine runs linux/amd64, and foreign platforms are not supported yet"},
+		{"insecure", "FROM a\nRUN --security=insecure y", "", "Dockerfile:2: RUN --security=insecure is refused: it takes the step's sandbox away (allow it with --allow security.insecure)"},
 		{"platform syntax", "FROM --platform=a/b/c/d a", "", "Dockerfile:1: --platform=a/b/c/d is not os/arch[/variant]"},
 		{"expansion", "FROM a\nENV A=1 \\\n B=${x?y}", "", `Dockerfile:2: expanding "${x?y}": x: y`},
 		{"global expansion", "ARG A=${x?y}\nFROM a", "", `Dockerfile:1: expanding "${x?y}": x: y`},
@@ -210,7 +210,7 @@ func TestParsePlatform(t *testing.T) {
 	host := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	for text, want := range map[string]string{
 		"linux/amd64": "linux/amd64", "linux/x86_64": "linux/amd64", "aarch64": "linux/arm64", "linux": "linux/arm/v7",
-		"linux/arm64/v8": "linux/arm64", "Linux/AMD64/v2": "linux/amd64/v2", "": "", "linux/": "", "a/b/c/d": "",
+		"linux/arm64/v8": "linux/arm64", "linux/armhf": "linux/arm/v7", "linux/arm/6": "linux/arm/v6", "linux/i386": "linux/386", "Linux/AMD64/v2": "linux/amd64/v2", "": "", "linux/": "", "a/b/c/d": "",
 	} {
 		p, ok := plan.ParsePlatform(text, host)
 		if got := plan.FormatPlatform(p); ok != (want != "") || ok && got != want {

@@ -44,9 +44,6 @@ type located struct {
 // Begin starts the stage on a base with this config (the zero Image for
 // scratch). The triggers of the base come first; they are not inherited.
 func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
-	if err := s.checkPlatform(); err != nil {
-		return nil, err
-	}
 	sc := &Scope{stage: s, image: instructions.NewDraft(base), args: newVariables(), growth: maxGrowth}
 	if parent := s.From.Stage; parent != nil {
 		args, err := parent.finalArgs()
@@ -56,8 +53,10 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 		sc.args = args
 	}
 	sc.complete()
-	if err := sc.addTriggers(base.Config.OnBuild); err != nil {
-		return nil, err
+	if !s.Replaced {
+		if err := sc.addTriggers(base.Config.OnBuild); err != nil {
+			return nil, err
+		}
 	}
 	sc.image.Config.OnBuild = nil
 	sc.addEnv()
@@ -79,16 +78,15 @@ func (s *Stage) finalArgs() (*variables, error) {
 
 // complete fills in what every config has.
 func (sc *Scope) complete() {
-	host := sc.stage.plan.options.Platform
-	img := sc.image
+	img, from := sc.image, sc.stage.From
 	if img.OS == "" && img.Architecture == "" {
-		img.Platform = host
+		img.Platform = sc.stage.Platform
+	}
+	if from.Stage == nil && from.Image == "" && img.RootFS.Type == "" && img.Config.WorkingDir == "" {
+		img.Config.WorkingDir = "/" // scratch, or the files of a named context
 	}
 	if img.RootFS.Type == "" {
 		img.RootFS.Type = "layers"
-	}
-	if sc.stage.From == (Source{}) && img.Config.WorkingDir == "" {
-		img.Config.WorkingDir = "/"
 	}
 	if _, ok := img.Getenv("PATH"); !ok {
 		img.Setenv("PATH", defaultPath)
@@ -134,6 +132,9 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		if _, err := s.reads(f, in); err != nil {
 			return err
 		}
+		if s.refused != nil {
+			return s.refused
+		}
 		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
 	}
 	return nil
@@ -171,9 +172,7 @@ func (sc *Scope) Next() (*Step, error) {
 		}
 		return nil, in.file.At(in.Range, err)
 	}
-	if step.Op != nil {
-		step.Args = sc.args.list()
-	}
+	step.Args = sc.args.list()
 	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
 		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
 	}

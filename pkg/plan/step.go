@@ -17,7 +17,7 @@ type Step struct {
 	// and of images are not in it, nor are proxies.
 	Canon string
 
-	Args  []string // where there is an Op: K=V of the build arguments that have a value here, in order of declaration
+	Args  []string // K=V of the build arguments that have a value here, in order of declaration
 	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
 	Op    Op       // nil: the step edits the config only
 }
@@ -58,6 +58,10 @@ type Run struct {
 	Network string   // "default", "none" or "host"
 
 	Hostname string // of build argument BUILDKIT_SANDBOX_HOSTNAME; empty: the builder's choice
+
+	// Insecure: the process is not confined by a system call filter, a set of
+	// capabilities or masked paths (--security=insecure).
+	Insecure bool
 
 	// Mounts are those of --mount, in the order in which they are to be made: a mount point comes after what it may lie in.
 	// No two have the same target, but secrets may have none.

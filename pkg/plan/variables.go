@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
@@ -63,7 +61,7 @@ func (v *variables) list() []string {
 
 // Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
 func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
-	p := &Plan{file: f, options: o}
+	p := newPlan(f, o)
 	if err := p.setGlobals(); err != nil {
 		return nil, nil, err
 	}
@@ -110,10 +108,9 @@ func (p *Plan) declare(arg instructions.Arg, x instructions.Expander, vars *vari
 	return nil
 }
 
-// platformArgs are the arguments that every file has. There is one platform.
+// platformArgs are the arguments that every file has.
 func (p *Plan) platformArgs() [][2]string {
-	pl := p.options.Platform
-	name := FormatPlatform(pl)
+	host, target := p.options.Host, p.options.Platform
 	stage := p.options.Target
 	if stage == "" {
 		stage = p.file.Stages[len(p.file.Stages)-1].Name
@@ -122,16 +119,16 @@ func (p *Plan) platformArgs() [][2]string {
 		stage = "default"
 	}
 	return [][2]string{
-		{"BUILDPLATFORM", name},
-		{"BUILDOS", pl.OS},
-		{"BUILDOSVERSION", pl.OSVersion},
-		{"BUILDARCH", pl.Architecture},
-		{"BUILDVARIANT", pl.Variant},
-		{"TARGETPLATFORM", name},
-		{"TARGETOS", pl.OS},
-		{"TARGETOSVERSION", pl.OSVersion},
-		{"TARGETARCH", pl.Architecture},
-		{"TARGETVARIANT", pl.Variant},
+		{"BUILDPLATFORM", FormatPlatform(host)},
+		{"BUILDOS", host.OS},
+		{"BUILDOSVERSION", host.OSVersion},
+		{"BUILDARCH", host.Architecture},
+		{"BUILDVARIANT", host.Variant},
+		{"TARGETPLATFORM", FormatPlatform(target)},
+		{"TARGETOS", target.OS},
+		{"TARGETOSVERSION", target.OSVersion},
+		{"TARGETARCH", target.Architecture},
+		{"TARGETVARIANT", target.Variant},
 		{"TARGETSTAGE", stage},
 	}
 }
@@ -176,61 +173,4 @@ func predefined(name string) bool {
 			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
-}
-
-// FormatPlatform writes a platform as os/arch[/variant].
-func FormatPlatform(p ocispec.Platform) string {
-	out := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		out += "/" + p.Variant
-	}
-	return out
-}
-
-// ParsePlatform reads os/arch[/variant], os or arch; what is left out is
-// host's. Names are normalised as containerd does: x86_64 is amd64, aarch64
-// is arm64, and the variants amd64/v1 and arm64/v8 are none.
-func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
-	parts := strings.Split(strings.ToLower(text), "/")
-	switch {
-	case slices.Contains(parts, "") || len(parts) > 3:
-		return p, false
-	case len(parts) == 1 && (parts[0] == "linux" || parts[0] == "windows" || parts[0] == "darwin"):
-		p.OS, p.Architecture, p.Variant = parts[0], host.Architecture, host.Variant
-	case len(parts) == 1:
-		p.OS, p.Architecture = host.OS, parts[0]
-	default:
-		p.OS, p.Architecture = parts[0], parts[1]
-	}
-	if len(parts) == 3 {
-		p.Variant = parts[2]
-	}
-	switch p.Architecture {
-	case "x86_64", "x86-64":
-		p.Architecture = "amd64"
-	case "aarch64":
-		p.Architecture = "arm64"
-	}
-	if p.Architecture == "amd64" && p.Variant == "v1" || p.Architecture == "arm64" && (p.Variant == "v8" || p.Variant == "8") {
-		p.Variant = ""
-	}
-	return p, true
-}
-
-// checkPlatform refuses a stage that would have to run on another platform.
-func (s *Stage) checkPlatform() error {
-	if s.platform == "" {
-		return nil
-	}
-	host := s.plan.options.Platform
-	p, ok := ParsePlatform(s.platform, host)
-	if !ok {
-		return s.plan.file.Errorf(s.Range, "--platform=%s is not os/arch[/variant]", s.platform)
-	}
-	if want, _ := ParsePlatform(FormatPlatform(host), host); p.OS != want.OS || p.Architecture != want.Architecture ||
-		p.Variant != want.Variant {
-		return s.plan.file.Errorf(s.Range, "--platform=%s is refused: this machine runs %s, and foreign platforms are not supported yet",
-			s.platform, FormatPlatform(host))
-	}
-	return nil
 }
