@@ -123,6 +123,12 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	if err := b.open(); err != nil {
 		return Result{}, err
 	}
+	for _, w := range o.Plan.Warnings {
+		b.warn(w)
+	}
+	if err := b.setEpoch(ctx); err != nil {
+		return Result{}, err
+	}
 	if err := b.check(ctx); err != nil {
 		return Result{}, err
 	}

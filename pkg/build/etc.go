@@ -26,14 +26,16 @@ const (
 
 // RunOptions is what the command line says of RUN steps.
 type RunOptions struct {
-	Network  Network
-	AddHosts []HostEntry             // lines of /etc/hosts
-	DNS      []netip.Addr            // nameservers instead of the host's
-	Search   []string                // search domains instead of the host's; "." alone: none
-	Volumes  []Volume                // directories and files of the host, bound in
-	Secrets  map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
-	SSH      map[string]*agent.Agent // by id, for --mount=type=ssh
-	Stdin    *os.File                // standard input of every step; nil: there is none
+	Network Network
+	// AllowHost lets RUN --network=host have the host's network also where Network is another.
+	AllowHost bool
+	AddHosts  []HostEntry             // lines of /etc/hosts
+	DNS       []netip.Addr            // nameservers instead of the host's
+	Search    []string                // search domains instead of the host's; "." alone: none
+	Volumes   []Volume                // directories and files of the host, bound in
+	Secrets   map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
+	SSH       map[string]*agent.Agent // by id, for --mount=type=ssh
+	Stdin     *os.File                // standard input of every step; nil: there is none
 
 	ResolverOptions []string // options of resolv.conf(5) beside the host's
 	// NoHosts, NoHostname and NoResolver leave the image's own file in place of one bound over it.
@@ -71,6 +73,14 @@ func (o RunOptions) network(op *plan.Run) Network {
 	return o.Network
 }
 
+// refuse is the error of a RUN whose own flag asks for more than the command line grants.
+func (o RunOptions) refuse(op *plan.Run) error {
+	if op.Network == "host" && (o.Network == None || o.Network == Private) && !o.AllowHost {
+		return fmt.Errorf("RUN --network=host is refused: the build was started with --network=%s (--allow network.host lets it)", o.Network)
+	}
+	return nil
+}
+
 // ingredients are the options that enter the key of a step. The contents of volumes do not: as with other engines they
 // are the user's word that the result does not depend on them (docs/cache.md).
 func (o RunOptions) ingredients(op plan.Op) []string {
@@ -96,8 +106,13 @@ func (o RunOptions) ingredients(op plan.Op) []string {
 	return out
 }
 
-// hostname is the name that RUN steps see, the same in every build.
-const hostname = "rbuild"
+// hostname is the name of the host that a RUN sees: unless a build argument gives one, the same in every build.
+func hostname(op *plan.Run) string {
+	if op.Hostname != "" {
+		return op.Hostname
+	}
+	return "rbuild"
+}
 
 // etcFiles are the files of /etc that depend on where a step runs. They are bound over the image's for its duration.
 type etcFiles struct{ hosts, resolv, hostname []byte }
@@ -111,7 +126,7 @@ func hostFiles() etcFiles {
 }
 
 // etc makes the files for a step. On the host's network it sees the host's names and resolvers.
-func (o RunOptions) etc(host etcFiles, network Network) etcFiles {
+func (o RunOptions) etc(host etcFiles, network Network, hostname string) etcFiles {
 	var hosts bytes.Buffer
 	if network == Host && len(host.hosts) > 0 {
 		hosts.Write(host.hosts)

@@ -43,6 +43,9 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // runStep runs RUN.
 func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) (err error) {
+	if err := s.Run.refuse(op); err != nil {
+		return err
+	}
 	sources, err := s.mountSources(ctx, step, op)
 	defer func() { err = errors.Join(err, sources.close()) }()
 	if err != nil {
@@ -157,7 +160,7 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
 	groups := append([]uint32{user.GID}, user.Groups...)
 	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
-	spec.Hostname = hostname
+	spec.Hostname = hostname(op)
 	spec.Root = &specs.Root{Path: "rootfs"}
 	spec.Mounts = append(spec.Mounts, mounts.list[:mounts.volumes]...)
 	for _, f := range files {
@@ -227,7 +230,7 @@ type runFile struct {
 // runFiles makes the files beside the upper directory, where they go with it: the step may write to those of /etc, and
 // nobody else sees it.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
-	etc := s.Run.etc(s.host, s.Run.network(op))
+	etc := s.Run.etc(s.host, s.Run.network(op), hostname(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {
 		if err != nil {
 			return

@@ -92,8 +92,6 @@ func (w *writer) writeItem(it *item, several bool) error {
 }
 
 // destError names the path as the Dockerfile has it.
-//
-//	the path as the Dockerfile has it.
 func (w *writer) destError(err error) error {
 	return fmt.Errorf("destination %s: %w", w.spec.Dest, err)
 }

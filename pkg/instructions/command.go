@@ -6,7 +6,7 @@ import (
 )
 
 // Image is an image's config document as docker writes it. Values of it are
-// treated as immutable: whoever changes one makes new slices and maps.
+// treated as immutable: whoever edits one makes a Draft of it.
 type Image = dockerspec.DockerOCIImage
 
 // Instruction is one instruction of a stage.

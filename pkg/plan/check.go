@@ -6,12 +6,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// symbolicMode is the operand of chmod(1): who, operator, permissions.
-const symbolicMode = `^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`
+// symbolicMode matches the operand of chmod(1): who, operator, permissions.
+var symbolicMode = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
+})
 
 // checkCopy refuses what is wrong before any file is looked at. dest is the
 // destination as written.
@@ -40,7 +43,7 @@ func checkMode(mode string) error {
 	if n, err := strconv.ParseUint(mode, 8, 32); mode == "" || err == nil && n <= 0o7777 {
 		return nil
 	}
-	if !regexp.MustCompile(symbolicMode).MatchString(mode) {
+	if !symbolicMode().MatchString(mode) {
 		return fmt.Errorf("--chmod=%s is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX", mode)
 	}
 	return nil

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,12 +39,19 @@ type EnvVar struct {
 type Plan struct {
 	Stages []*Stage // needed by the target, dependencies first, the target last
 	Target *Stage
-	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
+	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given, or known by EpochOf only
+
+	// EpochOf is what has the time that SOURCE_DATE_EPOCH means where it names the context or a stage; nil: it is a number.
+	// Whoever knows the time calls SetEpoch before the first stage begins.
+	EpochOf *EpochSource
 
 	// Unused are the build arguments, sorted, that no ARG of the file declares
 	// and that are not predefined. An ONBUILD trigger of a base image may
 	// still declare one.
 	Unused []string
+
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, one line each.
+	Warnings []string
 
 	// UnusedContexts are the named contexts, sorted, that nothing in the file
 	// names. A trigger may, as above.
@@ -51,8 +59,10 @@ type Plan struct {
 
 	file    *instructions.File
 	options Options
-	all     []*Stage // by index, also those that are not needed
+	all     []*Stage            // by index, also those that are not needed
+	named   map[string][]*Stage // those that have this name, by index
 	globals *variables
+	epoch   *string         // of SetEpoch, as an argument's value
 	used    map[string]bool // named contexts
 
 	mu sync.Mutex // guards used, and args and ended of the stages
@@ -65,6 +75,7 @@ type Stage struct {
 	Name  string // lower case; may be empty
 	From  Source
 	Needs []Source // what COPY --from and the mounts of RUN read, in order, each once; triggers of the base can add to it
+	After []*Stage // of FROM --after: stages to be run before this one begins, and before its base is looked for
 	Text  string   // the FROM as written
 
 	// Platform is what the stage is made for: that of the stage it stands on, else
@@ -101,7 +112,10 @@ const scratch = "scratch"
 // that are empty after expansion, what the options do not allow.
 func New(f *instructions.File, o Options) (*Plan, error) {
 	p := newPlan(f, o)
-	p.Unused = p.unused()
+	p.Unused, p.Warnings = p.unused(), idleArgs(o.BuildArgs)
+	if err := p.checkHostname(); err != nil {
+		return nil, err
+	}
 	if err := p.setGlobals(); err != nil {
 		return nil, err
 	}
@@ -147,7 +161,7 @@ func newPlan(f *instructions.File, o Options) *Plan {
 	if o.Host.OS == "" {
 		o.Host = o.Platform
 	}
-	return &Plan{file: f, options: o, used: map[string]bool{}}
+	return &Plan{file: f, options: o, used: map[string]bool{}, named: map[string][]*Stage{}}
 }
 
 // addStage expands the FROM of stage i and finds what it stands on.
@@ -171,9 +185,33 @@ func (p *Plan) addStage(i int, in *instructions.Stage) error {
 	if err := s.setPlatform(platform); err != nil {
 		s.refused = p.file.At(in.Range, err)
 	}
+	if s.After, err = p.after(s, in); err != nil {
+		return err
+	}
 	s.setFrom(base)
 	p.all = append(p.all, s)
+	if name := strings.ToLower(s.Name); name != "" {
+		p.named[name] = append(p.named[name], s)
+	}
 	return nil
+}
+
+// after finds the stages that --after names.
+func (p *Plan) after(s *Stage, in *instructions.Stage) (out []*Stage, err error) {
+	for _, name := range in.After {
+		if strings.Contains(name, "$") {
+			return nil, p.file.Errorf(in.Range, "--after=%s: variables are not expanded in --after", name)
+		}
+		src, err := s.source(p.file, in.Range, "--after", name)
+		if err != nil {
+			return nil, err
+		}
+		if src.Stage == nil {
+			return nil, p.file.Errorf(in.Range, "--after=%s: no stage above this one has that name", name)
+		}
+		out = append(out, src.Stage)
+	}
+	return out, nil
 }
 
 // setFrom finds what the stage stands on: a named context that has the stage's
@@ -211,12 +249,12 @@ func (s *Stage) refuse(f *instructions.File, r instructions.Range, image string)
 
 // byName finds the nearest stage before index end with that name, in any case.
 func (p *Plan) byName(name string, end int) *Stage {
-	for i := end - 1; i >= 0; i-- {
-		if s := p.all[i]; s.Name != "" && strings.EqualFold(s.Name, name) {
-			return s
-		}
+	named := p.named[strings.ToLower(name)]
+	i := sort.Search(len(named), func(i int) bool { return named[i].Index >= end })
+	if i == 0 {
+		return nil
 	}
-	return nil
+	return named[i-1]
 }
 
 // target finds the stage to build.
@@ -256,11 +294,14 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 	if s.refused != nil {
 		return s.refused
 	}
+	below := slices.Clone(s.After)
 	for _, src := range append([]Source{s.From}, s.Needs...) {
-		if src.Stage == nil {
-			continue
+		if src.Stage != nil {
+			below = append(below, src.Stage)
 		}
-		if err := p.reach(src.Stage, seen); err != nil {
+	}
+	for _, stage := range below {
+		if err := p.reach(stage, seen); err != nil {
 			return err
 		}
 	}
@@ -270,13 +311,15 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 
 // findNeeds resolves what the stage's COPYs and mounts read.
 func (s *Stage) findNeeds() error {
+	known := map[Source]bool{}
 	for _, in := range s.instructions {
 		sources, err := s.reads(s.plan.file, in)
 		if err != nil {
 			return err
 		}
 		for _, src := range sources {
-			if !slices.Contains(s.Needs, src) {
+			if !known[src] {
+				known[src] = true
 				s.Needs = append(s.Needs, src)
 			}
 		}

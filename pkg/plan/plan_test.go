@@ -206,23 +206,6 @@ func TestUnused(t *testing.T) {
 	}
 }
 
-func TestEpoch(t *testing.T) {
-	want := time.Unix(1600000000, 0)
-	for text, args := range map[string]map[string]string{
-		"FROM a": {"SOURCE_DATE_EPOCH": "1600000000"}, "ARG SOURCE_DATE_EPOCH=1600000000\nFROM a": nil,
-	} {
-		if w := walk(t, text, "", args); w.plan.Epoch == nil || !w.plan.Epoch.Equal(want) {
-			t.Errorf("%q: got %v", text, w.plan.Epoch)
-		}
-	}
-	if w := walk(t, "FROM a", "", nil); w.plan.Epoch != nil {
-		t.Errorf("got %v", w.plan.Epoch)
-	}
-	if _, err := try("FROM a", "", map[string]string{"SOURCE_DATE_EPOCH": "context"}); err == nil {
-		t.Error("SOURCE_DATE_EPOCH=context is accepted")
-	}
-}
-
 func TestParsePlatform(t *testing.T) {
 	host := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	for text, want := range map[string]string{

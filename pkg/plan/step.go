@@ -17,10 +17,9 @@ type Step struct {
 	// and of images are not in it, nor are proxies.
 	Canon string
 
-	Args  []string           // K=V of the build arguments that have a value here, in order of declaration
-	Proxy []string           // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
-	Op    Op                 // nil: the step edits the config only
-	Image instructions.Image // config after the step; shared, not to be changed in place
+	Args  []string // K=V of the build arguments that have a value here, in order of declaration
+	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
+	Op    Op       // nil: the step edits the config only
 }
 
 // stepAt makes the step that stands at a place.
@@ -57,6 +56,8 @@ type Run struct {
 	User    string   // of USER; empty: root
 	Dir     string   // of WORKDIR; empty: /
 	Network string   // "default", "none" or "host"
+
+	Hostname string // of build argument BUILDKIT_SANDBOX_HOSTNAME; empty: the builder's choice
 
 	// Insecure: the process is not confined by a system call filter, a set of
 	// capabilities or masked paths (--security=insecure).

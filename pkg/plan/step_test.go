@@ -152,11 +152,11 @@ func TestWorkdir(t *testing.T) {
 		if w, ok := s.Op.(*plan.Workdir); ok {
 			op = fmt.Sprint(*w)
 		}
-		got = append(got, s.CreatedBy+" "+op+" "+s.Image.Config.WorkingDir)
+		got = append(got, s.CreatedBy+" "+op)
 	}
 	want := []string{
-		"WORKDIR / <nil> /", "USER u <nil> /", "WORKDIR /a {/a u} /a", "ENV B=/b <nil> /a",
-		"WORKDIR /b/x/../c/ {/b/x/../c/ u} /b/x/../c/", "RUN /bin/sh -c x <nil> /b/x/../c/",
+		"WORKDIR / <nil>", "USER u <nil>", "WORKDIR /a {/a u}", "ENV B=/b <nil>",
+		"WORKDIR /b/x/../c/ {/b/x/../c/ u}", "RUN /bin/sh -c x <nil>",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -1,12 +1,9 @@
 package plan
 
 import (
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -15,6 +12,7 @@ import (
 type variables struct {
 	names  []string           // in order of their first declaration
 	values map[string]*string // nil: declared without a value
+	made   []string           // list, if it is up to date
 }
 
 func newVariables() *variables { return &variables{values: map[string]*string{}} }
@@ -33,6 +31,13 @@ func (v *variables) declare(name string, value *string) {
 		value = old
 	}
 	v.values[name] = value
+	switch {
+	case value == old:
+	case old == nil && !known && v.made != nil: // the usual case, without which n ARGs would cost n*n
+		v.made = append(v.made, name+"="+*value)
+	default:
+		v.made = nil
+	}
 }
 
 func (v *variables) lookup(name string) (string, bool) {
@@ -42,15 +47,16 @@ func (v *variables) lookup(name string) (string, bool) {
 	return "", false
 }
 
-// list gives those that have a value as K=V.
+// list gives those that have a value as K=V. It is not to be changed.
 func (v *variables) list() []string {
-	var out []string
-	for _, name := range v.names {
-		if val, ok := v.lookup(name); ok {
-			out = append(out, name+"="+val)
+	if v.made == nil {
+		for _, name := range v.names {
+			if val, ok := v.lookup(name); ok {
+				v.made = append(v.made, name+"="+val)
+			}
 		}
 	}
-	return out
+	return v.made
 }
 
 // Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
@@ -76,19 +82,28 @@ func (p *Plan) setGlobals() error {
 	for _, in := range p.file.Args {
 		x := instructions.Expander{Escape: p.file.EscapeAt(in.Range), Lookup: p.globals.lookup}
 		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
-		for _, a := range arg.Vars {
-			value := a.Default
-			if given, ok := p.options.BuildArgs[a.Key]; ok {
-				value = &given
-			} else if value != nil {
-				word, err := x.Word(*value)
-				if err != nil {
-					return p.file.At(in.Range, err)
-				}
-				value = &word
-			}
-			p.globals.declare(a.Key, value)
+		if err := p.declare(arg, x, p.globals); err != nil {
+			return p.file.At(in.Range, err)
 		}
+	}
+	return nil
+}
+
+// declare evaluates an ARG outside of a build: what is given on the command line counts, then the default, in which x
+// replaces the variables.
+func (p *Plan) declare(arg instructions.Arg, x instructions.Expander, vars *variables) error {
+	for _, a := range arg.Vars {
+		value := a.Default
+		if given, ok := p.options.BuildArgs[a.Key]; ok {
+			value = &given
+		} else if value != nil {
+			word, err := x.Word(*value)
+			if err != nil {
+				return err
+			}
+			value = &word
+		}
+		vars.declare(a.Key, value)
 	}
 	return nil
 }
@@ -146,45 +161,16 @@ func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, err
 	return out, nil
 }
 
-// setEpoch reads SOURCE_DATE_EPOCH.
-func (p *Plan) setEpoch() error {
-	const name = "SOURCE_DATE_EPOCH"
-	value, ok := p.options.BuildArgs[name]
-	if !ok {
-		value, _ = p.globals.lookup(name)
-	}
-	if value == "" {
-		return nil
-	}
-	t, err := ParseEpoch(value)
-	if err != nil {
-		return p.file.Errorf(instructions.Range{}, "%s=%s: %v", name, value, err)
-	}
-	p.Epoch = &t
-	return nil
-}
-
-// maxEpoch is the end of the year 9999, where RFC 3339 ends.
-const maxEpoch = 253402300799
-
-// ParseEpoch reads seconds since 1970, as SOURCE_DATE_EPOCH has them.
-func ParseEpoch(text string) (time.Time, error) {
-	sec, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || sec < 0 || sec > maxEpoch {
-		return time.Time{}, errors.New("want seconds since 1970")
-	}
-	return time.Unix(sec, 0).UTC(), nil
-}
-
 // proxyNames are predefined: a RUN sees them in both cases without ARG, and
 // they enter neither history nor cache key.
 var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
 
 // predefined tells whether a build argument has a use without an ARG.
 func predefined(name string) bool {
-	return slices.Contains(proxyNames, strings.ToLower(name)) || strings.HasPrefix(name, "BUILDKIT_") ||
+	_, idle := idleArg[name]
+	return idle || slices.Contains(proxyNames, strings.ToLower(name)) ||
 		slices.Contains([]string{
-			"SOURCE_DATE_EPOCH", "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
 }
