@@ -17,6 +17,7 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -78,6 +79,6 @@ func report(err error) int {
 	if place, ok := errors.AsType[*sourceError](err); ok {
 		place.print(os.Stderr)
 	}
-	fmt.Fprintln(os.Stderr, "rbuild:", err)
+	fmt.Fprintln(os.Stderr, "rbuild:", progress.Lines(err.Error()))
 	return code
 }

@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // maxExcerpt bounds the lines of source that an error shows, and maxExcerptLine the bytes of each.
@@ -29,7 +30,7 @@ func (e *sourceError) Unwrap() error { return e.error }
 // print shows the lines with their numbers.
 func (e *sourceError) print(w io.Writer) {
 	for _, line := range instructions.Numbered(e.first, e.lines) {
-		fmt.Fprintln(w, line)
+		fmt.Fprintln(w, progress.Lines(line))
 	}
 }
 

@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +74,15 @@ func human(d time.Duration) string {
 	}
 	d = d.Round(time.Minute)
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+}
+
+// Lines makes lines of text that others wrote, a Dockerfile or a server, fit for a terminal, as clean does.
+func Lines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = clean(line, math.MaxInt)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // clean makes text from a Dockerfile fit for one line of a terminal: what is not graphic (control characters, marks that
