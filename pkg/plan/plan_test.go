@@ -210,7 +210,7 @@ func TestParsePlatform(t *testing.T) {
 	host := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	for text, want := range map[string]string{
 		"linux/amd64": "linux/amd64", "linux/x86_64": "linux/amd64", "aarch64": "linux/arm64", "linux": "linux/arm/v7",
-		"linux/arm64/v8": "linux/arm64", "linux/armhf": "linux/arm/v7", "linux/arm/6": "linux/arm/v6", "linux/i386": "linux/386", "Linux/AMD64/v2": "linux/amd64/v2", "": "", "linux/": "", "a/b/c/d": "",
+		"linux/arm64/v8": "linux/arm64", "linux/armhf": "linux/arm/v7", "linux/arm/6": "linux/arm/v6", "linux/i386": "linux/386", "Linux/AMD64/v2": "linux/amd64/v2", "": "", "linux/": "", "a/b/c/d": "", "linux/a b": "", "linux/arm\n": "",
 	} {
 		p, ok := plan.ParsePlatform(text, host)
 		if got := plan.FormatPlatform(p); ok != (want != "") || ok && got != want {

@@ -22,7 +22,7 @@ func FormatPlatform(p ocispec.Platform) string {
 func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
 	parts := strings.Split(strings.ToLower(text), "/")
 	switch {
-	case slices.Contains(parts, "") || len(parts) > 3:
+	case slices.ContainsFunc(parts, isNoPart) || len(parts) > 3:
 		return p, false
 	case len(parts) == 1 && (parts[0] == "linux" || parts[0] == "windows" || parts[0] == "darwin"):
 		p.OS, p.Architecture, p.Variant = parts[0], host.Architecture, host.Variant
@@ -35,6 +35,11 @@ func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok b
 		p.Variant = parts[2]
 	}
 	return NormalizePlatform(p), true
+}
+
+// isNoPart tells whether text cannot be a part of a platform, by containerd's rule.
+func isNoPart(text string) bool {
+	return text == "" || strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != ""
 }
 
 // NormalizePlatform gives a platform its names as containerd does: x86_64 is

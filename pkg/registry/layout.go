@@ -23,6 +23,8 @@ import (
 	istorage "go.podman.io/image/v5/storage"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // maxDocument bounds the index of a layout, and a manifest, in bytes.
@@ -72,12 +74,17 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 // of an index; empty: latest, else the only image. The digest is verified, as
 // are all that it leads to.
 func LoadLayout(ctx context.Context, st cs.Store, dir, which string, o Options) (id string, err error) {
+	return loadLayout(ctx, st, dir, which, "the OCI layout "+dir, o)
+}
+
+// loadLayout is LoadLayout with what the layout is called in messages.
+func loadLayout(ctx context.Context, st cs.Store, dir, which, name string, o Options) (id string, err error) {
 	p, release, err := newPuller(st, o)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	p.what = "the OCI layout " + dir
+	p.what = name
 	ref := &layoutReference{dir: dir}
 	if ref.manifest, ref.mediaType, err = findInLayout(dir, which); err == nil {
 		ref.ImageReference, err = ocilayout.NewReference(dir, "")
@@ -95,7 +102,7 @@ func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	f, _, err := openRegular(path)
+	f, _, err := linux.OpenRegular(path)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", path, err)
 	}
@@ -106,7 +113,7 @@ func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options
 	if err := withoutLinks(dir); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	return LoadLayout(ctx, st, dir, which, o)
+	return loadLayout(ctx, st, dir, which, path, o)
 }
 
 func newPuller(st cs.Store, o Options) (p puller, release func() error, err error) {
@@ -178,7 +185,7 @@ func findByName(dir, name string) (desc ocispec.Descriptor, err error) {
 }
 
 func readBounded(path string) ([]byte, error) {
-	f, _, err := openRegular(path)
+	f, _, err := linux.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +219,7 @@ func onlyRegular(dir string) error {
 }
 
 func isRegular(path string) error {
-	f, _, err := openRegular(path)
+	f, _, err := linux.OpenRegular(path)
 	if err != nil {
 		return err
 	}

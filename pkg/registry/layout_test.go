@@ -132,6 +132,9 @@ func TestLoadArchiveLinks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.tar")
 	writeFile(t, path, string(layerTar(t, symlink("index.json", layout+"/index.json"), symlink("blobs", layout+"/blobs"))))
 	wantLoadError(t, "oci-archive:"+path, "is neither a file nor a directory")
+
+	writeFile(t, path, string(layerTar(t, entry("oci-layout", "{}"))))
+	wantLoadError(t, "oci-archive:"+path, "reading "+path+": ")
 }
 
 func wantLoadError(t *testing.T, name, want string) {

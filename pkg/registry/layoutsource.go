@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -12,7 +11,8 @@ import (
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
-	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // layoutReference is an image of an OCI layout. The library would also read pipes and devices, what a manifest calls
@@ -69,7 +69,7 @@ func (s layoutSource) GetBlob(ctx context.Context, info types.BlobInfo, _ types.
 	if err != nil {
 		return nil, 0, err
 	}
-	f, size, err := openRegular(path)
+	f, size, err := linux.OpenRegular(path)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -86,22 +86,6 @@ func blobPath(dir string, d digest.Digest) (string, error) {
 		return "", fmt.Errorf("%q is no digest: %w", d, err)
 	}
 	return filepath.Join(dir, ocispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded()), nil
-}
-
-// openRegular opens a regular file and gives its size in bytes. It does not wait for who writes to a pipe.
-func openRegular(path string) (f *os.File, size int64, err error) {
-	if f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, info.Size(), nil
 }
 
 // stoppable fails when its context ends.

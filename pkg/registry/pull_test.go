@@ -259,9 +259,9 @@ func TestPullForeign(t *testing.T) {
 	foreign.config.Architecture = "mips64le"
 	foreign.seal(t)
 	st, o, reg := newStore(t), insecure(t), newFakeRegistry(t)
-	reg.putIndex(t, "x", "1", map[string]*testImage{"linux/mips64le": foreign})
+	reg.putIndex(t, "x", "2", map[string]*testImage{"linux/mips64le": foreign})
 	o.Platform = ocispec.Platform{OS: "linux", Architecture: "mips64le"}
-	name := reg.host + "/x:1"
+	name := reg.host + "/x:2"
 
 	blocked := o
 	blocked.Sources.Blocked = []string{reg.host}

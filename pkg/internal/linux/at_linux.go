@@ -389,3 +389,20 @@ func retry0(f func() error) error {
 		}
 	}
 }
+
+// OpenRegular opens a regular file, following links, and gives its size in bytes. It does not wait for who writes to a
+// pipe; that, and a device, is an error.
+func OpenRegular(path string) (f *os.File, size int64, err error) {
+	if f, err = os.OpenFile(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
