@@ -67,7 +67,7 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network != build.Host || !o.NoCache || !o.Squash || len(o.Run.DNS) != 1 {
+	if o.Run.Network != build.Host || !o.NoCache || !o.OneLayer || len(o.Run.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != build.SetTimes {
@@ -80,7 +80,7 @@ func TestBudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.Squash || o.NoCache {
+	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.OneLayer || o.NoCache {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != build.KeepTimes {
