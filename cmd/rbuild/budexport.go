@@ -33,7 +33,10 @@ func parseExport(text string) (export, error) {
 	if text == "-" {
 		return export{kind: "tar", dest: "-"}, nil
 	}
-	if text != "" && !strings.ContainsAny(text, ",=") {
+	if text == "" {
+		return export{}, errors.New("a destination is missing")
+	}
+	if !strings.ContainsAny(text, ",=") {
 		return export{kind: "local", dest: text}, nil
 	}
 	fields, err := csvvalue.Fields(text, nil)
@@ -41,12 +44,21 @@ func parseExport(text string) (export, error) {
 		return export{}, err
 	}
 	var e export
+	given := map[string]bool{}
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
 			return e, fmt.Errorf("%q is not KEY=VALUE", field)
 		}
-		if err := e.set(strings.ToLower(strings.TrimSpace(key)), value); err != nil {
+		key = strings.ToLower(strings.TrimSpace(key))
+		if key == "destination" {
+			key = "dest"
+		}
+		if given[key] {
+			return e, fmt.Errorf("%s is given twice", key)
+		}
+		given[key] = true
+		if err := e.set(key, value); err != nil {
 			return e, err
 		}
 	}
@@ -57,7 +69,7 @@ func (e *export) set(key, value string) (err error) {
 	switch key {
 	case "type":
 		e.kind = value
-	case "dest", "destination":
+	case "dest":
 		e.dest = value
 	case "name":
 		e.names = strings.Split(value, ",")
