@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -19,16 +21,18 @@ import (
 // budFlags are the flags of rbuild bud, as given. They are named and mean what buildah's do. Each group is registered,
 // checked and applied in its own file.
 type budFlags struct {
-	input  inputFlags  // what is read: the Dockerfile and the context
-	plan   planFlags   // what of the Dockerfile is built, with which arguments
-	pull   pullFlags   // where base images come from
-	run    runFlags    // what RUN gets to see
-	cache  cacheFlags  // what of earlier builds is used, and left to later ones
-	image  imageFlags  // what the image is like
-	result resultFlags // where the result goes
-	output outputFlags // what the user gets to see
-	call   callFlags   // what is told of the Dockerfile instead
-	peers  peerFlags   // what means nothing here
+	input  inputFlags   // what is read: the Dockerfile and the context
+	plan   planFlags    // what of the Dockerfile is built, with which arguments
+	named  contextFlags // what else is read, by name
+	allow  allowFlags   // what the Dockerfile may do
+	pull   pullFlags    // where base images come from
+	run    runFlags     // what RUN gets to see
+	cache  cacheFlags   // what of earlier builds is used, and left to later ones
+	image  imageFlags   // what the image is like
+	result resultFlags  // where the result goes
+	output outputFlags  // what the user gets to see
+	call   callFlags    // what is told of the Dockerfile instead
+	peers  peerFlags    // what means nothing here
 }
 
 // flagGroup is a part of budFlags.
@@ -43,7 +47,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
@@ -54,8 +58,9 @@ func newBudCmd(a *app) *cobra.Command {
 		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
 		Short:   "Build an image from a Dockerfile",
-		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), or - for a tar archive\n" +
-			"or a Dockerfile on standard input. Without --file the Dockerfile is CONTEXT/Containerfile or CONTEXT/Dockerfile.",
+		Long: "Build an image from a Dockerfile. CONTEXT is a directory (default: the working directory), a git repository, the URL\n" +
+			"of a tar archive or of a Dockerfile, or - for either on standard input. Without --file the Dockerfile is\n" +
+			"CONTEXT/Containerfile or CONTEXT/Dockerfile.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.input.context = "."
@@ -73,12 +78,12 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms allow arch attest blob-cache build-context cache-from cache-to cap-add cap-drop
+var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to cap-add cap-drop
 	cdi-config-dir cgroup-parent cgroupns cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
-	cpuset-mems cw decryption-key device from group-add hooks-dir ipc layer-label log-rusage logsplit manifest
-	memory memory-swap mount os os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
+	cpuset-mems cw decryption-key device group-add hooks-dir ipc layer-label log-rusage logsplit manifest
+	memory memory-swap mount os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
 	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts variant`)
+	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
@@ -132,13 +137,13 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := f.input.open(ctx, st, os.Stdin)
+	in, err := f.open(ctx, st, &o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	o.Context = in.tree
-	if _, err = f.plan.make(in, &o, os.LookupEnv); err != nil {
+	o.Context, o.Image.Platform = in.tree, f.plan.ofImage()
+	if _, err = f.plan.make(in, &o, os.LookupEnv, f.planned()); err != nil {
 		if o.Lint != nil { // what it finds may be why
 			for _, finding := range o.Lint.Check(o.LintOptions).Findings {
 				warn(show, finding.Text())
@@ -149,11 +154,14 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
-	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
-		return err
-	}
 	notices := f.output.notices(show)
-	o.Pull = f.pull.puller(a.sys(), st, notices)
+	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, st: st, report: notices}
+	o.Pull = puller.pull
+	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
+	defer func() { err = errors.Join(err, contexts.close()) }()
+	o.Contexts = contexts.openers(&f.named)
+	o.Emulators = binfmt.New(os.Getenv("PATH"))
+	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
 	result, err := build.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))
@@ -171,6 +179,11 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		return err
 	}
 	return f.result.announce(os.Stdout, result, o.Image.Names, show.ended())
+}
+
+// planned is what the flags say beside those of planFlags.
+func (f *budFlags) planned() plan.Options {
+	return plan.Options{Contexts: f.named.names(), Insecure: f.allow.insecure, Refuse: f.allow.refuse(f.plan.from)}
 }
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.

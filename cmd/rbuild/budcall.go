@@ -86,13 +86,13 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 
 // call tells what --call asks for. st is needed for a context that is no directory only.
 func (a *app) call(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
-	in, err := f.input.open(ctx, st, os.Stdin)
+	o.Listener = progress.Plain(os.Stderr)
+	in, err := f.open(ctx, st, &o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	o.Listener = progress.Plain(os.Stderr)
-	file, err := f.plan.make(in, &o, os.LookupEnv)
+	file, err := f.plan.make(in, &o, os.LookupEnv, f.planned())
 	if file == nil || err != nil && f.call.method == callOutline {
 		return in.locate(err)
 	}

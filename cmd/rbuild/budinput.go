@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -29,10 +32,13 @@ type input struct {
 	texts []instructions.Text // of the Dockerfile, or of several
 	files []copy.Dockerfile   // where they were found
 	tree  *copy.Tree          // nil: there is no context
+	time  time.Time           // of a context that was fetched; zero: unknown
 
 	ignore []string // patterns of the context's ignore file
 
-	temp *store.Staging // holds a context that came as a tar; nil: none did
+	far  elsewhere      // how other contexts are fetched
+	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
+	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
 }
 
 func (in *input) close() error {
@@ -65,7 +71,7 @@ type inputFlags struct {
 }
 
 func (f *inputFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile; - for standard input; several are read as one")
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, or its URL; - for standard input; several are read as one")
 	fs.StringVar(&f.ignoreFile, "ignorefile", "", "ignore file to use instead of those of the Dockerfile and the context")
 }
 
@@ -94,8 +100,8 @@ func (f *inputFlags) apply(lookup, *build.Options) error {
 func (f *inputFlags) fromStdin() bool { return f.context == "-" || slices.Contains(f.files, "-") }
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
-// else to the context.
-func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader) (in *input, err error) {
+// else to the context; for a context that is not a directory of the user's to that alone.
+func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, stdin io.Reader) (in *input, err error) {
 	in = &input{}
 	defer func() {
 		if err != nil {
@@ -103,32 +109,39 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 		}
 	}()
 	dir, files := f.context, f.files
-	if dir == "-" {
-		if dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin)); err != nil {
-			return in, err
+	switch {
+	case dir == "-":
+		dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin))
+	case isElsewhere(dir):
+		dir, err = in.fetchContext(ctx, st, far, dir)
+	default:
+		dir, files, err = f.localContext()
+	}
+	if err != nil {
+		return in, err
+	}
+	if dir == "" { // a Dockerfile without a context
+		if len(files) > 0 || f.ignoreFile != "" {
+			err = fmt.Errorf("what %s has is no tar: a context is needed beside --file and --ignorefile", in.from)
 		}
-		if dir == "" { // a Dockerfile without a context
-			if len(files) > 0 || f.ignoreFile != "" {
-				err = errors.New("what standard input has is no tar: a context is needed beside --file and --ignorefile")
-			}
-			return in, err
-		}
-	} else if dir, files, err = f.localContext(); err != nil {
 		return in, err
 	}
 	if len(files) == 0 {
-		err = in.findDockerfile(dir, f.context)
+		err = in.findDockerfile(dir, cmp.Or(in.from, dir))
 	}
 	for _, file := range files {
-		if file == "-" {
+		switch {
+		case file == "-":
 			var text []byte
 			text, err = readBounded(interruptible(ctx, stdin))
 			in.addStdin(text)
-		} else {
-			err = in.openDockerfile(ctx, file, dir, f.context != "-")
+		case remote.IsURL(file):
+			err = in.fetchDockerfile(ctx, st, far, file)
+		default:
+			err = in.openDockerfile(ctx, file, dir)
 		}
 		if err != nil {
-			break
+			return in, err
 		}
 	}
 	if err != nil {
@@ -144,7 +157,7 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, stdin io.Reader)
 // local tells whether open needs no store.
 func (f *inputFlags) local() bool {
 	info, err := os.Stat(f.context)
-	return err == nil && (info.IsDir() || info.Mode().IsRegular())
+	return err == nil && (info.IsDir() || info.Mode().IsRegular()) && !slices.ContainsFunc(f.files, remote.IsURL)
 }
 
 // localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a
@@ -192,6 +205,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
 // Dockerfile, and there is no context.
 func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader) (dir string, err error) {
+	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
 	isTar, err := copy.IsTar(r)
 	if err != nil {
@@ -205,25 +219,23 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 	if in.temp, err = st.NewStaging(); err != nil {
 		return "", err
 	}
+	in.from = "the tar on standard input"
 	return in.temp.Upper, copy.ExtractContext(ctx, r, in.temp.Upper)
 }
 
-// findDockerfile reads the context's own Dockerfile. arg is the argument that named the context.
-func (in *input) findDockerfile(dir, arg string) error {
-	for _, name := range []string{"Containerfile", "Dockerfile"} {
-		if found, err := in.readBelow(dir, name); found || err != nil {
+// findDockerfile reads the context's own Dockerfile. name is what messages call the context.
+func (in *input) findDockerfile(dir, name string) error {
+	for _, file := range []string{"Containerfile", "Dockerfile"} {
+		if found, err := in.readBelow(dir, file); found || err != nil {
 			return err
 		}
 	}
-	if arg == "-" {
-		arg = "the tar on standard input"
-	}
-	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", arg)
+	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", name)
 }
 
 // openDockerfile reads the file that --file names.
-func (in *input) openDockerfile(ctx context.Context, file, dir string, relativeToCwd bool) error {
-	if relativeToCwd {
+func (in *input) openDockerfile(ctx context.Context, file, dir string) error {
+	if in.from == "" {
 		if found, err := in.readFile(ctx, file); found || err != nil {
 			return err
 		}
@@ -232,6 +244,9 @@ func (in *input) openDockerfile(ctx context.Context, file, dir string, relativeT
 		if found, err := in.readBelow(dir, file); found || err != nil {
 			return err
 		}
+	}
+	if in.from != "" {
+		return fmt.Errorf("--file %s: there is no such file in %s", file, in.from)
 	}
 	return fmt.Errorf("--file %s: there is no such file", file)
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
@@ -25,7 +28,13 @@ type planFlags struct {
 	env        []string
 	httpProxy  bool
 	skipUnused bool
-	platform   string
+	from       string
+	platforms  []string
+	os         string
+	arch       string
+	variant    string
+
+	platform ocispec.Platform // what is built for
 }
 
 func (f *planFlags) register(fs *pflag.FlagSet) {
@@ -35,10 +44,14 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the environment of RUN and of the image; NAME alone takes the environment's value")
 	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
 	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
-	fs.StringVar(&f.platform, "platform", "", "OS/ARCH[/VARIANT] to build for; only the host's own")
+	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
+	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for (default: the host's)")
+	fs.StringVar(&f.os, "os", "", "operating system to build for")
+	fs.StringVar(&f.arch, "arch", "", "architecture to build for")
+	fs.StringVar(&f.variant, "variant", "", "variant of the architecture to build for")
 }
 
-func (f *planFlags) apply(env lookup, o *build.Options) error {
+func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
 	o.Platform = hostPlatform()
 	if err := (buildArgs{}).setAll(f.buildArgs, env); err != nil {
 		return err
@@ -46,12 +59,54 @@ func (f *planFlags) apply(env lookup, o *build.Options) error {
 	if _, err := envVars(f.env, nil); err != nil {
 		return err
 	}
-	return checkPlatform(f.platform)
+	if f.platform, err = f.wanted(o.Platform); err != nil {
+		return err
+	}
+	return nil
+}
+
+// ofImage is the platform that the image is to be for; the zero value: no flag says it.
+func (f *planFlags) ofImage() (p ocispec.Platform) {
+	if len(f.platforms) > 0 || f.os != "" || f.arch != "" || f.variant != "" {
+		return f.platform
+	}
+	return p
+}
+
+// wanted is the platform that the flags name.
+func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error) {
+	parts := f.os != "" || f.arch != "" || f.variant != ""
+	switch {
+	case len(f.platforms) > 1:
+		return p, fmt.Errorf("--platform %s: one platform at a time; this version of rbuild makes no lists of images", strings.Join(f.platforms, ","))
+	case len(f.platforms) == 1 && parts:
+		return p, errors.New("--platform says what --os, --arch and --variant say: give it alone")
+	case len(f.platforms) == 1 && f.platforms[0] != "local":
+		p, ok := plan.ParsePlatform(f.platforms[0], host)
+		if !ok {
+			return p, fmt.Errorf("--platform %q: want OS/ARCH[/VARIANT]", f.platforms[0])
+		}
+		return p, nil
+	}
+	if p = host; f.os != "" {
+		p.OS = f.os
+	}
+	if f.arch != "" {
+		p.Architecture, p.Variant = f.arch, ""
+	}
+	if f.variant != "" {
+		p.Variant = f.variant
+	}
+	p, ok := plan.ParsePlatform(plan.FormatPlatform(p), host)
+	if !ok {
+		return p, fmt.Errorf("--os %q, --arch %q, --variant %q: no platform", f.os, f.arch, f.variant)
+	}
+	return p, nil
 }
 
 // make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
 // same.
-func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions.File, error) {
+func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Options) (*instructions.File, error) {
 	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
@@ -60,6 +115,7 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions
 	if err != nil {
 		return nil, err
 	}
+	contextEpoch(args, in.time)
 	if err := warnings(file, args, o.Listener); err != nil {
 		return nil, err
 	}
@@ -67,12 +123,13 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions
 	if err != nil {
 		return nil, err
 	}
-	options := plan.Options{Target: f.target, BuildArgs: args, Env: vars, Platform: o.Platform, AllStages: !f.skipUnused}
+	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, !f.skipUnused
+	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
 	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
 	}
-	o.LintOptions = lint.Options{PlanOptions: options, Ignore: in.ignore}
-	if o.Plan, err = plan.New(file, options); err != nil {
+	o.LintOptions = lint.Options{PlanOptions: want, Ignore: in.ignore}
+	if o.Plan, err = plan.New(file, want); err != nil {
 		return file, err
 	}
 	for _, name := range o.Uncached {
@@ -86,6 +143,9 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup) (*instructions
 			text += " (did you mean " + match + "?)"
 		}
 		warn(o.Listener, text)
+	}
+	for _, name := range o.Plan.UnusedContexts {
+		warn(o.Listener, fmt.Sprintf("build context %s: nothing in the file names it", name))
 	}
 	return file, nil
 }
@@ -126,6 +186,19 @@ func warn(to progress.Listener, text string) {
 	to.Event(progress.Event{Kind: progress.Warning, Text: text})
 }
 
+// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
+// there is none otherwise.
+func contextEpoch(args buildArgs, t time.Time) {
+	const name = "SOURCE_DATE_EPOCH"
+	if args[name] != "context" {
+		return
+	}
+	delete(args, name)
+	if !t.IsZero() {
+		args[name] = strconv.FormatInt(t.Unix(), 10)
+	}
+}
+
 // arguments are all build arguments.
 func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 	args := buildArgs{}
@@ -143,9 +216,9 @@ func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 	return args, nil
 }
 
-// hostPlatform is what builds are for.
+// hostPlatform is this machine's.
 func hostPlatform() ocispec.Platform {
-	return ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }
 
 // checkPlatform refuses a --platform that is not the host's own.

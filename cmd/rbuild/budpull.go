@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -85,21 +86,60 @@ func parsePull(text string) (registry.Policy, error) {
 	return policy, nil
 }
 
-// puller pulls the images that a build needs; report gets to know of it, if it is not nil.
-func (f *pullFlags) puller(base registry.Options, st *store.Store, report io.Writer) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, name string) (string, error) {
-		o, err := f.registry(base, report)
-		if err != nil {
-			return "", err
-		}
-		policy, err := f.pullPolicy()
-		if err != nil {
-			return "", err
-		}
-		if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
-			return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
-		}
-		id, _, err := registry.Pull(ctx, st.Storage(), name, policy, o)
-		return id, err
+// imagePuller brings images into the store.
+type imagePuller struct {
+	flags  *pullFlags
+	base   registry.Options
+	allow  *allowFlags
+	from   string // --from, which the user has named himself
+	st     *store.Store
+	report io.Writer // gets to know of it; nil: nobody does
+}
+
+// options are those for a platform, as plan.Source has it.
+func (p *imagePuller) options(platform string) (registry.Options, error) {
+	o, err := p.flags.registry(p.base, p.report)
+	if platform != "" {
+		o.Platform, _ = plan.ParsePlatform(platform, hostPlatform())
 	}
+	return o, err
+}
+
+// pull pulls an image by the name that the Dockerfile or a flag gives it.
+func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, error) {
+	o, err := p.options(platform)
+	if err != nil {
+		return "", err
+	}
+	if _, _, _, ok := ofFiles(name); ok {
+		if name == p.from {
+			return registry.Load(ctx, p.st.Storage(), name, o)
+		}
+		return p.allow.load(ctx, p.st, name, o)
+	}
+	if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
+		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
+	}
+	policy, err := p.flags.pullPolicy()
+	if err != nil {
+		return "", err
+	}
+	id, _, err := registry.Pull(ctx, p.st.Storage(), name, policy, o)
+	return id, err
+}
+
+// layout reads an image of an OCI layout: DIR[:TAG|@DIGEST].
+func (p *imagePuller) layout(ctx context.Context, place, platform string) (string, error) {
+	o, err := p.options(platform)
+	if err != nil {
+		return "", err
+	}
+	dir, which, pinned := strings.Cut(place, "@")
+	if name, tag, ok := strings.Cut(dir, ":"); ok {
+		dir = name
+		if !pinned {
+			which = tag
+		}
+	}
+	return registry.LoadLayout(ctx, p.st.Storage(), dir, which, o)
 }

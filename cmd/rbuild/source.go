@@ -39,11 +39,20 @@ func (in *input) locate(err error) error {
 	var step *build.StepError
 	switch {
 	case errors.As(err, &bad) && bad.Line > 0:
-		return &sourceError{err, bad.Line, bad.Source}
+		return &sourceError{err, bad.Line, redact(bad.Source)}
 	case errors.As(err, &step):
 		return &sourceError{err, step.Line, in.excerpt(step.File, step.Line, step.EndLine)}
 	}
 	return err
+}
+
+// redact takes credentials out of lines.
+func redact(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		out[i] = instructions.Redact(line)
+	}
+	return out
 }
 
 // excerpt gives the lines first to last of a text.
@@ -56,6 +65,7 @@ func (in *input) excerpt(name string, first, last int) (out []string) {
 		if i+1 < first || i+1 > last || len(out) == maxExcerpt {
 			continue
 		}
+		line = instructions.Redact(line)
 		if len(line) > maxExcerptLine {
 			line = strings.ToValidUTF8(line[:maxExcerptLine], "") + "..."
 		}

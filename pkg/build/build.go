@@ -24,12 +24,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -39,10 +41,17 @@ type Options struct {
 	Plan    *plan.Plan
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
 
-	Store *store.Store
-	// Pull makes an image present in the store and returns its ID. It must be safe for concurrent use.
-	Pull     func(ctx context.Context, name string) (id string, err error)
-	Listener progress.Listener
+	Store  *store.Store
+	Remote remote.Access // how git repositories and URLs are reached
+	// Pull makes an image present in the store and returns its ID. platform is as plan.Source has it. It must be safe for
+	// concurrent use.
+	Pull func(ctx context.Context, name, platform string) (id string, err error)
+	// Contexts open the named contexts of the plan, by their names. Each is asked once for a platform, by several
+	// goroutines.
+	Contexts map[string]OpenContext
+	// Emulators make programs of other architectures executable; nil: they are not.
+	Emulators *binfmt.Emulators
+	Listener  progress.Listener
 
 	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
 	LintOptions lint.Options // but for Plan and Bases, which the build knows
@@ -59,7 +68,7 @@ type Options struct {
 	Jobs      int              // how many steps may run at the same time; 0: as many as there are processors
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
 	FileTimes FileTimes        // what Epoch means for the files of the new layers
-	Platform  ocispec.Platform // of images from scratch, and part of every key
+	Platform  ocispec.Platform // this machine's
 	Trusted   bool             // real root: overlayfs marks in trusted.*
 }
 
@@ -75,7 +84,8 @@ const (
 
 // ImageOptions says what becomes of the target.
 type ImageOptions struct {
-	Names       []string // full references
+	Names       []string         // full references
+	Platform    ocispec.Platform // what the image is said to be for; the zero value: what the last stage is for
 	Format      commit.Format
 	Annotations map[string]string
 	Labels      []Label // over those of the Dockerfile, in this order
@@ -105,11 +115,18 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	b := &builder{
 		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
 		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
-		stages: map[*plan.Stage]*future{}, images: map[string]*future{},
-		copies: map[digest.Digest]func() (string, error){},
+		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
+		contexts: map[plan.Source]func() (NamedContext, error){},
+		copies:   map[digest.Digest]func() (string, error){},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
+		return Result{}, err
+	}
+	for _, w := range o.Plan.Warnings {
+		b.warn(w)
+	}
+	if err := b.setEpoch(ctx); err != nil {
 		return Result{}, err
 	}
 	if err := b.check(ctx); err != nil {
@@ -143,11 +160,12 @@ type builder struct {
 	background sync.WaitGroup
 	slots      chan struct{} // one for each step that makes files at the same time
 
-	mu     sync.Mutex
-	stages map[*plan.Stage]*future
-	images map[string]*future
-	copies map[digest.Digest]func() (string, error) // of parts of the context, for mounts
-	roots  []*root                                  // to be closed
+	mu       sync.Mutex
+	stages   map[*plan.Stage]*future
+	images   map[plan.Source]*future // and named contexts that are the base of a stage
+	contexts map[plan.Source]func() (NamedContext, error)
+	copies   map[digest.Digest]func() (string, error) // of parts of the context, for mounts
+	roots    []*root                                  // to be closed
 }
 
 // future is a snapshot that is being made.
@@ -194,11 +212,14 @@ func (b *builder) stage(ctx context.Context, s *plan.Stage) *future {
 }
 
 // image pulls an image once and opens its layers.
-func (b *builder) image(ctx context.Context, name string) *future {
-	return once(b, b.images, name, func() (*snapshot, error) {
-		id, err := b.Pull(ctx, name)
+func (b *builder) image(ctx context.Context, from plan.Source) *future {
+	return once(b, b.images, from, func() (*snapshot, error) {
+		if from.Context != "" {
+			return b.openContext(ctx, from)
+		}
+		id, err := b.Pull(ctx, from.Image, from.Platform)
 		if err != nil {
-			return nil, b.perhapsStage(name, err)
+			return nil, b.perhapsStage(from.Image, err)
 		}
 		return b.openImage(id)
 	})
@@ -209,8 +230,8 @@ func (b *builder) source(ctx context.Context, s plan.Source) (*snapshot, error) 
 	switch {
 	case s.Stage != nil:
 		return b.stage(ctx, s.Stage).wait(ctx)
-	case s.Image != "":
-		return b.image(ctx, s.Image).wait(ctx)
+	case s.Image != "" || s.Context != "":
+		return b.image(ctx, s).wait(ctx)
 	}
 	return b.emptySnapshot()
 }

@@ -112,7 +112,7 @@ func (b *bench) build(ctx context.Context, dockerfile string, change func(*build
 	defer tree.Close()
 	o := build.Options{
 		Plan: p, Context: tree, Store: b.store, Listener: b.log, Platform: host,
-		Pull: func(context.Context, string) (string, error) { return "", errors.New("no registry here") },
+		Pull: func(context.Context, string, string) (string, error) { return "", errors.New("no registry here") },
 	}
 	if change != nil {
 		change(&o)
@@ -325,7 +325,7 @@ func TestLayerRemovedMeanwhile(t *testing.T) {
 		removed <- err
 	}()
 	_, err = b.build(t.Context(), "FROM base\nRUN sleep 3; ls / | wc -l > /n; true\n", func(o *build.Options) {
-		o.Pull = func(context.Context, string) (string, error) { return img.ID, nil }
+		o.Pull = func(context.Context, string, string) (string, error) { return img.ID, nil }
 	})
 	if e := <-removed; e != nil {
 		t.Fatal(e)

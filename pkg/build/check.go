@@ -21,14 +21,13 @@ func (b *builder) check(ctx context.Context) error {
 	if b.Lint == nil {
 		return nil
 	}
-	roots, bases := map[string]bool{}, map[string]*future{}
+	roots, bases := map[plan.Source]bool{}, map[plan.Source]*future{}
 	for _, s := range b.Plan.Stages {
 		if s.From.Stage != nil {
 			continue
 		}
-		name := s.From.Image
-		if roots[name] = true; name != "" {
-			bases[name] = b.image(ctx, name)
+		if roots[s.From] = true; s.From != (plan.Source{}) {
+			bases[s.From] = b.image(ctx, s.From)
 		}
 	}
 	if b.Lint.Strict() || len(roots) == 1 {
@@ -39,15 +38,15 @@ func (b *builder) check(ctx context.Context) error {
 }
 
 // tellFindings waits for the base images. What those set that could not be had stays unknown to the linter.
-func (b *builder) tellFindings(ctx context.Context, bases map[string]*future) error {
+func (b *builder) tellFindings(ctx context.Context, bases map[plan.Source]*future) error {
 	o := b.LintOptions
-	o.Plan, o.Bases = b.Plan, map[string]instructions.Image{}
-	for name, f := range bases {
+	o.Plan, o.Bases = b.Plan, map[plan.Source]instructions.Image{}
+	for from, f := range bases {
 		_, _ = f.wait(ctx) // what fails tells the stage
 		select {
 		case <-f.done:
 			if f.err == nil {
-				o.Bases[name] = f.snap.config
+				o.Bases[from] = f.snap.config
 			}
 		default:
 		}

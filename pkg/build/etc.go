@@ -71,6 +71,14 @@ func (o RunOptions) network(op *plan.Run) Network {
 	return o.Network
 }
 
+// refuse is the error of a RUN whose own flag asks for more than the command line grants.
+func (o RunOptions) refuse(op *plan.Run) error {
+	if op.Network == "host" && (o.Network == None || o.Network == Private) {
+		return fmt.Errorf("RUN --network=host is refused: the build was started with --network=%s", o.Network)
+	}
+	return nil
+}
+
 // ingredients are the options that enter the key of a step. The contents of volumes do not: as with other engines they
 // are the user's word that the result does not depend on them (docs/cache.md).
 func (o RunOptions) ingredients(op plan.Op) []string {
@@ -96,8 +104,13 @@ func (o RunOptions) ingredients(op plan.Op) []string {
 	return out
 }
 
-// hostname is the name that RUN steps see, the same in every build.
-const hostname = "rbuild"
+// hostname is the name of the host that a RUN sees: unless a build argument gives one, the same in every build.
+func hostname(op *plan.Run) string {
+	if op.Hostname != "" {
+		return op.Hostname
+	}
+	return "rbuild"
+}
 
 // etcFiles are the files of /etc that depend on where a step runs. They are bound over the image's for its duration.
 type etcFiles struct{ hosts, resolv, hostname []byte }
@@ -111,7 +124,7 @@ func hostFiles() etcFiles {
 }
 
 // etc makes the files for a step. On the host's network it sees the host's names and resolvers.
-func (o RunOptions) etc(host etcFiles, network Network) etcFiles {
+func (o RunOptions) etc(host etcFiles, network Network, hostname string) etcFiles {
 	var hosts bytes.Buffer
 	if network == Host && len(host.hosts) > 0 {
 		hosts.Write(host.hosts)

@@ -60,7 +60,7 @@ func TestEtc(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := tc.options.etc(host, tc.network)
+			got := tc.options.etc(host, tc.network, "rbuild")
 			if diff := cmp.Diff(tc.hosts, string(got.hosts)); diff != "" {
 				t.Errorf("hosts (-want +got):\n%s", diff)
 			}

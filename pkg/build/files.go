@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
-	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
@@ -28,6 +28,12 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 	if err != nil {
 		return err
 	}
+	fetched, err := s.fetch(ctx, step, op)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fetched.remove()) }()
+	spec.Remote = fetched.sources
 	selection, err := copy.Select(ctx, tree, spec)
 	if err != nil {
 		return err
@@ -48,11 +54,14 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 // copySource opens what a COPY reads; done closes it.
 func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree, done func() error, err error) {
 	none := func() error { return nil }
+	if tree, err = s.tree(ctx, op.From); err != nil || tree != nil {
+		return tree, none, err
+	}
 	if op.From == nil {
-		if s.Context == nil && len(op.Sources) > 0 && !onlyURLs(op.Sources) {
+		if len(op.Sources) > 0 && slices.ContainsFunc(op.Sources, isPath) {
 			return nil, nil, errors.New("there is no build context to copy from: give a directory, or a tar on standard input")
 		}
-		return s.Context, none, nil
+		return nil, none, nil
 	}
 	snap, err := s.source(ctx, *op.From)
 	if err != nil {
@@ -68,7 +77,7 @@ func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree,
 func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
 	spec := copy.Spec{
 		Sources: op.Sources, Dest: op.Dest, Chmod: op.Chmod, Exclude: op.Exclude, Parents: op.Parents,
-		Add: op.Add, Unpack: op.Unpack, Checksum: op.Checksum, TempDir: s.scratch.Dir,
+		Add: op.Add, Unpack: op.Unpack,
 	}
 	for _, f := range op.Inline {
 		spec.Inline = append(spec.Inline, copy.File{Name: f.Name, Data: f.Data})
@@ -192,13 +201,4 @@ func (s *stage) forget(top *os.File) {
 	if _, err := os.Lstat(descriptorPath(top) + "/etc"); !errors.Is(err, fs.ErrNotExist) {
 		s.users = users{}
 	}
-}
-
-func onlyURLs(sources []string) bool {
-	for _, src := range sources {
-		if !instructions.IsURL(src) {
-			return false
-		}
-	}
-	return true
 }

@@ -18,7 +18,7 @@ import (
 
 // mountSource is what a bind mount shows, or what a cache begins with.
 type mountSource struct {
-	snap *snapshot // of the stage or image; nil: the build context
+	snap *snapshot // of the stage or image; nil: a build context
 	view *os.File  // the files of snap, read-only; nil: not needed
 	tree *copy.Tree
 	// selection is the digested source; nil if digest is known without looking at the files: they are those of an
@@ -42,30 +42,23 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 		src := &mountSource{path: path.Join("/", m.Source)}
 		out[m.Number] = src
 		var err error
-		if m.Files == nil {
-			err = s.contextSource(ctx, src)
-		} else {
+		if src.tree, err = s.tree(ctx, m.Files); src.tree != nil {
+			err = src.find(ctx)
+		} else if m.Files != nil && err == nil {
 			err = s.fileSource(ctx, *m.Files, src)
+		} else if err == nil {
+			err = errors.New("there is no build context to mount: give a directory, or a tar on standard input")
 		}
 		if err != nil {
 			return out, fmt.Errorf("--mount: target %s: %w", m.Target, err)
 		}
-		if src.selection != nil && m.Files == nil {
+		if src.selection != nil && src.snap == nil {
 			for _, w := range src.selection.Warnings() {
 				s.warnAt(step, w)
 			}
 		}
 	}
 	return out, nil
-}
-
-// contextSource looks into the build context.
-func (s *stage) contextSource(ctx context.Context, src *mountSource) (err error) {
-	if s.Context == nil {
-		return errors.New("there is no build context to mount: give a directory, or a tar on standard input")
-	}
-	src.tree = s.Context
-	return src.find(ctx)
 }
 
 // fileSource looks into a stage or an image.

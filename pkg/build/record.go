@@ -75,6 +75,12 @@ func (o ImageOptions) edit(image instructions.Image) instructions.Image {
 		key, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(o.UnsetEnv, key)
 	})
+	if p := o.Platform; p.OS != "" {
+		if p.Variant == "" && p.OS == image.OS && p.Architecture == image.Architecture {
+			p.Variant = image.Variant
+		}
+		image.Platform = p
+	}
 	return image
 }
 

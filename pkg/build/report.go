@@ -13,13 +13,16 @@ import (
 
 // StepError says which instruction failed.
 type StepError struct {
-	File          string // the Dockerfile, or the one of several
+	File          string // the Dockerfile, or the one of several; empty: the step stands in none
 	Line, EndLine int    // of it, from 1
 	Step          string
 	Err           error
 }
 
 func (e *StepError) Error() string {
+	if e.File == "" {
+		return fmt.Sprintf("%s: %v", e.Step, e.Err)
+	}
 	return fmt.Sprintf("%s:%d: %s: %v", e.File, e.Line, e.Step, e.Err)
 }
 func (e *StepError) Unwrap() error { return e.Err }
@@ -27,7 +30,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 // at names the instruction in an error, once.
 func at(step *plan.Step, err error) error {
 	var named *StepError
-	if err == nil || errors.As(err, &named) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.As(err, &named) && named.File != "" || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &StepError{File: step.File, Line: step.Line, EndLine: step.EndLine, Step: step.Text, Err: err}

@@ -43,6 +43,9 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // runStep runs RUN.
 func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) (err error) {
+	if err := s.Run.refuse(op); err != nil {
+		return err
+	}
 	sources, err := s.mountSources(ctx, step, op)
 	defer func() { err = errors.Join(err, sources.close()) }()
 	if err != nil {
@@ -87,8 +90,10 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	}
 	maps.Copy(config.Sources, mounts.sources)
 	s.connect(&config, s.Run.network(op))
-	if config.Filter, err = s.filter(); err != nil {
-		return err
+	if !op.Insecure {
+		if config.Filter, err = s.filter(); err != nil {
+			return err
+		}
 	}
 	debugSpec(config.Spec)
 	return s.execute(ctx, config, r)
@@ -101,7 +106,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 		return fmt.Errorf("making a pipe: %w", err)
 	}
 	config.Stdin, config.Stdout, config.Stderr = s.Run.Stdin, in, in
-	process, err := sandbox.Start(config) //nolint:contextcheck // its start is bounded; ctx ends the process below
+	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
 		return errors.Join(s.startError(err), out.Close())
@@ -147,12 +152,15 @@ func exitError(state sandbox.State) error {
 // spec describes the process: docker's defaults, and what the step asks for.
 func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *stepMounts) *specs.Spec {
 	spec := sandbox.DefaultSpec()
+	if op.Insecure {
+		s.unconfine(spec)
+	}
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)
 	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
 	groups := append([]uint32{user.GID}, user.Groups...)
 	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
-	spec.Hostname = hostname
+	spec.Hostname = hostname(op)
 	spec.Root = &specs.Root{Path: "rootfs"}
 	spec.Mounts = append(spec.Mounts, mounts.list[:mounts.volumes]...)
 	for _, f := range files {
@@ -169,6 +177,16 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return mounts.replaces(m) })
 	spec.Mounts = append(spec.Mounts, mounts.list[mounts.volumes:]...)
 	return spec
+}
+
+// unconfine is for --security=insecure. Where the builder is real root the paths stay masked: by way of /proc its steps
+// would be root of the machine.
+func (s *stage) unconfine(spec *specs.Spec) {
+	masked, readOnly := spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths
+	sandbox.Unconfine(spec)
+	if s.Trusted {
+		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = masked, readOnly
+	}
 }
 
 // withHome adds HOME unless the environment has it.
@@ -212,7 +230,7 @@ type runFile struct {
 // runFiles makes the files beside the upper directory, where they go with it: the step may write to those of /etc, and
 // nobody else sees it.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
-	etc := s.Run.etc(s.host, s.Run.network(op))
+	etc := s.Run.etc(s.host, s.Run.network(op), hostname(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {
 		if err != nil {
 			return

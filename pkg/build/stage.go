@@ -41,6 +41,11 @@ type entry struct {
 
 // runStage runs a stage to its end.
 func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
+	for _, before := range p.After {
+		if _, err := b.stage(ctx, before).wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 	base, err := b.source(ctx, p.From)
 	if err != nil {
 		return nil, at(p.Heading(), err)
@@ -75,7 +80,7 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}
-		s.config = step.Image
+		s.config = scope.Image()
 	}
 }
 
@@ -358,5 +363,6 @@ func (s *stage) baseTime() time.Time {
 }
 
 func (s *stage) platform() string {
-	return s.Platform.OS + "/" + s.Platform.Architecture + "/" + s.Platform.Variant
+	p := s.plan.Platform
+	return p.OS + "/" + p.Architecture + "/" + p.Variant
 }

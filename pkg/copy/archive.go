@@ -33,7 +33,7 @@ func (s *Selection) openItem(it *item) (io.ReadCloser, error) {
 	if it.remote != nil {
 		return io.NopCloser(io.NewSectionReader(it.remote, 0, it.node.stat.Size)), nil
 	}
-	c := linux.NewCursor(s.tree.root)
+	c := linux.NewCursor(it.tree.root)
 	defer c.Close()
 	var f *os.File
 	err := c.Enter("/"+it.where, nil)

@@ -69,6 +69,10 @@ func (s *Selection) encode(e encoder, n *node, source bool, ids map[*node]uint64
 		e.num(uint64(o.UID))
 		e.num(uint64(o.GID))
 	}
+	if n.known != "" {
+		e.text(n.known)
+		return
+	}
 	switch n.stat.Type {
 	case linux.Regular:
 		if n.shared {

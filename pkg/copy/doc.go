@@ -1,5 +1,5 @@
 // Package copy brings files into an image: what COPY and ADD name in a build context, in another stage or image, in the
-// text of the Dockerfile or at a URL is selected, filtered and digested, and then written below the image's root.
+// text of the Dockerfile or has been fetched is selected, filtered and digested, and then written below the image's root.
 //
 //	tree, err := copy.OpenContext(".", patterns)      // or copy.OpenRoot(root of a stage)
 //	sel, err := copy.Select(ctx, tree, copy.Spec{Sources: []string{"src/*.go"}, Dest: "/app/"})
@@ -24,5 +24,5 @@
 // Names that begin with ".wh." are refused: in a layer they mean a deletion.
 //
 // Limits: paths below a root are at most 4096 directories deep and lead through at most 255 symbolic links; see
-// ExtractContext for those of archives and Select for those of downloads.
+// ExtractContext for those of archives.
 package copy

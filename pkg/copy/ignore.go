@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
 )
@@ -19,6 +20,7 @@ type matcher struct {
 type pattern struct {
 	negative bool
 	parts    []string
+	odd      bool // it holds what the library's regular expressions take for more than itself
 	match    *patternmatcher.PatternMatcher
 }
 
@@ -52,7 +54,7 @@ func newMatcher(patterns []string) (*matcher, error) {
 		if _, _, err = p.match.MatchesUsingParentResults("a", m.unasked); err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", text, err)
 		}
-		p.parts = strings.Split(text, "/")
+		p.parts, p.odd = strings.Split(text, "/"), strings.ContainsAny(text, "^{|}") || !utf8.ValidString(text)
 		m.patterns = append(m.patterns, p)
 	}
 	if len(m.patterns) == 0 {
@@ -131,8 +133,9 @@ func (m *matcher) mayMatchBelow(dir string, negative bool) bool {
 		return false
 	}
 	parts := strings.Split(dir, "/")
+	odd := !utf8.ValidString(dir) // its bytes are all one character to the library
 	for _, p := range m.patterns {
-		if p.negative == negative && p.mayMatchBelow(parts) {
+		if p.negative == negative && (odd || p.mayMatchBelow(parts)) {
 			return true
 		}
 	}
@@ -141,7 +144,7 @@ func (m *matcher) mayMatchBelow(dir string, negative bool) bool {
 
 func (p *pattern) mayMatchBelow(dir []string) bool {
 	for i, part := range p.parts {
-		if i == len(dir) || strings.Contains(part, "**") {
+		if i == len(dir) || p.odd || strings.Contains(part, "**") {
 			return true
 		}
 		// A pattern the library reads otherwise than filepath.Match is one that may match.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 )
@@ -211,19 +212,61 @@ func FuzzMatcher(f *testing.F) {
 		if err != nil || got != want {
 			t.Fatalf("%q on %q: %v, %v; want %v", clean, file, got, err, want)
 		}
-		var above matched
-		if dir := path.Dir(file); dir != "." {
-			out, below, err := m.path(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			above = below
-			if out && !want && !m.mayMatchBelow(dir, true) {
-				t.Fatalf("%q: nothing below %q, but %q is", clean, dir, file)
-			}
-		}
-		if got, _, err := m.dir(file, above); err != nil || got != want {
-			t.Fatalf("%q on %q from its directory: %v, %v; want %v", clean, file, got, err, want)
-		}
+		checkWalk(t, m, clean, file, want)
+		asRead(t, text, file)
 	})
+}
+
+// checkWalk goes down to file as a walk does, which looks into a directory only if something below may be in.
+func checkWalk(t *testing.T, m *matcher, clean []string, file string, want bool) {
+	t.Helper()
+	var above matched
+	for i := range len(file) + 1 {
+		if i < len(file) && file[i] != '/' {
+			continue
+		}
+		out, below, err := m.dir(file[:i], above)
+		if err != nil {
+			t.Fatal(err)
+		}
+		above = below
+		switch {
+		case i == len(file) && out != want:
+			t.Fatalf("%q on %q from its directory: %v, want %v", clean, file, out, want)
+		case i < len(file) && out && !want && !m.mayMatchBelow(file[:i], true):
+			t.Fatalf("%q: nothing is let in below %q, but %q is", clean, file[:i], file)
+		case i < len(file) && !out && want && !m.mayMatchBelow(file[:i], false):
+			t.Fatalf("%q: nothing is matched below %q, but %q is", clean, file[:i], file)
+		}
+	}
+}
+
+// asRead compares an ignore file of that text with what the library makes of it: reader and matcher as others use them.
+func asRead(t *testing.T, text, file string) {
+	t.Helper()
+	patterns, err := ignorefile.ReadAll(strings.NewReader(text))
+	if err != nil {
+		return
+	}
+	for _, p := range patterns {
+		p = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(p), "!"))
+		if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "!") && strings.ContainsAny(p, "^{|}") {
+			return // the library never matches the former, and takes the latter for more than they are only at times
+		}
+	}
+	oracle, err := patternmatcher.New(patterns)
+	if err != nil {
+		return
+	}
+	want, err := oracle.MatchesOrParentMatches(file)
+	if err != nil {
+		return
+	}
+	m, err := newMatcher(patterns)
+	if err != nil {
+		t.Fatalf("%q: %v", patterns, err)
+	}
+	if got, _, err := m.path(file); err != nil || got != want {
+		t.Fatalf("%q on %q: %v, %v; the library %v", patterns, file, got, err, want)
+	}
 }

@@ -35,7 +35,6 @@ func TestDescriptors(t *testing.T) {
 		{Sources: []string{"bad.tar"}, Dest: "/x/", Add: true},
 		{Sources: []string{"f"}, Dest: "/dirlink/x/y"},
 		{Sources: []string{"f"}, Dest: "/file/x"},
-		{Sources: []string{"http://127.0.0.1:1/x"}, Dest: "/x/", Add: true, TempDir: t.TempDir()},
 		{Sources: []string{"hl"}, Dest: "/x", Chown: &Owner{4000000000, 0}},
 	} {
 		root := build(t, t.TempDir(), "f file 644 x", "d dirlink 755")

@@ -65,6 +65,6 @@ func (w *walker) addBelow(base, src string, include *matcher) (found bool, err e
 	if err != nil || n == nil || len(n.kids) == 0 {
 		return false, err
 	}
-	w.sel.items = append(w.sel.items, &item{name: path.Base(base), source: src, where: c.Path(), node: n})
+	w.sel.items = append(w.sel.items, &item{name: path.Base(base), tree: w.tree, source: src, where: c.Path(), node: n})
 	return true, nil
 }

@@ -28,11 +28,12 @@ type Selection struct {
 // item is one source: a file, a directory whose content is meant, an archive to unpack.
 type item struct {
 	name    string   // what a file is called where the destination is a directory
+	tree    *Tree    // that it lies in; nil: none
 	source  string   // as the user knows it, for messages
 	where   string   // directory below the tree's root that holds it, free of links
 	node    *node    // what it is
 	data    []byte   // of an inline file
-	remote  *os.File // of a download: the content, a nameless file
+	remote  *os.File // of a file that was fetched: the content
 	archive bool
 }
 
@@ -46,6 +47,7 @@ type node struct {
 	link   *node    // earlier file of the selection that is the same inode
 	shared bool     // a later file is the same inode
 	racy   bool     // changed so shortly before it was read that another change might leave the same times
+	known  string   // stands for the node in the digest; empty: nothing does
 	merge  bool     // a directory that is only a way to something: its metadata counts only if it must be made
 	kids   []*node  // of a directory, sorted by name
 }
@@ -53,13 +55,10 @@ type node struct {
 // errChanged says that a source is not what Select has seen.
 var errChanged = errors.New("changed while it was being copied")
 
-// Select finds what spec names in tree, fetches URLs, and digests it all. tree may be nil if spec names no path. A plain
-// source that does not exist is an error that names it and is fs.ErrNotExist; a pattern may match nothing. A download
-// may have 16 GiB, follow 10 redirects and is tried 3 times. Close the Selection.
+// Select finds what spec names in tree, and digests it all. tree may be nil if spec names no path. A plain
+// source that does not exist is an error that names it and is fs.ErrNotExist; a pattern may match nothing.
+// Close the Selection; what was fetched is the Selection's own, or closed if there is an error.
 func Select(ctx context.Context, tree *Tree, spec Spec) (sel *Selection, err error) {
-	if err := checkSpec(&spec); err != nil {
-		return nil, err
-	}
 	sel = &Selection{tree: tree, spec: spec}
 	defer func() {
 		if err != nil {
@@ -67,6 +66,9 @@ func Select(ctx context.Context, tree *Tree, spec Spec) (sel *Selection, err err
 			sel = nil
 		}
 	}()
+	if err := checkSpec(&sel.spec); err != nil {
+		return sel, err
+	}
 	if sel.chmod, err = parseChmod(spec.Chmod); err != nil {
 		return sel, err
 	}
@@ -85,15 +87,13 @@ func (s *Selection) Digest() digest.Digest { return s.digest }
 // Warnings returns a line for each file that was left out: sockets after Select, devices of archives after Write.
 func (s *Selection) Warnings() []string { return slices.Clone(s.warnings) }
 
-// Close gives back downloaded files. Write is no longer possible.
+// Close closes what was fetched. Write is no longer possible.
 func (s *Selection) Close() error {
 	var errs []error
-	for _, it := range s.items {
-		if it.remote != nil {
-			errs = append(errs, it.remote.Close())
-			it.remote = nil
-		}
+	for _, r := range s.spec.Remote {
+		errs = append(errs, r.Close())
 	}
+	s.spec.Remote = nil
 	return errors.Join(errs...)
 }
 
@@ -128,9 +128,10 @@ func (s *Selection) collect(ctx context.Context) error {
 func (s *Selection) collectSources(w *walker) error {
 	for _, src := range s.spec.Sources {
 		var err error
+		remote, fetched := s.spec.Remote[src]
 		switch {
-		case s.spec.Add && isURL(src):
-			err = s.addURL(w.pool.ctx, src)
+		case fetched:
+			err = w.addRemote(remote)
 		case s.tree == nil:
 			err = fmt.Errorf("source %s: no tree to copy from", src)
 		case s.spec.literal:
@@ -202,7 +203,7 @@ func (w *walker) addPath(p string) error {
 		return fmt.Errorf("source %s: %w", p, fs.ErrNotExist)
 	}
 	real := path.Join(c.Path(), name)
-	it := &item{name: path.Base(p), source: p, where: path.Dir(real)}
+	it := &item{name: path.Base(p), tree: w.tree, source: p, where: path.Dir(real)}
 	if st.Type == linux.Directory {
 		it.where = real
 	}

@@ -18,8 +18,10 @@ type File struct {
 
 // Spec says what is copied where. Only Dest and one of Sources and Inline are needed.
 type Spec struct {
-	Sources []string // paths or patterns (filepath.Match in each component) below the root of the tree; with Add also http and https URLs
+	Sources []string // paths or patterns (filepath.Match in each component) below the root of the tree, or those of Remote
 	Inline  []File   // written after Sources
+
+	Remote map[string]Remote // those of Sources that are no paths, with what was fetched for them
 
 	// Dest is an absolute path in the image. One that ends in a slash is a directory; a destination
 	// of several sources must.
@@ -30,10 +32,8 @@ type Spec struct {
 	Exclude []string // patterns of .dockerignore, relative to each source directory
 	Parents bool     // keep the path of each source below Dest, from the pivot /./ on if there is one; ** is any number of directories
 
-	Add      bool   // ADD: URLs are fetched, archives of the tree unpacked
-	Unpack   *bool  // of Add: unpack archives, also those of URLs, or none; nil: those of the tree only
-	Checksum string // of Add: the digest that the one URL must have, "sha256:..."; empty: any
-	TempDir  string // where downloads are kept, nameless, until Close; empty: the system's
+	Add    bool  // ADD: archives of the tree are unpacked
+	Unpack *bool // of Add: unpack archives, also those that were fetched, or none; nil: those of the tree only
 
 	literal bool // SelectPath: the one source is no pattern, and its own metadata counts
 }
@@ -57,18 +57,10 @@ func checkSpec(s *Spec) error {
 	if len(s.Sources)+len(s.Inline) > 1 && !wantsDir(s.Dest) {
 		return fmt.Errorf("destination %s of several sources must end with a slash", s.Dest)
 	}
-	if s.Checksum != "" && (!s.Add || len(s.Sources) != 1 || len(s.Inline) != 0 || !isURL(s.Sources[0])) {
-		return errors.New("a checksum is for one http or https source of ADD")
-	}
 	return nil
 }
 
 // wantsDir reports whether dest names a directory by its form.
 func wantsDir(dest string) bool {
 	return strings.HasSuffix(dest, "/") || strings.HasSuffix(dest, "/.") || strings.HasSuffix(dest, "/..")
-}
-
-// isURL reports whether an ADD fetches source.
-func isURL(source string) bool {
-	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")
 }

@@ -20,7 +20,8 @@ type writer struct {
 	root  *os.File
 	dest  *linux.Cursor    // for destinations
 	back  *linux.Cursor    // for what hard links point to
-	src   *linux.Cursor    // for sources
+	tree  *Tree            // that holds the last source
+	src   *linux.Cursor    // for sources in it
 	made  map[*node]string // path of the files that others will be links to
 	into  *sharedDir       // the destination, once it is known to be one directory for all items
 	path  string           // of into
@@ -50,13 +51,9 @@ func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
 	w.self = w.pool.newWorker()
 	defer w.dest.Close()
 	defer w.back.Close()
-	if s.tree != nil {
-		w.src = linux.NewCursor(s.tree.root)
-		defer w.src.Close()
-	}
 	err = w.writeItems()
 	w.into.release()
-	w.from.release()
+	w.leaveSource()
 	return w.pool.close(err)
 }
 
@@ -95,8 +92,6 @@ func (w *writer) writeItem(it *item, several bool) error {
 }
 
 // destError names the path as the Dockerfile has it.
-//
-//	the path as the Dockerfile has it.
 func (w *writer) destError(err error) error {
 	return fmt.Errorf("destination %s: %w", w.spec.Dest, err)
 }
@@ -198,8 +193,12 @@ func (w *writer) put(it *item, dst *sharedDir, dstPath, name string) error {
 
 // source opens the directory that holds it, or that it is.
 func (w *writer) source(it *item) (*sharedDir, error) {
-	if w.from != nil && w.where == it.where {
+	if w.from != nil && w.tree == it.tree && w.where == it.where {
 		return w.from, nil
+	}
+	if w.tree != it.tree {
+		w.leaveSource()
+		w.tree, w.src = it.tree, linux.NewCursor(it.tree.root)
 	}
 	if err := w.src.Enter("/"+it.where, nil); err != nil {
 		return nil, fmt.Errorf("source %s: %w", it.source, err)
@@ -211,4 +210,14 @@ func (w *writer) source(it *item) (*sharedDir, error) {
 	w.from.release()
 	w.from, w.where = share(dir), it.where
 	return w.from, nil
+}
+
+// leaveSource closes what is open of the tree that holds the last source.
+func (w *writer) leaveSource() {
+	w.from.release()
+	w.from = nil
+	if w.src != nil {
+		w.src.Close()
+	}
+	w.tree, w.src = nil, nil
 }

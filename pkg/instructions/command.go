@@ -6,7 +6,7 @@ import (
 )
 
 // Image is an image's config document as docker writes it. Values of it are
-// treated as immutable: whoever changes one makes new slices and maps.
+// treated as immutable: whoever edits one makes a Draft of it.
 type Image = dockerspec.DockerOCIImage
 
 // Instruction is one instruction of a stage.
@@ -99,9 +99,10 @@ type Healthcheck struct{ Check dockerspec.HealthcheckConfig }
 // Run is RUN in shell, exec or here-document form.
 type Run struct {
 	CmdLine
-	Docs    []Heredoc // here-documents in their order
-	Network string    // "default", "none" or "host"
-	Mounts  []MountFlag
+	Docs     []Heredoc // here-documents in their order
+	Network  string    // "default", "none" or "host"
+	Insecure bool      // --security=insecure
+	Mounts   []MountFlag
 }
 
 // Copy is COPY, or ADD if Add is set.
@@ -118,6 +119,8 @@ type Copy struct {
 	Parents  bool
 	Link     bool
 	Unpack   *bool // nil: not given
+
+	KeepGitDir *bool // of ADD; nil: not given
 }
 
 // Heredoc is a here-document of RUN.

@@ -11,23 +11,68 @@ import (
 
 // Editor is a command that edits the image's config.
 //
-// Edit returns img as the instruction leaves it, and the text of its history
-// entry as BuildKit writes it; the text is empty where BuildKit writes no
-// entry (ONBUILD). img is not changed: the result shares with it only what is
-// the same. The words of the command have to be expanded.
+// Edit changes the draft and returns the text of its history entry as BuildKit writes it; the text is empty where
+// BuildKit writes no entry (ONBUILD). The words of the command have to be expanded. After an error the draft is as it
+// was, or has a part of the change.
 type Editor interface {
 	Command
-	Edit(img Image) (Image, string, error)
+	Edit(d *Draft) (string, error)
+}
+
+// Draft is an image that is being edited. Its slices and maps are its own, and changed in place: an edit that copied
+// them would make the time of a long Dockerfile grow with the square of its length.
+type Draft struct {
+	Image
+
+	env   map[string]int // index in Config.Env by name
+	ports int            // that EXPOSE has named
+}
+
+// maxPorts bounds what the ranges of EXPOSE add up to: every port of every protocol.
+const maxPorts = 3 << 16
+
+// NewDraft makes a draft of img, which stays as it is.
+func NewDraft(img Image) *Draft {
+	c := &img.Config
+	c.Env, c.OnBuild = slices.Clone(c.Env), slices.Clone(c.OnBuild)
+	c.Labels, c.Volumes, c.ExposedPorts = maps.Clone(c.Labels), maps.Clone(c.Volumes), maps.Clone(c.ExposedPorts)
+	d := &Draft{Image: img, env: map[string]int{}}
+	for i, kv := range c.Env {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, twice := d.env[name]; !twice {
+			d.env[name] = i
+		}
+	}
+	return d
+}
+
+// Getenv is the value of a variable of the image's environment, and whether it is set.
+func (d *Draft) Getenv(name string) (string, bool) {
+	i, ok := d.env[name]
+	if !ok {
+		return "", false
+	}
+	_, value, _ := strings.Cut(d.Config.Env[i], "=")
+	return value, true
+}
+
+// Setenv sets a variable. One that exists keeps its place.
+func (d *Draft) Setenv(name, value string) {
+	i, ok := d.env[name]
+	if !ok {
+		i = len(d.Config.Env)
+		d.env[name] = i
+		d.Config.Env = append(d.Config.Env, "")
+	}
+	d.Config.Env[i] = name + "=" + value
 }
 
 // Edit sets variables in the order of the line; one that exists keeps its place.
-func (c Env) Edit(img Image) (Image, string, error) {
-	env := slices.Clone(img.Config.Env)
+func (c Env) Edit(d *Draft) (string, error) {
 	for _, v := range c.Vars {
-		env = setEnv(env, v.Key, v.Value)
+		d.Setenv(v.Key, v.Value)
 	}
-	img.Config.Env = env
-	return img, pairsText("ENV", c.Vars), nil
+	return pairsText("ENV", c.Vars), nil
 }
 
 func pairsText(name string, pairs []Pair) string {
@@ -38,40 +83,28 @@ func pairsText(name string, pairs []Pair) string {
 	return strings.Join(words, " ")
 }
 
-func setEnv(env []string, key, value string) []string {
-	for i, kv := range env {
-		if k, _, _ := strings.Cut(kv, "="); k == key {
-			env[i] = key + "=" + value
-			return env
-		}
-	}
-	return append(env, key+"="+value)
-}
-
 // Edit sets labels.
-func (c Label) Edit(img Image) (Image, string, error) {
-	labels := maps.Clone(img.Config.Labels)
-	if labels == nil {
-		labels = map[string]string{}
+func (c Label) Edit(d *Draft) (string, error) {
+	if d.Config.Labels == nil {
+		d.Config.Labels = map[string]string{}
 	}
 	for _, l := range c.Labels {
-		labels[l.Key] = l.Value
+		d.Config.Labels[l.Key] = l.Value
 	}
-	img.Config.Labels = labels
-	return img, pairsText("LABEL", c.Labels), nil
+	return pairsText("LABEL", c.Labels), nil
 }
 
 // Edit sets the user of later steps and of the container.
-func (c User) Edit(img Image) (Image, string, error) {
-	img.Config.User = c.User
-	return img, "USER " + c.User, nil
+func (c User) Edit(d *Draft) (string, error) {
+	d.Config.User = c.User
+	return "USER " + c.User, nil
 }
 
 // Edit sets the working directory. A relative path is joined to the present
 // one; an absolute path is kept as written, with its trailing slash.
-func (c Workdir) Edit(img Image) (Image, string, error) {
-	img.Config.WorkingDir = joinDir(img.Config.WorkingDir, c.Path)
-	return img, "WORKDIR " + img.Config.WorkingDir, nil
+func (c Workdir) Edit(d *Draft) (string, error) {
+	d.Config.WorkingDir = joinDir(d.Config.WorkingDir, c.Path)
+	return "WORKDIR " + d.Config.WorkingDir, nil
 }
 
 func joinDir(current, dir string) string {
@@ -82,91 +115,90 @@ func joinDir(current, dir string) string {
 }
 
 // Edit adds volumes. A later RUN keeps what it writes into one.
-func (c Volume) Edit(img Image) (Image, string, error) {
-	volumes := maps.Clone(img.Config.Volumes)
-	if volumes == nil {
-		volumes = map[string]struct{}{}
+func (c Volume) Edit(d *Draft) (string, error) {
+	if d.Config.Volumes == nil {
+		d.Config.Volumes = map[string]struct{}{}
 	}
 	for _, p := range c.Paths {
 		if p == "" {
-			return img, "", errors.New("the path of VOLUME is empty")
+			return "", errors.New("the path of VOLUME is empty")
 		}
-		volumes[p] = struct{}{}
+		d.Config.Volumes[p] = struct{}{}
 	}
-	img.Config.Volumes = volumes
-	return img, fmt.Sprintf("VOLUME %v", c.Paths), nil
+	return fmt.Sprintf("VOLUME %v", c.Paths), nil
 }
 
 // Edit adds ports.
-func (c Expose) Edit(img Image) (Image, string, error) {
-	ports := maps.Clone(img.Config.ExposedPorts)
-	if ports == nil {
-		ports = map[string]struct{}{}
+func (c Expose) Edit(d *Draft) (string, error) {
+	if d.Config.ExposedPorts == nil {
+		d.Config.ExposedPorts = map[string]struct{}{}
 	}
 	var all []string
 	for _, word := range c.Ports {
 		list, err := parsePorts(word)
 		if err != nil {
-			return img, "", err
+			return "", err
+		}
+		if d.ports += len(list); d.ports > maxPorts {
+			return "", fmt.Errorf("EXPOSE names more than %d ports", maxPorts)
 		}
 		for _, p := range list {
-			ports[p] = struct{}{}
+			d.Config.ExposedPorts[p] = struct{}{}
 		}
 		all = append(all, list...)
 	}
-	img.Config.ExposedPorts = ports
-	return img, fmt.Sprintf("EXPOSE %v", all), nil
+	return fmt.Sprintf("EXPOSE %v", all), nil
 }
 
 // Edit sets the signal that stops the container: a name or a number.
-func (c StopSignal) Edit(img Image) (Image, string, error) {
+func (c StopSignal) Edit(d *Draft) (string, error) {
 	if !validSignal(c.Signal) {
-		return img, "", fmt.Errorf("invalid signal %q", shown(c.Signal))
+		return "", fmt.Errorf("invalid signal %q", shown(c.Signal))
 	}
-	img.Config.StopSignal = c.Signal
-	return img, "STOPSIGNAL " + c.Signal, nil
+	d.Config.StopSignal = c.Signal
+	return "STOPSIGNAL " + c.Signal, nil
 }
 
 // Edit sets the shell of later shell forms.
-func (c Shell) Edit(img Image) (Image, string, error) {
-	img.Config.Shell = slices.Clone(c.Args)
-	return img, fmt.Sprintf("SHELL %v", c.Args), nil
+func (c Shell) Edit(d *Draft) (string, error) {
+	d.Config.Shell = slices.Clone(c.Args)
+	return fmt.Sprintf("SHELL %v", c.Args), nil
 }
 
 // Edit sets the author.
-func (c Maintainer) Edit(img Image) (Image, string, error) {
-	img.Author = c.Author
-	return img, "MAINTAINER " + c.Author, nil
+func (c Maintainer) Edit(d *Draft) (string, error) {
+	d.Author = c.Author
+	return "MAINTAINER " + c.Author, nil
 }
 
 // Edit stores the trigger for images built on this one.
-func (c Onbuild) Edit(img Image) (Image, string, error) {
-	img.Config.OnBuild = append(slices.Clone(img.Config.OnBuild), c.Trigger)
-	return img, "", nil
+func (c Onbuild) Edit(d *Draft) (string, error) {
+	d.Config.OnBuild = append(d.Config.OnBuild, c.Trigger)
+	return "", nil
 }
 
 // Edit sets the command.
-func (c Cmd) Edit(img Image) (Image, string, error) {
-	img.Config.Cmd = c.Argv(img)
-	img.Config.ArgsEscaped = true //nolint:staticcheck // deprecated, but docker writes it
-	return img, fmt.Sprintf("CMD %q", img.Config.Cmd), nil
+func (c Cmd) Edit(d *Draft) (string, error) {
+	d.Config.Cmd = c.Argv(d.Image)
+	d.Config.ArgsEscaped = true //nolint:staticcheck // deprecated, but docker writes it
+	return fmt.Sprintf("CMD %q", d.Config.Cmd), nil
 }
 
 // Edit sets the entry point, and drops a command that is not of this stage.
-func (c Entrypoint) Edit(img Image) (Image, string, error) {
-	img.Config.Entrypoint = c.Argv(img)
+func (c Entrypoint) Edit(d *Draft) (string, error) {
+	d.Config.Entrypoint = c.Argv(d.Image)
 	if !c.KeepCmd {
-		img.Config.Cmd = nil
+		d.Config.Cmd = nil
 	}
-	return img, fmt.Sprintf("ENTRYPOINT %q", img.Config.Entrypoint), nil
+	return fmt.Sprintf("ENTRYPOINT %q", d.Config.Entrypoint), nil
 }
 
 // Edit sets the health check; the last one counts.
-func (c Healthcheck) Edit(img Image) (Image, string, error) {
+func (c Healthcheck) Edit(d *Draft) (string, error) {
 	check := c.Check
 	check.Test = slices.Clone(check.Test)
-	img.Config.Healthcheck = &check
-	return img, fmt.Sprintf("HEALTHCHECK %+v", check), nil
+	d.Config.Healthcheck = &check
+	return fmt.Sprintf("HEALTHCHECK %+v", check), nil
 }
 
 // Argv is the command line with the shell of img before a shell form.

@@ -22,7 +22,9 @@ func edit(t *testing.T, c Command, img Image) (Image, string, error) {
 	if !ok {
 		t.Fatalf("%T edits no config", c)
 	}
-	return e.Edit(img)
+	d := NewDraft(img)
+	text, err := e.Edit(d)
+	return d.Image, text, err
 }
 
 type cfg = dockerspec.DockerOCIImageConfig

@@ -54,7 +54,7 @@ func convert(cmd any) (Command, error) {
 	case *bk.AddCommand:
 		cp := Copy{
 			Add: true, Chown: c.Chown, Chmod: c.Chmod, Checksum: c.Checksum,
-			Exclude: c.ExcludePatterns, Link: c.Link, Unpack: c.Unpack,
+			Exclude: c.ExcludePatterns, Link: c.Link, Unpack: c.Unpack, KeepGitDir: c.KeepGitDir,
 		}
 		err := sources(&cp, c.SourcesAndDest)
 		return cp, err
@@ -80,7 +80,7 @@ func cmdLine(c bk.ShellDependantCmdLine) CmdLine {
 }
 
 func convertRun(c *bk.RunCommand) (Command, error) {
-	run := Run{CmdLine: cmdLine(c.ShellDependantCmdLine), Network: bk.GetNetwork(c)}
+	run := Run{CmdLine: cmdLine(c.ShellDependantCmdLine), Network: bk.GetNetwork(c), Insecure: bk.GetSecurity(c) == bk.SecurityInsecure}
 	for _, d := range c.Files {
 		if err := checkDocName(d.Name); err != nil {
 			return nil, err

@@ -40,6 +40,7 @@ type Stage struct {
 	Name         string   // of AS, in lower case; may be empty
 	Base         string   // as written, variables not replaced
 	Platform     string   // of --platform as written
+	After        []string // of --after: stages to be run before this one begins
 	Text         string   // the FROM as written
 	Words        []string // of the FROM as written, without flags: FROM, the base and perhaps AS and the name
 	Comments     []string // before the FROM, each without its #
@@ -122,6 +123,9 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	f.Lines = strings.Split(string(text), "\n")
 	for i, line := range f.Lines {
 		f.Lines[i] = strings.TrimSuffix(line, "\r")
+	}
+	if err := f.refusePreprocessor(); err != nil {
+		return nil, nil, err
 	}
 	if err := f.directives(); err != nil {
 		return nil, nil, err
@@ -211,6 +215,14 @@ func plain(err error) string {
 	return err.Error()
 }
 
+// naming puts the instruction's name before a message that does not say it.
+func naming(name, msg string) string {
+	if strings.Contains(strings.ToUpper(msg), name) {
+		return msg
+	}
+	return name + ": " + msg
+}
+
 func nodeRange(n *parser.Node) Range { return Range{Line: n.StartLine, EndLine: n.EndLine} }
 
 // add converts a node and appends it to the file.
@@ -234,6 +246,10 @@ func (f *File) add(node *parser.Node) error {
 }
 
 func (f *File) addStage(node *parser.Node) error {
+	after, err := f.takeAfter(node)
+	if err != nil {
+		return err
+	}
 	cmd, err := f.parse(node)
 	if err != nil {
 		return err
@@ -247,10 +263,28 @@ func (f *File) addStage(node *parser.Node) error {
 		words = append(words, n.Value)
 	}
 	f.Stages = append(f.Stages, Stage{
-		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, Text: oneLine(node),
+		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, After: after, Text: oneLine(node),
 		Words: words, Comments: node.PrevComment,
 	})
 	return nil
+}
+
+// takeAfter takes the --after flags, which are buildah's, from a FROM, because BuildKit does not know them.
+func (f *File) takeAfter(node *parser.Node) (after []string, err error) {
+	var rest []string
+	for _, flag := range node.Flags {
+		key, name, _ := strings.Cut(fromLatin1(flag), "=")
+		if key != "--after" {
+			rest = append(rest, flag)
+			continue
+		}
+		if name == "" {
+			return nil, f.Errorf(nodeRange(node), "FROM --after needs the name of a stage")
+		}
+		after = append(after, name)
+	}
+	node.Flags = rest
+	return after, nil
 }
 
 // instruction converts one node that is not FROM.
@@ -327,7 +361,7 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	}
 	cmd, err := bk.ParseInstructionWithLinter(node, lint)
 	if err != nil {
-		return nil, f.Errorf(r, "%s", plain(err))
+		return nil, f.Errorf(r, "%s", naming(strings.ToUpper(node.Value), plain(err)))
 	}
 	return cmd, nil
 }

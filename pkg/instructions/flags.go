@@ -3,7 +3,9 @@ package instructions
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
@@ -14,7 +16,7 @@ import (
 // flags are the flags that the language has, by instruction. An instruction
 // that is not named here has none.
 var flags = map[string][]string{
-	"FROM":        {"platform"},
+	"FROM":        {"platform", "after"},
 	"RUN":         {"mount", "network", "security", "device"},
 	"COPY":        {"from", "chown", "chmod", "link", "parents", "exclude"},
 	"ADD":         {"chown", "chmod", "link", "exclude", "keep-git-dir", "checksum", "unpack"},
@@ -25,17 +27,11 @@ var flags = map[string][]string{
 // the reason. A key with "=" refuses that value only. Taking an entry out
 // enables the flag.
 var refused = map[string]string{
-	"RUN --device":            "devices are not supported yet",
-	"RUN --security=insecure": "RUN is always sandboxed",
-	"ADD --keep-git-dir":      "git sources are not supported yet",
-	gitSource:                 "git sources are not supported yet",
+	"RUN --device": "devices are not supported yet",
 }
 
 // anyBytes are the instructions that may hold bytes that are not UTF-8, in commands of a shell and names of files.
 var anyBytes = []string{"RUN", "COPY", "ADD"}
-
-// gitSource is the key of table refused for ADD of a git repository.
-const gitSource = "ADD <git repository>"
 
 // checkNode refuses unknown instructions, unknown flags, and flags that are
 // not supported. BuildKit's own check lets the flags of ARG, MAINTAINER and
@@ -58,6 +54,9 @@ func (f *File) checkNode(node *parser.Node) error {
 		if !slices.Contains(flags[name], key) {
 			return f.Hintf(r, didYouMean(key, flags[name], "--"), "unknown flag --%s for %s", shown(key), name)
 		}
+		if err := checkHealthFlag(name, key, value); err != nil {
+			return f.At(r, err)
+		}
 		for _, k := range []string{name + " --" + key, name + " --" + key + "=" + value} {
 			if why, ok := refused[k]; ok {
 				err := f.Errorf(r, "%s is refused: %s", k, why)
@@ -65,6 +64,23 @@ func (f *File) checkNode(node *parser.Node) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// checkHealthFlag names the flag of HEALTHCHECK whose value cannot be read, which BuildKit's messages do not.
+func checkHealthFlag(name, key, value string) error {
+	if name != "HEALTHCHECK" || value == "" {
+		return nil
+	}
+	if key == "retries" {
+		if _, err := strconv.ParseInt(value, 10, 32); err != nil {
+			return fmt.Errorf("HEALTHCHECK --retries=%s: want a number", shown(value))
+		}
+		return nil
+	}
+	if _, err := time.ParseDuration(value); err != nil {
+		return fmt.Errorf("HEALTHCHECK --%s=%s: want a duration such as 30s or 1m30s", key, shown(value))
 	}
 	return nil
 }

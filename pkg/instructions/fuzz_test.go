@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 		}
 		x := Expander{Escape: file.Escape, Lookup: func(name string) (string, bool) { return "v" + name, name != "u" }}
 		for _, st := range file.Stages {
-			img := Image{}
+			img := NewDraft(Image{})
 			for _, in := range st.Instructions {
 				if in.Line < 1 || in.EndLine < in.Line || in.EndLine > len(file.Lines) || !strings.HasPrefix(in.Text, in.Name) {
 					t.Fatalf("instruction %+v", in)
@@ -50,7 +50,7 @@ func FuzzParse(f *testing.F) {
 					return
 				}
 				if e, ok := cmd.(Editor); ok {
-					if img, _, err = e.Edit(img); err != nil {
+					if _, err = e.Edit(img); err != nil {
 						return
 					}
 				}
@@ -92,6 +92,9 @@ func FuzzExpand(f *testing.F) {
 		want, _, wantErr := lex.ProcessWord(word, shell.EnvsFromSlice([]string{"a=" + a, "b=" + b, "e="}))
 		if err != nil && (strings.Contains(err.Error(), "nested") || errors.Is(err, errTooLong)) {
 			return
+		}
+		if err != nil && strings.Contains(word, "%") && strings.Contains(err.Error(), "invalid pattern") {
+			return // BuildKit turns the pattern of a suffix round before it looks at the escapes in it, and then misses some
 		}
 		if (err != nil) != (wantErr != nil) {
 			t.Fatalf("%q (a=%q b=%q escape %c): %q, %v; BuildKit: %q, %v", word, a, b, escape, got, err, want, wantErr)

@@ -104,7 +104,7 @@ func TestMountErrors(t *testing.T) {
 		{"target=/a,relabel=shared", "--mount: option relabel is refused: " + noLabels},
 		{"target=/a,bind-propagation=rshared", "--mount: option bind-propagation is refused: " + noPropagation},
 		{"target=/a,nosuid", "--mount: option nosuid is refused: " + noAttributes},
-		{"from=$X,target=/a", "'from' doesn't support variable expansion, define alias stage instead"},
+		{"from=$X,target=/a", "RUN: 'from' doesn't support variable expansion, define alias stage instead"},
 		{"from=x$,target=/a", "--mount: from=x$: variables are not expanded in from (give the image a name with FROM ... AS, where variables work)"},
 		{"target=/a,mode=0755", "--mount: a mount of type bind has no option mode"},
 		{"target=/a,uid=1", "--mount: a mount of type bind has no option uid"},
@@ -124,7 +124,7 @@ func TestMountErrors(t *testing.T) {
 		{"type=secret,id=a,from=b", "--mount: a mount of type secret has no option from"},
 		{"type=secret,id=a,env=", "--mount: env= is no name of a variable"},
 		{"type=ssh,source=/a", "--mount: a mount of type ssh has no option source"},
-		{`'"target=/a'`, `failed to parse csv mounts: parse error on line 1, column 2: extraneous or missing " in quoted-field`},
+		{`'"target=/a'`, `RUN: failed to parse csv mounts: parse error on line 1, column 2: extraneous or missing " in quoted-field`},
 		{"type=$bnd,target=/a", `--mount: unknown type "bnd" (did you mean bind?)`},
 	} {
 		t.Run(tc.flag, func(t *testing.T) {

@@ -34,6 +34,7 @@ func TestParseCommands(t *testing.T) {
 		{"run exec", `RUN --network=none ["a", "b c"]`, []Command{Run{CmdLine: CmdLine{Args: []string{"a", "b c"}}, Network: "none"}}},
 		{"run broken list", `RUN ["a"]b`, []Command{Run{CmdLine: CmdLine{Args: []string{`["a"]b`}, Shell: true}, Network: "default"}}},
 		{"run security", `RUN --security=sandbox a`, []Command{Run{CmdLine: CmdLine{Args: []string{"a"}, Shell: true}, Network: "default"}}},
+		{"run insecure", `RUN --security=insecure a`, []Command{Run{CmdLine: CmdLine{Args: []string{"a"}, Shell: true}, Network: "default", Insecure: true}}},
 		{"run heredoc", "RUN <<A cat <<-'B'\na\nA\n\tb\n\tB", []Command{Run{
 			CmdLine: CmdLine{Args: []string{"<<A cat <<-'B'"}, Shell: true}, Network: "default",
 			Docs: []Heredoc{{Name: "A", Data: "a\n"}, {Name: "B", Data: "\tb\n", Strip: true}},
@@ -101,6 +102,22 @@ func TestParseFile(t *testing.T) {
 	}
 }
 
+// TestPreprocessor: what buildah would preprocess is refused, a comment is not.
+func TestPreprocessor(t *testing.T) {
+	const text = "# include nothing\nFROM a\n#include \"b\"\n"
+	_, err := Parse("Containerfile.in", []byte(text))
+	const want = "Containerfile.in:3: #include is refused: the C preprocessor is not run on files that end with .in " +
+		"(run it yourself: cpp -E -traditional -undef -P Containerfile.in)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	for name, text := range map[string]string{"Containerfile": text, "Containerfile.in": "# include nothing\nFROM a\n"} {
+		if _, err := Parse(name, []byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "Dockerfile: file with no instructions"},
@@ -113,18 +130,18 @@ func TestParseErrors(t *testing.T) {
 		{"near flag", "FROM a\nCOPY --chowm=1 a b", "Dockerfile:2: unknown flag --chowm for COPY (did you mean --chown?)"},
 		{"flag of another", "FROM a\nADD --from=x a b", "Dockerfile:2: unknown flag --from for ADD"},
 		{"flag of ARG", "FROM a\nARG --x=1 A", "Dockerfile:2: unknown flag --x for ARG"},
-		{"flag twice", "FROM a\nCOPY --chown=1 --chown=2 a b", "Dockerfile:2: duplicate flag specified: --chown"},
-		{"flag without value", "FROM a\nCOPY --chown a b", "Dockerfile:2: missing a value on flag: --chown"},
-		{"bad boolean", "FROM a\nCOPY --link=2 a b", "Dockerfile:2: expecting boolean value for flag --link, not: 2"},
+		{"flag twice", "FROM a\nCOPY --chown=1 --chown=2 a b", "Dockerfile:2: COPY: duplicate flag specified: --chown"},
+		{"flag without value", "FROM a\nCOPY --chown a b", "Dockerfile:2: COPY: missing a value on flag: --chown"},
+		{"bad boolean", "FROM a\nCOPY --link=2 a b", "Dockerfile:2: COPY: expecting boolean value for flag --link, not: 2"},
 		{"mount", "FROM a\nRUN a\nRUN --mount=type=bnd,target=/x \\\n x", `Dockerfile:3: --mount: unknown type "bnd" (did you mean bind?)`},
 		{"device", "FROM a\nRUN --device=x y", "Dockerfile:2: RUN --device is refused: devices are not supported yet"},
-		{"insecure", "FROM a\nRUN --security=insecure y", "Dockerfile:2: RUN --security=insecure is refused: RUN is always sandboxed"},
-		{"keep-git-dir", "FROM a\nADD --keep-git-dir=true x y", "Dockerfile:2: ADD --keep-git-dir is refused: git sources are not supported yet"},
-		{"network", "FROM a\nRUN --network=x y", `Dockerfile:2: invalid network mode "x"`},
+		{"network", "FROM a\nRUN --network=x y", `Dockerfile:2: RUN: invalid network mode "x"`},
 		{"numbers in list", "FROM a\nRUN [\"a\", 1]", "Dockerfile:2: when using JSON array syntax, arrays must be comprised of strings only"},
 		{"empty list", "FROM a\nRUN []", "Dockerfile:2: RUN with an empty list has no command"},
 		{"SHELL without list", "FROM a\nSHELL /bin/sh", `Dockerfile:2: SHELL requires the arguments to be in JSON form`},
-		{"stage name", "FROM a AS 1x", `Dockerfile:1: invalid name for build stage: "1x", name can't start with a number or contain symbols`},
+		{"stage name", "FROM a AS 1x", `Dockerfile:1: FROM: invalid name for build stage: "1x", name can't start with a number or contain symbols`},
+		{"after nothing", "FROM --after= a", "Dockerfile:1: FROM --after needs the name of a stage"},
+		{"near after", "FROM --aftr=x a", "Dockerfile:1: unknown flag --aftr for FROM (did you mean --after?)"},
 		{"FROM operands", "FROM a b", "Dockerfile:1: FROM requires either one or three arguments"},
 		{"one operand", "FROM a\nCOPY x", "Dockerfile:2: COPY requires at least two arguments, but only one was provided. Destination could not be determined"},
 		{"open heredoc", "FROM a\nRUN <<X\na", "Dockerfile:2: unterminated heredoc"},
@@ -135,8 +152,8 @@ func TestParseErrors(t *testing.T) {
 		{"escape", "# escape=x\nFROM a", "Dockerfile:1: the escape character \"x\" is neither \\ nor `"},
 		{"directive twice", "# escape=`\n# escape=`\nFROM a", "Dockerfile:2: only one escape parser directive can be used"},
 		{"check", "# check=sikp=all\nFROM a", `Dockerfile:1: directive check: invalid check option "sikp"`},
-		{"retries", "FROM a\nHEALTHCHECK --retries=-1 CMD x", "Dockerfile:2: --retries cannot be negative (-1)"},
-		{"interval", "FROM a\nHEALTHCHECK --interval=1 CMD x", `Dockerfile:2: time: missing unit in duration "1"`},
+		{"retries", "FROM a\nHEALTHCHECK --retries=-1 CMD x", "Dockerfile:2: HEALTHCHECK: --retries cannot be negative (-1)"},
+		{"interval", "FROM a\nHEALTHCHECK --interval=1 CMD x", "Dockerfile:2: HEALTHCHECK --interval=1: want a duration such as 30s or 1m30s"},
 		{"ENV without value", "FROM a\nENV x", "Dockerfile:2: ENV must have two arguments"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,9 +1,6 @@
 package instructions
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // IsURL tells whether a source of ADD is fetched over HTTP.
 func IsURL(src string) bool {
@@ -41,10 +38,28 @@ func isWord(s, more string) bool {
 	}) < 0
 }
 
-// RefuseGit is the error of ADD with a git source while table refused names it.
-func RefuseGit(src string) error {
-	if why, ok := refused[gitSource]; ok {
-		return fmt.Errorf("ADD %s is refused: %s", shown(src), why)
+// Redact replaces the credentials of http and https URLs anywhere in text by xxxxx.
+func Redact(text string) string {
+	var out strings.Builder
+	for {
+		i := strings.Index(text, "://")
+		if i < 0 {
+			out.WriteString(text)
+			return out.String()
+		}
+		scheme := strings.ToLower(text[:i])
+		out.WriteString(text[:i+3])
+		text = text[i+3:]
+		if !strings.HasSuffix(scheme, "http") && !strings.HasSuffix(scheme, "https") {
+			continue
+		}
+		authority := text
+		if end := strings.IndexAny(text, "/?# \t\"'"); end >= 0 {
+			authority = text[:end]
+		}
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			out.WriteString("xxxxx")
+			text = text[at:]
+		}
 	}
-	return nil
 }

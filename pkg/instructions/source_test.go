@@ -21,3 +21,22 @@ func TestKindOfSource(t *testing.T) {
 		}
 	}
 }
+
+func TestRedact(t *testing.T) {
+	for text, want := range map[string]string{
+		"ADD f /":               "ADD f /",
+		"ADD https://h/x /":     "ADD https://h/x /",
+		"ADD https://u:p@h/x /": "ADD https://xxxxx@h/x /",
+		"ADD --x http://t@h:80 https://u:p@h?a@b /": "ADD --x http://xxxxx@h:80 https://xxxxx@h?a@b /",
+		`ADD ["HTTP://u:p@@h", "/"]`:                `ADD ["HTTP://xxxxx@h", "/"]`,
+		"ADD git@h:x ssh://git@h/x /":               "ADD git@h:x ssh://git@h/x /",
+		"ADD https://h/a@b /":                       "ADD https://h/a@b /",
+		"https://u:p@h":                             "https://xxxxx@h",
+		"a://b://https://u@h":                       "a://b://https://xxxxx@h",
+		"https://":                                  "https://",
+	} {
+		if got := Redact(text); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}

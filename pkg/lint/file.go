@@ -179,7 +179,6 @@ func hasTransport(name string) bool {
 
 // fromArgs looks at the variables of FROM.
 func (r *run) fromArgs() {
-	r.platforms = make([]string, len(r.file.Stages))
 	names, lookup, err := plan.Globals(r.file, r.PlanOptions)
 	if err != nil {
 		return
@@ -188,7 +187,7 @@ func (r *run) fromArgs() {
 	for _, name := range names {
 		declared[name] = true
 	}
-	for i, st := range r.file.Stages {
+	for _, st := range r.file.Stages {
 		l := r.linter.WithMergedConfigFromComments(st.Comments)
 		undefined := func(u used) {
 			for _, name := range u.unset {
@@ -206,7 +205,6 @@ func (r *run) fromArgs() {
 		platform, u, err := r.expand(&st, st.Platform, lookup)
 		undefined(u)
 		if err == nil {
-			r.platforms[i] = platform
 			r.platform(l, st, platform, u, lookup)
 		}
 	}

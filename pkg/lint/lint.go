@@ -95,9 +95,9 @@ type Options struct {
 	// Plan is of the same file; nil, where it could not be made: then only rules about the whole file are looked at.
 	Plan        *plan.Plan
 	PlanOptions plan.Options
-	AllStages   bool                          // check all stages of the file, not only those that the plan needs
-	Ignore      []string                      // patterns of the context's ignore file
-	Bases       map[string]instructions.Image // configs of base images, by the name in plan.Source; others are unknown
+	AllStages   bool                               // check all stages of the file, not only those that the plan needs
+	Ignore      []string                           // patterns of the context's ignore file
+	Bases       map[plan.Source]instructions.Image // configs of base images and named contexts; others are unknown
 }
 
 // Check looks at the whole file.
@@ -114,12 +114,11 @@ func (l *Linter) Check(o Options) Report {
 // run is one check.
 type run struct {
 	Options
-	file      *instructions.File
-	linter    *linter.Linter
-	findings  []Finding
-	dropped   int
-	platforms []string // of --platform, expanded, by stage
-	budget    budget
+	file     *instructions.File
+	linter   *linter.Linter
+	findings []Finding
+	dropped  int
+	budget   budget
 }
 
 func newRun(l *Linter) *run {

@@ -38,7 +38,11 @@ func (s setup) check(t *testing.T) Report {
 	}
 	o := Options{
 		PlanOptions: plan.Options{Target: s.target, BuildArgs: s.args, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}},
-		Ignore:      s.ignore, AllStages: s.all, Bases: s.bases,
+		Ignore:      s.ignore, AllStages: s.all, Bases: map[plan.Source]instructions.Image{},
+	}
+	for name, config := range s.bases {
+		o.Bases[plan.Source{Image: name}] = config
+		o.Bases[plan.Source{Image: name, Platform: "linux/arm64"}] = config
 	}
 	if o.Plan, err = plan.New(f, o.PlanOptions); (err != nil) != s.noPlan {
 		t.Fatalf("plan: %v", err)

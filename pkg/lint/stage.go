@@ -109,10 +109,12 @@ func declared(f *instructions.File) map[string]bool {
 
 // begin is where a stage starts that stands on an image, or on scratch.
 func (w *walk) begin(s *plan.Stage) inherited {
-	base, known := w.Bases[s.From.Image]
-	in := inherited{unknown: s.From.Image != "" && !known}
+	base, known := w.Bases[s.From]
+	in := inherited{unknown: s.From.Image+s.From.Context != "" && !known}
 	if known {
-		w.basePlatform(s, base)
+		if s.From.Image != "" {
+			w.basePlatform(s, base)
+		}
 		in.shell, in.triggers = len(base.Config.Shell) > 0, base.Config.OnBuild
 	}
 	for _, kv := range base.Config.Env {
@@ -127,10 +129,7 @@ func (w *walk) begin(s *plan.Stage) inherited {
 
 // basePlatform compares the platform of a base image with that of the stage.
 func (w *walk) basePlatform(s *plan.Stage, base instructions.Image) {
-	want := w.PlanOptions.Platform
-	if text := w.platforms[s.Index]; text != "" {
-		want, _ = plan.ParsePlatform(text, want) // the plan refuses others
-	}
+	want := s.Platform
 	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
 		msg := linter.RuleInvalidBaseImagePlatform.Format(s.From.Image, plan.FormatPlatform(want), plan.FormatPlatform(got))
 		w.linter.Run(&linter.RuleInvalidBaseImagePlatform, at(s.Range), msg)

@@ -6,12 +6,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// symbolicMode is the operand of chmod(1): who, operator, permissions.
-const symbolicMode = `^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`
+// symbolicMode matches the operand of chmod(1): who, operator, permissions.
+var symbolicMode = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
+})
 
 // checkCopy refuses what is wrong before any file is looked at. dest is the
 // destination as written.
@@ -30,8 +33,8 @@ func checkCopy(c *Copy, dest string) error {
 	if c.Checksum == "" {
 		return nil
 	}
-	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) {
-		return fmt.Errorf("--checksum=%s needs exactly one source, a URL", c.Checksum)
+	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
+		return fmt.Errorf("--checksum=%s needs exactly one source, a URL or a git repository", c.Checksum)
 	}
 	return nil
 }
@@ -40,21 +43,18 @@ func checkMode(mode string) error {
 	if n, err := strconv.ParseUint(mode, 8, 32); mode == "" || err == nil && n <= 0o7777 {
 		return nil
 	}
-	if !regexp.MustCompile(symbolicMode).MatchString(mode) {
+	if !symbolicMode().MatchString(mode) {
 		return fmt.Errorf("--chmod=%s is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX", mode)
 	}
 	return nil
 }
 
 func checkSource(c *Copy, src string) error {
-	git, url := instructions.IsGit(src), instructions.IsURL(src)
 	switch {
 	case src == "": // BuildKit takes it for all of the context
 		return errors.New("a source is empty after expansion")
-	case !c.Add && (git || url):
-		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", src)
-	case git:
-		return instructions.RefuseGit(src)
+	case !c.Add && (instructions.IsGit(src) || instructions.IsURL(src)):
+		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", instructions.Redact(src))
 	}
 	return nil
 }

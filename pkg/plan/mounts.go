@@ -19,43 +19,44 @@ const (
 // mounts reads the --mount flags of a RUN, whose variables are replaced.
 func (sc *Scope) mounts(in located, flags []instructions.MountFlag) ([]Mount, error) {
 	var out []Mount
+	at := map[string]int{} // by target
 	for i, flag := range flags {
-		read, err := flag.Mount()
+		m, err := sc.mount(in, flag, i)
 		if err != nil {
 			return nil, err
 		}
-		m := Mount{Mount: read, Number: i}
-		if m.From != "" {
-			src, err := sc.stage.source(in.file, in.Range, mountFrom, m.From)
-			if err != nil {
-				return nil, err
-			}
-			m.Files = &src
+		if earlier, ok := at[m.Target]; ok {
+			out[earlier].Target = "" // the latter hides the former, of which a secret's variable stays
 		}
-		if m.Target, err = sc.mountTarget(m); err != nil {
-			return nil, err
-		}
-		out = append(hide(out, m.Target), m)
+		at[m.Target] = len(out)
+		out = append(out, m)
 	}
+	out = slices.DeleteFunc(out, func(m Mount) bool { return m.Target == "" && m.Env == nil })
 	slices.SortStableFunc(out, func(a, b Mount) int {
 		return slices.Compare(strings.Split(a.Target, "/"), strings.Split(b.Target, "/"))
 	})
 	return out, nil
 }
 
-// hide takes the mount at target away: of two at one place the latter hides the former, of which a secret's variable
-// stays.
-func hide(mounts []Mount, target string) (out []Mount) {
-	for _, m := range mounts {
-		if m.Target == target && target != "" {
-			if m.Env == nil {
-				continue
-			}
-			m.Target = ""
-		}
-		out = append(out, m)
+// mount reads one --mount flag.
+func (sc *Scope) mount(in located, flag instructions.MountFlag, number int) (Mount, error) {
+	read, err := flag.Mount()
+	if err != nil {
+		return Mount{}, err
 	}
-	return out
+	m := Mount{Mount: read, Number: number}
+	if space := sc.stage.plan.options.BuildArgs[argCacheSpace]; space != "" && m.Type == instructions.MountCache {
+		m.ID = space + "/" + m.ID
+	}
+	if m.From != "" {
+		src, err := sc.stage.source(in.file, in.Range, mountFrom, m.From)
+		if err != nil {
+			return Mount{}, err
+		}
+		m.Files = &src
+	}
+	m.Target, err = sc.mountTarget(m)
+	return m, err
 }
 
 // mountTarget is where the mount lies. A relative target is below WORKDIR; one of a secret or a socket is below the

@@ -12,7 +12,10 @@ import (
 
 // run plans RUN.
 func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
-	op := &Run{User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network}
+	op := &Run{
+		User: sc.image.Config.User, Dir: sc.image.Config.WorkingDir, Network: c.Network, Insecure: c.Insecure,
+		Hostname: sc.stage.plan.options.BuildArgs[argHostname],
+	}
 	if op.Network == "" {
 		op.Network = "default"
 	}
@@ -20,17 +23,23 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	op.Argv = argv
 	step.Text += summary
 	op.Env = slices.Clone(sc.image.Config.Env)
-	for _, kv := range sc.list {
-		op.Env = addEnv(op.Env, kv)
+	for _, kv := range sc.args.list() {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, set := sc.image.Getenv(name); !set && !slices.Contains(scanArgs, name) {
+			op.Env = append(op.Env, kv)
+		}
 	}
 	var err error
 	if op.Mounts, err = sc.mounts(in, c.Mounts); err != nil {
 		return err
 	}
-	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, inline(op.Files), canonMounts(op.Mounts))
+	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, op.Hostname, inline(op.Files), canonMounts(op.Mounts))
+	if op.Insecure {
+		step.Canon += canon("insecure")
+	}
 	for _, kv := range sc.proxies() {
 		name, _, _ := strings.Cut(kv, "=")
-		if _, set := getenv(op.Env, name); !set {
+		if _, set := sc.lookup(name); !set {
 			op.Env = append(op.Env, kv)
 			step.Proxy = append(step.Proxy, kv)
 		}
@@ -40,21 +49,12 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	return nil
 }
 
-// addEnv adds a variable that is not set yet.
-func addEnv(env []string, kv string) []string {
-	name, _, _ := strings.Cut(kv, "=")
-	if _, set := getenv(env, name); set {
-		return env
-	}
-	return append(env, kv)
-}
-
 // runArgv gives the command line. One here-document in place of a command is
 // the shell's script, or, with #!, a file to execute; other here-documents
 // are the shell's business and follow the command.
 func (sc *Scope) runArgv(c instructions.Run, op *Run) (argv []string, summary string) {
 	if len(c.Docs) == 0 {
-		return c.Argv(sc.image), ""
+		return c.Argv(sc.image.Image), ""
 	}
 	line := strings.Join(c.Args, " ")
 	doc := c.Docs[0]
@@ -62,14 +62,14 @@ func (sc *Scope) runArgv(c instructions.Run, op *Run) (argv []string, summary st
 		for _, d := range c.Docs {
 			line += "\n" + d.Data + d.Name
 		}
-		return instructions.ShellArgv(sc.image, line), ""
+		return instructions.ShellArgv(sc.image.Image, line), ""
 	}
 	script := doc.Script()
 	if strings.HasPrefix(script, "#!") {
 		op.Files = []InlineFile{{Name: doc.Name, Data: []byte(script)}}
-		return instructions.ShellArgv(sc.image, path.Join(PipesDir, doc.Name)), summarize(doc.Data)
+		return instructions.ShellArgv(sc.image.Image, path.Join(PipesDir, doc.Name)), summarize(doc.Data)
 	}
-	return instructions.ShellArgv(sc.image, script), summarize(doc.Data)
+	return instructions.ShellArgv(sc.image.Image, script), summarize(doc.Data)
 }
 
 // summarize is the first line of a script, for progress.
@@ -138,7 +138,7 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	op := &Copy{
 		Add: c.Add, Sources: c.Sources, Dest: destination(sc.image.Config.WorkingDir, c.Dest),
 		Chown: c.Chown, Chmod: c.Chmod, Checksum: c.Checksum,
-		Exclude: c.Exclude, Parents: c.Parents, Link: c.Link, Unpack: c.Unpack,
+		Exclude: c.Exclude, Parents: c.Parents, Link: c.Link, Unpack: c.Unpack, KeepGitDir: c.KeepGitDir,
 	}
 	for _, doc := range c.Inline {
 		op.Inline = append(op.Inline, InlineFile{Name: doc.Name, Data: []byte(doc.Data)})
@@ -154,12 +154,21 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 		return err
 	}
 	step.Op = op
-	step.CreatedBy = copyText(c)
+	step.Text, step.CreatedBy = instructions.Redact(step.Text), instructions.Redact(copyText(c))
 	step.Canon = canon(
-		in.Name, strconv.FormatBool(op.From != nil), join(op.Sources), inline(op.Inline), op.Dest, op.Chown, op.Chmod,
-		op.Checksum, join(op.Exclude), strconv.FormatBool(op.Parents), strconv.FormatBool(op.Link), optional(op.Unpack),
+		in.Name, strconv.FormatBool(op.From != nil), join(redact(op.Sources)), inline(op.Inline), op.Dest, op.Chown, op.Chmod,
+		op.Checksum, join(op.Exclude), strconv.FormatBool(op.Parents), strconv.FormatBool(op.Link), optional(op.Unpack), optional(op.KeepGitDir),
 	)
 	return nil
+}
+
+// redact takes the credentials out of URLs: with others the same files are fetched.
+func redact(sources []string) []string {
+	out := make([]string, len(sources))
+	for i, src := range sources {
+		out[i] = instructions.Redact(src)
+	}
+	return out
 }
 
 // destination makes dest absolute and clean. It keeps the trailing slash, and

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,8 +18,15 @@ type Options struct {
 	Target    string            // name of the stage to build, in any case; empty: the last
 	BuildArgs map[string]string // --build-arg
 	Env       []EnvVar          // --env
-	Platform  ocispec.Platform  // the host's, and the only one that steps can run on
+	Platform  ocispec.Platform  // what is built for, where FROM does not say it
+	Host      ocispec.Platform  // this machine's; the zero value: Platform
 	AllStages bool              // also those before the target that it does not need
+	From      string            // stands in place of what the first FROM names; empty: as written
+	Contexts  []string          // names of the named contexts, as ContextName gives them
+	Insecure  bool              // RUN --security=insecure is allowed
+
+	// Refuse says why the file may not use an image of that name; nil: it may use any.
+	Refuse func(image string) error
 }
 
 // EnvVar is a variable that every stage sets first, as by ENV.
@@ -31,19 +39,33 @@ type EnvVar struct {
 type Plan struct {
 	Stages []*Stage // needed by the target, dependencies first, the target last
 	Target *Stage
-	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given
+	Epoch  *time.Time // of build argument SOURCE_DATE_EPOCH; nil: not given, or known by EpochOf only
+
+	// EpochOf is what has the time that SOURCE_DATE_EPOCH means where it names the context or a stage; nil: it is a number.
+	// Whoever knows the time calls SetEpoch before the first stage begins.
+	EpochOf *EpochSource
 
 	// Unused are the build arguments, sorted, that no ARG of the file declares
 	// and that are not predefined. An ONBUILD trigger of a base image may
 	// still declare one.
 	Unused []string
 
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, one line each.
+	Warnings []string
+
+	// UnusedContexts are the named contexts, sorted, that nothing in the file
+	// names. A trigger may, as above.
+	UnusedContexts []string
+
 	file    *instructions.File
 	options Options
-	all     []*Stage // by index, also those that are not needed
+	all     []*Stage            // by index, also those that are not needed
+	named   map[string][]*Stage // those that have this name, by index
 	globals *variables
+	epoch   *string         // of SetEpoch, as an argument's value
+	used    map[string]bool // named contexts
 
-	mu sync.Mutex // guards args and ended of the stages
+	mu sync.Mutex // guards used, and args and ended of the stages
 }
 
 // Stage is one stage of the file.
@@ -53,20 +75,33 @@ type Stage struct {
 	Name  string // lower case; may be empty
 	From  Source
 	Needs []Source // what COPY --from and the mounts of RUN read, in order, each once; triggers of the base can add to it
+	After []*Stage // of FROM --after: stages to be run before this one begins, and before its base is looked for
 	Text  string   // the FROM as written
+
+	// Platform is what the stage is made for: that of the stage it stands on, else
+	// of --platform, else of Options. What the base image itself is for stands
+	// in its config.
+	Platform ocispec.Platform
+
+	// Replaced: a named context has the stage's name. It is the whole stage.
+	Replaced bool
 
 	plan         *Plan
 	instructions []instructions.Instruction
-	platform     string // --platform, expanded
+	refused      error // the first thing in the stage that must not be done
 	args         *variables
 	ended        bool
 }
 
 // Source is where a stage begins, or what a COPY or a mount reads: a stage, an image by the
-// name written in the file, or, with both empty, scratch.
+// name written in the file, a named context, or, with all three empty, scratch.
 type Source struct {
-	Stage *Stage
-	Image string
+	Stage   *Stage
+	Image   string
+	Context string // as Options.Contexts has it
+
+	// Platform of the image that is wanted, as FormatPlatform writes it; empty: the host's.
+	Platform string
 }
 
 // scratch is the name of the base that has no files.
@@ -74,10 +109,13 @@ const scratch = "scratch"
 
 // New plans the build of the target. It fails on whatever can be known
 // without the base images: unknown stages, references to later stages, names
-// that are empty after expansion, foreign platforms.
+// that are empty after expansion, what the options do not allow.
 func New(f *instructions.File, o Options) (*Plan, error) {
-	p := &Plan{file: f, options: o}
-	p.Unused = p.unused()
+	p := newPlan(f, o)
+	p.Unused, p.Warnings = p.unused(), idleArgs(o.BuildArgs)
+	if err := p.checkHostname(); err != nil {
+		return nil, err
+	}
 	if err := p.setGlobals(); err != nil {
 		return nil, err
 	}
@@ -94,6 +132,7 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 			return nil, err
 		}
 	}
+	p.UnusedContexts = p.unusedContexts()
 	target, err := p.target()
 	if err != nil {
 		return nil, err
@@ -118,35 +157,104 @@ func (p *Plan) File() *instructions.File { return p.file }
 // All gives the stages by their index, also those that are not needed.
 func (p *Plan) All() []*Stage { return p.all }
 
+func newPlan(f *instructions.File, o Options) *Plan {
+	if o.Host.OS == "" {
+		o.Host = o.Platform
+	}
+	return &Plan{file: f, options: o, used: map[string]bool{}, named: map[string][]*Stage{}}
+}
+
 // addStage expands the FROM of stage i and finds what it stands on.
 func (p *Plan) addStage(i int, in *instructions.Stage) error {
 	s := &Stage{
 		Range: in.Range, Index: i, Name: in.Name, Text: in.Text, plan: p, instructions: in.Instructions,
 	}
-	base, err := p.expandFrom(in, "base name", in.Base)
+	name := in.Base
+	if i == 0 && p.options.From != "" {
+		name = p.options.From
+		s.Text += " (--from " + name + ")"
+	}
+	base, err := p.expandFrom(in, "base name", name)
 	if err != nil {
 		return err
 	}
-	if s.platform, err = p.expandFrom(in, "platform", in.Platform); err != nil {
+	platform, err := p.expandFrom(in, "platform", in.Platform)
+	if err != nil {
 		return err
 	}
-	if base != scratch {
-		if s.From.Stage = p.byName(base, i); s.From.Stage == nil {
-			s.From.Image = base
+	if err := s.setPlatform(platform); err != nil {
+		s.refused = p.file.At(in.Range, err)
+	}
+	if s.After, err = p.after(s, in); err != nil {
+		return err
+	}
+	s.setFrom(base)
+	p.all = append(p.all, s)
+	if name := strings.ToLower(s.Name); name != "" {
+		p.named[name] = append(p.named[name], s)
+	}
+	return nil
+}
+
+// after finds the stages that --after names.
+func (p *Plan) after(s *Stage, in *instructions.Stage) (out []*Stage, err error) {
+	for _, name := range in.After {
+		if strings.Contains(name, "$") {
+			return nil, p.file.Errorf(in.Range, "--after=%s: variables are not expanded in --after", name)
+		}
+		src, err := s.source(p.file, in.Range, "--after", name)
+		if err != nil {
+			return nil, err
+		}
+		if src.Stage == nil {
+			return nil, p.file.Errorf(in.Range, "--after=%s: no stage above this one has that name", name)
+		}
+		out = append(out, src.Stage)
+	}
+	return out, nil
+}
+
+// setFrom finds what the stage stands on: a named context that has the stage's
+// own name, an earlier stage, a named context, an image.
+func (s *Stage) setFrom(base string) {
+	p := s.plan
+	if s.Name != "" {
+		if s.From.Context = p.context(s.Name, s.Platform); s.From.Context != "" {
+			s.From.Platform, s.Replaced, s.instructions = p.wanted(s.Platform), true, nil
+			return
 		}
 	}
-	p.all = append(p.all, s)
-	return nil
+	if base == scratch {
+		return
+	}
+	if s.From.Stage = p.byName(base, s.Index); s.From.Stage != nil {
+		s.Platform = s.From.Stage.Platform
+		return
+	}
+	s.From.Platform = p.wanted(s.Platform)
+	if s.From.Context = p.context(base, s.Platform); s.From.Context == "" {
+		s.From.Image = base
+		s.refuse(p.file, s.Range, base)
+	}
+}
+
+// refuse notes that an image must not be used, to be told if the stage is needed.
+func (s *Stage) refuse(f *instructions.File, r instructions.Range, image string) {
+	if check := s.plan.options.Refuse; check != nil && s.refused == nil {
+		if err := check(image); err != nil {
+			s.refused = f.At(r, err)
+		}
+	}
 }
 
 // byName finds the nearest stage before index end with that name, in any case.
 func (p *Plan) byName(name string, end int) *Stage {
-	for i := end - 1; i >= 0; i-- {
-		if s := p.all[i]; s.Name != "" && strings.EqualFold(s.Name, name) {
-			return s
-		}
+	named := p.named[strings.ToLower(name)]
+	i := sort.Search(len(named), func(i int) bool { return named[i].Index >= end })
+	if i == 0 {
+		return nil
 	}
-	return nil
+	return named[i-1]
 }
 
 // target finds the stage to build.
@@ -183,14 +291,17 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 		return nil
 	}
 	seen[s] = true
-	if err := s.checkPlatform(); err != nil {
-		return err
+	if s.refused != nil {
+		return s.refused
 	}
+	below := slices.Clone(s.After)
 	for _, src := range append([]Source{s.From}, s.Needs...) {
-		if src.Stage == nil {
-			continue
+		if src.Stage != nil {
+			below = append(below, src.Stage)
 		}
-		if err := p.reach(src.Stage, seen); err != nil {
+	}
+	for _, stage := range below {
+		if err := p.reach(stage, seen); err != nil {
 			return err
 		}
 	}
@@ -200,13 +311,15 @@ func (p *Plan) reach(s *Stage, seen map[*Stage]bool) error {
 
 // findNeeds resolves what the stage's COPYs and mounts read.
 func (s *Stage) findNeeds() error {
+	known := map[Source]bool{}
 	for _, in := range s.instructions {
 		sources, err := s.reads(s.plan.file, in)
 		if err != nil {
 			return err
 		}
 		for _, src := range sources {
-			if !slices.Contains(s.Needs, src) {
+			if !known[src] {
+				known[src] = true
 				s.Needs = append(s.Needs, src)
 			}
 		}
@@ -229,6 +342,9 @@ func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []
 	case instructions.Copy:
 		add("--from", c.From)
 	case instructions.Run:
+		if c.Insecure && !s.plan.options.Insecure && s.refused == nil {
+			s.refused = f.Hintf(in.Range, "allow it with --allow security.insecure", "RUN --security=insecure is refused: it takes the step's sandbox away")
+		}
 		for _, m := range c.Mounts {
 			add(mountFrom, m.From())
 		}
@@ -240,7 +356,8 @@ func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []
 const mountFrom = "--mount: from"
 
 // source resolves the operand of an option, such as --from, at r of file f: the
-// name of an earlier stage, its index, else an image.
+// index of an earlier stage, its name, a named context, else an image. Images are
+// those for the platform that is built for, whatever the stage's is, as in BuildKit.
 func (s *Stage) source(f *instructions.File, r instructions.Range, option, from string) (Source, error) {
 	if strings.Contains(from, "$") {
 		return Source{}, f.Hintf(r, "give the image a name with FROM ... AS, where variables work",
@@ -253,12 +370,15 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 		case n >= s.Index:
 			return Source{}, f.Errorf(r, "%s=%s: stage %d is %s", option, from, n, laterOrSelf(n, s.Index))
 		}
-		return Source{Stage: s.plan.all[n]}, nil
+		return s.plan.all[n].result(), nil
 	}
 	if st := s.plan.byName(from, s.Index); st != nil {
-		return Source{Stage: st}, nil
+		return st.result(), nil
 	}
 	if st := s.plan.byName(from, len(s.plan.all)); st != nil {
+		if st.Replaced {
+			return st.result(), nil
+		}
 		at := r
 		if f != s.plan.file { // a trigger
 			at = s.Range
@@ -268,7 +388,20 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 	if from == scratch {
 		return Source{}, nil
 	}
-	return Source{Image: from}, nil
+	target := s.plan.options.Platform
+	if name := s.plan.context(from, target); name != "" {
+		return Source{Context: name, Platform: s.plan.wanted(target)}, nil
+	}
+	s.refuse(f, r, from)
+	return Source{Image: from, Platform: s.plan.wanted(target)}, nil
+}
+
+// result is where the files of the stage are.
+func (s *Stage) result() Source {
+	if s.Replaced {
+		return s.From
+	}
+	return Source{Stage: s}
 }
 
 func laterOrSelf(n, self int) string {

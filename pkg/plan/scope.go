@@ -3,7 +3,6 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // defaultPath is the PATH of an image that sets none.
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Scope walks through the steps of one stage. It is not safe for concurrent
 // use.
@@ -19,17 +18,20 @@ type Scope struct {
 	stage  *Stage
 	todo   []located
 	next   int
-	image  instructions.Image
+	image  *instructions.Draft
 	args   *variables
-	list   []string // args as K=V, made again after each ARG
-	cmdSet bool     // CMD was given in this stage
-	escape rune     // of the text that the current instruction stands in; of triggers: the FROM
-	growth int      // bytes that variables may still add in this stage
+	cmdSet bool // CMD was given in this stage
+	escape rune // of the text that the current instruction stands in; of triggers: the FROM
+	growth int  // bytes that variables may still add in this stage
+	texts  int  // bytes of the history's texts
 }
 
 // maxGrowth bounds what variables add in one stage, in bytes; each word is
 // bounded by instructions.MaxExpansion.
 const maxGrowth = 64 << 20
+
+// maxHistory bounds the texts of one stage's history, in bytes: each RUN repeats the build arguments.
+const maxHistory = 64 << 20
 
 // located is an instruction with the file that it stands in.
 type located struct {
@@ -42,10 +44,7 @@ type located struct {
 // Begin starts the stage on a base with this config (the zero Image for
 // scratch). The triggers of the base come first; they are not inherited.
 func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
-	if err := s.checkPlatform(); err != nil {
-		return nil, err
-	}
-	sc := &Scope{stage: s, image: base, args: newVariables(), growth: maxGrowth}
+	sc := &Scope{stage: s, image: instructions.NewDraft(base), args: newVariables(), growth: maxGrowth}
 	if parent := s.From.Stage; parent != nil {
 		args, err := parent.finalArgs()
 		if err != nil {
@@ -53,10 +52,11 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 		}
 		sc.args = args
 	}
-	sc.list = sc.args.list()
 	sc.complete()
-	if err := sc.addTriggers(base.Config.OnBuild); err != nil {
-		return nil, err
+	if !s.Replaced {
+		if err := sc.addTriggers(base.Config.OnBuild); err != nil {
+			return nil, err
+		}
 	}
 	sc.image.Config.OnBuild = nil
 	sc.addEnv()
@@ -78,19 +78,18 @@ func (s *Stage) finalArgs() (*variables, error) {
 
 // complete fills in what every config has.
 func (sc *Scope) complete() {
-	host := sc.stage.plan.options.Platform
-	img := &sc.image
+	img, from := sc.image, sc.stage.From
 	if img.OS == "" && img.Architecture == "" {
-		img.Platform = host
+		img.Platform = sc.stage.Platform
+	}
+	if from.Stage == nil && from.Image == "" && img.RootFS.Type == "" && img.Config.WorkingDir == "" {
+		img.Config.WorkingDir = "/" // scratch, or the files of a named context
 	}
 	if img.RootFS.Type == "" {
 		img.RootFS.Type = "layers"
 	}
-	if sc.stage.From == (Source{}) && img.Config.WorkingDir == "" {
-		img.Config.WorkingDir = "/"
-	}
-	if _, ok := getenv(img.Config.Env, "PATH"); !ok {
-		img.Config.Env = append(slices.Clone(img.Config.Env), defaultPath)
+	if _, ok := img.Getenv("PATH"); !ok {
+		img.Setenv("PATH", defaultPath)
 	}
 }
 
@@ -133,6 +132,9 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		if _, err := s.reads(f, in); err != nil {
 			return err
 		}
+		if s.refused != nil {
+			return s.refused
+		}
 		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
 	}
 	return nil
@@ -148,8 +150,9 @@ func stageName(s *Stage) string {
 // Len is the number of steps of the stage, triggers included, FROM not.
 func (sc *Scope) Len() int { return len(sc.todo) }
 
-// Image is the config as it stands. The caller does not change it in place.
-func (sc *Scope) Image() instructions.Image { return sc.image }
+// Image is the config as it stands. It is the scope's: the caller does not change it, and another Next may change what it
+// holds.
+func (sc *Scope) Image() instructions.Image { return sc.image.Image }
 
 // Next gives the next step, or nil at the end.
 func (sc *Scope) Next() (*Step, error) {
@@ -169,8 +172,10 @@ func (sc *Scope) Next() (*Step, error) {
 		}
 		return nil, in.file.At(in.Range, err)
 	}
-	step.Args = sc.list
-	step.Image = sc.image
+	step.Args = sc.args.list()
+	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
+		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
+	}
 	if sc.next == len(sc.todo) {
 		sc.end()
 	}
@@ -216,14 +221,14 @@ func (sc *Scope) apply(in located, step *Step) error {
 }
 
 func (sc *Scope) edit(c instructions.Editor, step *Step) error {
-	img, text, err := c.Edit(sc.image)
+	text, err := c.Edit(sc.image)
 	if err != nil {
 		return err
 	}
 	if !utf8.ValidString(text) {
 		return errors.New("a value that is not UTF-8, which an image's config cannot hold")
 	}
-	sc.image, step.CreatedBy = img, text
+	step.CreatedBy = text
 	step.Canon = fmt.Sprintf("%#v", c) // strings are quoted, so nothing runs together
 	return nil
 }
@@ -234,19 +239,10 @@ func (sc *Scope) expander() instructions.Expander {
 
 // lookup is the value of a variable: ENV before ARG.
 func (sc *Scope) lookup(name string) (string, bool) {
-	if v, ok := getenv(sc.image.Config.Env, name); ok {
+	if v, ok := sc.image.Getenv(name); ok {
 		return v, true
 	}
 	return sc.args.lookup(name)
-}
-
-func getenv(env []string, name string) (string, bool) {
-	for _, kv := range env {
-		if k, v, _ := strings.Cut(kv, "="); k == name {
-			return v, true
-		}
-	}
-	return "", false
 }
 
 // arg declares build arguments: --build-arg, else the default, else the
@@ -256,7 +252,7 @@ func (sc *Scope) arg(c instructions.Arg, step *Step) error {
 	step.CreatedBy = "ARG"
 	for _, v := range c.Vars {
 		value := v.Default
-		if given, ok := p.options.BuildArgs[v.Key]; ok {
+		if given, ok := p.buildArg(v.Key); ok {
 			value = &given
 		} else if value != nil {
 			word, err := sc.expander().Word(*value)
@@ -273,7 +269,6 @@ func (sc *Scope) arg(c instructions.Arg, step *Step) error {
 			step.CreatedBy += "=" + *value
 		}
 	}
-	sc.list = sc.args.list()
-	step.Canon = canon("ARG", join(sc.list))
+	step.Canon = canon("ARG", step.CreatedBy)
 	return nil
 }

@@ -17,10 +17,9 @@ type Step struct {
 	// and of images are not in it, nor are proxies.
 	Canon string
 
-	Args  []string           // K=V of the build arguments that have a value here, in order of declaration
-	Proxy []string           // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
-	Op    Op                 // nil: the step edits the config only
-	Image instructions.Image // config after the step; shared, not to be changed in place
+	Args  []string // K=V of the build arguments that have a value here, in order of declaration
+	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
+	Op    Op       // nil: the step edits the config only
 }
 
 // stepAt makes the step that stands at a place.
@@ -58,6 +57,12 @@ type Run struct {
 	Dir     string   // of WORKDIR; empty: /
 	Network string   // "default", "none" or "host"
 
+	Hostname string // of build argument BUILDKIT_SANDBOX_HOSTNAME; empty: the builder's choice
+
+	// Insecure: the process is not confined by a system call filter, a set of
+	// capabilities or masked paths (--security=insecure).
+	Insecure bool
+
 	// Mounts are those of --mount, in the order in which they are to be made: a mount point comes after what it may lie in.
 	// No two have the same target, but secrets may have none.
 	Mounts []Mount
@@ -78,16 +83,18 @@ type Mount struct {
 type Copy struct {
 	Add      bool
 	From     *Source  // nil: the build context
-	Sources  []string // patterns; with Add, also URLs that begin with http:// or https://
+	Sources  []string // patterns; with Add, also URLs and git repositories (instructions.IsURL, IsGit)
 	Inline   []InlineFile
 	Dest     string // absolute and clean; a trailing slash says that it is a directory
 	Chown    string // USER[:GROUP], names or numbers; empty: 0:0, or an archive's own owners
 	Chmod    string // octal up to 7777, or symbolic; empty: as it is
-	Checksum string // of the one URL
+	Checksum string // of the one URL or git repository
 	Exclude  []string
 	Parents  bool
 	Link     bool
 	Unpack   *bool // nil: Add unpacks local archives, and no URLs
+
+	KeepGitDir *bool // nil: as the URL says
 }
 
 // Workdir makes a directory that is missing, with its parents, mode 755.

@@ -123,6 +123,11 @@ func TestCopy(t *testing.T) {
 			plan.Copy{Add: true, Sources: []string{"http://x/y"}, Dest: "/w/z", Chmod: "755", Checksum: "sha256:0", Unpack: &no},
 			"ADD --chmod=755 http://x/y z",
 		},
+		{
+			"git", "ADD --keep-git-dir=false --checksum=abcd https://u:hidden@x/y.git#v z/",
+			plan.Copy{Add: true, Sources: []string{"https://u:hidden@x/y.git#v"}, Dest: "/w/z/", Checksum: "abcd", KeepGitDir: &no},
+			"ADD https://xxxxx@x/y.git#v z/",
+		},
 		{"from image", "COPY --from=img:1 a b", plan.Copy{From: &plan.Source{Image: "img:1"}, Sources: []string{"a"}, Dest: "/w/b"}, "COPY a b"},
 		{"from scratch", "COPY --from=scratch a b", plan.Copy{From: &plan.Source{}, Sources: []string{"a"}, Dest: "/w/b"}, "COPY a b"},
 	} {
@@ -147,11 +152,11 @@ func TestWorkdir(t *testing.T) {
 		if w, ok := s.Op.(*plan.Workdir); ok {
 			op = fmt.Sprint(*w)
 		}
-		got = append(got, s.CreatedBy+" "+op+" "+s.Image.Config.WorkingDir)
+		got = append(got, s.CreatedBy+" "+op)
 	}
 	want := []string{
-		"WORKDIR / <nil> /", "USER u <nil> /", "WORKDIR /a {/a u} /a", "ENV B=/b <nil> /a",
-		"WORKDIR /b/x/../c/ {/b/x/../c/ u} /b/x/../c/", "RUN /bin/sh -c x <nil> /b/x/../c/",
+		"WORKDIR / <nil>", "USER u <nil>", "WORKDIR /a {/a u}", "ENV B=/b <nil>",
+		"WORKDIR /b/x/../c/ {/b/x/../c/ u}", "RUN /bin/sh -c x <nil>",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -309,7 +314,7 @@ func TestCanon(t *testing.T) {
 		"RUN a b", `RUN ["a", "b"]`, `RUN ["a b"]`, "RUN <<E\na b\nE", "RUN --network=none a b", "ENV A=1\nRUN a b", "ARG A=2\nRUN a b", "USER u\nRUN a b",
 		"WORKDIR /w\nRUN a b", "SHELL [\"/bin/sh\", \"-e\"]\nRUN a b", "RUN <<E\n#!x\na\nE", "RUN <<E\n#!x\nb\nE",
 		"COPY a b", "COPY a b c/", "COPY [\"a b\", \"c/\"]", "ADD a b", "COPY --from=x a b", "COPY --chown=1 a b", "COPY --chmod=1 a b", "COPY --link a b",
-		"COPY --parents a b", "COPY --exclude=c a b", "ADD --unpack=true a b", "ADD --unpack=false a b", "COPY <<a b\na", "COPY <<a b\nx\na", "COPY <<c b\nc",
+		"COPY --parents a b", "COPY --exclude=c a b", "ADD --unpack=true a b", "ADD --unpack=false a b", "ADD --keep-git-dir a b", "ADD --keep-git-dir=false a b", "COPY <<a b\na", "COPY <<a b\nx\na", "COPY <<c b\nc",
 		"WORKDIR /a", "USER u\nWORKDIR /a", "ENV A=1 B=2", "ENV A=\"1 B=2\"", "LABEL A=1 B=2", "ONBUILD RUN a", "ONBUILD RUN b",
 		"ARG A=1", "ARG A", "CMD a", `CMD ["a"]`, "ENTRYPOINT a", "HEALTHCHECK CMD a", "HEALTHCHECK --retries=1 CMD a", "VOLUME /a", "EXPOSE 1", "USER u",
 	} {
@@ -323,6 +328,21 @@ func TestCanon(t *testing.T) {
 	again := walk(t, "FROM busybox\n\nCOPY \\\n  a \\\n b", "", nil).steps["0"]
 	if _, ok := seen[again[0].Canon]; !ok {
 		t.Error("blanks and lines enter the encoding")
+	}
+}
+
+// TestCredentialsInURL: they are used, and neither shown nor part of the encoding.
+func TestCredentialsInURL(t *testing.T) {
+	var canon string
+	for _, who := range []string{"u:hidden@", "other@"} {
+		step := walk(t, "FROM busybox\nARG U=https://"+who+"x/y\nADD https://"+who+"x/y $U /z/", "", nil).steps["0"][1]
+		if strings.Contains(step.Text+step.CreatedBy, "hidden") || !strings.Contains(step.Text, "xxxxx@x/y") {
+			t.Errorf("%q, %q", step.Text, step.CreatedBy)
+		}
+		if canon != "" && canon != step.Canon {
+			t.Errorf("%q and %q", canon, step.Canon)
+		}
+		canon = step.Canon
 	}
 }
 

@@ -1,14 +1,9 @@
 package plan
 
 import (
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -17,6 +12,7 @@ import (
 type variables struct {
 	names  []string           // in order of their first declaration
 	values map[string]*string // nil: declared without a value
+	made   []string           // list, if it is up to date
 }
 
 func newVariables() *variables { return &variables{values: map[string]*string{}} }
@@ -35,6 +31,13 @@ func (v *variables) declare(name string, value *string) {
 		value = old
 	}
 	v.values[name] = value
+	switch {
+	case value == old:
+	case old == nil && !known && v.made != nil: // the usual case, without which n ARGs would cost n*n
+		v.made = append(v.made, name+"="+*value)
+	default:
+		v.made = nil
+	}
 }
 
 func (v *variables) lookup(name string) (string, bool) {
@@ -44,20 +47,21 @@ func (v *variables) lookup(name string) (string, bool) {
 	return "", false
 }
 
-// list gives those that have a value as K=V.
+// list gives those that have a value as K=V. It is not to be changed.
 func (v *variables) list() []string {
-	var out []string
-	for _, name := range v.names {
-		if val, ok := v.lookup(name); ok {
-			out = append(out, name+"="+val)
+	if v.made == nil {
+		for _, name := range v.names {
+			if val, ok := v.lookup(name); ok {
+				v.made = append(v.made, name+"="+val)
+			}
 		}
 	}
-	return out
+	return v.made
 }
 
 // Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
 func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
-	p := &Plan{file: f, options: o}
+	p := newPlan(f, o)
 	if err := p.setGlobals(); err != nil {
 		return nil, nil, err
 	}
@@ -78,27 +82,35 @@ func (p *Plan) setGlobals() error {
 	for _, in := range p.file.Args {
 		x := instructions.Expander{Escape: p.file.EscapeAt(in.Range), Lookup: p.globals.lookup}
 		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
-		for _, a := range arg.Vars {
-			value := a.Default
-			if given, ok := p.options.BuildArgs[a.Key]; ok {
-				value = &given
-			} else if value != nil {
-				word, err := x.Word(*value)
-				if err != nil {
-					return p.file.At(in.Range, err)
-				}
-				value = &word
-			}
-			p.globals.declare(a.Key, value)
+		if err := p.declare(arg, x, p.globals); err != nil {
+			return p.file.At(in.Range, err)
 		}
 	}
 	return nil
 }
 
-// platformArgs are the arguments that every file has. There is one platform.
+// declare evaluates an ARG outside of a build: what is given on the command line counts, then the default, in which x
+// replaces the variables.
+func (p *Plan) declare(arg instructions.Arg, x instructions.Expander, vars *variables) error {
+	for _, a := range arg.Vars {
+		value := a.Default
+		if given, ok := p.options.BuildArgs[a.Key]; ok {
+			value = &given
+		} else if value != nil {
+			word, err := x.Word(*value)
+			if err != nil {
+				return err
+			}
+			value = &word
+		}
+		vars.declare(a.Key, value)
+	}
+	return nil
+}
+
+// platformArgs are the arguments that every file has.
 func (p *Plan) platformArgs() [][2]string {
-	pl := p.options.Platform
-	name := FormatPlatform(pl)
+	host, target := p.options.Host, p.options.Platform
 	stage := p.options.Target
 	if stage == "" {
 		stage = p.file.Stages[len(p.file.Stages)-1].Name
@@ -107,16 +119,16 @@ func (p *Plan) platformArgs() [][2]string {
 		stage = "default"
 	}
 	return [][2]string{
-		{"BUILDPLATFORM", name},
-		{"BUILDOS", pl.OS},
-		{"BUILDOSVERSION", pl.OSVersion},
-		{"BUILDARCH", pl.Architecture},
-		{"BUILDVARIANT", pl.Variant},
-		{"TARGETPLATFORM", name},
-		{"TARGETOS", pl.OS},
-		{"TARGETOSVERSION", pl.OSVersion},
-		{"TARGETARCH", pl.Architecture},
-		{"TARGETVARIANT", pl.Variant},
+		{"BUILDPLATFORM", FormatPlatform(host)},
+		{"BUILDOS", host.OS},
+		{"BUILDOSVERSION", host.OSVersion},
+		{"BUILDARCH", host.Architecture},
+		{"BUILDVARIANT", host.Variant},
+		{"TARGETPLATFORM", FormatPlatform(target)},
+		{"TARGETOS", target.OS},
+		{"TARGETOSVERSION", target.OSVersion},
+		{"TARGETARCH", target.Architecture},
+		{"TARGETVARIANT", target.Variant},
 		{"TARGETSTAGE", stage},
 	}
 }
@@ -149,102 +161,16 @@ func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, err
 	return out, nil
 }
 
-// setEpoch reads SOURCE_DATE_EPOCH.
-func (p *Plan) setEpoch() error {
-	const name = "SOURCE_DATE_EPOCH"
-	value, ok := p.options.BuildArgs[name]
-	if !ok {
-		value, _ = p.globals.lookup(name)
-	}
-	if value == "" {
-		return nil
-	}
-	t, err := ParseEpoch(value)
-	if err != nil {
-		return p.file.Errorf(instructions.Range{}, "%s=%s: %v", name, value, err)
-	}
-	p.Epoch = &t
-	return nil
-}
-
-// maxEpoch is the end of the year 9999, where RFC 3339 ends.
-const maxEpoch = 253402300799
-
-// ParseEpoch reads seconds since 1970, as SOURCE_DATE_EPOCH has them.
-func ParseEpoch(text string) (time.Time, error) {
-	sec, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || sec < 0 || sec > maxEpoch {
-		return time.Time{}, errors.New("want seconds since 1970")
-	}
-	return time.Unix(sec, 0).UTC(), nil
-}
-
 // proxyNames are predefined: a RUN sees them in both cases without ARG, and
 // they enter neither history nor cache key.
 var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
 
 // predefined tells whether a build argument has a use without an ARG.
 func predefined(name string) bool {
-	return slices.Contains(proxyNames, strings.ToLower(name)) || strings.HasPrefix(name, "BUILDKIT_") ||
+	_, idle := idleArg[name]
+	return idle || slices.Contains(proxyNames, strings.ToLower(name)) ||
 		slices.Contains([]string{
-			"SOURCE_DATE_EPOCH", "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
-}
-
-// FormatPlatform writes a platform as os/arch[/variant].
-func FormatPlatform(p ocispec.Platform) string {
-	out := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		out += "/" + p.Variant
-	}
-	return out
-}
-
-// ParsePlatform reads os/arch[/variant], os or arch; what is left out is
-// host's. Names are normalised as containerd does: x86_64 is amd64, aarch64
-// is arm64, and the variants amd64/v1 and arm64/v8 are none.
-func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
-	parts := strings.Split(strings.ToLower(text), "/")
-	switch {
-	case slices.Contains(parts, "") || len(parts) > 3:
-		return p, false
-	case len(parts) == 1 && (parts[0] == "linux" || parts[0] == "windows" || parts[0] == "darwin"):
-		p.OS, p.Architecture, p.Variant = parts[0], host.Architecture, host.Variant
-	case len(parts) == 1:
-		p.OS, p.Architecture = host.OS, parts[0]
-	default:
-		p.OS, p.Architecture = parts[0], parts[1]
-	}
-	if len(parts) == 3 {
-		p.Variant = parts[2]
-	}
-	switch p.Architecture {
-	case "x86_64", "x86-64":
-		p.Architecture = "amd64"
-	case "aarch64":
-		p.Architecture = "arm64"
-	}
-	if p.Architecture == "amd64" && p.Variant == "v1" || p.Architecture == "arm64" && (p.Variant == "v8" || p.Variant == "8") {
-		p.Variant = ""
-	}
-	return p, true
-}
-
-// checkPlatform refuses a stage that would have to run on another platform.
-func (s *Stage) checkPlatform() error {
-	if s.platform == "" {
-		return nil
-	}
-	host := s.plan.options.Platform
-	p, ok := ParsePlatform(s.platform, host)
-	if !ok {
-		return s.plan.file.Errorf(s.Range, "--platform=%s is not os/arch[/variant]", s.platform)
-	}
-	if want, _ := ParsePlatform(FormatPlatform(host), host); p.OS != want.OS || p.Architecture != want.Architecture ||
-		p.Variant != want.Variant {
-		return s.plan.file.Errorf(s.Range, "--platform=%s is refused: this machine runs %s, and foreign platforms are not supported yet",
-			s.platform, FormatPlatform(host))
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,10 @@ func ParsePolicy(s string) (Policy, error) {
 // tells whether the store has it already.
 //
 // From a manifest list the host's platform is taken, and that of
-// Options.Platform if set. An interrupted or refused pull leaves no image;
+// Options.Platform if set. An image of the store for another platform does not
+// count: it is pulled again. What is pulled by name for a platform that is not
+// the host's is stored without a name, and is found by this package only, so
+// that the name goes on to mean an image that runs here. An interrupted or refused pull leaves no image;
 // layers that were complete by then stay for the next attempt, until they are
 // pruned.
 func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Options) (id, found string, err error) {
@@ -91,6 +95,12 @@ type puller struct {
 	st  cs.Store
 	sys *types.SystemContext
 	o   Options
+
+	what string // the source in messages; empty: its reference
+}
+
+func (p puller) shown(src types.ImageReference) string {
+	return cmp.Or(p.what, strings.TrimPrefix(src.StringWithinTransport(), "//"))
 }
 
 // spool gives the library a directory for this pull. The caller releases it.
@@ -100,10 +110,19 @@ func (p puller) spool() (release func() error, err error) {
 }
 
 // byName pulls a name without transport.
-func (p puller) byName(ctx context.Context, name string, policy Policy) (string, string, error) {
-	local, found, err := Resolve(p.st, name, p.o)
+func (p puller) byName(ctx context.Context, name string, policy Policy) (id, full string, err error) {
+	asked := name
+	local, found, other, err := p.local(name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return "", "", err
+	}
+	if other != "" {
+		name = found
+		defer func() {
+			if err != nil {
+				id, full, err = "", "", &OtherPlatformError{asked, other, platformText(p.o.wanted()), err}
+			}
+		}()
 	}
 	if local != nil {
 		byID := found == local.ID
@@ -115,6 +134,9 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (string,
 		}
 		name = found // the name of the local image, not another short-name search
 	} else if policy == PullNever {
+		if other != "" {
+			err = errors.New("the policy never forbids to pull it")
+		}
 		return "", "", err
 	}
 	if name, err = dropTagBesideDigest(name); err != nil {
@@ -157,7 +179,7 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 			}
 		}
 		p.o.say("Trying to pull %s...", candidate.Value)
-		id, err := p.copy(ctx, ref, candidate.Value, "")
+		id, err := p.copyNamed(ctx, ref, candidate.Value)
 		if err != nil {
 			failures = append(failures, err)
 			if ctx.Err() != nil {
@@ -283,18 +305,33 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 	return names, nil
 }
 
+// copyNamed stores an image under its name, unless it is for another platform.
+func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
+	if !p.o.foreign() {
+		return p.copy(ctx, ref, named, "")
+	}
+	id, err := p.copyUnnamed(ctx, ref)
+	if err == nil {
+		recordPulled(p.st, id, named, p.o.wanted())
+	}
+	return id, err
+}
+
 // copyUnnamed stores an image that will be known by its ID only.
 func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (string, error) {
 	img, err := ref.NewImage(ctx, p.sys)
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
 	}
 	config := img.ConfigInfo().Digest
 	if err := img.Close(); err != nil {
-		return "", fmt.Errorf("reading %s: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
 	if err := config.Validate(); err != nil {
-		return "", fmt.Errorf("%s has no config to take an ID from: %w", ref.StringWithinTransport(), err)
+		return "", fmt.Errorf("%s has no config to take an ID from: %w", p.shown(ref), err)
+	}
+	if have, err := p.st.Image(config.Encoded()); err == nil && have.ID == config.Encoded() && (have.TopLayer == "" || p.st.Exists(have.TopLayer)) {
+		return have.ID, nil // its layers may have other IDs than those of the copy would have, which the store refuses
 	}
 	return p.copy(ctx, ref, nil, config.Encoded())
 }
@@ -315,7 +352,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 		return "", err
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
-	what := strings.TrimPrefix(src.StringWithinTransport(), "//")
+	what := p.shown(src)
 	var stored types.ImageReference
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{

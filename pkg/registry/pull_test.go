@@ -213,8 +213,43 @@ func TestPullPlatforms(t *testing.T) {
 		t.Errorf("a list without this platform: %v", err)
 	}
 	o.Platform = ocispec.Platform{OS: "linux", Architecture: "mips64le"}
-	if id, _ := mustPull(t, st, reg.host+"/both:1", PullAlways, o); id != foreign.id(t) {
+	if id, _ := mustPull(t, st, reg.host+"/both:1", PullMissing, o); id != foreign.id(t) {
 		t.Errorf("chose %s for another platform", id)
+	}
+	// It is found again, and has not taken the name.
+	before = reg.count("/")
+	if id, _ := mustPull(t, st, reg.host+"/both:1", PullNever, o); id != foreign.id(t) || reg.count("/") != before {
+		t.Errorf("found %s for another platform", id)
+	}
+	o.Platform = ocispec.Platform{}
+	if id, _ := mustPull(t, st, reg.host+"/both:1", PullNever, o); id != own.id(t) {
+		t.Errorf("the name means %s now", id)
+	}
+
+	// What the name means for the platform changes.
+	newer := makeImage(t, layerTar(t, entry("a", "newer")))
+	newer.config.Architecture = "mips64le"
+	newer.seal(t)
+	reg.putIndex(t, "both", "1", map[string]*testImage{runtime.GOOS + "/" + runtime.GOARCH: own, "linux/mips64le": newer})
+	o.Platform = ocispec.Platform{OS: "linux", Architecture: "mips64le"}
+	for _, policy := range []Policy{PullMissing, PullNewer, PullNever} {
+		want := newer
+		if policy == PullMissing {
+			want = foreign
+		}
+		if id, _ := mustPull(t, st, reg.host+"/both:1", policy, o); id != want.id(t) {
+			t.Errorf("%s: %s for another platform", policy, id)
+		}
+	}
+
+	// An image for another platform does not do.
+	o.Platform = ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	for _, policy := range []Policy{PullNever, PullMissing} {
+		_, _, err := Pull(t.Context(), st, reg.host+"/both:1", policy, o)
+		var other *OtherPlatformError
+		if !errors.As(err, &other) || other.Want != "linux/s390x" || other.Have != runtime.GOOS+"/"+runtime.GOARCH {
+			t.Errorf("%s: %v", policy, err)
+		}
 	}
 }
 

@@ -186,6 +186,10 @@ func (e *ExecError) Error() string {
 	return fmt.Sprintf("executing %q: %v", e.Path, e.Errno)
 }
 
+// NoHandler tells whether the program is there, and the kernel has nothing that could execute it, or not in the image: it
+// may be for another machine.
+func (e *ExecError) NoHandler() bool { return e.Errno == unix.ENOEXEC || e.Interpreter }
+
 // Unwrap returns the error number.
 func (e *ExecError) Unwrap() error { return e.Errno }
 

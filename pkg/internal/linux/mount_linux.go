@@ -3,6 +3,7 @@ package linux
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,21 +24,29 @@ func DetachMount(dir string) error {
 // MemoryFS makes an empty file system in memory, detached, and returns its root. It is a ramfs, whose pages never go to
 // swap, or where that is not to be had a tmpfs. The root directory has mode 0700.
 func MemoryFS() (*os.File, error) {
-	root, err := newFS("ramfs")
+	root, err := newFS("ramfs", "mode", "0700")
 	if err != nil {
-		return newFS("tmpfs")
+		return newFS("tmpfs", "mode", "0700")
 	}
 	return root, nil
 }
 
-func newFS(fsType string) (*os.File, error) {
+// BinfmtMisc mounts the file system binfmt_misc of the calling process's user namespace, detached, and returns its root.
+// While it is mounted it is the one that counts in that namespace and those nested in it. A namespace other than the
+// first has one since Linux 6.7.
+func BinfmtMisc() (*os.File, error) { return newFS("binfmt_misc") }
+
+// newFS makes a file system, with options as pairs of key and value.
+func newFS(fsType string, options ...string) (*os.File, error) {
 	fs, err := unix.Fsopen(fsType, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsopen", err))
 	}
 	defer unix.Close(fs)
-	if err := unix.FsconfigSetString(fs, "mode", "0700"); err != nil {
-		return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsconfig", err))
+	for o := range slices.Chunk(options, 2) {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsconfig", err))
+		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsconfig", err))

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"codeberg.org/rbuild/rbuild/pkg/agent"
+	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// elsewhere is how contexts are fetched.
+type elsewhere struct {
+	access  remote.Access
+	options remote.ContextOptions
+	warn    func(text string)
+}
+
+// remoteAccess is how git repositories and URLs are reached: with the secrets of the command line, the agent that it calls
+// "default", and the ssh hosts that the user knows.
+func remoteAccess(run build.RunOptions, env lookup) remote.Access {
+	a := remote.Access{Environment: os.Environ(), Secrets: run.Secrets}
+	if keys := run.SSH["default"]; keys != nil {
+		a.Agent = keys
+	}
+	if home, _ := env("HOME"); filepath.IsAbs(home) {
+		a.KnownHosts = []string{filepath.Join(home, ".ssh", "known_hosts"), filepath.Join(home, ".ssh", "known_hosts2")}
+	}
+	return a
+}
+
+// elsewhere says how contexts are fetched, for these flags.
+func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
+	e := elsewhere{access: o.Remote, warn: func(text string) { warn(o.Listener, text) }}
+	args := buildArgs{}
+	if err := args.setAll(f.plan.buildArgs, env); err != nil {
+		return e, err
+	}
+	e.options.KeepGitDir, _ = strconv.ParseBool(args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
+	e.options.CommitTimes = o.Epoch != nil || args["SOURCE_DATE_EPOCH"] != ""
+	// As docker does, a context that the user himself names may use his agent.
+	if socket, _ := env("SSH_AUTH_SOCK"); e.access.Agent == nil && socket != "" {
+		if keys, err := agent.Open(socket); err == nil {
+			e.access.Agent = keys
+		}
+	}
+	return e, nil
+}
+
+// open opens what the flags name: what RUN gets to see, the Dockerfile and the context. o.Listener is told of warnings.
+func (f *budFlags) open(ctx context.Context, st *store.Store, o *build.Options) (*input, error) {
+	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
+		return nil, err
+	}
+	o.Remote = remoteAccess(o.Run, os.LookupEnv)
+	far, err := f.elsewhere(*o, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	in, err := f.input.open(ctx, st, far, os.Stdin)
+	if err == nil {
+		in.far = far
+	}
+	return in, err
+}
+
+// isElsewhere tells whether an argument names something to be fetched; a file or directory of that name comes first.
+func isElsewhere(arg string) bool {
+	if !remote.IsContext(arg) {
+		return false
+	}
+	_, err := os.Lstat(arg)
+	return err != nil
+}
+
+// fetchContext brings a context that lies elsewhere; dir is empty if a Dockerfile is all that there is.
+func (in *input) fetchContext(ctx context.Context, st *store.Store, e elsewhere, arg string) (dir string, err error) {
+	if in.temp, err = st.NewStaging(); err != nil {
+		return "", err
+	}
+	c, err := e.access.Context(ctx, arg, in.temp.Upper, e.options)
+	if err != nil {
+		return "", fmt.Errorf("the build context: %w", err)
+	}
+	for _, w := range c.Warnings {
+		e.warn(w)
+	}
+	in.time, in.from = c.Time, instructions.Redact(arg)
+	if c.Dir == "" {
+		in.add(in.from, copy.Dockerfile{}, c.Dockerfile)
+	}
+	return c.Dir, nil
+}
+
+// fetchDockerfile brings a Dockerfile from a URL.
+func (in *input) fetchDockerfile(ctx context.Context, st *store.Store, e elsewhere, url string) error {
+	temp, err := st.NewStaging()
+	if err != nil {
+		return err
+	}
+	text, err := e.access.Text(ctx, url, temp.Dir)
+	if discardErr := temp.Discard(); err == nil {
+		err = discardErr
+	}
+	if err != nil {
+		return fmt.Errorf("the Dockerfile: %w", err)
+	}
+	in.add(instructions.Redact(url), copy.Dockerfile{}, text)
+	return nil
+}

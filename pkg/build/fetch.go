@@ -1,0 +1,82 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/remote"
+)
+
+// fetched is what an ADD names that lies elsewhere.
+type fetched struct {
+	sources map[string]copy.Remote // by source; the Selection's to close
+	dir     string                 // holds them; empty: there are none
+}
+
+func (f *fetched) remove() error {
+	if f.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(f.dir)
+}
+
+// isPath tells whether a source is one of the context.
+func isPath(src string) bool { return !instructions.IsURL(src) && !instructions.IsGit(src) }
+
+// fetch brings the git repositories and URLs of an ADD.
+func (s *stage) fetch(ctx context.Context, step *plan.Step, op *plan.Copy) (f *fetched, err error) {
+	f = &fetched{sources: map[string]copy.Remote{}}
+	defer func() {
+		if err == nil {
+			return
+		}
+		errs := []error{err}
+		for _, r := range f.sources {
+			errs = append(errs, r.Close())
+		}
+		err = errors.Join(append(errs, f.remove())...)
+	}()
+	for i, src := range op.Sources {
+		if _, ok := f.sources[src]; !op.Add || isPath(src) || ok {
+			continue
+		}
+		if f.dir == "" {
+			if f.dir, err = os.MkdirTemp(s.scratch.Dir, "add-"); err != nil {
+				return f, err
+			}
+		}
+		if err := s.fetchOne(ctx, step, op, f, i); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+func (s *stage) fetchOne(ctx context.Context, step *plan.Step, op *plan.Copy, f *fetched, number int) error {
+	src := op.Sources[number]
+	if instructions.IsURL(src) {
+		file, err := s.Remote.File(ctx, src, f.dir, op.Checksum)
+		if err == nil {
+			f.sources[src] = file.Remote
+		}
+		return err
+	}
+	dir := fmt.Sprintf("%s/%d", f.dir, number)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	tree, warnings, err := s.Remote.Git(ctx, src, dir, remote.GitOptions{KeepGitDir: op.KeepGitDir, Checksum: op.Checksum})
+	if err != nil {
+		return err
+	}
+	f.sources[src] = tree
+	for _, w := range warnings {
+		s.warn(fmt.Sprintf("%s:%d: %s", step.File, step.Line, w))
+	}
+	return nil
+}
