@@ -159,6 +159,11 @@ func (f *resultFlags) checkStdout() error {
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
 func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err error) {
+	for _, file := range f.files() {
+		if err := removeStale(file[1]); err != nil {
+			return nil, fmt.Errorf("%s: %w", file[0], err)
+		}
+	}
 	for _, e := range f.exports {
 		if e.dest != "" && e.dest != "-" {
 			if err := checkDestination(e.dest, e.kind == "local" || e.isDir); err != nil {

@@ -53,6 +53,18 @@ func checkFile(path string) error {
 	return writable(path)
 }
 
+// removeStale takes away what an earlier build has written to the file path, so that nobody takes it for that of this one
+// if that fails. A pipe or device stays.
+func removeStale(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	if os.Remove(path) == nil {
+		return nil
+	}
+	return os.Truncate(path, 0) // it is a mount, or its directory cannot be written
+}
+
 // checkDistinct refuses one regular file for two flags: the last would silently win. files are paths by flag.
 func checkDistinct(files [][2]string) error {
 	flags := map[string]string{}
