@@ -206,7 +206,7 @@ func toFile(path string) build.Output {
 	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, r) }
 }
 
-// copyImage writes an archive of the image, if that is what is asked for.
+// copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
 func (e export) copyImage(ctx context.Context, st *store.Store, id string, names []string, o registry.PushOptions) (err error) {
 	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
 		return nil
@@ -214,6 +214,13 @@ func (e export) copyImage(ctx context.Context, st *store.Store, id string, names
 	name := ""
 	if len(names) > 0 {
 		name = ":" + names[0]
+	}
+	if len(e.names) > 0 { // its own
+		named, err := registry.NormalizeTag(e.names[0])
+		if err != nil {
+			return err
+		}
+		name = ":" + named.String()
 	}
 	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
 	if e.isDir {
