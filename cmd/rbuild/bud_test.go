@@ -134,6 +134,7 @@ func TestBudRefuses(t *testing.T) {
 		{"-o type=oci,dest=a:b", "colon"},
 		{"-o type=image,dest=a", "dest is for"},
 		{"-o type=tar,name=a", "name is for"},
+		{`-o type=docker,dest=x,"name=a,b"`, "one name"},
 		{"-o type=image,name=oci:x", "name of an image"},
 		{"-o type=oci,compression=zstd", "use --compression-format"},
 		{"-o type=tar,dest=x,push=true", "push is for"},

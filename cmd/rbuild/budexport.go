@@ -130,6 +130,8 @@ func (e *export) check() error {
 		return errors.New("dest is for types that write files")
 	case len(e.names) > 0 && (e.kind == "local" || e.kind == "tar" || e.kind == "cacheonly"):
 		return errors.New("name is for types that make an image")
+	case len(e.names) > 1 && e.dest != "":
+		return errors.New("an archive has the image under one name")
 	case e.push && e.kind != "image":
 		return errors.New("push is for type=image")
 	case e.isDir && e.kind != "oci":
