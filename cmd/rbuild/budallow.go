@@ -23,17 +23,18 @@ type allowFlags struct {
 }
 
 func (f *allowFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&f.list, "allow", nil, "let the Dockerfile do more: security.insecure (RUN --security=insecure), fs.read=PATH (FROM oci:PATH and its kin; * for all), network.host")
+	fs.StringArrayVar(&f.list, "allow", nil, "let the Dockerfile do more: security.insecure (RUN --security=insecure), fs.read=PATH (FROM oci:PATH and its kin; * for all), network.host (RUN --network=host whatever --network says)")
 }
 
-func (f *allowFlags) apply(lookup, *build.Options) error {
+func (f *allowFlags) apply(_ lookup, o *build.Options) error {
 	f.insecure, f.read = false, nil
 	for _, text := range f.list {
 		path, isRead := strings.CutPrefix(text, "fs.read=")
 		switch {
 		case text == "security.insecure":
 			f.insecure = true
-		case text == "network.host": // the default is the host's network, which RUN --network=host asks for
+		case text == "network.host":
+			o.Run.AllowHost = true
 		case isRead && path != "":
 			f.read = append(f.read, path)
 		default:

@@ -186,15 +186,11 @@ func warn(to progress.Listener, text string) {
 	to.Event(progress.Event{Kind: progress.Warning, Text: text})
 }
 
-// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. As with BuildKit
-// there is none otherwise.
+// contextEpoch makes a number of SOURCE_DATE_EPOCH=context: the time of the context, if that was fetched. Otherwise, as
+// with BuildKit, there is none, which the build tells.
 func contextEpoch(args buildArgs, t time.Time) {
 	const name = "SOURCE_DATE_EPOCH"
-	if args[name] != "context" {
-		return
-	}
-	delete(args, name)
-	if !t.IsZero() {
+	if args[name] == "context" && !t.IsZero() {
 		args[name] = strconv.FormatInt(t.Unix(), 10)
 	}
 }

@@ -47,15 +47,14 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }
 
-func (f *runFlags) apply(env lookup, o *build.Options) (err error) {
+func (f *runFlags) apply(env lookup, o *build.Options) error {
 	if f.net != "" && f.network != "" {
 		return errors.New("--net is the same as --network: give one of them")
 	}
 	if err := f.checkIsolation(env); err != nil {
 		return err
 	}
-	o.Run, err = f.options()
-	return err
+	return f.options(&o.Run)
 }
 
 // checkIsolation refuses words that buildah does not know. Those that it knows all mean the same: the sandbox of rbuild.
@@ -72,28 +71,28 @@ func (f *runFlags) checkIsolation(env lookup) error {
 }
 
 // options reads the flags, but for what has to be opened.
-func (f *runFlags) options() (o build.RunOptions, err error) {
+func (f *runFlags) options(o *build.RunOptions) (err error) {
 	switch network := f.network + f.net; network {
 	case "host", "none", "private":
 		o.Network = build.Network(network)
 	case "default", "":
 		o.Network = build.Host
 	default:
-		return o, fmt.Errorf("--network %q: choose host, none or private", network)
+		return fmt.Errorf("--network %q: choose host, none or private", network)
 	}
 	if o.Network == build.Private {
 		if o.NetworkHelper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
-			return o, fmt.Errorf("--network private: %w", err)
+			return fmt.Errorf("--network private: %w", err)
 		}
 	}
 	o.NoHosts, o.NoHostname, o.CompatVolumes = f.noHosts, f.noName, f.compat
 	if f.noHosts && len(f.addHosts) > 0 {
-		return o, errors.New("--no-hosts and --add-host contradict each other: give one of them")
+		return errors.New("--no-hosts and --add-host contradict each other: give one of them")
 	}
-	if o.AddHosts, err = parseHosts(f.addHosts, o); err != nil {
-		return o, err
+	if o.AddHosts, err = parseHosts(f.addHosts, *o); err != nil {
+		return err
 	}
-	return o, f.resolver.apply(&o)
+	return f.resolver.apply(o)
 }
 
 // hostGateway stands for the host in --add-host.

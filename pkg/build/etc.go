@@ -26,14 +26,16 @@ const (
 
 // RunOptions is what the command line says of RUN steps.
 type RunOptions struct {
-	Network  Network
-	AddHosts []HostEntry             // lines of /etc/hosts
-	DNS      []netip.Addr            // nameservers instead of the host's
-	Search   []string                // search domains instead of the host's; "." alone: none
-	Volumes  []Volume                // directories and files of the host, bound in
-	Secrets  map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
-	SSH      map[string]*agent.Agent // by id, for --mount=type=ssh
-	Stdin    *os.File                // standard input of every step; nil: there is none
+	Network Network
+	// AllowHost lets RUN --network=host have the host's network also where Network is another.
+	AllowHost bool
+	AddHosts  []HostEntry             // lines of /etc/hosts
+	DNS       []netip.Addr            // nameservers instead of the host's
+	Search    []string                // search domains instead of the host's; "." alone: none
+	Volumes   []Volume                // directories and files of the host, bound in
+	Secrets   map[string][]byte       // by id, for --mount=type=secret; they enter no key, no log and no layer
+	SSH       map[string]*agent.Agent // by id, for --mount=type=ssh
+	Stdin     *os.File                // standard input of every step; nil: there is none
 
 	ResolverOptions []string // options of resolv.conf(5) beside the host's
 	// NoHosts, NoHostname and NoResolver leave the image's own file in place of one bound over it.
@@ -73,8 +75,8 @@ func (o RunOptions) network(op *plan.Run) Network {
 
 // refuse is the error of a RUN whose own flag asks for more than the command line grants.
 func (o RunOptions) refuse(op *plan.Run) error {
-	if op.Network == "host" && (o.Network == None || o.Network == Private) {
-		return fmt.Errorf("RUN --network=host is refused: the build was started with --network=%s", o.Network)
+	if op.Network == "host" && (o.Network == None || o.Network == Private) && !o.AllowHost {
+		return fmt.Errorf("RUN --network=host is refused: the build was started with --network=%s (--allow network.host lets it)", o.Network)
 	}
 	return nil
 }
