@@ -56,10 +56,13 @@ func checkFile(path string) error {
 // removeStale takes away what an earlier build has written to the file path, so that nobody takes it for that of this one
 // if that fails. A pipe or device stays.
 func removeStale(path string) error {
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if os.Remove(path) == nil {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || os.Remove(path) == nil:
 		return nil
 	}
 	return os.Truncate(path, 0) // it is a mount, or its directory cannot be written
