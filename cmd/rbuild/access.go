@@ -91,6 +91,13 @@ func (f *compressionFlags) check() error {
 	if err := registry.CheckCompression(f.format); err != nil {
 		return fmt.Errorf("--compression-format: %w", err)
 	}
+	highest := 20 // of zstd
+	if f.format == "" || f.format == "gzip" {
+		highest = 9
+	}
+	if f.level < 0 || f.level > highest {
+		return fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, highest)
+	}
 	return nil
 }
 

@@ -123,6 +123,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+	if err := f.result.checkFiles([2]string{"--logfile", f.output.logFile}); err != nil {
+		return err
+	}
 	lines, finish, err := f.output.listener()
 	if err != nil {
 		return err

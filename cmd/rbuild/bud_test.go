@@ -67,7 +67,7 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network != build.Host || !o.NoCache || !o.Squash || len(o.Run.DNS) != 1 {
+	if o.Run.Network != build.Host || !o.NoCache || !o.OneLayer || len(o.Run.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != build.SetTimes {
@@ -80,7 +80,7 @@ func TestBudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.Squash || o.NoCache {
+	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.OneLayer || o.NoCache {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != build.KeepTimes {
@@ -134,11 +134,16 @@ func TestBudRefuses(t *testing.T) {
 		{"-o type=oci,dest=a:b", "colon"},
 		{"-o type=image,dest=a", "dest is for"},
 		{"-o type=tar,name=a", "name is for"},
+		{`-o type=docker,dest=x,"name=a,b"`, "one name"},
 		{"-o type=image,name=oci:x", "name of an image"},
 		{"-o type=oci,compression=zstd", "use --compression-format"},
 		{"-o type=tar,dest=x,push=true", "push is for"},
 		{"-o type=image,push=maybe", "true or false"},
 		{"-o - -o type=tar", "only one"},
+		{"-o type=tar,dest=a,destination=b", "dest is given twice"},
+		{"--output=", "a destination is missing"},
+		{"--compression-level 10", "choose 0 to 9"},
+		{"--compression-format zstd --compression-level 21", "choose 0 to 20"},
 		{"--compression-format lz4", "choose gzip"},
 		{"--force-compression", "needs --compression-format"},
 		{"--retry -1", "--retry"},

@@ -42,7 +42,7 @@ func (f *cacheFlags) apply(env lookup, o *build.Options) error {
 			return err
 		}
 	}
-	o.NoCache, o.Squash, o.Uncached, o.Flatten, o.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
+	o.NoCache, o.OneLayer, o.Uncached, o.Flatten, o.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
 	if f.ttl == "" {
 		return nil
 	}

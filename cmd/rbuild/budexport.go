@@ -33,7 +33,10 @@ func parseExport(text string) (export, error) {
 	if text == "-" {
 		return export{kind: "tar", dest: "-"}, nil
 	}
-	if text != "" && !strings.ContainsAny(text, ",=") {
+	if text == "" {
+		return export{}, errors.New("a destination is missing")
+	}
+	if !strings.ContainsAny(text, ",=") {
 		return export{kind: "local", dest: text}, nil
 	}
 	fields, err := csvvalue.Fields(text, nil)
@@ -41,12 +44,21 @@ func parseExport(text string) (export, error) {
 		return export{}, err
 	}
 	var e export
+	given := map[string]bool{}
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
 			return e, fmt.Errorf("%q is not KEY=VALUE", field)
 		}
-		if err := e.set(strings.ToLower(strings.TrimSpace(key)), value); err != nil {
+		key = strings.ToLower(strings.TrimSpace(key))
+		if key == "destination" {
+			key = "dest"
+		}
+		if given[key] {
+			return e, fmt.Errorf("%s is given twice", key)
+		}
+		given[key] = true
+		if err := e.set(key, value); err != nil {
 			return e, err
 		}
 	}
@@ -57,7 +69,7 @@ func (e *export) set(key, value string) (err error) {
 	switch key {
 	case "type":
 		e.kind = value
-	case "dest", "destination":
+	case "dest":
 		e.dest = value
 	case "name":
 		e.names = strings.Split(value, ",")
@@ -118,6 +130,8 @@ func (e *export) check() error {
 		return errors.New("dest is for types that write files")
 	case len(e.names) > 0 && (e.kind == "local" || e.kind == "tar" || e.kind == "cacheonly"):
 		return errors.New("name is for types that make an image")
+	case len(e.names) > 1 && e.dest != "":
+		return errors.New("an archive has the image under one name")
 	case e.push && e.kind != "image":
 		return errors.New("push is for type=image")
 	case e.isDir && e.kind != "oci":
@@ -147,6 +161,11 @@ func (f *resultFlags) checkStdout() error {
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
 func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err error) {
+	for _, file := range f.files() {
+		if err := removeStale(file[1]); err != nil {
+			return nil, fmt.Errorf("%s: %w", file[0], err)
+		}
+	}
 	for _, e := range f.exports {
 		if e.dest != "" && e.dest != "-" {
 			if err := checkDestination(e.dest, e.kind == "local" || e.isDir); err != nil {
@@ -189,7 +208,7 @@ func toFile(path string) build.Output {
 	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, r) }
 }
 
-// copyImage writes an archive of the image, if that is what is asked for.
+// copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
 func (e export) copyImage(ctx context.Context, st *store.Store, id string, names []string, o registry.PushOptions) (err error) {
 	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
 		return nil
@@ -197,6 +216,13 @@ func (e export) copyImage(ctx context.Context, st *store.Store, id string, names
 	name := ""
 	if len(names) > 0 {
 		name = ":" + names[0]
+	}
+	if len(e.names) > 0 { // its own
+		named, err := registry.NormalizeTag(e.names[0])
+		if err != nil {
+			return err
+		}
+		name = ":" + named.String()
 	}
 	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
 	if e.isDir {

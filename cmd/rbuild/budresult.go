@@ -132,6 +132,37 @@ func (f *resultFlags) stdout() bool {
 	return slices.ContainsFunc(f.exports, func(e export) bool { return e.dest == "-" })
 }
 
+// files are the files that flags name for what is told of the image, by flag.
+func (f *resultFlags) files() (out [][2]string) {
+	for _, file := range [][2]string{{"--iidfile", f.iidfile}, {"--iidfile-raw", f.iidfileRaw}, {"--metadata-file", f.metadataFile}} {
+		if file[1] != "" {
+			out = append(out, file)
+		}
+	}
+	return out
+}
+
+// checkFiles refuses what cannot be written, before anything is built; more are the files of other flags.
+func (f *resultFlags) checkFiles(more ...[2]string) error {
+	files := f.files()
+	for _, file := range files {
+		if err := checkFile(file[1]); err != nil {
+			return fmt.Errorf("%s: %w", file[0], err)
+		}
+	}
+	for _, file := range more {
+		if file[1] != "" {
+			files = append(files, file)
+		}
+	}
+	for _, e := range f.exports {
+		if e.dest != "" && e.dest != "-" && e.kind != "local" && !e.isDir {
+			files = append(files, [2]string{"--output", e.dest})
+		}
+	}
+	return checkDistinct(files)
+}
+
 // deliver copies the image to where it is asked for outside the store, and returns the manifest that is to be told of: the
 // one of a registry if there is one.
 func (f *resultFlags) deliver(ctx context.Context, st *store.Store, r build.Result, names []string, o registry.PushOptions) (ocispec.Descriptor, error) {

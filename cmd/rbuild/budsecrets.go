@@ -38,6 +38,9 @@ func readSecrets(list []string, env lookup) (map[string][]byte, error) {
 type secretFlag struct{ id, kind, file, variable string }
 
 func parseSecret(text string) (s secretFlag, err error) {
+	if text == "" {
+		return s, errors.New("want id=ID[,src=FILE|,env=VARIABLE]")
+	}
 	fields, err := csvvalue.Fields(text, nil)
 	if err != nil {
 		return s, err

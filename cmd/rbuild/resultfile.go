@@ -39,6 +39,51 @@ func checkDestination(path string, directory bool) error {
 	return writable(parent)
 }
 
+// checkFile refuses a file that cannot be written in place.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return writable(filepath.Dir(path))
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	}
+	return writable(path)
+}
+
+// removeStale takes away what an earlier build has written to the file path, so that nobody takes it for that of this one
+// if that fails. A pipe or device stays.
+func removeStale(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || os.Remove(path) == nil:
+		return nil
+	}
+	return os.Truncate(path, 0) // it is a mount, or its directory cannot be written
+}
+
+// checkDistinct refuses one regular file for two flags: the last would silently win. files are paths by flag.
+func checkDistinct(files [][2]string) error {
+	flags := map[string]string{}
+	for _, f := range files {
+		flag, path := f[0], filepath.Clean(f[1])
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // /dev/null, say
+			continue
+		}
+		if other, ok := flags[path]; ok {
+			return fmt.Errorf("%s and %s: %s cannot hold both", other, flag, path)
+		}
+		flags[path] = flag
+	}
+	return nil
+}
+
 func writable(path string) error {
 	if err := unix.Access(path, unix.W_OK); err != nil {
 		return &os.PathError{Op: "writing to", Path: path, Err: err}

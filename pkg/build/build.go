@@ -63,7 +63,7 @@ type Options struct {
 	NoCache   bool             // run every step, and let its result replace what the cache has
 	Uncached  []string         // the same for the stages of these names, in any case
 	CacheTTL  time.Duration    // run again what was run longer ago; 0: nothing is too old
-	Squash    bool             // one layer for all the steps of a stage, and no cache (--layers=false)
+	OneLayer  bool             // one layer for all the steps of a stage, and no cache (--layers=false)
 	Flatten   bool             // one layer for all of the image, the base included (--squash)
 	Jobs      int              // how many steps may run at the same time; 0: as many as there are processors
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run

@@ -215,7 +215,7 @@ func TestNoCacheTakesTheNames(t *testing.T) {
 
 func TestSquashMakesOneLayer(t *testing.T) {
 	b := newBench(t)
-	r := b.mustBuild(base+"RUN echo a > /a\nRUN cat /a > /b && rm /a\nCMD [\"x\"]\n", func(o *build.Options) { o.Squash = true })
+	r := b.mustBuild(base+"RUN echo a > /a\nRUN cat /a > /b && rm /a\nCMD [\"x\"]\n", func(o *build.Options) { o.OneLayer = true })
 	ids, config := b.layers(r)
 	if len(ids) != 1 || len(config.History) != 5 {
 		t.Fatalf("%d layers and %d entries of history, want 1 and 5", len(ids), len(config.History))

@@ -85,7 +85,7 @@ func (b *builder) finding(f lint.Finding) { b.warn(f.Text()) }
 // duplicates tells what a recursive chown or chmod has stored once more. It looks at the step's directory before that
 // becomes a layer, and only for such a step. The build does not fail if it cannot.
 func (s *stage) duplicates(ctx context.Context, step *plan.Step, op *plan.Run, u upper) {
-	if s.Lint == nil || s.Squash || !lint.Recursive(op) {
+	if s.Lint == nil || s.OneLayer || s.Flatten || !lint.Recursive(op) {
 		return
 	}
 	bytes, err := s.unchangedBytes(ctx, u)

@@ -16,7 +16,7 @@ import (
 
 // copyStep runs COPY and ADD: what is selected is digested first, because the digest is part of the key.
 func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r *report) (err error) {
-	if op.Link && s.Squash {
+	if op.Link && s.OneLayer {
 		return errors.New("--link makes a layer that does not depend on those below, which --layers=false does not have")
 	}
 	tree, done, err := s.copySource(ctx, op)

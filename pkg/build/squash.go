@@ -32,7 +32,7 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.L
 		ids = append(ids, l.DiffID.String())
 	}
 	key := cache.ForSquash(ids, options)
-	if !b.NoCache && !b.Squash {
+	if !b.NoCache && !b.OneLayer {
 		if l, ok, err := cache.Lookup(b.Store, key, ""); ok || err != nil {
 			return []store.Layer{l}, err
 		}
@@ -79,7 +79,7 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 		return l, errors.Join(err, tarSplit.Close())
 	}
 	name := ""
-	if !b.Squash {
+	if !b.OneLayer {
 		name = key.Name()
 	}
 	return commit.Apply(b.Store, staging, store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, "", name)

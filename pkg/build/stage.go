@@ -116,7 +116,7 @@ type fill func(ctx context.Context, u upper) (changed bool, err error)
 
 // files runs a step that makes files: from the cache, or by do.
 func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r *report, do fill) error {
-	if !s.Squash {
+	if !s.OneLayer {
 		s.key = cache.Ingredients{
 			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
 			Platform: s.platform(), Options: append(s.Run.ingredients(step.Op), s.timeIngredients()...),
@@ -134,7 +134,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 		return context.Cause(ctx)
 	}
 	r.begin()
-	if s.Squash {
+	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
 	}
 	return s.intoLayer(ctx, step, do)
@@ -223,7 +223,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if s.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
-	if !s.Squash {
+	if !s.OneLayer {
 		o.Name = s.key.Name()
 	}
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)

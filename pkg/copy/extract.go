@@ -32,6 +32,7 @@ type extractor struct {
 	bytes int64
 	buf   []byte
 	warn  func(format string, args ...any)
+	left  map[string]bool // names of devices that were left out
 
 	owned  bool   // owners are set: chown, or those of the archive
 	chown  *Owner // over those of the archive
@@ -75,7 +76,7 @@ func ExtractContext(ctx context.Context, r io.Reader, dir string) error {
 
 func newExtractor(ctx context.Context, root *os.File) *extractor {
 	return &extractor{
-		ctx: ctx, at: linux.NewCursor(root), back: linux.NewCursor(root), in: "\x00", buf: make([]byte, bufferSize),
+		ctx: ctx, at: linux.NewCursor(root), back: linux.NewCursor(root), in: "\x00", buf: make([]byte, bufferSize), left: map[string]bool{},
 	}
 }
 
@@ -127,19 +128,19 @@ func entryName(name string) (string, error) {
 }
 
 func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
-	switch hdr.Typeflag {
-	case tar.TypeXGlobalHeader: // defaults of git archive
+	if hdr.Typeflag == tar.TypeXGlobalHeader { // defaults of git archive
 		return nil
-	case tar.TypeChar, tar.TypeBlock:
-		if !x.image {
-			x.warn("%s is a device and left out", hdr.Name)
-			return nil
-		}
 	}
 	name, err := entryName(hdr.Name)
 	if err != nil || name == "." {
 		return err
 	}
+	if x.leavesOut(hdr) {
+		x.warn("%s is a device and left out", hdr.Name)
+		x.left[name] = true
+		return nil
+	}
+	delete(x.left, name) // a later entry of the name counts
 	m, err := x.meta(hdr)
 	if err != nil {
 		return err
@@ -160,6 +161,18 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 		x.in = dir
 	}
 	return x.make(hdr, r, base, name, m)
+}
+
+// leavesOut tells whether an entry is a device that is not made, or another name of one.
+func (x *extractor) leavesOut(hdr *tar.Header) bool {
+	switch hdr.Typeflag {
+	case tar.TypeChar, tar.TypeBlock:
+		return !x.image
+	case tar.TypeLink:
+		target, err := entryName(hdr.Linkname)
+		return err == nil && x.left[target]
+	}
+	return false
 }
 
 func (x *extractor) meta(hdr *tar.Header) (meta, error) {

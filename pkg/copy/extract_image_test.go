@@ -75,11 +75,12 @@ func TestExtractFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	devices, err := ExtractFiles(t.Context(), bytes.NewReader(imageTar(t, entry{name: "null", typ: tar.TypeChar})), root)
+	stream := imageTar(t, entry{name: "null", typ: tar.TypeChar}, entry{name: "null2", typ: tar.TypeLink, link: "null"})
+	devices, err := ExtractFiles(t.Context(), bytes.NewReader(stream), root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"null"}, devices); diff != "" {
+	if diff := cmp.Diff([]string{"null", "null2"}, devices); diff != "" {
 		t.Errorf("devices (-want +got):\n%s", diff)
 	}
 	want := []string{
