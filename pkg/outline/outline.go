@@ -232,7 +232,7 @@ func (c *collector) stage(s *plan.Stage) error {
 			continue // of an unknown base it may want what is not known
 		}
 		if in, ok := args[c.file.RangeOf(step.Place()).Line]; ok {
-			c.stageArgs(in, step)
+			c.stageArgs(in, scope)
 		}
 		if run, ok := step.Op.(*plan.Run); ok {
 			c.mounts(step, run)
@@ -242,7 +242,7 @@ func (c *collector) stage(s *plan.Stage) error {
 }
 
 // stageArgs adds the arguments of an ARG. One without a default may be a global one.
-func (c *collector) stageArgs(in instructions.Instruction, step *plan.Step) {
+func (c *collector) stageArgs(in instructions.Instruction, scope *plan.Scope) {
 	cmd, _ := in.Command.(instructions.Arg)
 	for _, v := range cmd.Vars {
 		_, given := c.options.BuildArgs[v.Key]
@@ -251,11 +251,7 @@ func (c *collector) stageArgs(in instructions.Instruction, step *plan.Step) {
 			continue
 		}
 		a := c.arg(in, v.Key)
-		for _, kv := range step.Args {
-			if name, value, _ := strings.Cut(kv, "="); name == v.Key {
-				a.Value = value
-			}
-		}
+		a.Value, _ = scope.Arg(v.Key)
 		c.args[v.Key] = a
 	}
 }

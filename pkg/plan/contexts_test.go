@@ -189,7 +189,7 @@ func TestTriggersOfContexts(t *testing.T) {
 }
 
 func TestPlatforms(t *testing.T) {
-	p, err := planned(t, "FROM --platform=linux/arm64 a AS x\nFROM --platform=linux/riscv64 x AS y\nFROM scratch\nCOPY --from=y a b\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT",
+	p, err := planned(t, "FROM --platform=linux/arm64 a AS x\nFROM --platform=linux/riscv64 x AS y\nFROM scratch\nCOPY --from=y a b\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT\nCOPY c d",
 		plan.Options{Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}})
 	if err != nil {
 		t.Fatal(err)

@@ -172,7 +172,9 @@ func (sc *Scope) Next() (*Step, error) {
 		}
 		return nil, in.file.At(in.Range, err)
 	}
-	step.Args = sc.args.list()
+	if step.Op != nil {
+		step.Args = sc.args.list()
+	}
 	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
 		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
 	}
@@ -181,6 +183,9 @@ func (sc *Scope) Next() (*Step, error) {
 	}
 	return step, nil
 }
+
+// Arg is the value of a build argument as it stands, if it has one.
+func (sc *Scope) Arg(name string) (string, bool) { return sc.args.lookup(name) }
 
 // end leaves the stage's arguments to the stages built on it.
 func (sc *Scope) end() {

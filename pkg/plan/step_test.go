@@ -171,13 +171,13 @@ func TestStep(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d-%d %s %q %v", s.Line, s.EndLine, s.Text, s.Args, s.Op != nil))
 	}
 	want := []string{
-		`1-1 ONBUILD ARG OB=dflt ["OB=dflt"] false`,
-		`1-1 ONBUILD ENV ONB=$OB ["OB=dflt"] false`,
+		`1-1 ONBUILD ARG OB=dflt [] false`,
+		`1-1 ONBUILD ENV ONB=$OB [] false`,
 		`1-1 ONBUILD RUN echo onbuild-$ONB > /onbuild.txt ["OB=dflt"] true`,
 		`1-1 ONBUILD COPY . /onbuild-src/ ["OB=dflt"] true`,
-		`1-1 ONBUILD LABEL ob=1 ["OB=dflt"] false`,
+		`1-1 ONBUILD LABEL ob=1 [] false`,
 		`3-4 RUN echo   $X ["OB=dflt"] true`,
-		`5-5 ARG X=1 Y ["OB=dflt" "X=1"] false`,
+		`5-5 ARG X=1 Y [] false`,
 		`6-10 RUN <<E (a b...) ["OB=dflt" "X=1"] true`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
