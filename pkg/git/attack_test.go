@@ -211,6 +211,7 @@ func TestLimits(t *testing.T) {
 		"too many there":        {"x.git#:d", func(l *limits) { l.bytes = 9 }, "more than 9 bytes"},
 		"objects":               {"x.git", func(l *limits) { l.objects = 100 }, "larger than 100 bytes"},
 		"time":                  {"x.git", func(l *limits) { l.time = time.Millisecond }, "not done after 1ms"},
+		"time, at once":         {"x.git", func(l *limits) { l.time = time.Nanosecond }, "not done after 1ns"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := Options{limits: defaultLimits()}

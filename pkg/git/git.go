@@ -81,6 +81,9 @@ func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err
 		err = errors.Join(err, f.close())
 	}
 	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = context.Cause(ctx) // which says more
+		}
 		return Checkout{}, fmt.Errorf("git repository %s: %w", ref, err)
 	}
 	return c, nil
