@@ -56,6 +56,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 		if err := g.mount(m); err != nil {
 			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
 		}
+		if g.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+			g.cgroups()
+		}
 	}
 	g.paths()
 	g.enter()
@@ -90,6 +93,10 @@ func (g *program) birth() {
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
+	if g.ownCgroups() {
+		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
+	}
 	g.do("starting a session", unix.SYS_SETSID)
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
@@ -99,6 +106,11 @@ func (g *program) birth() {
 	if g.c.Network != Host {
 		g.loopback()
 	}
+}
+
+// ownCgroups tells whether the process gets a view of cgroups that begins with its own.
+func (g *program) ownCgroups() bool {
+	return g.c.Cgroup != nil && g.c.Cgroup.Dir() != nil && !g.c.HostCgroups
 }
 
 // stdio puts the three streams into place, by way of higher numbers: they may be each other's.
