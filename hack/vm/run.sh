@@ -9,7 +9,7 @@
 # The first run makes the machine's disk (kept for a month). A boot takes half a minute; with --keep the machine goes on running, with
 # what was written in it, and takes the next scripts of this tree at once, until --stop. sudo inside needs no password.
 # RBUILD_BIN=FILE: that binary instead of this tree's. VM_PUSH='FILE...': files that are to be in /opt/rbuild.
-# VM_CPUS and VM_MEMORY: 2 and 2G unless set. As root it all runs as TEST_USER.
+# VM_NAME: another kept machine than this tree's. VM_CPUS and VM_MEMORY: 2 and 2G unless set. As root it all runs as TEST_USER.
 
 # shellcheck source=hack/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -77,7 +77,7 @@ main() {
   parse_options "$@"
   ensure_go
   ensure_user
-  KEPT=$(state_dir)/vm/kept-$(printf %s "$ROOT" | sha256sum | head -c 12)
+  KEPT=$(state_dir)/vm/kept-${VM_NAME:-$(printf %s "$ROOT" | sha256sum | head -c 12)}
   if [ -n "$STOP" ]; then stop_machine "$KEPT" && return; fi
   boot
   push
