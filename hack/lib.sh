@@ -212,6 +212,11 @@ build() {
     -ldflags "-X main.version=$(version)" -o bin/rbuild ./cmd/rbuild
 }
 
+# compile_tests TREE PACKAGE FILE compiles a package's tests, static, as RUN_USER.
+compile_tests() {
+  run_as_user env -C "$1" CGO_ENABLED=0 GOTOOLCHAIN=local "$GO" test -c -tags "$TAGS" -o "$3" "$2"
+}
+
 # ------------------------------------------------------------------------------------------------------- base images
 # apt_settings prints options for mmdebstrap: the host's ways to reach its packages.
 apt_settings() {

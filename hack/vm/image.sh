@@ -8,9 +8,9 @@ VM_SUITE=bookworm
 VM_USER=dev
 VM_DISK=12G # sparse
 VM_HOST_PACKAGES=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client)
-VM_PACKAGES=(systemd-sysv udev kmod dbus dbus-user-session libpam-systemd openssh-server sudo procps iproute2 uidmap podman crun
-  buildah slirp4netns passt fuse-overlayfs busybox-static bash-static python3-minimal docker-registry apparmor libcap2-bin attr
-  acl git gcc libc6-dev curl skopeo umoci zstd xz-utils bzip2)
+VM_PACKAGES=(systemd-sysv udev kmod dbus dbus-user-session libpam-systemd openssh-server sudo procps iproute2 apparmor uidmap
+  podman buildah skopeo umoci crun runc slirp4netns passt fuse-overlayfs libcap2-bin attr acl git gcc libc6-dev curl
+  zstd xz-utils bzip2 docker-registry python3 busybox-static bash-static apache2-utils openssl openssh-client)
 
 make_image() {
   need "${VM_HOST_PACKAGES[@]}"

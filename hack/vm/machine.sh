@@ -49,7 +49,8 @@ wait_for_login() {
   return 1
 }
 
-machine_alive() { [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null; }
+# machine_alive DIR: the process of that number may be another's by now, so its command line is looked at.
+machine_alive() { [ -s "$1/pid" ] && tr '\0' '\n' <"/proc/$(cat "$1/pid")/cmdline" 2>/dev/null | grep -qxF "$1/pid"; }
 
 # machine_ssh DIR [OPTION...] COMMAND... runs a shell command as the machine's user, in a session of its own.
 machine_ssh() {
@@ -69,6 +70,11 @@ push_file() {
     mv /opt/rbuild/$3.part /opt/rbuild/$3" <"$2"
   run_as_user mkdir -p "$(dirname "$stamp")"
   run_as_user tee "$stamp" <<<"$sum" >/dev/null
+}
+
+# push_tests DIR TREE replaces /opt/rbuild/src by the parts of the tree that the tests read.
+push_tests() {
+  tar -c -C "$2" hack tests | machine_ssh "$1" 'rm -rf /opt/rbuild/src && mkdir /opt/rbuild/src && tar -x -C /opt/rbuild/src'
 }
 
 # stop_machine DIR switches the machine off, as a power cut does (its disk is thrown away), and removes DIR.

@@ -4,6 +4,8 @@
 #
 #   hack/vm/run.sh [--keep] SCRIPT [ARGUMENT...]
 #   hack/vm/run.sh [--keep] -- COMMAND [ARGUMENT...]
+#   hack/vm/run.sh [--keep] --tests [REGEXP]      the scripts of tests/integration/vm whose names match
+#   hack/vm/run.sh [--keep] --scripts REGEXP      those of tests/integration/testdata
 #   hack/vm/run.sh --stop
 #
 # The first run makes the machine's disk (kept for a month). A boot takes half a minute; with --keep the machine goes on running, with
@@ -21,11 +23,13 @@
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 parse_options() {
-  KEEP='' STOP='' SCRIPT=''
+  KEEP='' STOP='' SCRIPT='' TESTS=''
   while [ $# -gt 0 ]; do
     case $1 in
     --keep) KEEP=1 ;;
     --stop) STOP=1 ;;
+    --tests) TESTS=TestMachine/${2:-.} && shift $# && break ;;
+    --scripts) TESTS=TestScripts/${2:?} && shift $# && break ;;
     --) shift && break ;;
     -h | --help) usage 0 ;;
     -*) usage 2 >&2 ;;
@@ -34,7 +38,7 @@ parse_options() {
     shift
   done
   ARGUMENTS=("$@")
-  [ -n "$STOP$SCRIPT" ] || [ $# -gt 0 ] || usage 2 >&2
+  [ -n "$STOP$SCRIPT$TESTS" ] || [ $# -gt 0 ] || usage 2 >&2
   [ -z "$SCRIPT" ] || [ -r "$SCRIPT" ] || die "cannot read $SCRIPT"
 }
 
@@ -49,14 +53,20 @@ boot() {
   start_machine "$MACHINE"
 }
 
+# push puts into the machine what the script needs. hack/test.sh has made TREE.
 push() {
   local file
+  if [ -z "${TREE:-}" ] && { [ -z "${RBUILD_BIN:-}" ] || [ -n "$TESTS" ]; }; then own_tree; fi
   if [ -z "${RBUILD_BIN:-}" ]; then
-    own_tree
     build "$TREE"
     RBUILD_BIN=$TREE/bin/rbuild
   fi
   push_file "$MACHINE" "$RBUILD_BIN" bin/rbuild
+  if [ -n "$TESTS" ]; then
+    compile_tests "$TREE" ./tests/integration "$MACHINE/integration.test"
+    push_file "$MACHINE" "$MACHINE/integration.test" integration.test
+    push_tests "$MACHINE" "$TREE"
+  fi
   for file in ${VM_PUSH:-}; do push_file "$MACHINE" "$file" "$(basename "$file")"; done
 }
 
@@ -64,7 +74,9 @@ push() {
 quoted() { printf '%q ' "$@"; }
 
 execute() {
-  if [ -z "$SCRIPT" ]; then
+  if [ -n "$TESTS" ]; then
+    machine_ssh "$MACHINE" "/opt/rbuild/src/hack/vm/inside.sh $(quoted "$TESTS")" </dev/null
+  elif [ -z "$SCRIPT" ]; then
     machine_ssh "$MACHINE" "$(quoted "${ARGUMENTS[@]}")" </dev/null
   else
     machine_ssh "$MACHINE" "f=\$(mktemp) && cat >\$f && chmod 755 \$f && \$f $(quoted "${ARGUMENTS[@]}"); s=\$?; rm -f \$f; exit \$s" \
