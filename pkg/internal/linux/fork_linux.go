@@ -382,17 +382,6 @@ func reap(pidfd int) (State, error) {
 // cldExited is CLD_EXITED of siginfo's si_code.
 const cldExited = 1
 
-// ProcSelf returns the directory of this process below /proc for other processes to use, "/proc/PID". The pid is not
-// that of getpid(2) where /proc was mounted for an outer PID namespace.
-func ProcSelf() (string, error) {
-	var buf [32]byte
-	n, err := unix.Readlink("/proc/self", buf[:])
-	if err != nil {
-		return "", &os.PathError{Op: "reading", Path: "/proc/self", Err: err}
-	}
-	return "/proc/" + string(buf[:n]), nil
-}
-
 // ProcDir returns the directory of the child below the /proc of this process. Where that was
 // mounted for an outer PID namespace its name is not the Pid, and is found through the pidfd.
 func (c *Child) ProcDir() (string, error) {
