@@ -58,6 +58,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 		}
 	}
 	g.paths()
+	if err := g.hideCaller(); err != nil {
+		return nil, err
+	}
 	g.enter()
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
@@ -256,7 +259,9 @@ func (g *program) notes(p *Process) {
 		case whatPivot:
 			p.Degraded = append(p.Degraded, "pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
 		case whatProcSubset:
-			p.Degraded = append(p.Degraded, "a /proc of its own is refused here: RUN sees the builder's processes in /proc, under other numbers")
+			p.Degraded = append(p.Degraded, "a /proc of its own is refused here, because parts of /proc are masked: RUN sees "+
+				"the processes around it, /proc/PID does not match its pids, and nothing in /proc can be written; "+
+				"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
 		case whatProcFresh:
 			p.Degraded = append(p.Degraded, "a full /proc is refused here: RUN sees only the process directories (subset=pid)")
 		}
