@@ -94,6 +94,10 @@ func (g *program) birth() {
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
 	g.do("starting a session", unix.SYS_SETSID)
+	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
+		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
+		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
+	}
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
