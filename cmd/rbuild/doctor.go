@@ -124,8 +124,9 @@ func (a *app) doctorOptions() doctor.Options {
 
 // explain adds to an error what the host lacks, if that is why.
 func (a *app) explain(err error) error {
-	if err == nil {
-		return nil
+	var quiet *exitError // says nothing
+	if err == nil || errors.As(err, &quiet) && quiet.err == nil {
+		return err
 	}
 	return doctor.Explain(err, a.doctorOptions())
 }

@@ -126,7 +126,7 @@ func (p *place) full() (Finding, bool) {
 }
 
 func size(n uint64) string {
-	return units.CustomSize("%.3g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
+	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
 }
 
 // fsName names the file systems that matter.

@@ -59,7 +59,6 @@ const (
 	idPivot       = "pivot-root"
 	idProc        = "proc"
 	idPIDs        = "pid-namespace"
-	idCgroup      = "cgroup"
 	idNetwork     = "network"
 	idEmulators   = "emulators"
 	idGit         = "git"
@@ -71,7 +70,7 @@ const (
 func order() []string {
 	return []string{
 		idKernel, idConfined, idUserns, idIDMap, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
-		idSandbox, idPivot, idProc, idCgroup, idNetwork, idEmulators, idGit, idAuth,
+		idSandbox, idPivot, idProc, idNetwork, idEmulators, idGit, idAuth,
 	}
 }
 

@@ -50,10 +50,10 @@ func usernsSummary(m userns.Mode) string {
 	case userns.Root:
 		return "not needed by root of the machine"
 	case userns.Identity:
-		return "that in which rbuild was started is used as it is"
+		return "the one in which rbuild was started is used as it is"
 	case userns.Direct, userns.Helper, userns.Single:
 	}
-	return "the builder has one of its own"
+	return "the builder has a user namespace of its own"
 }
 
 // idMap says which ids are there.
@@ -252,12 +252,12 @@ func (t trial) findings() []Finding {
 	case sandbox.ProcSubset:
 		proc.Status, proc.Summary = Degraded, "RUN has a /proc of its own with processes only (subset=pid)"
 	case sandbox.ProcBind:
-		proc.Status, proc.Summary = Degraded, "RUN sees the builder's processes in /proc, under other numbers: a /proc of its own is refused"
+		proc.Status, proc.Summary = Degraded, "RUN sees the processes around the builder in /proc, under other numbers: a /proc of its own is refused"
 	case sandbox.ProcAuto, sandbox.ProcFresh:
 	}
 	if proc.Status != OK {
 		proc.Detail = "the /proc of this process is partly masked"
-		proc.Fix = "in a pod set procMount: Unmasked with hostUsers: false; in a container use --security-opt unmask=/proc/*"
+		proc.Fix = "in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2; in a container use --security-opt unmask=ALL"
 	}
 	out = append(out, proc)
 	if len(t.degraded) > 0 {

@@ -49,20 +49,17 @@ func kernel() Finding {
 // confinement is for the reader of other findings: what it names forbids nothing by itself.
 func confinement() Finding {
 	c := userns.ReadConfinement()
-	var parts []string
+	parts := []string{"no seccomp filter", "no AppArmor profile", "no_new_privs is not set"}
 	if c.Seccomp {
-		parts = append(parts, "a seccomp filter")
-	}
-	if c.NoNewPrivs {
-		parts = append(parts, "no_new_privs")
+		parts[0] = "a seccomp filter"
 	}
 	if c.AppArmor != "" {
-		parts = append(parts, "the AppArmor profile "+c.AppArmor)
+		parts[1] = "the AppArmor profile " + c.AppArmor
 	}
-	if len(parts) == 0 {
-		parts = []string{"no seccomp filter, no no_new_privs, no AppArmor profile"}
+	if c.NoNewPrivs {
+		parts[2] = "no_new_privs is set"
 	}
-	return Finding{ID: idConfined, Status: OK, Summary: "this process has " + strings.Join(parts, " and ")}
+	return Finding{ID: idConfined, Status: OK, Summary: strings.Join(parts, ", ")}
 }
 
 // places looks where builds write to.
