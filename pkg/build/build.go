@@ -52,6 +52,9 @@ type Options struct {
 	// Emulators make programs of other architectures executable; nil: they are not.
 	Emulators *binfmt.Emulators
 	Listener  progress.Listener
+	// Explain adds to the error of a step what the host lacks, if that is why it failed. It is called while what the step
+	// has made is still there. Nil: nothing is added.
+	Explain func(error) error
 
 	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
 	LintOptions lint.Options // but for Plan and Bases, which the build knows
