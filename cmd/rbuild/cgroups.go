@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -109,25 +108,27 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 		return nil, nil //nolint:nilnil // documented
 	}
 	l, standing := s.limits, s.flags.standing.Only(s.parent.Controllers())
-	if err := s.parent.Missing(s.flags.standing); err != nil {
-		s.tell(err)
+	err := s.parent.Missing(s.flags.standing)
+	if s.parent.Version() == 1 && len(standing.Files) > 0 {
+		err = errors.New("cgroup_conf names files of cgroup v2, and this machine has version 1")
 	}
+	s.tell(err)
 	if l.Pids == 0 {
 		l.Pids = standing.Pids
 	}
-	l.Files = maps.Clone(standing.Files)
-	if s.parent.Version() == 1 {
-		l.Files = nil
-	}
+	l.Files = standing.Files
 	return s.parent.New(l)
 }
 
 // tell says once which limits of containers.conf are not in force. Where only the default of podman is not, nobody asked.
 func (s *stepCgroups) tell(why error) {
+	if why == nil {
+		return
+	}
 	s.told.Do(func() {
 		logrus.Debugf("cgroups: %v", why)
 		conf := s.flags.conf.Containers
-		if why != nil && (conf.PidsLimit != nil && *conf.PidsLimit > 0 || len(conf.CgroupConf.Get()) > 0) {
+		if conf.PidsLimit != nil && *conf.PidsLimit > 0 || len(conf.CgroupConf.Get()) > 0 {
 			s.warn(fmt.Sprintf("limits of containers.conf are not all in force here: %v", why))
 		}
 	})

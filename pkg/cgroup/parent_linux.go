@@ -186,8 +186,8 @@ func underlying(err error) error {
 	return err
 }
 
-// underSystemd tells whether a systemd of a user is above.
-func (p *Parent) underSystemd() bool { return strings.Contains(p.name, "/user@") }
+// underSystemd tells whether the cgroup is one that a systemd has made.
+func (p *Parent) underSystemd() bool { return strings.Contains(p.name, ".slice/") }
 
 // has tells whether a controller is there.
 func (p *Parent) has(controller string) bool { return slices.Contains(p.controllers, controller) }
