@@ -51,6 +51,12 @@ type Config struct {
 	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
 	Stdin, Stdout, Stderr *os.File
 
+	// Cgroup is where the process begins, and what it sees of cgroups; nil: that of the caller. With one of version 2 the
+	// process gets a cgroup namespace, and /sys/fs/cgroup shows its own cgroup, read-only.
+	Cgroup Cgroup
+	// HostCgroups leaves the process the cgroup namespace and the /sys/fs/cgroup of the caller.
+	HostCgroups bool
+
 	Network Network
 	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
 	NetworkHelper string
@@ -78,6 +84,9 @@ type Process struct {
 
 // State is how a process ended.
 type State = linux.State
+
+// Cgroup is a control group that somebody has made for the process; see package cgroup.
+type Cgroup = linux.Cgroup
 
 // Start starts the process and returns when its program has been executed. An *ExecError says
 // that it could not be; any other error names the operation of the set-up that failed. Nothing is
@@ -118,6 +127,9 @@ func (c Config) start(targets string) (*Process, error) {
 			p.helper, err = attachNetwork(c.NetworkHelper, child)
 			return err
 		})
+	}
+	if c.Cgroup != nil {
+		prog.p.InCgroup(c.Cgroup)
 	}
 	p.child, err = prog.p.Start(c.namespaces(), steps...)
 	if err != nil {
