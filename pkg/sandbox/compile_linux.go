@@ -23,7 +23,8 @@ type program struct {
 	root   linux.Reg // the root of the overlay
 	null   linux.Reg // a verified mount of /dev/null, if something is to be masked
 	mounts []mounted
-	files  []*os.File // to be closed after the fork
+	found  []candidate // where the program to be executed may be
+	files  []*os.File  // to be closed after the fork
 }
 
 // mounted is what lies at a destination so far.
@@ -44,7 +45,7 @@ func (c Config) compile(targets string) (_ *program, err error) {
 			g.close()
 		}
 	}()
-	if g.maps, err = readIDMaps(); err != nil {
+	if g.maps, err = readIDMaps(c.UIDs, c.GIDs); err != nil {
 		return nil, err
 	}
 	g.birth()
@@ -241,8 +242,12 @@ func (g *program) explain(err error) error {
 		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
 	case isTarget(f.What) && f.Errno == unix.ELOOP:
 		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
-	case strings.HasPrefix(f.What, "becoming ") && f.Errno == unix.EINVAL:
+	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
+		return fmt.Errorf("%w: not among the ids that the process was given", err)
+	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
 		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
+	case f.Errno == unix.ELOOP && strings.HasPrefix(f.What, whatInside):
+		return fmt.Errorf("%w: a symbolic link there leads each process elsewhere; name what it leads to", err)
 	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
 		return fmt.Errorf("%w: the image has something else there", err)
 	}

@@ -51,6 +51,14 @@ type Config struct {
 	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
 	Stdin, Stdout, Stderr *os.File
 
+	// UIDs and GIDs are the ids of the caller's user namespace that the process knows, 0 among them. None: all. Files of
+	// others belong to the overflow id for it (user_namespaces(7)), and it cannot change them.
+	UIDs, GIDs []IDRange
+	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
+	KeepGroups bool
+	// PrivateCgroup gives the process a cgroup namespace of its own, in which names begin at the caller's cgroup.
+	PrivateCgroup bool
+
 	Network Network
 	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
 	NetworkHelper string
@@ -131,6 +139,9 @@ func (c Config) namespaces() uintptr {
 	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if c.Network != Host {
 		flags |= unix.CLONE_NEWNET
+	}
+	if c.PrivateCgroup {
+		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }
