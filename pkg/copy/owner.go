@@ -55,7 +55,7 @@ func ResolveOwner(root *os.File, spec string) (Owner, error) {
 		return o, nil
 	}
 	var err error
-	if o.GID, err = resolveGroup(root, group); err != nil {
+	if o.GID, err = ResolveGroup(root, group); err != nil {
 		return Owner{}, fmt.Errorf("owner %q: %w", spec, err)
 	}
 	return o, nil
@@ -94,7 +94,7 @@ func ResolveUser(root *os.File, spec string) (User, error) {
 		}
 	}
 	if hasGroup && group != "" {
-		u.GID, err = resolveGroup(root, group)
+		u.GID, err = ResolveGroup(root, group)
 	} else if entry != nil {
 		u.Groups, err = groupsOf(root, entry.Name, u.GID)
 	}
@@ -141,7 +141,9 @@ func findUser(root *os.File, want func(user.User) bool) (*user.User, error) {
 	return &users[0], nil
 }
 
-func resolveGroup(root *os.File, name string) (uint32, error) {
+// ResolveGroup understands a group: a number, or a name that the /etc/group below root knows. An unknown name is an error
+// that says it.
+func ResolveGroup(root *os.File, name string) (uint32, error) {
 	gid, ok, err := parseID(name)
 	if ok || err != nil {
 		return gid, err
