@@ -115,8 +115,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(cmd.Context(), nil, f, o)
 	}
-	ns := userns.Options{PID: true, KeepGroups: true}
-	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
+	return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
 		if err != nil {
 			return err
@@ -128,6 +127,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 		return a.build(ctx, st, f, o)
 	})
 }
+
+// buildNamespace is what builds ask of their namespace.
+func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
@@ -171,6 +173,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
+	o.Explain = a.explainStep
 	o.Emulators = binfmt.New(os.Getenv("PATH"))
 	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
 	result, err := build.Build(ctx, o)

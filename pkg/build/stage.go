@@ -151,6 +151,8 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		// What lies below may have been taken away while the step ran, and then that is why it failed.
 		if gone := s.intact(); gone != nil {
 			err = gone
+		} else if s.Explain != nil && ctx.Err() == nil {
+			err = s.Explain(err)
 		}
 		return errors.Join(err, u.Discard())
 	}
