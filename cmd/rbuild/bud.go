@@ -27,6 +27,7 @@ type budFlags struct {
 	pull   pullFlags    // where base images come from
 	run    runFlags     // what RUN gets to see
 	limits limitFlags   // what RUN may use
+	box    sandboxFlags // what RUN may do
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -49,7 +50,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.box, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
@@ -81,14 +82,15 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to cap-add cap-drop
-	cdi-config-dir cgroupns cpp-flag cw decryption-key device group-add hooks-dir ipc layer-label log-rusage logsplit manifest
-	mount os-feature os-version pid policy runtime runtime-flag rusage-logfile
-	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
+var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
+	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
+	mount os-feature os-version policy runtime runtime-flag rusage-logfile
+	save-stages sign-by signature-policy source-policy-file stage-labels timeout
+	userns-gid-map-group userns-uid-map-user`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
+	f.box.conf = &f.conf
 	for _, g := range f.groups() {
 		if err := g.apply(env, &o); err != nil {
 			return o, err
@@ -187,6 +189,11 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	}
 	if err := place.prepare(&o); err != nil {
 		return in.locate(err)
+	}
+	if o.Plain == nil {
+		if err := f.box.open(&o, a.state); err != nil {
+			return err
+		}
 	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
