@@ -27,6 +27,7 @@ type budFlags struct {
 	allow  allowFlags   // what the Dockerfile may do
 	pull   pullFlags    // where base images come from
 	run    runFlags     // what RUN gets to see
+	time   timeFlags    // how long things may take
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -47,7 +48,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.time, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
@@ -82,7 +83,7 @@ var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cac
 	cdi-config-dir cgroup-parent cgroupns cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
 	cpuset-mems cw decryption-key device group-add hooks-dir ipc layer-label log-rusage logsplit manifest
 	memory memory-swap mount os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
-	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
+	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels ulimit userns
 	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
@@ -108,7 +109,10 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 		return a.call(cmd.Context(), nil, f, o)
 	}
 	ns := userns.Options{PID: true, KeepGroups: true}
-	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) error {
+	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) (err error) {
+		ctx, cancel := f.time.limit(ctx)
+		defer cancel()
+		defer func() { err = timeCode(ctx, err) }()
 		release, err := st.Use(ctx)
 		if err != nil {
 			return err
@@ -132,7 +136,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
-	o.Outputs, err = f.result.prepare(func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
+	o.Outputs, err = f.result.prepare(st.OwnFile, func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
 	if err != nil {
 		return err
 	}

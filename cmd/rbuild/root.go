@@ -123,8 +123,11 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 }
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+	o.Env = append(o.Env, ownerEnv()...)
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
-		st, err := store.Open(store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions})
+		st, err := store.Open(store.Options{
+			GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions, Owner: takeOwner(),
+		})
 		if err != nil {
 			return err
 		}
@@ -132,7 +135,9 @@ func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		if err := registry.Tidy(st.GraphRoot(), a.sys()); err != nil {
 			return err
 		}
-		return fn(ctx, st)
+		err = fn(ctx, st)
+		st.Failed(err)
+		return err
 	})
 }
 

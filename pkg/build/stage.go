@@ -14,6 +14,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/cache"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -28,7 +29,8 @@ type stage struct {
 	missed  bool    // a step was not cached, so nothing above it can be
 	single  *store.Staging
 	users   users // what the image's /etc/passwd says, as far as asked
-	number  int   // of the current step, from 1; FROM is 1
+	clock   *stepClock
+	number  int // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -48,7 +50,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	}
 	base, err := b.source(ctx, p.From)
 	if err != nil {
-		return nil, at(p.Heading(), err)
+		return nil, at(p.Heading(), Because(ctx, err))
 	}
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
 	if b.Image.NoLabels {
@@ -86,10 +88,13 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 
 // step runs one instruction: most edit the config only, which the plan has done already.
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
-	r := s.report(step)
+	r, stage := s.report(step), ctx
+	ctx, clock, done := s.limitStep(ctx)
+	s.clock = clock
 	defer func() {
-		err = at(step, err)
-		r.end(ctx, err)
+		err = at(step, Because(ctx, err))
+		done()
+		r.end(stage, err)
 	}()
 	switch op := step.Op.(type) {
 	case *plan.Run:
@@ -103,6 +108,12 @@ func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 		s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	}
 	return nil
+}
+
+// other is the snapshot of another stage or image that the step needs.
+func (s *stage) other(ctx context.Context, from plan.Source) (*snapshot, error) {
+	defer s.clock.pause()()
+	return s.source(ctx, from)
 }
 
 // upper is the directory that a step fills.
@@ -127,12 +138,14 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 		}
 		s.missed = true
 	}
+	resume := s.clock.pause()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	resume()
 	r.begin()
 	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
@@ -152,13 +165,22 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		if gone := s.intact(); gone != nil {
 			err = gone
 		}
-		return errors.Join(err, u.Discard())
+		return errors.Join(s.whenFull(err), u.Discard())
 	}
 	if !changed {
 		s.unchanged(step)
 		return u.Discard()
 	}
 	return s.commit(step, u)
+}
+
+// whenFull says that the disk is full if that may be why a step has failed: it is told before the step's files go.
+func (s *stage) whenFull(err error) error {
+	_, run := errors.AsType[*ExitError](err)
+	if full := s.Store.Full(); full != "" && (run || linux.NoRoom(err)) {
+		return fmt.Errorf("%w (%s)", err, full)
+	}
+	return err
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.
@@ -174,7 +196,9 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	if s.NoCache || s.missed || s.uncached() {
 		return false, nil
 	}
+	resume := s.clock.pause()
 	parent, err := s.top().Wait(ctx)
+	resume()
 	if err != nil {
 		return false, err
 	}
