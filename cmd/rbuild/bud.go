@@ -34,6 +34,8 @@ type budFlags struct {
 	output outputFlags  // what the user gets to see
 	call   callFlags    // what is told of the Dockerfile instead
 	peers  peerFlags    // what means nothing here
+
+	conf containersConf // defaults of some, read before they are applied
 }
 
 // flagGroup is a part of budFlags.
@@ -101,6 +103,10 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 
 // bud checks the flags, and builds in the namespace.
 func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
+	var err error
+	if f.conf, err = readContainersConf(a.outerUID(os.Getuid())); err != nil {
+		return err
+	}
 	o, err := f.options(os.LookupEnv)
 	if err != nil {
 		return err
@@ -108,8 +114,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(cmd.Context(), nil, f, o)
 	}
-	ns := userns.Options{PID: true, KeepGroups: true}
-	return a.withStoreIn(cmd, ns, func(ctx context.Context, st *store.Store) (err error) {
+	return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) (err error) {
 		ctx, cancel := f.time.limit(ctx)
 		defer cancel()
 		defer func() { err = timeCode(ctx, err) }()
@@ -124,6 +129,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 		return a.build(ctx, st, f, o)
 	})
 }
+
+// buildNamespace is what builds ask of their namespace.
+func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
@@ -164,6 +172,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
+	o.Explain = a.explainStep
 	o.Emulators = binfmt.New(os.Getenv("PATH"))
 	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
 	result, err := build.Build(ctx, o)

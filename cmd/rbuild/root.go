@@ -56,7 +56,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newPullCmd(a), newPushCmd(a),
 		newImagesCmd(a), newRmiCmd(a), newTagCmd(a), newInspectCmd(a), newHistoryCmd(a),
 		newLoginCmd(a), newLogoutCmd(a),
-		newInfoCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
+		newInfoCmd(a), newDoctorCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
 	return cmd
 }
@@ -125,9 +125,10 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
 	o.Env = append(o.Env, ownerEnv()...)
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
-		st, err := store.Open(store.Options{
-			GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions, Owner: takeOwner(),
-		})
+		defer func() { err = a.explain(err) }()
+		options := a.storeOptions()
+		options.Owner = takeOwner()
+		st, err := store.Open(options)
 		if err != nil {
 			return err
 		}
@@ -139,6 +140,11 @@ func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		st.Failed(err)
 		return err
 	})
+}
+
+// storeOptions is which store the global flags name.
+func (a *app) storeOptions() store.Options {
+	return store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions}
 }
 
 // sys is how registries are reached, as far as the global flags and the environment say.

@@ -14,7 +14,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/cache"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -164,23 +163,16 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		// What lies below may have been taken away while the step ran, and then that is why it failed.
 		if gone := s.intact(); gone != nil {
 			err = gone
+		} else if s.Explain != nil && ctx.Err() == nil {
+			err = s.Explain(err)
 		}
-		return errors.Join(s.whenFull(err), u.Discard())
+		return errors.Join(err, u.Discard())
 	}
 	if !changed {
 		s.unchanged(step)
 		return u.Discard()
 	}
 	return s.commit(step, u)
-}
-
-// whenFull says that the disk is full if that may be why a step has failed: it is told before the step's files go.
-func (s *stage) whenFull(err error) error {
-	_, run := errors.AsType[*ExitError](err)
-	if full := s.Store.Full(); full != "" && (run || linux.NoRoom(err)) {
-		return fmt.Errorf("%w (%s)", err, full)
-	}
-	return err
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.

@@ -78,20 +78,3 @@ func (s *Store) giveUpReserve() bool {
 	_, err := os.Lstat(dir)
 	return err == nil && os.RemoveAll(dir) == nil
 }
-
-// Full says what the file system of the store has run out of, as a sentence; "": of nothing.
-func (s *Store) Full() string {
-	r, err := linux.RoomAt(s.GraphRoot())
-	switch {
-	case err != nil:
-		return ""
-	case r.Inodes == 0:
-		return fmt.Sprintf("the file system of the store at %s has no inodes left: rbuild prune removes what is not needed", s.GraphRoot())
-	case r.Bytes < fullBytes:
-		return fmt.Sprintf("the file system of the store at %s is full: rbuild prune removes what is not needed", s.GraphRoot())
-	}
-	return ""
-}
-
-// fullBytes is what a file system may have left that is called full: less than a write of a program takes.
-const fullBytes = 256 << 10
