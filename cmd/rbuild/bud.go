@@ -27,6 +27,8 @@ type budFlags struct {
 	pull   pullFlags    // where base images come from
 	run    runFlags     // what RUN gets to see
 	limits limitFlags   // what RUN may use
+	box    sandboxFlags // what RUN may do
+	time   timeFlags    // how long things may take
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -49,7 +51,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.box, &f.time, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
@@ -81,14 +83,15 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to cap-add cap-drop
-	cdi-config-dir cgroupns cpp-flag cw decryption-key device group-add hooks-dir ipc layer-label log-rusage logsplit manifest
-	mount os-feature os-version pid policy runtime runtime-flag rusage-logfile
-	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
+var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
+	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
+	mount os-feature os-version policy runtime runtime-flag rusage-logfile
+	save-stages sign-by signature-policy source-policy-file stage-labels
+	userns-gid-map-group userns-uid-map-user`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
+	f.box.conf = &f.conf
 	for _, g := range f.groups() {
 		if err := g.apply(env, &o); err != nil {
 			return o, err
@@ -121,24 +124,38 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 	}
-	return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
-		release, err := st.Use(ctx)
-		if err != nil {
-			return err
-		}
-		defer release()
-		if f.call.method != callBuild {
-			return a.call(ctx, st, f, o)
-		}
-		return a.build(ctx, st, f, o)
+	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+		return f.time.within(ctx, func(ctx context.Context) error {
+			release, err := st.Use(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
+			return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+		})
 	})
+	if err == nil || a.state != nil {
+		return err
+	}
+	layout, err := a.withoutNamespace(err)
+	if err != nil {
+		return err
+	}
+	return f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) })
+}
+
+func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
+	if f.call.method != callBuild {
+		return a.call(ctx, place, f, o)
+	}
+	return a.build(ctx, place, f, o)
 }
 
 // buildNamespace is what builds ask of their namespace.
 func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.logFile}); err != nil {
 		return err
 	}
@@ -149,7 +166,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
-	if o.Outputs, err = f.result.prepare(notice); err != nil {
+	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
 	cgroups, err := f.limits.steps(ctx, notice)
@@ -158,8 +175,8 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, cgroups.close()) }()
 	o.Run.NewCgroup = cgroups.new
-	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := f.open(ctx, st, &o)
+	o.Listener = show
+	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}
@@ -173,13 +190,21 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		}
 		return in.locate(err)
 	}
+	if err := place.prepare(&o); err != nil {
+		return in.locate(err)
+	}
+	if o.Plain == nil {
+		if err := f.box.open(&o, a.state); err != nil {
+			return err
+		}
+	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
 	notices := f.output.notices(show)
-	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, st: st, report: notices}
+	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
 	o.Pull = puller.pull
-	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
+	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
 	o.Explain = a.explainStep
@@ -194,7 +219,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
 			return err
 		}
-		if result.Manifest, err = f.result.deliver(ctx, st, result, o.Image.Names, to); err != nil {
+		if result.Manifest, err = f.result.deliver(ctx, place, result, o.Image.Names, to); err != nil {
 			return err
 		}
 	}

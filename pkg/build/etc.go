@@ -28,6 +28,8 @@ const (
 
 // RunOptions is what the command line says of RUN steps.
 type RunOptions struct {
+	Confinement
+
 	Network Network
 	// AllowHost lets RUN --network=host have the host's network also where Network is another.
 	AllowHost bool
@@ -107,7 +109,7 @@ func (o RunOptions) ingredients(op plan.Op) []string {
 			out = append(out, flag.name)
 		}
 	}
-	return out
+	return append(out, o.Confinement.ingredients(run.Insecure)...)
 }
 
 // hostname is the name of the host that a RUN sees: unless a build argument gives one, the same in every build.

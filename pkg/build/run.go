@@ -76,6 +76,9 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	if err != nil {
 		return err
 	}
+	if user.Groups, err = s.groups(user); err != nil {
+		return err
+	}
 	files, err := s.runFiles(u, op)
 	if err != nil {
 		return err
@@ -97,12 +100,13 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	for _, v := range s.Run.Volumes {
 		config.Sources[v.Dest] = v.Source
 	}
+	for _, d := range s.Run.Devices {
+		config.Sources[d.Dest] = d.Source
+	}
 	maps.Copy(config.Sources, mounts.sources)
 	s.connect(&config, s.Run.network(op))
-	if !op.Insecure {
-		if config.Filter, err = s.filter(); err != nil {
-			return err
-		}
+	if err := s.confine(&config, op); err != nil {
+		return err
 	}
 	debugSpec(config.Spec)
 	return s.execute(ctx, config, r)
@@ -121,6 +125,9 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	}
 	defer func() { err = errors.Join(err, group.remove()) }()
 	group.attach(&config)
+	w := progress.StepWriter(r.listener, r.step)
+	ctx, heard, done := s.listen(ctx, w)
+	defer done()
 	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
@@ -131,8 +138,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	}
 	copied := make(chan error, 1)
 	go func() {
-		w := progress.StepWriter(r.listener, r.step)
-		_, err := io.Copy(w, out)
+		_, err := io.Copy(heard, out)
 		copied <- errors.Join(err, w.Close(), out.Close())
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = process.Kill() }) // it may have ended just now
@@ -177,17 +183,12 @@ func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
 // spec describes the process: docker's defaults, and what the step asks for.
 func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *stepMounts) *specs.Spec {
 	spec := sandbox.DefaultSpec()
-	if op.Insecure {
-		s.unconfine(spec)
-	}
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)
-	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
-	groups := append([]uint32{user.GID}, user.Groups...)
-	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
+	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
 	spec.Hostname = hostname(op)
 	spec.Root = &specs.Root{Path: "rootfs"}
-	spec.Mounts = append(spec.Mounts, mounts.list[:mounts.volumes]...)
+	spec.Mounts = append(s.Run.mounts(spec.Mounts), mounts.list[:mounts.volumes]...)
 	for _, f := range files {
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: f.dest, Type: "bind", Source: f.file.Name(), Options: f.options})
 	}
@@ -202,16 +203,6 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return mounts.replaces(m) })
 	spec.Mounts = append(spec.Mounts, mounts.list[mounts.volumes:]...)
 	return spec
-}
-
-// unconfine is for --security=insecure. Where the builder is real root the paths stay masked: by way of /proc its steps
-// would be root of the machine.
-func (s *stage) unconfine(spec *specs.Spec) {
-	masked, readOnly := spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths
-	sandbox.Unconfine(spec)
-	if s.Trusted {
-		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = masked, readOnly
-	}
 }
 
 // withHome adds HOME unless the environment has it.
@@ -234,15 +225,6 @@ func (s *stage) connect(c *sandbox.Config, network Network) {
 	case Host:
 		c.Network = sandbox.Host
 	}
-}
-
-// newFilter compiles docker's default profile, which takes longer than to start a process.
-func newFilter() (*sandbox.Filter, error) {
-	profile, err := sandbox.DefaultSeccomp(sandbox.DefaultCapabilities())
-	if err != nil {
-		return nil, err
-	}
-	return sandbox.NewFilter(profile)
 }
 
 // runFile is a small file that is bound into a RUN.
