@@ -24,7 +24,7 @@ type place struct {
 	disk, inodes  string // ids of findings
 	fix           string // what helps beside making room
 	bytes, number room
-	kind          int64 // of file system, as statfs(2) tells it
+	kind          string // of file system
 	readOnly      bool
 	dev           uint64
 }
@@ -62,12 +62,12 @@ func (p *place) look(dir string) error {
 	}
 	p.bytes, p.number = room{s.Bavail * unit, s.Blocks * unit}, room{s.Ffree, s.Files}
 	p.readOnly = s.Flags&unix.ST_RDONLY != 0
-	p.kind = int64(s.Type)
+	p.kind = fsName(s.Type)
 	var st unix.Stat_t
 	if err := unix.Stat(p.dir, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: p.dir, Err: err}
 	}
-	p.dev = uint64(st.Dev)
+	p.dev = st.Dev
 	return nil
 }
 
@@ -129,15 +129,15 @@ func size(n uint64) string {
 	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
 }
 
-// fsName names the file systems that matter.
-func fsName(kind int64) string {
-	names := map[int64]string{
+// fsName names the file systems that matter, by the number of statfs(2), which is of another width on some architectures.
+func fsName[N int32 | int64 | uint32](kind N) string {
+	names := map[uint32]string{
 		unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "NFS", unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs",
 		unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.FUSE_SUPER_MAGIC: "fuse",
 		unix.V9FS_MAGIC: "9p", 0x2fc12fc1: "zfs", unix.SMB2_SUPER_MAGIC: "smb", unix.CIFS_SUPER_MAGIC: "cifs", 0xca451a4e: "bcachefs",
 	}
-	if name, ok := names[kind&0xffffffff]; ok {
+	if name, ok := names[uint32(kind)]; ok {
 		return name
 	}
-	return fmt.Sprintf("file system %#x", kind&0xffffffff)
+	return fmt.Sprintf("file system %#x", uint32(kind))
 }

@@ -69,7 +69,7 @@ func places(o Options) (out []Finding) {
 	var err error
 	if o.Store != "" {
 		if kept, err = storePlace(o.Store); err == nil {
-			store.Summary = fmt.Sprintf("%s on %s", o.Store, fsName(kept.kind))
+			store.Summary = fmt.Sprintf("%s on %s", o.Store, kept.kind)
 			if kept.readOnly {
 				store = kept.readOnlyFinding()
 			}
