@@ -98,18 +98,14 @@ unit() {
   go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
   go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
   is_root || return 0
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/userns.test" ./pkg/userns
+  compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'
-}
-
-compile_integration() {
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/integration.test" ./tests/integration
 }
 
 # integration REGEXP runs the scripts whose names match.
 integration() {
   push_distribution_bases
-  compile_integration
+  compile_tests "$TREE" ./tests/integration "$WORK/integration.test"
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
   [ "$1" != . ] || without_subids

@@ -33,6 +33,8 @@ type budFlags struct {
 	output outputFlags  // what the user gets to see
 	call   callFlags    // what is told of the Dockerfile instead
 	peers  peerFlags    // what means nothing here
+
+	conf containersConf // defaults of some, read before they are applied
 }
 
 // flagGroup is a part of budFlags.
@@ -100,6 +102,10 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 
 // bud checks the flags, and builds in the namespace.
 func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
+	var err error
+	if f.conf, err = readContainersConf(a.outerUID(os.Getuid())); err != nil {
+		return err
+	}
 	o, err := f.options(os.LookupEnv)
 	if err != nil {
 		return err

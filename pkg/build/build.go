@@ -121,6 +121,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
 		contexts: map[plan.Source]func() (NamedContext, error){},
 		copies:   map[digest.Digest]func() (string, error){},
+		warned:   map[string]struct{}{},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
@@ -169,6 +170,7 @@ type builder struct {
 	contexts map[plan.Source]func() (NamedContext, error)
 	copies   map[digest.Digest]func() (string, error) // of parts of the context, for mounts
 	roots    []*root                                  // to be closed
+	warned   map[string]struct{}                      // what warnOnce has shown
 }
 
 // future is a snapshot that is being made.
@@ -266,6 +268,17 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+// warnOnce shows what is as true of one step as of the next.
+func (b *builder) warnOnce(text string) {
+	b.mu.Lock()
+	_, shown := b.warned[text]
+	b.warned[text] = struct{}{}
+	b.mu.Unlock()
+	if !shown {
+		b.warn(text)
+	}
 }
 
 // warnAt shows a warning about a step, with its lines.

@@ -112,7 +112,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 		return errors.Join(s.startError(err), out.Close())
 	}
 	for _, d := range process.Degraded {
-		s.warn(d)
+		s.warnOnce(d)
 	}
 	copied := make(chan error, 1)
 	go func() {

@@ -58,6 +58,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 		}
 	}
 	g.paths()
+	if err := g.hideCaller(); err != nil {
+		return nil, err
+	}
 	g.enter()
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
@@ -91,6 +94,10 @@ func (g *program) birth() {
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
 	g.do("starting a session", unix.SYS_SETSID)
+	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
+		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
+		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
+	}
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
@@ -256,7 +263,9 @@ func (g *program) notes(p *Process) {
 		case whatPivot:
 			p.Degraded = append(p.Degraded, "pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
 		case whatProcSubset:
-			p.Degraded = append(p.Degraded, "a /proc of its own is refused here: RUN sees the builder's processes in /proc, under other numbers")
+			p.Degraded = append(p.Degraded, "a /proc of its own is refused here, because parts of /proc are masked: RUN sees "+
+				"the processes around it, /proc/PID does not match its pids, and nothing in /proc can be written; "+
+				"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
 		case whatProcFresh:
 			p.Degraded = append(p.Degraded, "a full /proc is refused here: RUN sees only the process directories (subset=pid)")
 		}

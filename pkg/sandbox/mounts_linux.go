@@ -222,7 +222,8 @@ func (g *program) proc(o mountOptions) linux.Reg {
 	if g.c.Proc == ProcAuto || g.c.Proc == ProcSubset {
 		attempt(whatProcSubset, "subset=pid")
 	}
-	g.cloneTree("/proc", o.set, mnt)
+	// Read-only: what a process owns below its directory, oom_score_adj say, could be written by another of the same uid.
+	g.cloneTree("/proc", o.set|unix.MOUNT_ATTR_RDONLY, mnt)
 	g.p.Mark(end)
 	return mnt
 }

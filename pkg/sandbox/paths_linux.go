@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"os"
 	"path"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -11,14 +13,26 @@ import (
 )
 
 // devices fills a tmpfs mounted at /dev with the device nodes that every container has, bound
-// from the caller's (a user namespace may not make nodes), and the customary links.
+// from the caller's (a user namespace may not make nodes), and the customary links. The mounts are
+// read-only, which devices can be written to on all the same: where root of the process owns the
+// caller's nodes, in a pod for instance, it could change their mode otherwise. So could it by way
+// of a standard stream, which therefore is this /dev's null.
 func (g *program) devices(dev linux.Reg) {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := g.p.Reg(), g.p.Reg()
 		what := "binding /dev/" + name
 		g.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
+		g.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 		g.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
 		g.attach("/dev/"+name, node, place)
+	}
+	for i, f := range []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr} {
+		if f == nil {
+			null := g.p.Reg()
+			g.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+			g.do("setting up the standard streams", unix.SYS_DUP3, null, i, 0)
+		}
 	}
 	for _, link := range [][2]string{
 		{"/proc/self/fd", "fd"},
@@ -89,7 +103,7 @@ func (g *program) mask(p string) {
 	g.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
 		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
 	g.p.Mark(dir)
-	g.newFS("tmpfs", p, mountOptions{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, cover)
+	g.newFS("tmpfs", p, mountOptions{set: coverAttributes}, cover)
 	g.attach(p, cover, target)
 	g.p.Mark(end)
 }
@@ -106,3 +120,47 @@ func (g *program) readonly(p string) {
 	g.attach(p, tree, target)
 	g.p.Mark(end)
 }
+
+// hideCaller covers the directories of this process, and of those that it descends from, in a /proc that is bound from the
+// caller: command lines are for everybody to read, and theirs may hold credentials. The child has not started anything yet, so
+// that in a /proc of its own the caller's pid leads nowhere.
+func (g *program) hideCaller() error {
+	self, err := linux.ProcSelf()
+	if err != nil {
+		return err
+	}
+	if self == "/proc/"+strconv.Itoa(os.Getpid()) && g.c.Proc != ProcBind {
+		return nil // a /proc of the caller's PID namespace can be mounted: so can one of the child's
+	}
+	pids, err := linux.Ancestry()
+	if err != nil {
+		return err
+	}
+	for _, m := range g.mounts {
+		if m.fsType == "proc" {
+			g.hide(m.root, pids)
+		}
+	}
+	return nil
+}
+
+// hide covers directories of processes, unless the first is not there.
+func (g *program) hide(proc linux.Reg, pids []string) {
+	end := g.p.Label()
+	for i, pid := range pids {
+		dir, cover, next := g.p.Reg(), g.p.Reg(), g.p.Label()
+		missing := next
+		if i == 0 {
+			missing = end
+		}
+		g.do("finding process "+pid, unix.SYS_OPENAT, proc, pid, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).
+			Into(dir).Tolerate(unix.ENOENT).Else(missing)
+		g.newFS("tmpfs", "/proc/"+pid, mountOptions{set: coverAttributes}, cover)
+		g.attach("/proc/"+pid, cover, dir)
+		g.p.Mark(next)
+	}
+	g.p.Mark(end)
+}
+
+// coverAttributes are those of an empty file system that hides a directory.
+const coverAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC

@@ -31,7 +31,7 @@ const (
 	ProcAuto   ProcMount = iota
 	ProcFresh            // a procfs of the new PID namespace
 	ProcSubset           // the same with subset=pid: allowed where /proc is masked since Linux 7.2
-	ProcBind             // the caller's /proc: shows its processes, under their pids
+	ProcBind             // the caller's /proc, read-only: shows its processes, under their pids
 )
 
 // Config describes one process and its surroundings.

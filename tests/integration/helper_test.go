@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -13,13 +14,17 @@ import (
 )
 
 // TestMain makes the test binary a program for the scripts too: "$SELF nouserns COMMAND..." runs a command under a filter that
-// forbids user namespaces, as container engines have it by default.
+// forbids user namespaces, as container engines have it by default. A copy of it by the name of attackerName attacks.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "nouserns" {
+	switch {
+	case filepath.Base(os.Args[0]) == attackerName:
+		attacker(os.Args[1:])
+	case len(os.Args) > 2 && os.Args[1] == "nouserns":
 		fmt.Fprintln(os.Stderr, "nouserns:", withoutUserNS(os.Args[2:]))
 		os.Exit(99)
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
 }
 
 // withoutUserNS executes a command whose unshare(2) and clone(2) with CLONE_NEWUSER are refused (EPERM), and which has no

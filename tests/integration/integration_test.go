@@ -9,6 +9,7 @@
 //	CERTS             the directory with the certificate of TLSREGISTRY, for --cert-dir
 //	REGISTRIES_CONF   a registries.conf that sends docker.io to REGISTRY
 //	NOSUB             set where the user has no subordinate ids
+//	VM                set in the machine of hack/vm, which has systemd and cgroup v2
 package integration
 
 import (
@@ -37,6 +38,14 @@ func TestWithoutSubordinateIDs(t *testing.T) {
 		t.Skip("needs a user without subordinate ids: hack/test.sh, run as root, makes one")
 	}
 	run(t, "nosub")
+}
+
+// TestMachine runs in the machine of hack/vm, whose user has a systemd of his own that gives out cgroups, and may use sudo.
+func TestMachine(t *testing.T) {
+	if os.Getenv("VM") == "" {
+		t.Skip("needs systemd, cgroup v2 and sudo: hack/test.sh --vm")
+	}
+	run(t, "vm")
 }
 
 func run(t *testing.T, dir string) {
@@ -145,6 +154,10 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		if v := os.Getenv(k); v != "" {
 			e.Vars = append(e.Vars, k+"="+v)
 		}
+	}
+	if os.Getenv("VM") != "" {
+		// The session's own: a user's systemd is reached through it.
+		e.Vars = append(e.Vars, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"), "DBUS_SESSION_BUS_ADDRESS="+os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
 	}
 	e.Values[marksKey{}] = &marks{}
 	return nil

@@ -385,9 +385,8 @@ const cldExited = 1
 // ProcDir returns the directory of the child below the /proc of this process. Where that was
 // mounted for an outer PID namespace its name is not the Pid, and is found through the pidfd.
 func (c *Child) ProcDir() (string, error) {
-	var buf [32]byte
-	self, err := unix.Readlink("/proc/self", buf[:])
-	if err == nil && string(buf[:self]) == strconv.Itoa(os.Getpid()) {
+	self, err := ProcSelf()
+	if err == nil && self == "/proc/"+strconv.Itoa(os.Getpid()) {
 		return "/proc/" + strconv.Itoa(c.Pid), nil
 	}
 	c.mu.Lock() // the descriptor's number must not be another file's by now
