@@ -113,24 +113,36 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(cmd.Context(), nil, f, o)
 	}
-	return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
 		if err != nil {
 			return err
 		}
 		defer release()
-		if f.call.method != callBuild {
-			return a.call(ctx, st, f, o)
-		}
-		return a.build(ctx, st, f, o)
+		return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
 	})
+	if err == nil || a.state != nil {
+		return err
+	}
+	layout, err := a.withoutNamespace(err)
+	if err != nil {
+		return err
+	}
+	return a.buildIn(cmd.Context(), layout, f, o)
+}
+
+func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
+	if f.call.method != callBuild {
+		return a.call(ctx, place, f, o)
+	}
+	return a.build(ctx, place, f, o)
 }
 
 // buildNamespace is what builds ask of their namespace.
 func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.logFile}); err != nil {
 		return err
 	}
@@ -144,8 +156,8 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	if err != nil {
 		return err
 	}
-	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	in, err := f.open(ctx, st, &o)
+	o.Listener = show
+	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}
@@ -159,13 +171,16 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		}
 		return in.locate(err)
 	}
+	if err := place.prepare(&o); err != nil {
+		return in.locate(err)
+	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
 	notices := f.output.notices(show)
-	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, st: st, report: notices}
+	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
 	o.Pull = puller.pull
-	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
+	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
 	o.Explain = a.explainStep
@@ -180,7 +195,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
 			return err
 		}
-		if result.Manifest, err = f.result.deliver(ctx, st, result, o.Image.Names, to); err != nil {
+		if result.Manifest, err = f.result.deliver(ctx, place, result, o.Image.Names, to); err != nil {
 			return err
 		}
 	}
