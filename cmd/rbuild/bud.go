@@ -128,7 +128,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.buildIn(cmd.Context(), layout, f, o)
+	return a.explain(a.buildIn(cmd.Context(), layout, f, o))
 }
 
 func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {

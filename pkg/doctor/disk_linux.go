@@ -96,7 +96,7 @@ func (p *place) findings() []Finding {
 	disk := Finding{ID: p.disk, Status: OK, Summary: fmt.Sprintf("%s of %s are free for %s (%s)", size(p.bytes.free), size(p.bytes.of), p.what, p.dir)}
 	switch {
 	case p.bytes.of == 0: // a file system without bounds
-		disk.Summary = fmt.Sprintf("%s lie on a file system that does not tell its size (%s)", p.what, p.dir)
+		disk.Summary = fmt.Sprintf("the file system of %s does not tell its size (%s)", p.what, p.dir)
 	case p.bytes.free < fullBytes:
 		disk = Finding{p.disk, Missing, fmt.Sprintf("the file system of %s is full: %s of %s are free at %s", p.what, size(p.bytes.free), size(p.bytes.of), p.dir), "", p.fix}
 	case p.bytes.free < lowBytes:
