@@ -65,7 +65,7 @@ func newRootCmd(a *app) *cobra.Command {
 func refuseFlag(cmd *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if unknown && cmd.Name() == budName && slices.Contains(unsupported, name) {
-		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
+		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built%s", name, whyUnsupported(name))
 	}
 	hint := "see " + cmd.CommandPath() + " --help"
 	if unknown {

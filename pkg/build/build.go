@@ -119,7 +119,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b := &builder{
-		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
+		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(o.Run.newFilter),
 		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
 		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
 		contexts: map[plan.Source]func() (NamedContext, error){},
