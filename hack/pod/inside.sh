@@ -26,4 +26,5 @@ try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
 try run rbuild bud -t localhost/run run
 try owners owners
 try norun norun
+try push rbuild bud --push --tls-verify=false -t "$PUSH_TO/app" norun
 try apt rbuild bud -t localhost/apt apt

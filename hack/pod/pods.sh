@@ -12,6 +12,7 @@ PODS=(
   'P5b  user-namespace-masked  65536   ok      ok      ok      proc'
   'P5c  user-namespace-seccomp 65536   ok      ok      ok      chroot'
   'P5d  user-namespace         65536   ok      ok      ok'
+  'P5u  user-namespace-user    65535   ok      ok      ok'
   'P6   restricted             refused refused refused refused'
 )
 FIRST_POD_ID=655360 # of the user namespaces, as in config.py
@@ -58,7 +59,8 @@ pod_files() {
   mkdir -p "$files/auth"
   cp -r "$ROOT/hack/pod/context" "$files/pod"
   install -m 755 "$ROOT/hack/pod/inside.sh" "$files/pod/"
-  echo '{"auths":{}}' >"$files/auth/config.json"
+  printf '{"auths":{"10.0.2.2:%s":{"auth":"%s"}}}\n' "${TLSREGISTRY##*:}" \
+    "$(printf '%s:%s' "$REGISTRY_USER" "$REGISTRY_PASSWORD" | base64)" >"$files/auth/.dockerconfigjson"
   echo 'nameserver 10.0.2.3' >"$files/resolv.conf"
   printf '127.0.0.1 localhost\n' >"$files/hosts"
   cat >"$files/registries.conf" <<TOML
@@ -83,6 +85,7 @@ run_pod() {
     --rootfs "$dir/rootfs" --volume "store=$dir/store" --volume "auth=$files/auth" --file "/pod=$files/pod" \
     --file "/etc/resolv.conf=$files/resolv.conf" --file "/etc/hosts=$files/hosts" \
     --file "/etc/containers/registries.conf=$files/registries.conf" --env CANARY=in-the-environment \
+    --env "PUSH_TO=10.0.2.2:${TLSREGISTRY##*:}" \
     /pod/inside.sh >"$dir/config.json"
   runc create --bundle "$dir" --pid-file "$dir/pid" "rbuild-pod-$1" >"$dir/log" 2>&1 </dev/null || status=$?
   if [ "$status" = 0 ]; then
@@ -111,6 +114,7 @@ judge_pod() {
   check "$1: without RUN" [ "$(outcome "$out/norun")" = "$6" ]
   check "$1: the owner of a file that RUN has made" agrees "$4" grep -q ' 33/33 .* x$' "$out/owners"
   check "$1: the owner of a file that COPY has made" agrees "$6" grep -q ' 33/33 .* srv/file$' "$out/norun"
+  check "$1: a push with the secret" agrees "$6" [ "$(outcome "$out/push")" = ok ]
   check "$1: what RUN is told to lack" [ "$(notes "$out/run")" = "${7:-}" ]
   check "$1: a store on the root of the container" grep -q "$OVERLAY_REFUSAL" "$out/overlay"
   check "$1: the same, before a pull" not grep -q 'Trying to pull' "$out/overlay"
