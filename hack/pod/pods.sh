@@ -17,7 +17,8 @@ PODS=(
 )
 FIRST_POD_ID=655360 # of the user namespaces, as in config.py
 
-# pods [REGEXP] runs the pods whose profiles match, prints the table, and counts in PODS_PASSED and PODS_FAILED.
+# pods [REGEXP] runs the pods whose profiles match ("kube": those by podman kube play), prints the table, and counts in
+# PODS_PASSED and PODS_FAILED. Call stop_pods at the end, whatever happens.
 pods() {
   local row filter=${1:-.*}
   PODS_PASSED=0 PODS_FAILED=0
@@ -35,8 +36,24 @@ pods() {
     run_pod "$1" "$2"
     judge_pod "$@"
   done
+  [[ ! kube =~ ^($filter)$ ]] || kube_play
   cat "$PODS_DIR/table" "$PODS_DIR/texts"
-  rm -rf "$PODS_DIR"
+}
+
+# stop_pods ends what is left of the pods.
+stop_pods() {
+  local dir
+  [ -n "${PODS_DIR:-}" ] || return 0
+  for dir in "$PODS_DIR"/*/rootfs; do
+    runc delete --force "rbuild-pod-$(basename "$(dirname "$dir")")" >/dev/null 2>&1 || true
+    ! mountpoint -q "$dir" || umount "$dir"
+  done
+  if [ -d "$PODS_DIR/kube/root" ]; then
+    "${PODMAN[@]}" pod rm --all --force >/dev/null 2>&1 || true
+    umount "$PODS_DIR/kube/root/overlay" 2>/dev/null || true
+  fi
+  rm -rf --one-file-system "$PODS_DIR"
+  PODS_DIR=
 }
 
 # pod_image builds the image of deploy/Containerfile with rbuild, and unpacks it twice: as it is, and for a user namespace.
@@ -59,8 +76,7 @@ pod_files() {
   mkdir -p "$files/auth"
   cp -r "$ROOT/hack/pod/context" "$files/pod"
   install -m 755 "$ROOT/hack/pod/inside.sh" "$files/pod/"
-  printf '{"auths":{"10.0.2.2:%s":{"auth":"%s"}}}\n' "${TLSREGISTRY##*:}" \
-    "$(printf '%s:%s' "$REGISTRY_USER" "$REGISTRY_PASSWORD" | base64)" >"$files/auth/.dockerconfigjson"
+  auth_file "10.0.2.2:${TLSREGISTRY##*:}" >"$files/auth/.dockerconfigjson"
   echo 'nameserver 10.0.2.3' >"$files/resolv.conf"
   printf '127.0.0.1 localhost\n' >"$files/hosts"
   cat >"$files/registries.conf" <<TOML
@@ -71,6 +87,8 @@ insecure = true
 TOML
   chmod -R a+rX "$files"
 }
+
+auth_file() { printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$1" "$(printf '%s:%s' "$REGISTRY_USER" "$REGISTRY_PASSWORD" | base64)"; }
 
 # run_pod PROFILE MANIFEST runs a pod to its end. Its volume stays for judge_pod.
 run_pod() {
