@@ -12,6 +12,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=hack/testenv.sh
 . "$ROOT/hack/testenv.sh"
+# shellcheck source=hack/cgroups.sh
+. "$ROOT/hack/cgroups.sh"
 # shellcheck source=hack/pod/pods.sh
 . "$ROOT/hack/pod/pods.sh"
 # shellcheck source=hack/pod/kubeplay.sh
@@ -107,18 +109,14 @@ unit() {
   go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
   go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
   is_root || return 0
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/userns.test" ./pkg/userns
+  compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'
-}
-
-compile_integration() {
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/integration.test" ./tests/integration
 }
 
 # integration REGEXP runs the scripts whose names match.
 integration() {
   push_distribution_bases
-  compile_integration
+  compile_tests "$TREE" ./tests/integration "$WORK/integration.test"
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
   [ "$1" != . ] || without_subids
@@ -168,11 +166,13 @@ main() {
   ensure_user
   [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
-  trap 'stop_pods; stop_testenv' EXIT
+  trap 'stop_pods; stop_testenv; give_back_cgroups' EXIT
+  delegate_cgroups
   start_testenv
   run_as_user mkdir -p "$WORK/tmp"
   INTEGRATION_ENV=("RBUILD_BIN=$TREE/bin/rbuild" "REGISTRY=$REGISTRY" "TLSREGISTRY=$TLSREGISTRY" "CERTS=$CERTS"
-    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF")
+    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF"
+    "CGROUP_PARENT=${CGROUP_PARENT:-}" CGROUP_TREE=/sys/fs/cgroup)
   [ -z "$UNIT" ] || unit
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
   [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"

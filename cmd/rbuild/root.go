@@ -57,7 +57,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newPullCmd(a), newPushCmd(a),
 		newImagesCmd(a), newRmiCmd(a), newTagCmd(a), newInspectCmd(a), newHistoryCmd(a),
 		newLoginCmd(a), newLogoutCmd(a),
-		newInfoCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
+		newInfoCmd(a), newDoctorCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
 	return cmd
 }
@@ -66,7 +66,7 @@ func newRootCmd(a *app) *cobra.Command {
 func refuseFlag(cmd *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if unknown && cmd.Name() == budName && slices.Contains(unsupported, name) {
-		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
+		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built%s", name, whyUnsupported(name))
 	}
 	hint := "see " + cmd.CommandPath() + " --help"
 	if unknown {
@@ -142,7 +142,8 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
-		st, err := store.Open(store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions})
+		defer func() { err = a.explain(err) }()
+		st, err := store.Open(a.storeOptions())
 		if err != nil {
 			return err
 		}
@@ -152,6 +153,11 @@ func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		}
 		return fn(ctx, st)
 	})
+}
+
+// storeOptions is which store the global flags name.
+func (a *app) storeOptions() store.Options {
+	return store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions}
 }
 
 // sys is how registries are reached, as far as the global flags and the environment say.

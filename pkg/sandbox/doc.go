@@ -37,8 +37,9 @@
 // targets that the image lacks come from a layer of stubs below it.
 //
 // A script whose interpreter is /proc/self/exe executes the caller's own program, inside the
-// sandbox. It cannot be written to while the caller runs (ETXTBSY), and the process does not
-// outlive the caller; a caller that itself was executed from a read-only mount is safer still.
+// sandbox. Its content cannot be changed while the caller runs (ETXTBSY), but its mode, times and
+// owner can, if its file belongs to root of the user namespace. So the caller must have been
+// executed from a read-only mount, as package userns does it.
 //
 // # Limits
 //

@@ -13,14 +13,26 @@ import (
 )
 
 // devices fills a tmpfs mounted at /dev with the device nodes that every container has, bound
-// from the caller's (a user namespace may not make nodes), and the customary links.
+// from the caller's (a user namespace may not make nodes), and the customary links. The mounts are
+// read-only, which devices can be written to on all the same: where root of the process owns the
+// caller's nodes, in a pod for instance, it could change their mode otherwise. So could it by way
+// of a standard stream, which therefore is this /dev's null.
 func (g *program) devices(dev linux.Reg) {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := g.p.Reg(), g.p.Reg()
 		what := "binding /dev/" + name
 		g.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
+		g.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 		g.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
 		g.attach("/dev/"+name, node, place)
+	}
+	for i, f := range []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr} {
+		if f == nil {
+			null := g.p.Reg()
+			g.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+			g.do("setting up the standard streams", unix.SYS_DUP3, null, i, 0)
+		}
 	}
 	for _, link := range [][2]string{
 		{"/proc/self/fd", "fd"},
@@ -61,6 +73,8 @@ func (g *program) nullDevice() {
 	g.p.Keep(st)
 }
 
+const whatInside = "finding what is to be hidden or read-only: "
+
 // inside opens a path that is to be masked or made read-only, or goes to missing. In a file
 // system of the kernel's it is taken literally; in the image it is looked up in its root.
 func (g *program) inside(p string, missing linux.Label) linux.Reg {
@@ -76,7 +90,7 @@ func (g *program) inside(p string, missing linux.Label) linux.Reg {
 		}
 	}
 	reg := g.p.Reg()
-	g.do("finding "+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
+	g.do(whatInside+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
 		Into(reg).Tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES).Else(missing)
 	return reg
 }

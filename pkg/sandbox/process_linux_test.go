@@ -192,8 +192,8 @@ func TestEnvironmentAndStreams(t *testing.T) {
 	c.Spec.Process.Env = []string{"PATH=/bin", "A=b c"}
 	c.Spec.Process.Cwd = "/bin"
 	out, _ := run(t, c)
-	// SHLVL and PWD are the shell's; /null is the caller's /dev/null, seen from outside its mount.
-	want := "SHLVL=1\nA=b c\nPATH=/bin\nPWD=/bin\n0022\n/bin\n/bin\n/null\n"
+	// SHLVL and PWD are the shell's.
+	want := "SHLVL=1\nA=b c\nPATH=/bin\nPWD=/bin\n0022\n/bin\n/bin\n/dev/null\n"
 	if out != want {
 		t.Error(cmp.Diff(want, out))
 	}

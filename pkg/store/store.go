@@ -14,6 +14,7 @@ package store
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,6 +62,25 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
 	}
 	return &Store{storage: s, driver: differ}, nil
+}
+
+// Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
+// one that Open would return too; where that is about the driver or its options, the directories are returned as well.
+func Locate(o Options) (graphRoot, runRoot string, err error) {
+	lib, err := o.resolve()
+	return lib.GraphRoot, lib.RunRoot, err
+}
+
+// Refusal returns what the library keeps below runRoot of an attempt to use overlays that failed: as long as that file is
+// there it tries no more, wherever the store is (checkAndRecordOverlaySupport of its overlay driver). Both are empty if
+// there is none.
+func Refusal(runRoot string) (file, text string) {
+	file = filepath.Join(runRoot, "overlay", "overlay-false")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", ""
+	}
+	return file, string(data)
 }
 
 // resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a

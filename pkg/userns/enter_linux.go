@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// programExposed is the warning when the builder runs from a file that a RUN may be able to change.
+const programExposed = "a RUN could change the program rbuild itself if its file belongs to you: %v"
+
 // Enter starts this program again, with the same arguments, as root of a user namespace with a mount namespace of its
 // own, waits for its end and returns its exit code: 128+n if signal n killed it. Standard input, output and error are
 // passed on. A non-nil error says why the namespace could not be made (mostly an [*Error]); then the builder's main
@@ -136,7 +139,12 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	defer ours.Close()
 	cmd, err := l.command(m.plan, theirs)
 	if err == nil {
+		var program *os.File
+		if program, err = runReadOnly(cmd, m.plan); err != nil {
+			m.plan.Warnings = append(slices.Clip(m.plan.Warnings), fmt.Sprintf(programExposed, err))
+		}
 		err = cmd.Start()
+		_ = program.Close() // the builder has it mapped, or there is none
 	}
 	_ = theirs.Close() // the builder has its own copy, or there is none
 	if err != nil {

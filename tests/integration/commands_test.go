@@ -61,7 +61,7 @@ func output(ts *testscript.TestScript, name string, args ...string) string {
 
 func environ(ts *testscript.TestScript) []string {
 	var env []string
-	for _, k := range []string{"HOME", "PATH", "TMPDIR", "XDG_RUNTIME_DIR", "CONTAINERS_REGISTRIES_CONF", "LC_ALL", "BUILDAH_ISOLATION"} {
+	for _, k := range []string{"HOME", "PATH", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "CONTAINERS_REGISTRIES_CONF", "LC_ALL", "BUILDAH_ISOLATION"} {
 		env = append(env, k+"="+ts.Getenv(k))
 	}
 	return env
