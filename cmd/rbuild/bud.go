@@ -141,7 +141,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
-	return f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) })
+	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
 }
 
 func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
