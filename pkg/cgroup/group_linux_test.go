@@ -127,7 +127,14 @@ func TestReap(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dead, "run-1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(filepath.Dir(alive), prefix+"other")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	p.tree.reap(filepath.Dir(alive))
+	if err := os.Remove(other); err != nil {
+		t.Errorf("what somebody else has named so: %v", err)
+	}
 	if _, err := os.Stat(dead); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left: %v", dead, err)
 	}

@@ -96,8 +96,14 @@ func ownPath() (string, error) {
 	return p, nil
 }
 
-// fresh is a name that nobody else has.
+// fresh is a name that nobody else has: ten characters of base32 after the prefix.
 func fresh() string { return prefix + rand.Text()[:10] }
+
+// isFresh tells whether name can be one that fresh gave.
+func isFresh(name string) bool {
+	text, ok := strings.CutPrefix(name, prefix)
+	return ok && len(text) == 10 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
 
 // refusal explains why dir could not be made, or entered.
 func refusal(dir string, err error) error {

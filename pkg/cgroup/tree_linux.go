@@ -97,7 +97,7 @@ func (t *Tree) reap(parent string) {
 		return
 	}
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) || strings.HasSuffix(e.Name(), ".scope") {
+		if !e.IsDir() || !isFresh(e.Name()) {
 			continue
 		}
 		f, err := os.Open(filepath.Join(parent, e.Name()))

@@ -42,7 +42,7 @@ func Prepare(o Options) (release func() error, err error) {
 
 // prepared tells whether a process in the cgroup own was put there by Prepare.
 func prepared(own string) bool {
-	return filepath.Base(own) == leaf && strings.HasPrefix(filepath.Base(filepath.Dir(own)), prefix)
+	return filepath.Base(own) == leaf && isFresh(filepath.Base(filepath.Dir(own)))
 }
 
 func prepare(o Options, own string) (release func() error, err error) {
