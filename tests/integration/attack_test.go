@@ -41,7 +41,7 @@ func attacker(args []string) {
 	a := attack{file: args[0], canary: string(canary)}
 	a.descriptors()
 	a.processes()
-	if len(args) == 2 {
+	if a.confined = len(args) == 2; a.confined {
 		a.systemCalls()
 	} else {
 		a.boundary()
@@ -53,6 +53,7 @@ func attacker(args []string) {
 
 type attack struct {
 	file, canary string
+	confined     bool // by capabilities, seccomp and masked paths too
 	tried        int
 }
 
@@ -70,6 +71,16 @@ func (a *attack) fails(name string, err error) {
 func (a *attack) readOnly(name string, err error) {
 	if err != nil && !errors.Is(err, unix.EROFS) {
 		fmt.Printf("BROKEN %s: %v\n", name, err)
+	}
+	a.fails(name, err)
+}
+
+// kernels says whether what must fail in a file system of the kernel's did. Only where nothing else confines the process
+// may the reason be that a file is root's of the machine.
+func (a *attack) kernels(name string, err error) {
+	if a.confined && !errors.Is(err, fs.ErrNotExist) {
+		a.readOnly(name, err)
+		return
 	}
 	a.fails(name, err)
 }
@@ -227,12 +238,13 @@ func (a *attack) files() {
 		"/proc/sys/fs/binfmt_misc/register", "/sys/kernel/uevent_helper", "/sys/power/state", "/proc/self/uid_map", "/proc/self/setgroups",
 		"/dev/mem", "/dev/kmsg", "/dev/fuse", "/dev/console", "/dev/sda", "/dev/vda", "/dev/net/tun", "/dev/tty",
 	} {
-		a.fails("writing "+name, write(name))
+		if strings.HasPrefix(name, "/sys/") || strings.HasPrefix(name, "/proc/sys") {
+			a.kernels("writing "+name, write(name))
+		} else {
+			a.fails("writing "+name, write(name))
+		}
 	}
-	for _, name := range []string{"/proc/kcore", "/proc/sched_debug", "/proc/timer_list", "/sys/firmware/x", "/sys/devices/virtual/powercap/x"} {
-		_, err := readSome(name)
-		a.fails("reading "+name, err)
-	}
+	a.masked()
 	for name, dev := range map[string]int{"whiteout": 0, "memory": 1<<8 | 1, "disk": 8 << 8} {
 		a.fails("making the device "+name, unix.Mknod("/attack-"+name, unix.S_IFCHR|0o666, dev))
 	}
@@ -246,21 +258,41 @@ func (a *attack) files() {
 	}
 	a.fails("trusted attributes", unix.Setxattr("/tmp", "trusted.overlay.opaque", []byte("y"), 0))
 	for _, dir := range append(cgroups(), "/sys/kernel", "/sys/fs") {
-		a.fails("a directory in "+dir, os.Mkdir(dir+"/attack", 0o755))
+		a.kernels("a directory in "+dir, os.Mkdir(dir+"/attack", 0o755))
 		a.fails("leaving "+dir, write(dir+"/cgroup.procs"))
 		a.fails("release_agent of "+dir, write(dir+"/release_agent"))
 	}
 }
 
-// write writes to a file that is there.
+// write writes to a file that is there. That its mount is read-only is said only of a file that is to be cut, where the
+// mode refuses it too.
 func write(name string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	_, err = f.WriteString("0")
 	return err
+}
+
+// masked looks into what docker hides: an existing file is empty, a directory too.
+func (a *attack) masked() {
+	for _, name := range []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	} {
+		st, err := os.Stat(name)
+		if err != nil || !a.confined {
+			continue
+		}
+		if st.IsDir() {
+			names, err := os.ReadDir(name)
+			a.fails("listing "+name, errors.Join(err, map[bool]error{true: fs.ErrNotExist}[len(names) == 0]))
+			continue
+		}
+		a.fails("reading "+name, empty(name))
+	}
 }
 
 // cgroups lists some directories of cgroup file systems, of each hierarchy the first.
