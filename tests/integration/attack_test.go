@@ -36,6 +36,12 @@ func attacker(args []string) {
 		fmt.Println(withKey(args[1], args[2:]))
 		return
 	}
+	if args[0] == "marks" {
+		for _, dir := range args[1:] {
+			makeMarks(dir)
+		}
+		return
+	}
 	canary := []byte(args[1])
 	slices.Reverse(canary)
 	a := attack{file: args[0], canary: string(canary)}
@@ -412,4 +418,32 @@ func (a *attack) escape() {
 		_ = os.Chdir("..")
 	}
 	_ = unix.Chroot(".")
+}
+
+// makeMarks makes in dir all that has a meaning for overlayfs or a layer, as far as the kernel lets it.
+func makeMarks(dir string) {
+	say := func(what string, err error) { fmt.Println(what, dir, err) }
+	say("directory", os.MkdirAll(dir, 0o755))
+	for _, key := range []string{"opaque", "redirect", "metacopy", "origin", "whiteout", "overlay.opaque"} {
+		for _, space := range []string{"user.overlay.", "trusted.overlay."} {
+			say(space+key, unix.Lsetxattr(dir, space+key, []byte("y"), 0))
+		}
+	}
+	say("whiteout over a file", unix.Mknod(dir+"/f", unix.S_IFCHR|0o666, 0))
+	say("whiteout", unix.Mknod(dir+"/w", unix.S_IFCHR, 0))
+	say("whiteout moved over a file", os.Rename(dir+"/w", dir+"/kept"))
+	say("file", os.WriteFile(dir+"/v", []byte("x"), 0o644))
+	say("whiteout left behind", unix.Renameat2(unix.AT_FDCWD, dir+"/v", unix.AT_FDCWD, dir+"/u", unix.RENAME_WHITEOUT))
+	say("pipe", unix.Mkfifo(dir+"/pipe", 0o600))
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: dir + "/sock"})
+	}
+	say("socket", err)
+	say("file", os.WriteFile(dir+"/setuid", []byte("x"), 0o755))
+	say("setuid", os.Chmod(dir+"/setuid", 0o755|os.ModeSetuid))
+	say("owner", os.Chown(dir+"/setuid", 65533, 65533))
+	value := "\x01\x00\x00\x02\xff\xff\xff\xff\x00\x00\x00\x00\xff\x01\x00\x00\x00\x00\x00\x00"
+	say("capabilities", unix.Lsetxattr(dir+"/setuid", "security.capability", []byte(value), 0))
+	say("times", unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/setuid", []unix.Timespec{{Sec: -1 << 40}, {Sec: 1 << 40}}, 0))
 }
