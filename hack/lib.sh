@@ -8,6 +8,7 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TEST_USER=${TEST_USER:-rbuild-test}
+BOOTSTRAP_OPTIONS=()
 NOSUB_USER=rbuild-nosub # an ordinary user that has no subordinate ids
 TAGS=containers_image_openpgp,exclude_graphdriver_btrfs
 # What another user's programs must be told to reach the network as the caller does.
@@ -211,6 +212,11 @@ build() {
     -ldflags "-X main.version=$(version)" -o bin/rbuild ./cmd/rbuild
 }
 
+# compile_tests TREE PACKAGE FILE compiles a package's tests, static, as RUN_USER.
+compile_tests() {
+  run_as_user env -C "$1" CGO_ENABLED=0 GOTOOLCHAIN=local "$GO" test -c -tags "$TAGS" -o "$3" "$2"
+}
+
 # ------------------------------------------------------------------------------------------------------- base images
 # apt_settings prints options for mmdebstrap: the host's ways to reach its packages.
 apt_settings() {
@@ -231,7 +237,8 @@ apt_sources() {
   return 0
 }
 
-# bootstrap SUITE TAR [PACKAGE...] makes a root filesystem from Debian's packages, as RUN_USER.
+# bootstrap SUITE TAR [PACKAGE...] makes a root filesystem from Debian's packages, as RUN_USER. BOOTSTRAP_OPTIONS, if set, are
+# further options of mmdebstrap.
 bootstrap() {
   local suite=$1 tar=$2 include=ca-certificates options sources p
   shift 2
@@ -241,6 +248,6 @@ bootstrap() {
   mapfile -t sources < <(apt_sources "$suite")
   say "bootstrapping $suite: $include"
   run_as_user mmdebstrap --quiet --skip=output/dev --variant=apt --include="$include" --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' "${options[@]}" "$suite" "${tar%.tar}.part.tar" "${sources[@]}" >&2 </dev/null
+    --dpkgopt='path-exclude=/usr/share/doc/*' "${options[@]}" "${BOOTSTRAP_OPTIONS[@]}" "$suite" "${tar%.tar}.part.tar" "${sources[@]}" >&2 </dev/null
   run_as_user mv "${tar%.tar}.part.tar" "$tar"
 }

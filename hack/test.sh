@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian machine: installs the real components, starts registries on loopback, makes base images,
-# runs unit tests (-race), integration scripts and the conformance set as an ordinary user, and stops what it started.
+# runs unit tests (-race), integration scripts and the conformance set as an ordinary user, as root the image of rbuild in pods
+# (hack/pod), and stops what it started.
 # The last line is "N passed, M failed"; the exit status is 0 only if M is 0. Run as root, or as a user with sudo.
 #
-#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--all]
+#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--all]
 #
 # What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, a copy of the tree) and Go's caches.
 
@@ -11,6 +12,12 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=hack/testenv.sh
 . "$ROOT/hack/testenv.sh"
+# shellcheck source=hack/cgroups.sh
+. "$ROOT/hack/cgroups.sh"
+# shellcheck source=hack/pod/pods.sh
+. "$ROOT/hack/pod/pods.sh"
+# shellcheck source=hack/pod/kubeplay.sh
+. "$ROOT/hack/pod/kubeplay.sh"
 
 PACKAGES=(podman buildah skopeo umoci runc uidmap mmdebstrap slirp4netns passt python3 openssl apache2-utils gcc libc6-dev
   git curl zstd xz-utils bzip2 attr acl libcap2-bin openssh-client procps util-linux)
@@ -20,16 +27,20 @@ PASSED=0 FAILED=0 SKIPPED=0
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 parse_options() {
-  UNIT='' INTEGRATION='' CONFORMANCE=''
+  UNIT='' INTEGRATION='' CONFORMANCE='' POD=''
   [ $# -gt 0 ] || set -- --all
   while [ $# -gt 0 ]; do
     case $1 in
-    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. ;;
+    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' ;;
     --unit) UNIT=1 ;;
-    --integration | --conformance)
+    --integration | --conformance | --pod)
       local value=.
       if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
-      if [ "$1" = --integration ]; then INTEGRATION=$value; else CONFORMANCE=$value; fi
+      case $1 in
+      --integration) INTEGRATION=$value ;;
+      --conformance) CONFORMANCE=$value ;;
+      --pod) POD=$value ;;
+      esac
       [ "$value" != "${2:-}" ] || shift
       ;;
     -h | --help) usage 0 ;;
@@ -98,18 +109,14 @@ unit() {
   go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
   go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
   is_root || return 0
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/userns.test" ./pkg/userns
+  compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'
-}
-
-compile_integration() {
-  tree CGO_ENABLED=0 "$GO" test -c -tags "$TAGS" -o "$WORK/integration.test" ./tests/integration
 }
 
 # integration REGEXP runs the scripts whose names match.
 integration() {
   push_distribution_bases
-  compile_integration
+  compile_tests "$TREE" ./tests/integration "$WORK/integration.test"
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
   [ "$1" != . ] || without_subids
@@ -144,6 +151,14 @@ conformance() {
   tally conformance "$passed" "$failed" "$expected"
 }
 
+# pod REGEXP runs the pods whose profiles match.
+pod() {
+  if ! is_root; then say 'skipped: the pods of hack/pod, which runc makes as root' && return; fi
+  push_distribution_bases
+  pods "$1"
+  tally pod "$PODS_PASSED" "$PODS_FAILED" 0
+}
+
 main() {
   parse_options "$@"
   need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
@@ -151,14 +166,17 @@ main() {
   ensure_user
   [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
-  trap stop_testenv EXIT
+  trap 'stop_pods; stop_testenv; give_back_cgroups' EXIT
+  delegate_cgroups
   start_testenv
   run_as_user mkdir -p "$WORK/tmp"
   INTEGRATION_ENV=("RBUILD_BIN=$TREE/bin/rbuild" "REGISTRY=$REGISTRY" "TLSREGISTRY=$TLSREGISTRY" "CERTS=$CERTS"
-    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF")
+    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF"
+    "CGROUP_PARENT=${CGROUP_PARENT:-}" CGROUP_TREE=/sys/fs/cgroup)
   [ -z "$UNIT" ] || unit
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
   [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"
+  [ -z "$POD" ] || pod "$POD"
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
   [ "$FAILED" = 0 ]
 }

@@ -16,7 +16,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // export is one --output.
@@ -160,7 +159,7 @@ func (f *resultFlags) checkStdout() error {
 }
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
-func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err error) {
+func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (outputs []build.Output, err error) {
 	for _, file := range f.files() {
 		if err := removeStale(file[1]); err != nil {
 			return nil, fmt.Errorf("%s: %w", file[0], err)
@@ -176,7 +175,7 @@ func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err er
 		case "local":
 			outputs = append(outputs, toDirectory(e.dest, warn))
 		case "tar":
-			outputs = append(outputs, toFile(e.dest))
+			outputs = append(outputs, toFile(e.dest, own))
 		}
 	}
 	return outputs, nil
@@ -204,12 +203,12 @@ func toDirectory(path string, warn func(string)) build.Output {
 }
 
 // toFile writes the tar to a file, or to standard output.
-func toFile(path string) build.Output {
-	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, r) }
+func toFile(path string, own func(path string) error) build.Output {
+	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, own, r) }
 }
 
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
-func (e export) copyImage(ctx context.Context, st *store.Store, id string, names []string, o registry.PushOptions) (err error) {
+func (e export) copyImage(ctx context.Context, place images, id string, names []string, o registry.PushOptions) (err error) {
 	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
 		return nil
 	}
@@ -226,16 +225,16 @@ func (e export) copyImage(ctx context.Context, st *store.Store, id string, names
 	}
 	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
 	if e.isDir {
-		_, err := registry.Push(ctx, st.Storage(), id, "oci:"+e.dest+name, o)
+		_, err := place.Push(ctx, id, "oci:"+e.dest+name, o)
 		return err
 	}
-	staging, err := st.NewStaging()
+	dir, release, err := place.NewScratch()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, staging.Discard()) }()
-	temp := filepath.Join(staging.Dir, "archive")
-	if _, err := registry.Push(ctx, st.Storage(), id, transport+temp+name, o); err != nil {
+	defer func() { err = errors.Join(err, release()) }()
+	temp := filepath.Join(dir, "archive")
+	if _, err := place.Push(ctx, id, transport+temp+name, o); err != nil {
 		return err
 	}
 	in, err := os.Open(temp)
@@ -243,5 +242,5 @@ func (e export) copyImage(ctx context.Context, st *store.Store, id string, names
 		return err
 	}
 	defer in.Close()
-	return writeResult(ctx, e.dest, in)
+	return writeResult(ctx, e.dest, place.OwnFile, in)
 }

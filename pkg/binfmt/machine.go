@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"maps"
+	"slices"
 )
 
 // machine is an architecture, as far as programs for it are recognised.
@@ -30,6 +32,17 @@ func machines() map[string]machine {
 		"riscv64":  {"riscv64", c64, le, elf.EM_RISCV, 0, words(0x05d00893, 0x00000513, 0x00000073)},
 		"s390x":    {"s390x", c64, be, elf.EM_S390, 0, []byte{0xa7, 0x29, 0, 0, 0x0a, 1}},
 	}
+}
+
+// Architectures lists the architectures that are known, as Go names them, in order.
+func Architectures() []string { return slices.Sorted(maps.Keys(machines())) }
+
+// Program is a static program for an architecture that does nothing but exit with 0; nil if the architecture is not known.
+func Program(architecture string) []byte {
+	if m, ok := machines()[architecture]; ok {
+		return m.program()
+	}
+	return nil
 }
 
 // words is code of little-endian machines.

@@ -15,6 +15,7 @@ package build
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -41,7 +42,10 @@ type Options struct {
 	Plan    *plan.Plan
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
 
-	Store  *store.Store
+	Store *store.Store
+	// Plain, if set, is where images are kept instead, and says that there is no namespace: what the steps make is kept in
+	// memory, and a RUN is refused.
+	Plain  Images
 	Remote remote.Access // how git repositories and URLs are reached
 	// Pull makes an image present in the store and returns its ID. platform is as plan.Source has it. It must be safe for
 	// concurrent use.
@@ -52,6 +56,9 @@ type Options struct {
 	// Emulators make programs of other architectures executable; nil: they are not.
 	Emulators *binfmt.Emulators
 	Listener  progress.Listener
+	// Explain adds to the error of a step what the host lacks, if that is why it failed. It is called while what the step
+	// has made is still there. Nil: nothing is added.
+	Explain func(error) error
 
 	Lint        *lint.Linter // tells mistakes of the Dockerfile as warnings; nil: nobody looks for them
 	LintOptions lint.Options // but for Plan and Bases, which the build knows
@@ -69,7 +76,11 @@ type Options struct {
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
 	FileTimes FileTimes        // what Epoch means for the files of the new layers
 	Platform  ocispec.Platform // this machine's
-	Trusted   bool             // real root: overlayfs marks in trusted.*
+
+	StepTimeout    time.Duration // how long a step, or the pull of an image, may take; 0: as long as it wants
+	SilenceTimeout time.Duration // how long a RUN may print nothing; 0: as long as it wants
+
+	Trusted bool // real root: overlayfs marks in trusted.*
 }
 
 // FileTimes says what becomes of the modification times of files.
@@ -113,11 +124,12 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b := &builder{
-		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(newFilter),
+		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(o.Run.newFilter),
 		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
 		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
 		contexts: map[plan.Source]func() (NamedContext, error){},
 		copies:   map[digest.Digest]func() (string, error){},
+		warned:   map[string]struct{}{},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
@@ -154,8 +166,8 @@ type builder struct {
 	Options
 	cancel     context.CancelCauseFunc
 	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
-	scratch    *store.Staging  // an empty directory (its Upper), and a place for downloads (its Dir)
-	host       etcFiles        // what the host has of the files that are bound into RUN
+	scratch    *scratch
+	host       etcFiles // what the host has of the files that are bound into RUN
 	filter     func() (*sandbox.Filter, error)
 	background sync.WaitGroup
 	slots      chan struct{} // one for each step that makes files at the same time
@@ -166,6 +178,8 @@ type builder struct {
 	contexts map[plan.Source]func() (NamedContext, error)
 	copies   map[digest.Digest]func() (string, error) // of parts of the context, for mounts
 	roots    []*root                                  // to be closed
+	plain    plain
+	warned   map[string]struct{} // what warnOnce has shown
 }
 
 // future is a snapshot that is being made.
@@ -180,8 +194,14 @@ func (f *future) wait(ctx context.Context) (*snapshot, error) {
 	case <-f.done:
 		return f.snap, f.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
+	cause := context.Cause(ctx)
+	if errors.As(cause, new(*TimeoutError)) { // then it is about to end too, and names what took so long
+		if <-f.done; f.err != nil {
+			return nil, f.err
+		}
+	}
+	return nil, cause
 }
 
 // once starts fn in the background unless key is in the table already.
@@ -217,11 +237,13 @@ func (b *builder) image(ctx context.Context, from plan.Source) *future {
 		if from.Context != "" {
 			return b.openContext(ctx, from)
 		}
+		ctx, _, done := b.limitStep(ctx)
+		defer done()
 		id, err := b.Pull(ctx, from.Image, from.Platform)
 		if err != nil {
-			return nil, b.perhapsStage(from.Image, err)
+			return nil, b.perhapsStage(from.Image, Because(ctx, err))
 		}
-		return b.openImage(id)
+		return b.openImage(ctx, id)
 	})
 }
 
@@ -237,12 +259,22 @@ func (b *builder) source(ctx context.Context, s plan.Source) (*snapshot, error) 
 }
 
 func (b *builder) open() error {
-	scratch, err := b.Store.NewStaging()
+	if b.Plain != nil {
+		return b.openPlain()
+	}
+	staging, err := b.Store.NewStaging()
 	if err != nil {
 		return err
 	}
-	b.scratch, b.host = scratch, hostFiles()
-	return os.Chmod(scratch.Upper, 0o755) // as the root of an image from scratch
+	b.scratch, b.host = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}, hostFiles()
+	return os.Chmod(staging.Upper, 0o755) // as the root of an image from scratch
+}
+
+// scratch is room for what a build needs while it runs.
+type scratch struct {
+	Upper   string // an empty directory; "": there is none
+	Dir     string // for downloads
+	Discard func() error
 }
 
 // close waits for what runs in the background and gives back what the build held.
@@ -263,6 +295,17 @@ func (b *builder) close() {
 
 func (b *builder) warn(text string) {
 	b.Listener.Event(progress.Event{Kind: progress.Warning, Time: time.Now(), Text: text})
+}
+
+// warnOnce shows what is as true of one step as of the next.
+func (b *builder) warnOnce(text string) {
+	b.mu.Lock()
+	_, shown := b.warned[text]
+	b.warned[text] = struct{}{}
+	b.mu.Unlock()
+	if !shown {
+		b.warn(text)
+	}
 }
 
 // warnAt shows a warning about a step, with its lines.

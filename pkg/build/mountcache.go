@@ -56,9 +56,11 @@ func (s *stage) openCaches(ctx context.Context, p *stepMounts, op *plan.Run, sou
 		wanted[name], ids[name] = spec, m.ID
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		resume := s.clock.pause()
 		c, err := s.Store.OpenCache(ctx, wanted[name], func() {
 			s.notice(fmt.Sprintf("%s waits for cache mount %s, which another step is using", s.place(), ids[name]))
 		})
+		resume()
 		if err != nil {
 			return fmt.Errorf("--mount: cache %s: %w", ids[name], err)
 		}
@@ -93,7 +95,7 @@ func (s *stage) fillCache(ctx context.Context, dir *os.File, m plan.Mount, src *
 // pourSource copies what a cache begins with.
 func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) error {
 	if src.selection != nil {
-		return src.selection.Pour(ctx, dir)
+		return src.selection.Pour(ctx, linux.OnDisk(dir))
 	}
 	if err := s.openView(src); err != nil {
 		return err
@@ -102,7 +104,7 @@ func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) 
 	if err != nil {
 		return err
 	}
-	return errors.Join(selection.Pour(ctx, dir), selection.Close())
+	return errors.Join(selection.Pour(ctx, linux.OnDisk(dir)), selection.Close())
 }
 
 // given is an option's value, or its default.

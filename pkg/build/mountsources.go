@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
@@ -63,7 +64,7 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 
 // fileSource looks into a stage or an image.
 func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSource) (err error) {
-	if src.snap, err = s.source(ctx, from); err != nil {
+	if src.snap, err = s.other(ctx, from); err != nil {
 		return err
 	}
 	if from.Stage == nil || src.path == "/" {
@@ -80,7 +81,7 @@ func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSour
 func (s *stage) openView(src *mountSource) (err error) {
 	if src.view == nil {
 		src.view, err = overlay.Open(overlay.Mount{Lowers: src.snap.root.lowers(), Trusted: s.Trusted})
-		src.tree = copy.OpenRoot(src.view)
+		src.tree = copy.OpenRoot(linux.OnDisk(src.view))
 	}
 	return err
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // maxKnownHosts bounds the files with keys of hosts, in bytes together.
@@ -82,7 +84,11 @@ func (f *fetcher) connectSSH(ctx context.Context) error {
 		return err
 	}
 	f.stop = home.Close
-	base := fmt.Sprintf("/proc/%d/fd/%d/", os.Getpid(), home.Fd())
+	self, err := linux.ProcSelf()
+	if err != nil {
+		return err
+	}
+	base := fmt.Sprintf("%s/fd/%d/", self, home.Fd())
 	if err := f.copyKnownHosts(); err != nil {
 		return err
 	}

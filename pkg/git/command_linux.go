@@ -93,6 +93,9 @@ func searchPath(env []string) []string {
 	return slices.DeleteFunc(filepath.SplitList(lookup(env, "PATH", stdPath)), func(dir string) bool { return !filepath.IsAbs(dir) })
 }
 
+// Find returns the path of the git that would be used with the environment env ("KEY=value").
+func Find(env []string) (string, error) { return find("git", env) }
+
 // find finds a program by the PATH of env.
 func find(program string, env []string) (string, error) {
 	for _, dir := range searchPath(env) {

@@ -148,7 +148,7 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 		if err != nil {
 			return fmt.Errorf("mounting an overlay: %w", err)
 		}
-		p.Keep(f)
+		p.Own(f)
 		names = append(names, strconv.Itoa(int(f.Fd())))
 	}
 	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")
@@ -169,13 +169,17 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 	return nil
 }
 
-// hasAppend reports whether overlayfs knows lowerdir+, by trying it once. Linux 6.7 does.
+// hasAppend reports whether overlayfs knows lowerdir+, by trying it once. Linux 6.7 does. Before 6.5 overlayfs read its options
+// when it was mounted, and fsconfig(2) took every name: a kernel that takes one which no overlayfs knows has not looked.
 var hasAppend = sync.OnceValue(func() bool {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fs)
+	if unix.FsconfigSetString(fs, "no-such-option", "/") == nil {
+		return false
+	}
 	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
 })
 

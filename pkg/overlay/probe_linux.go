@@ -9,9 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Error says why overlays do not work at a directory.
+type Error struct {
+	Dir    string
+	Detail string // the cause
+	Fix    string // what to change; empty if nobody knows
+	Err    error  // the kernel's
+}
+
+// Error returns "kernel's error: detail: fix".
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%v: %s", e.Err, e.Detail)
+	if e.Fix != "" {
+		text += ": " + e.Fix
+	}
+	return text
+}
+
+// Unwrap returns the kernel's error.
+func (e *Error) Unwrap() error { return e.Err }
+
 // Probe tells whether overlays with their upper directory below dir work for this process, by
-// making one and changing it. It creates and removes a directory in dir. The error says what the
-// kernel refused, why, and what to change.
+// making one and changing it. It creates and removes a directory in dir. The error is an *Error
+// where the kernel refused, unless nobody knows why.
 func Probe(dir string, trusted bool) (err error) {
 	base, err := os.MkdirTemp(dir, "overlay-probe-")
 	if err != nil {
@@ -37,7 +57,10 @@ func Probe(dir string, trusted bool) (err error) {
 	}
 	err = errors.Join(replaceDir(fmt.Sprintf("/proc/self/fd/%d/dir", root.Fd())), root.Close())
 	if err != nil {
-		return fmt.Errorf("overlay mounts at %s and does not work there: %w; the file system below it may lack extended attributes or whiteouts: use another with --root", dir, err)
+		return &Error{
+			dir, fmt.Sprintf("overlay mounts at %s and does not work there; the file system below it may lack extended attributes or whiteouts", dir),
+			"pass --root with a directory of another", err,
+		}
 	}
 	return nil
 }
@@ -63,19 +86,27 @@ func explain(dir string, err error) error {
 	if e := unix.Statfs(dir, &fs); e == nil {
 		kind = fs.Type
 	}
+	e := &Error{Dir: dir, Err: err}
 	switch {
 	case errors.Is(err, unix.EINVAL) && kind == overlayMagic:
-		return fmt.Errorf("%w: %s is on an overlay file system, such as a container's root, and overlays cannot be stacked there: mount a volume there or pass --root", err, dir)
+		e.Detail = dir + " is on an overlay file system, such as a container's root, and overlays cannot be stacked there"
+		e.Fix = "mount a volume there (in a pod an emptyDir) or pass --root"
 	case kind == nfsMagic:
-		return fmt.Errorf("%w: %s is on NFS, which cannot hold changes of an overlay: pass --root with a local directory", err, dir)
+		e.Detail = dir + " is on NFS, which cannot hold changes of an overlay"
+		e.Fix = "pass --root with a local directory"
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: the file system of %s cannot hold an overlay's upper directory, or the kernel is older than 5.11: mount a volume there or pass --root", err, dir)
+		e.Detail = fmt.Sprintf("the file system of %s cannot hold an overlay's upper directory, or the kernel is older than 5.11", dir)
+		e.Fix = "mount a volume there or pass --root"
 	case errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("%w: the kernel has no overlay file system: load it with modprobe overlay", err)
+		e.Detail, e.Fix = "the kernel has no overlay file system", "run as root: modprobe overlay"
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: mounting in a user namespace is refused: it takes Linux 5.11, and no seccomp filter or AppArmor profile that denies mount", err)
+		e.Detail = "mounting in a user namespace is refused: it takes Linux 5.11, and no seccomp filter or AppArmor profile that denies mount"
+		e.Fix = "in a pod set seccompProfile.type: Unconfined and appArmorProfile.type: Unconfined"
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: a security module such as AppArmor denies the mount", err)
+		e.Detail = "a security module such as AppArmor denies the mount"
+		e.Fix = "in a pod set appArmorProfile.type: Unconfined"
+	default:
+		return err
 	}
-	return err
+	return e
 }

@@ -23,7 +23,8 @@ type program struct {
 	root   linux.Reg // the root of the overlay
 	null   linux.Reg // a verified mount of /dev/null, if something is to be masked
 	mounts []mounted
-	files  []*os.File // to be closed after the fork
+	found  []candidate // where the program to be executed may be
+	files  []*os.File  // to be closed after the fork
 }
 
 // mounted is what lies at a destination so far.
@@ -44,7 +45,7 @@ func (c Config) compile(targets string) (_ *program, err error) {
 			g.close()
 		}
 	}()
-	if g.maps, err = readIDMaps(); err != nil {
+	if g.maps, err = readIDMaps(c.UIDs, c.GIDs); err != nil {
 		return nil, err
 	}
 	g.birth()
@@ -56,8 +57,14 @@ func (c Config) compile(targets string) (_ *program, err error) {
 		if err := g.mount(m); err != nil {
 			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
 		}
+		if c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+			g.cgroups()
+		}
 	}
 	g.paths()
+	if err := g.hideCaller(); err != nil {
+		return nil, err
+	}
 	g.enter()
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
@@ -90,6 +97,10 @@ func (g *program) birth() {
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
+	if g.c.ownCgroups() {
+		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
+	}
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
 		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
@@ -98,11 +109,17 @@ func (g *program) birth() {
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
-		g.do("setting the host name", unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname))
+		// EPERM: the seccomp profile of podman lets namespaces be made, and this not be called.
+		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).Tolerate(unix.EPERM).Note()
 	}
 	if g.c.Network != Host {
 		g.loopback()
 	}
+}
+
+// ownCgroups tells whether the process gets a view of cgroups that begins with its own.
+func (c Config) ownCgroups() bool {
+	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
 }
 
 // stdio puts the three streams into place, by way of higher numbers: they may be each other's.
@@ -173,7 +190,11 @@ func (g *program) enter() {
 	g.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
 }
 
-const whatPivot = "pivot_root"
+// Names of operations that may be refused.
+const (
+	whatPivot    = "pivot_root"
+	whatHostname = "setting the host name"
+)
 
 // validate refuses what the sandbox would otherwise ignore.
 func (c Config) validate() error {
@@ -245,8 +266,12 @@ func (g *program) explain(err error) error {
 		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
 	case isTarget(f.What) && f.Errno == unix.ELOOP:
 		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
-	case strings.HasPrefix(f.What, "becoming ") && f.Errno == unix.EINVAL:
+	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
+		return fmt.Errorf("%w: not among the ids that the process was given", err)
+	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
 		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
+	case f.Errno == unix.ELOOP && strings.HasPrefix(f.What, whatInside):
+		return fmt.Errorf("%w: a symbolic link there leads each process elsewhere; name what it leads to", err)
 	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
 		return fmt.Errorf("%w: the image has something else there", err)
 	}
@@ -255,18 +280,22 @@ func (g *program) explain(err error) error {
 
 // notes turns the tolerated failures into lines for the user.
 func (g *program) notes(p *Process) {
-	for _, n := range p.child.Notes {
-		switch n.What {
-		case whatPivot:
-			p.Degraded = append(p.Degraded, "pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
-		case whatProcSubset:
-			p.Degraded = append(p.Degraded, "a /proc of its own is refused here: RUN sees the builder's processes in /proc, under other numbers")
-		case whatProcFresh:
-			p.Degraded = append(p.Degraded, "a full /proc is refused here: RUN sees only the process directories (subset=pid)")
-		}
+	noted := func(what string) bool {
+		return slices.ContainsFunc(p.child.Notes, func(n linux.Failure) bool { return n.What == what })
 	}
-	// The last way that worked is the one to tell of.
-	if n := len(p.Degraded); n > 1 && strings.HasPrefix(p.Degraded[n-1], "a /proc") {
-		p.Degraded = slices.Delete(p.Degraded, n-2, n-1)
+	add := func(text string) { p.Degraded = append(p.Degraded, text) }
+	if noted(whatHostname) {
+		add("sethostname is refused here: RUN has the host name of the builder")
+	}
+	switch {
+	case noted(whatProcSubset):
+		add("a /proc of its own is refused here, because parts of /proc are masked: RUN sees the processes around it, " +
+			"/proc/PID does not match its pids, and nothing in /proc can be written; " +
+			"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
+	case noted(whatProcFresh):
+		add("a full /proc is refused here: RUN sees only the process directories (subset=pid)")
+	}
+	if noted(whatPivot) {
+		add("pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -289,10 +290,14 @@ func TestProcFallbacks(t *testing.T) {
 		{sandbox.ProcBind, true},
 	}
 	for _, tc := range tests {
-		c := box.config("wc -c </proc/self/mountinfo >/dev/null && echo 0; test -d /proc/sys && echo full; echo x 2>/dev/null >/proc/sys/kernel/hostname || echo refused")
+		c := box.config("wc -c </proc/self/mountinfo >/dev/null && echo 0; test -d /proc/sys && echo full; echo x 2>/dev/null >/proc/sys/kernel/hostname || echo refused; test -e /proc/$CALLER/cmdline || echo hidden")
 		c.Proc = tc.proc
+		c.Spec.Process.Env = append(c.Spec.Process.Env, "CALLER="+strconv.Itoa(os.Getpid()))
 		out, _ := run(t, c)
 		full := strings.Contains(out, "full")
+		if tc.proc == sandbox.ProcBind && !strings.Contains(out, "hidden") {
+			t.Errorf("the caller is seen: %q", out)
+		}
 		if !strings.HasPrefix(out, "0\n") || !strings.Contains(out, "refused") || full != tc.full {
 			t.Errorf("way %d: %q", tc.proc, out)
 		}

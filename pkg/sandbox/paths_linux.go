@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -72,6 +73,8 @@ func (g *program) nullDevice() {
 	g.p.Keep(st)
 }
 
+const whatInside = "finding what is to be hidden or read-only: "
+
 // inside opens a path that is to be masked or made read-only, or goes to missing. In a file
 // system of the kernel's it is taken literally; in the image it is looked up in its root.
 func (g *program) inside(p string, missing linux.Label) linux.Reg {
@@ -87,7 +90,7 @@ func (g *program) inside(p string, missing linux.Label) linux.Reg {
 		}
 	}
 	reg := g.p.Reg()
-	g.do("finding "+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
+	g.do(whatInside+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
 		Into(reg).Tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES).Else(missing)
 	return reg
 }
@@ -102,7 +105,7 @@ func (g *program) mask(p string) {
 	g.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
 		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
 	g.p.Mark(dir)
-	g.newFS("tmpfs", p, mountOptions{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, cover)
+	g.newFS("tmpfs", p, mountOptions{set: coverAttributes}, cover)
 	g.attach(p, cover, target)
 	g.p.Mark(end)
 }
@@ -119,3 +122,47 @@ func (g *program) readonly(p string) {
 	g.attach(p, tree, target)
 	g.p.Mark(end)
 }
+
+// hideCaller covers the directories of this process, and of those that it descends from, in a /proc that is bound from the
+// caller: command lines are for everybody to read, and theirs may hold credentials. The child has not started anything yet, so
+// that in a /proc of its own the caller's pid leads nowhere.
+func (g *program) hideCaller() error {
+	self, err := linux.ProcSelf()
+	if err != nil {
+		return err
+	}
+	if self == "/proc/"+strconv.Itoa(os.Getpid()) && g.c.Proc != ProcBind {
+		return nil // a /proc of the caller's PID namespace can be mounted: so can one of the child's
+	}
+	pids, err := linux.Ancestry()
+	if err != nil {
+		return err
+	}
+	for _, m := range g.mounts {
+		if m.fsType == "proc" {
+			g.hide(m.root, pids)
+		}
+	}
+	return nil
+}
+
+// hide covers directories of processes, unless the first is not there.
+func (g *program) hide(proc linux.Reg, pids []string) {
+	end := g.p.Label()
+	for i, pid := range pids {
+		dir, cover, next := g.p.Reg(), g.p.Reg(), g.p.Label()
+		missing := next
+		if i == 0 {
+			missing = end
+		}
+		g.do("finding process "+pid, unix.SYS_OPENAT, proc, pid, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).
+			Into(dir).Tolerate(unix.ENOENT).Else(missing)
+		g.newFS("tmpfs", "/proc/"+pid, mountOptions{set: coverAttributes}, cover)
+		g.attach("/proc/"+pid, cover, dir)
+		g.p.Mark(next)
+	}
+	g.p.Mark(end)
+}
+
+// coverAttributes are those of an empty file system that hides a directory.
+const coverAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC

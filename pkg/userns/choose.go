@@ -105,7 +105,7 @@ func helper(s standing, d delegation) (plan, error) {
 			}
 		}
 	}
-	p := plan{Mode: Helper, UIDMap: userMap(s.UID, d.UIDs.Mine, s.UIDMap), GIDMap: userMap(s.GID, d.GIDs.Mine, s.GIDMap)}
+	p := plan{Mode: Helper, UIDMap: userMap(s.UID, foreign(d.UIDs.Mine, s.UIDMap), s.UIDMap), GIDMap: userMap(s.GID, foreign(d.GIDs.Mine, s.GIDMap), s.GIDMap)}
 	fewUID, fewGID := !contains(p.UIDMap, nogroup), !contains(p.GIDMap, nogroup)
 	if fewUID || fewGID {
 		return plan{}, &Error{
@@ -115,6 +115,16 @@ func helper(s standing, d delegation) (plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// foreign leaves out the ids of the machine's own users and services where there are others. An image for pods delegates them
+// for namespaces whose ids end at 65535; in one that has all ids, RUN would be the node's user of that number.
+func foreign(mine []idRange, parent []IDMap) []idRange {
+	high := within(disjoint(mine), []idRange{{subidCount, maxIDs}})
+	if count(parent) != initMap || total(high) <= nogroup {
+		return mine
+	}
+	return high
 }
 
 // fewFix names ranges that exist where this runs: in a pod these are not those of a whole machine.

@@ -59,6 +59,19 @@ func TestChoose(t *testing.T) {
 			mode: Helper, uids: []IDMap{{0, 1000, 1}, {1, 100000, 65536}}, gids: []IDMap{{0, 100, 1}, {1, 200000, 70000}},
 		},
 		{
+			name: "user of the image for pods", s: alice, d: with([]idRange{{1, 999}, {1001, 64535}, {100000, 65536}}, usual),
+			mode: Helper, uids: []IDMap{{0, 1000, 1}, {1, 100000, 65536}}, gids: []IDMap{{0, 100, 1}, {1, 100000, 65536}},
+		},
+		{
+			name: "the same in a pod", s: standing{UID: 1000, GID: 100, UIDMap: []IDMap{{0, 900000, 65536}}, GIDMap: initial},
+			d:    with([]idRange{{1, 999}, {1001, 64535}, {100000, 65536}}, usual),
+			mode: Helper, uids: []IDMap{{0, 1000, 1}, {1, 1, 999}, {1000, 1001, 64535}}, gids: []IDMap{{0, 100, 1}, {1, 100000, 65536}},
+		},
+		{
+			name: "none but the machine's ids", s: alice, d: with([]idRange{{1001, 65535}, {100000, 10}}, usual),
+			mode: Helper, uids: []IDMap{{0, 1000, 1}, {1, 1001, 65535}, {65536, 100000, 10}}, gids: []IDMap{{0, 100, 1}, {1, 100000, 65536}},
+		},
+		{
 			name: "no ids", s: alice, d: with(nil, nil), reason: NoSubIDs,
 			says: []string{"alice has no subordinate ids in /etc/subuid and /etc/subgid; run as root: usermod --add-subuids 165536-231071 --add-subgids 165536-231071 alice"},
 		},

@@ -18,10 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procMasked is the warning when /proc cannot be mounted: pods mask parts of it, and the kernel refuses a mount that
-// would show them (mount_too_revealing, EPERM).
-const procMasked = "/proc cannot be mounted afresh here (%v: parts of it are masked, as in pods), so the builder has no PID namespace of its own; in a pod set procMount: Unmasked with hostUsers: false"
-
 // programExposed is the warning when the builder runs from a file that a RUN may be able to change.
 const programExposed = "a RUN could change the program rbuild itself if its file belongs to you: %v"
 
@@ -116,19 +112,12 @@ type launcher struct {
 	signals  chan os.Signal
 }
 
-// attempt runs the builder by one plan, a second time without PID namespace where its /proc is refused.
+// attempt runs the builder by one plan.
 func (l launcher) attempt(ctx context.Context, m mapper) (int, error) {
-	code, err := l.start(ctx, m, l.options.PID)
+	code, err := l.start(ctx, m)
 	var refused *refusal
 	if !errors.As(err, &refused) {
 		return code, err
-	}
-	if refused.Stage == stageProc && l.options.PID {
-		m.plan.Warnings = append(slices.Clip(m.plan.Warnings), fmt.Sprintf(procMasked, refused.Err))
-		code, err = l.start(ctx, m, false)
-		if !errors.As(err, &refused) {
-			return code, err
-		}
 	}
 	return 0, explainRefusal(refused.Stage, refused.Err, readSituation())
 }
@@ -142,13 +131,13 @@ type refusal struct {
 func (r *refusal) Error() string { return fmt.Sprintf("%s: %v", r.Stage, r.Err) }
 
 // start runs the builder once, to its end.
-func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
+func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return 0, err
 	}
 	defer ours.Close()
-	cmd, err := l.command(m.plan, pid, theirs)
+	cmd, err := l.command(m.plan, theirs)
 	if err == nil {
 		var program *os.File
 		if program, err = runReadOnly(cmd, m.plan); err != nil {
@@ -163,7 +152,7 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 	}
 	f := forwarder{signals: l.signals, builder: cmd.Process, ended: make(chan struct{})}
 	go f.run(ctx)
-	if err = l.handshake(ctx, m, pid, cmd.Process.Pid, ours); err != nil {
+	if err = l.handshake(ctx, m, cmd.Process.Pid, ours); err != nil {
 		_ = cmd.Process.Kill() // it may have ended by itself
 	} else {
 		f.joined.Store(true)
@@ -184,7 +173,7 @@ func (l launcher) start(ctx context.Context, m mapper, pid bool) (int, error) {
 }
 
 // command is the builder: this very program (not what is at its path now) with the same arguments.
-func (l launcher) command(p plan, pid bool, socket *os.File) (*exec.Cmd, error) {
+func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
 	cmd := exec.Command("/proc/self/exe") //nolint:noctx // the end of the context is a SIGTERM, not a kill: see forwarder
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -196,7 +185,7 @@ func (l launcher) command(p plan, pid bool, socket *os.File) (*exec.Cmd, error) 
 	cmd.Env = builderEnv(cmd.Environ(), p.Mode, l.standing, l.options.Env)
 	cmd.Env = append(cmd.Env, joinEnv+"="+strconv.Itoa(int(fd)))
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
-	if pid {
+	if l.options.PID {
 		attr.Cloneflags |= unix.CLONE_NEWPID
 	}
 	if p.newUserNS() {
@@ -283,13 +272,13 @@ func (f *forwarder) send(sig syscall.Signal) {
 var errUnjoined = errors.New("no report from the builder")
 
 // handshake writes the maps, tells the builder to go on, and hears how that went.
-func (l launcher) handshake(ctx context.Context, m mapper, pid bool, builder int, socket *os.File) error {
+func (l launcher) handshake(ctx context.Context, m mapper, builder int, socket *os.File) error {
 	if err := m.write(ctx, builder); err != nil {
 		return err
 	}
 	h := hello{
 		Mode: m.plan.Mode, UID: l.standing.UID, GID: l.standing.GID,
-		PID: pid, KeepGroups: l.options.KeepGroups, Warnings: m.plan.Warnings,
+		PID: l.options.PID, KeepGroups: l.options.KeepGroups, Warnings: m.plan.Warnings,
 	}
 	if err := json.NewEncoder(socket).Encode(h); err != nil {
 		return errUnjoined

@@ -52,6 +52,8 @@ func (e *Error) Unwrap() error { return e.Err }
 type situation struct {
 	UID, EUID     int
 	NoNewPrivs    bool
+	OwnIDs        bool   // the ids of the user namespace are not the machine's
+	NoSetIDs      bool   // CAP_SETUID or CAP_SETGID is not in the bounding set: no program can have it
 	Seccomp       bool   // a filter is active
 	MaxNamespaces string // user.max_user_namespaces; empty: unknown
 	Clone         string // kernel.unprivileged_userns_clone, Debian's and Arch's switch; empty: there is none
@@ -86,7 +88,7 @@ func explainRefusal(op string, err error, s situation) *Error {
 	case s.Seccomp:
 		e.Reason = Seccomp
 		e.Detail += " (a seccomp filter is active)"
-		e.Fix = "in a pod set hostUsers: false, seccompProfile.type: Unconfined and appArmorProfile.type: Unconfined; in a container use --security-opt seccomp=unconfined"
+		e.Fix = "in a pod set " + podFields(s) + "; in a container use --security-opt seccomp=unconfined"
 	case s.Confined != "":
 		e.Reason = AppArmor
 		e.Detail += fmt.Sprintf(" (confined by the AppArmor profile %s)", s.Confined)
@@ -96,6 +98,25 @@ func explainRefusal(op string, err error, s situation) *Error {
 		e.Detail += " (no cause visible: a security module, or a chroot, in which the kernel makes none)"
 	}
 	return e
+}
+
+// podFields are the fields of a pod under which it may make user namespaces, as far as they are not set already.
+func podFields(s situation) string {
+	const profiles = "seccompProfile.type: Unconfined and appArmorProfile.type: Unconfined"
+	if s.EUID != 0 && !s.NoNewPrivs && !s.NoSetIDs {
+		return profiles // newuidmap does the rest
+	}
+	fields := ""
+	if !s.OwnIDs {
+		fields = "hostUsers: false, "
+	}
+	if s.EUID != 0 {
+		fields += "runAsUser: 0 (not runAsNonRoot), "
+	}
+	if s.NoSetIDs {
+		fields += "no capabilities.drop, "
+	}
+	return fields + profiles
 }
 
 func explainLimit(e *Error, s situation) {
@@ -133,7 +154,15 @@ func explainHelper(f helperFailure, s situation) *Error {
 	case s.NoNewPrivs && s.EUID != 0:
 		e.Reason = NoNewPrivs
 		e.Detail = fmt.Sprintf("%s has no effect because no_new_privs is set for this process (%s)", tool, said)
-		e.Fix = "in a pod set allowPrivilegeEscalation: true; in a systemd unit set NoNewPrivileges=no; in a container drop --security-opt no-new-privileges"
+		e.Fix = "in a pod set allowPrivilegeEscalation: true"
+		if s.NoSetIDs {
+			e.Fix += " and no capabilities.drop"
+		}
+		e.Fix += ", or hostUsers: false and runAsUser: 0; in a systemd unit set NoNewPrivileges=no; in a container drop --security-opt no-new-privileges"
+	case s.NoSetIDs && s.EUID != 0:
+		e.Reason = HelperRights
+		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container may not use (%s)", tool, said)
+		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; in a container add --cap-add SETUID,SETGID"
 	case f.NoSUID:
 		e.Reason = HelperRights
 		e.Detail = fmt.Sprintf("%s has no effect because its file system is mounted nosuid (%s)", f.Path, said)

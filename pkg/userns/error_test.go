@@ -24,6 +24,15 @@ func TestExplainRefusal(t *testing.T) {
 		{"Debian's switch does not bind root", syscall.EPERM, situation{Clone: "0", Seccomp: true}, Seccomp, nil},
 		{"Ubuntu's AppArmor", syscall.EACCES, situation{AppArmor: "1", Seccomp: true, Clone: "1"}, AppArmor, []string{"sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"}},
 		{"seccomp", syscall.EPERM, situation{Seccomp: true, AppArmor: "0"}, Seccomp, []string{"seccompProfile.type: Unconfined"}},
+		{"seccomp, root of a pod", syscall.EPERM, situation{Seccomp: true}, Seccomp, []string{"set hostUsers: false, seccompProfile.type: Unconfined and"}},
+		{"seccomp, root of a pod with its ids", syscall.EPERM, situation{Seccomp: true, OwnIDs: true}, Seccomp, []string{"pod set seccompProfile.type: Unconfined and"}},
+		{"seccomp, user of a pod", syscall.EPERM, situation{Seccomp: true, EUID: 5}, Seccomp, []string{"pod set seccompProfile.type: Unconfined and"}},
+		{
+			"seccomp, restricted pod", syscall.EPERM,
+			situation{Seccomp: true, EUID: 5, NoNewPrivs: true, NoSetIDs: true},
+			Seccomp,
+			[]string{"set hostUsers: false, runAsUser: 0 (not runAsNonRoot), no capabilities.drop, seccompProfile.type: Unconfined and"},
+		},
 		{"seccomp hides the call", syscall.ENOSYS, situation{Seccomp: true}, Seccomp, nil},
 		{"AppArmor profile", syscall.EACCES, situation{Confined: "cri-containerd (enforce)"}, AppArmor, []string{"cri-containerd", "appArmorProfile.type: Unconfined"}},
 		{"nothing visible", syscall.EPERM, situation{Clone: "1"}, Forbidden, []string{"no cause visible"}},
@@ -51,6 +60,14 @@ func TestExplainHelper(t *testing.T) {
 		says   []string
 	}{
 		{"no_new_privs", helperFailure{Output: refused, SetUID: true}, situation{EUID: 5, NoNewPrivs: true}, NoNewPrivs, []string{"allowPrivilegeEscalation"}},
+		{
+			"no_new_privs, no capabilities",
+			helperFailure{FileCaps: true},
+			situation{EUID: 5, NoNewPrivs: true, NoSetIDs: true},
+			NoNewPrivs,
+			[]string{"allowPrivilegeEscalation: true and no capabilities.drop, or hostUsers: false and runAsUser: 0"},
+		},
+		{"no capabilities", helperFailure{FileCaps: true}, situation{EUID: 5, NoSetIDs: true}, HelperRights, []string{"no capabilities.drop"}},
 		{"nosuid", helperFailure{Output: refused, SetUID: true, NoSUID: true}, situation{EUID: 5}, HelperRights, []string{"nosuid", "remount,suid"}},
 		{"no privilege", helperFailure{Output: refused}, situation{EUID: 5}, HelperRights, []string{"setcap cap_setuid=ep /usr/bin/newuidmap"}},
 		{"no privilege for groups", helperFailure{Path: "/x/newgidmap", Output: "newgidmap: no"}, situation{EUID: 5}, HelperRights, []string{"setcap cap_setgid=ep /x/newgidmap"}},

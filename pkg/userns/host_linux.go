@@ -99,10 +99,16 @@ func readSituation() situation {
 		switch value = strings.TrimSpace(value); key {
 		case "NoNewPrivs":
 			s.NoNewPrivs = value == "1"
+		case "CapBnd":
+			const needed = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+			caps, err := strconv.ParseUint(value, 16, 64)
+			s.NoSetIDs = err == nil && caps&needed != needed
 		case "Seccomp":
 			s.Seccomp = value == "2"
 		}
 	}
+	uids, err := readMap("/proc/self/uid_map")
+	s.OwnIDs = err == nil && count(uids) != initMap
 	s.MaxNamespaces = line("/proc/sys/user/max_user_namespaces")
 	s.Clone = line("/proc/sys/kernel/unprivileged_userns_clone")
 	s.AppArmor = line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")

@@ -64,6 +64,15 @@ func count(m []IDMap) uint64 {
 	return n
 }
 
+// total returns how many ids disjoint ranges hold.
+func total(ranges []idRange) uint64 {
+	var n uint64
+	for _, r := range ranges {
+		n += r.Count
+	}
+	return n
+}
+
 // identity maps every id of m to itself, extent by extent: the kernel refuses one line across two of the parent's.
 func identity(m []IDMap) []IDMap {
 	out := make([]IDMap, len(m))

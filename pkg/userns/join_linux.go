@@ -25,7 +25,7 @@ const (
 // Join must be the first call of main. In the process that the user started it returns nil, nil at once. In the one
 // that [Enter] started it waits until ids are mapped, becomes root on all threads, drops supplementary groups, empties
 // the inheritable and ambient capability sets, makes all mounts slaves (what is mounted outside appears inside, never
-// the other way), mounts a fresh /proc in a new PID namespace, and returns what it is.
+// the other way), mounts a fresh /proc in a new PID namespace where the kernel lets it, and returns what it is.
 //
 // An error means that the launcher is gone, or that this process was not started by Enter: the caller has to exit. A
 // step that is refused is reported by Enter, which ends this process.
@@ -100,7 +100,10 @@ func becomeRoot(h hello, state *State) error {
 		{stageCaps, clearCaps},
 		{stageDeath, dieWithLauncher},
 		{stageMounts, func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }},
-		{stageProc, func() error { return freshProc(h.PID) }},
+		{stageProc, func() (err error) {
+			state.OuterProc, err = freshProc(h.PID)
+			return err
+		}},
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {
@@ -160,10 +163,16 @@ func dieWithLauncher() error {
 	return allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 }
 
-// freshProc mounts the /proc of the new PID namespace.
-func freshProc(pid bool) error {
+// freshProc mounts the /proc of the new PID namespace. Where parts of the one that is there are hidden by other mounts, as
+// in most pods, the kernel refuses a mount that would show them (mount_too_revealing, EPERM; AppArmor's mount rules: EACCES).
+// Then that one is kept: it shows the processes by their pids outside, /proc/self among them.
+func freshProc(pid bool) (outer bool, err error) {
 	if !pid {
-		return nil
+		return false, nil
 	}
-	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	err = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return true, nil
+	}
+	return false, err
 }

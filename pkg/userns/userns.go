@@ -21,14 +21,14 @@
 //	  clone(NEWUSER|NEWNS|NEWPID), exec ------->  the Go runtime starts, Join waits on the socket
 //	  newuidmap, newgidmap, both at once          :
 //	  {mode, uid, gid} ------------------------>  setgroups, setresgid, setresuid, capset, parent death signal
-//	                                              mounts become slaves; a fresh /proc
+//	                                              mounts become slaves; a fresh /proc, if it may be had
 //	  <------------------------- {ok | stage, errno}
 //	  welcome --------------------------------->  Join returns
 //	  forward signals, wait
 //
-// The mode is found by trying it: nothing that fails is replaced by something lesser without a word. The two exceptions
-// are seen in [State]: a /proc that the kernel does not let us mount afresh (pods with a masked /proc) costs the PID
-// namespace, and a single id is used instead of ranges only where Options.AllowSingle allows it. Both give a warning.
+// The mode is found by trying it: nothing that fails is replaced by something lesser without a word. A single id is used
+// instead of ranges only where Options.AllowSingle allows it, with a warning. A /proc that the kernel does not let us mount
+// afresh (pods with a masked /proc) stays the one outside, which is seen in [State]; the PID namespace is never given up.
 //
 // Nothing of the builder survives the launcher: the builder gets SIGKILL when the launcher dies, and where it is the
 // first process of a PID namespace the kernel kills what it started with it.
@@ -73,7 +73,8 @@ type State struct {
 	UID, GID     int      // the user and group outside: those that Enter was called as
 	UIDMap       []IDMap  // as read from /proc/self/uid_map inside; outside ids are the parent namespace's
 	GIDMap       []IDMap  // as read from /proc/self/gid_map inside
-	PIDNamespace bool     // the builder is PID 1 of a PID namespace of its own and /proc is that namespace's
+	PIDNamespace bool     // the builder is PID 1 of a PID namespace of its own
+	OuterProc    bool     // with PIDNamespace: /proc is that of an outer PID namespace, and os.Getpid is no name in it
 	Warnings     []string // one line each, for the user to read
 }
 

@@ -9,6 +9,7 @@
 //	CERTS             the directory with the certificate of TLSREGISTRY, for --cert-dir
 //	REGISTRIES_CONF   a registries.conf that sends docker.io to REGISTRY
 //	NOSUB             set where the user has no subordinate ids
+//	VM                set in the machine of hack/vm, which has systemd and cgroup v2
 package integration
 
 import (
@@ -39,6 +40,14 @@ func TestWithoutSubordinateIDs(t *testing.T) {
 	run(t, "nosub")
 }
 
+// TestMachine runs in the machine of hack/vm, whose user has a systemd of his own that gives out cgroups, and may use sudo.
+func TestMachine(t *testing.T) {
+	if os.Getenv("VM") == "" {
+		t.Skip("needs systemd, cgroup v2 and sudo: hack/test.sh --vm")
+	}
+	run(t, "vm")
+}
+
 func run(t *testing.T, dir string) {
 	t.Helper()
 	if os.Getenv("NOSUB") != "" && dir != "nosub" {
@@ -58,7 +67,17 @@ func run(t *testing.T, dir string) {
 		RequireUniqueNames:  true,
 		Setup:               func(e *testscript.Env) error { return setup(t, e, bin, helpers) },
 		Cmds:                commands(),
+		Condition:           condition,
 	})
+}
+
+// condition adds to testscript's own: cgroup says that $CGROUP_PARENT is a cgroup that belongs to the user, below the
+// directory $CGROUP_TREE.
+func condition(name string) (bool, error) {
+	if name == "cgroup" {
+		return os.Getenv("CGROUP_PARENT") != "", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // binary returns the absolute path of the rbuild to test.
@@ -107,10 +126,6 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 			return fmt.Errorf("making a private directory: %w", err)
 		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding the test binary: %w", err)
-	}
 	registries, err := os.ReadFile(os.Getenv("REGISTRIES_CONF"))
 	if err != nil {
 		return fmt.Errorf("reading $REGISTRIES_CONF: %w", err)
@@ -138,13 +153,16 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		"BUILDAH_RUNTIME=runc", "BUILDAH_ISOLATION=chroot",
 		"HELPERS="+helpers,
 		"RBUILD="+bin,
-		"ATTACKER="+self,
 		"LC_ALL=C.UTF-8",
 	)
-	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "CGROUP_PARENT", "CGROUP_TREE"} {
 		if v := os.Getenv(k); v != "" {
 			e.Vars = append(e.Vars, k+"="+v)
 		}
+	}
+	if os.Getenv("VM") != "" {
+		// The session's own: a user's systemd is reached through it.
+		e.Vars = append(e.Vars, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"), "DBUS_SESSION_BUS_ADDRESS="+os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
 	}
 	e.Values[marksKey{}] = &marks{}
 	return nil

@@ -29,7 +29,21 @@ type Program struct {
 	record   [2]uint32
 	syncByte *uint32
 	keep     []any
+	cgroup   Cgroup
+	own      []*os.File
 }
+
+// A Cgroup is where a child of [Program.Start] begins.
+type Cgroup interface {
+	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil: there is none.
+	Dir() *os.File
+	// Add moves a process into the cgroup.
+	Add(pid int) error
+}
+
+// InCgroup makes the child begin in c, before the first step given to Start is taken: it is born there where the kernel can
+// do that, else moved while it waits.
+func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
 // A Reg is a register of a Program: an argument that becomes known while the program runs.
 type Reg int
@@ -50,6 +64,7 @@ const (
 	opGoto uintptr = ^uintptr(0) - iota
 	opFail
 	opCheck
+	opNeed
 )
 
 // maxTolerated is how many errors an op can tolerate.
@@ -152,6 +167,13 @@ func (p *Program) Check(what string, word *uint32, mask, want uint32, errno sysc
 	return op
 }
 
+// Need fails with errno unless an earlier op has put something into r.
+func (p *Program) Need(what string, r Reg, errno syscall.Errno) *Op {
+	op := p.Do(what, opNeed, 0, r)
+	op.errno = errno
+	return op
+}
+
 // Sync makes the child wait for the parent to finish the next of the steps given to Start. The
 // first of them is taken at once, each further one not before the child is here.
 func (p *Program) Sync(what string) {
@@ -170,6 +192,9 @@ func (p *Program) Inherit(fd int) { p.inherit = append(p.inherit, fd) }
 
 // Keep keeps values alive as long as the program, for memory that only other memory points to.
 func (p *Program) Keep(values ...any) { p.keep = append(p.keep, values...) }
+
+// Own gives the program a file that an argument names by its descriptor. Close closes it.
+func (p *Program) Own(f *os.File) { p.own = append(p.own, f) }
 
 // pointer is an argument that points to a structure.
 type pointer struct {
@@ -205,7 +230,7 @@ func (p *Program) compile() {
 				in.regs |= 1 << k
 			}
 		}
-		if op.nr == opCheck || op.nr == opFail {
+		if op.nr == opCheck || op.nr == opFail || op.nr == opNeed {
 			in.args[0] = uintptr(op.errno)
 		}
 		p.code[i] = in
@@ -261,8 +286,12 @@ func (p *Program) bytes(b []byte) uintptr {
 	return uintptr(unsafe.Pointer(&b[0]))
 }
 
-// Close closes the descriptors that a program opened in this process with Run.
+// Close closes the descriptors that a program opened in this process with Run, and the files that it owns.
 func (p *Program) Close() {
+	for _, f := range p.own {
+		_ = f.Close() // opened for its place only
+	}
+	p.own = nil
 	for _, op := range p.ops {
 		switch op.nr {
 		case unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_FSOPEN, unix.SYS_FSMOUNT, unix.SYS_OPEN_TREE, unix.SYS_SOCKET:
@@ -336,6 +365,8 @@ func (o *Op) String() string {
 		fmt.Fprintf(&b, "fail %v", o.errno)
 	case opCheck:
 		fmt.Fprintf(&b, "check *word&%#x == %#x", o.mask, o.want)
+	case opNeed:
+		fmt.Fprintf(&b, "need r%d", o.args[1])
 	default:
 		texts := make([]string, len(o.args))
 		for i, arg := range o.args {

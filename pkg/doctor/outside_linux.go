@@ -1,0 +1,196 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/pkg/git"
+	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
+)
+
+// patience bounds what waits for others: registries, credential helpers, a trial process.
+const patience = 10 * time.Second
+
+// Outside makes the probes that need no namespace, as whoever calls it.
+func Outside(ctx context.Context, o Options) []Finding {
+	out := []Finding{kernel(), confinement()}
+	out = append(out, places(o)...)
+	out = append(out, network(o.Path), gitProgram(o.Path), auth(o.Registry))
+	return append(out, registries(ctx, o)...)
+}
+
+// The oldest kernel on which RUN works (package sandbox).
+const oldestMajor, oldestMinor = 5, 12
+
+func kernel() Finding {
+	f := Finding{ID: idKernel, Status: OK}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return Finding{ID: idKernel, Status: Degraded, Summary: "the kernel does not tell its version", Detail: err.Error()}
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	f.Summary = "Linux " + release
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < oldestMajor || major == oldestMajor && minor < oldestMinor) {
+		f.Status, f.Fix = Missing, fmt.Sprintf("use Linux %d.%d or newer", oldestMajor, oldestMinor)
+	}
+	return f
+}
+
+// confinement is for the reader of other findings: what it names forbids nothing by itself.
+func confinement() Finding {
+	c := userns.ReadConfinement()
+	parts := []string{"no seccomp filter", "no AppArmor profile", "no_new_privs is not set"}
+	if c.Seccomp {
+		parts[0] = "a seccomp filter"
+	}
+	if c.AppArmor != "" {
+		parts[1] = "the AppArmor profile " + c.AppArmor
+	}
+	if c.NoNewPrivs {
+		parts[2] = "no_new_privs is set"
+	}
+	return Finding{ID: idConfined, Status: OK, Summary: strings.Join(parts, ", ")}
+}
+
+// places looks where builds write to.
+func places(o Options) (out []Finding) {
+	store := Finding{ID: idStore, Status: OK}
+	var kept place
+	var err error
+	if o.Store != "" {
+		if kept, err = storePlace(o.Store); err == nil {
+			store.Summary = fmt.Sprintf("%s on %s", o.Store, kept.kind)
+			if kept.readOnly {
+				store = kept.readOnlyFinding()
+			}
+			out = append(out, kept.findings()...)
+		}
+	}
+	if denied, ok := o.denied(err); ok {
+		store = denied
+	} else if err = errors.Join(o.StoreErr, err); err != nil {
+		store.Status, store.Summary = Missing, err.Error()
+	}
+	temp, err := tempPlace(o.Temp)
+	switch {
+	case err != nil || temp.dir != filepath.Clean(o.Temp):
+		out = append(out, Finding{ID: idTempDisk, Status: Degraded, Summary: fmt.Sprintf("there is no directory %s for temporary files", o.Temp), Fix: "set TMPDIR to one that is there"})
+	case temp.dev != kept.dev:
+		out = append(out, temp.findings()...)
+	}
+	return append(out, store)
+}
+
+// WithoutRun tries where builds keep images if they have no namespace, dir: then Dockerfiles without RUN are all that can be
+// built.
+func WithoutRun(dir string) Finding {
+	f := Finding{ID: idWithoutRun, Status: OK, Summary: "Dockerfiles without RUN are built, in memory; images are kept in " + dir}
+	at, err := existing(dir)
+	if err == nil {
+		at, err = os.MkdirTemp(at, "doctor-probe-")
+	}
+	if err == nil {
+		err = os.Remove(at)
+	}
+	if err != nil {
+		f.Status, f.Summary, f.Detail = Missing, "images cannot be kept in "+dir, err.Error()
+		f.Fix = "pass --root with a directory of your own; in a pod mount a volume there, and give it to the user with fsGroup"
+	}
+	return f
+}
+
+// readOnlyFinding says that the place is on a file system that nobody can write to.
+func (p *place) readOnlyFinding() Finding {
+	return Finding{
+		ID: idStore, Status: Missing, Summary: fmt.Sprintf("the file system of %s is mounted read-only (%s)", p.what, p.dir),
+		Fix: "pass --root with a directory of another; in a pod mount a volume there, without readOnly: true",
+	}
+}
+
+func network(path string) Finding {
+	helper, err := sandbox.FindNetworkHelper(path)
+	if err != nil {
+		return Finding{idNetwork, Degraded, "--network private is refused: neither pasta nor slirp4netns is installed", err.Error(), "run as root: apt-get install passt"}
+	}
+	return Finding{ID: idNetwork, Status: OK, Summary: "--network private uses " + helper}
+}
+
+func gitProgram(path string) Finding {
+	program, err := git.Find([]string{"PATH=" + path})
+	if err != nil {
+		return Finding{idGit, Degraded, "git repositories are refused as contexts and in ADD: there is no git", err.Error(), "run as root: apt-get install git"}
+	}
+	return Finding{ID: idGit, Status: OK, Summary: program}
+}
+
+// auth reads the user's credentials, and asks the helpers that keep them, in bounded time.
+func auth(o registry.Options) Finding {
+	type answer struct {
+		names []string
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		names, err := registry.Known(o)
+		answers <- answer{names, err}
+	}()
+	select {
+	case a := <-answers:
+		switch {
+		case a.err != nil:
+			return Finding{ID: idAuth, Status: Degraded, Summary: a.err.Error(), Fix: "mend or remove the file"}
+		case len(a.names) == 0:
+			return Finding{ID: idAuth, Status: OK, Summary: "no credentials are kept; public images need none"}
+		}
+		return Finding{ID: idAuth, Status: OK, Summary: "credentials are kept for " + strings.Join(a.names, ", ")}
+	case <-time.After(patience):
+		return Finding{ID: idAuth, Status: Degraded, Summary: "a credential helper does not answer", Fix: "see credHelpers and credsStore in the auth file"}
+	}
+}
+
+// registries asks those that were named, all at once.
+func registries(ctx context.Context, o Options) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out := make([]Finding, len(o.Registries))
+	var all sync.WaitGroup
+	for i, host := range o.Registries {
+		all.Go(func() { out[i] = checkRegistry(ctx, host, o.Registry) })
+	}
+	all.Wait()
+	return out
+}
+
+func checkRegistry(ctx context.Context, host string, o registry.Options) Finding {
+	f := Finding{ID: idRegistry + host, Status: Missing}
+	location, user, err := registry.Check(ctx, host, o)
+	as := "without credentials"
+	if user != "" {
+		as = "as " + user
+	}
+	switch {
+	case err == nil:
+		f.Status, f.Summary = OK, fmt.Sprintf("%s answers, %s", location, as)
+	case errors.Is(err, registry.ErrUnauthorized):
+		f.Summary, f.Fix = fmt.Sprintf("%s does not let in %s", location, strings.Replace(as, "as ", "", 1)), "rbuild login "+host
+		if user == "" {
+			f.Summary = location + " asks for credentials, and none are kept for it"
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Summary, f.Fix = fmt.Sprintf("%s has not answered after %v", host, patience), "look at the network, and at the proxy variables of the environment"
+	default:
+		f.Summary, f.Fix = err.Error(), "look at the name, the network and the proxy variables; registries.conf can mark it insecure, and certs.d hold its certificate"
+	}
+	return f
+}
