@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 func Outside(ctx context.Context, o Options) []Finding {
 	out := []Finding{kernel(), confinement()}
 	out = append(out, places(o)...)
-	out = append(out, network(o.Path), gitProgram(o.Path), auth(o.Registry))
+	out = append(out, cgroups(ctx, o.Cgroups), network(o.Path), gitProgram(o.Path), auth(o.Registry))
 	return append(out, registries(ctx, o)...)
 }
 
