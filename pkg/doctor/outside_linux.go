@@ -77,7 +77,7 @@ func places(o Options) (out []Finding) {
 			out = append(out, kept.findings()...)
 		}
 	}
-	if denied, ok := o.denied(err); ok {
+	if denied, ok := o.denied(err, o.Store); ok {
 		store = denied
 	} else if err = errors.Join(o.StoreErr, err); err != nil {
 		store.Status, store.Summary = Missing, err.Error()
