@@ -277,6 +277,9 @@ func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 		if c.Seccomp, err = readProfile(f.seccomp); err == nil {
 			err = c.Check()
 		}
+		if err != nil && f.seccomp == f.conf.Containers.SeccompProfile {
+			return fmt.Errorf("seccomp_profile of containers.conf: %w", err)
+		}
 		if err != nil {
 			return fmt.Errorf("--security-opt seccomp=%s: %w", f.seccomp, err)
 		}
