@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -28,6 +27,7 @@ type budFlags struct {
 	pull   pullFlags    // where base images come from
 	run    runFlags     // what RUN gets to see
 	box    sandboxFlags // what RUN may do
+	limits limitFlags   // what RUN may use
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -50,13 +50,14 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.box, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.box, &f.limits, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
 
 func newBudCmd(a *app) *cobra.Command {
 	var f budFlags
+	f.limits.conf = &f.conf
 	cmd := &cobra.Command{
 		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
@@ -82,9 +83,8 @@ func newBudCmd(a *app) *cobra.Command {
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
 var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
-	cdi-config-dir cgroup-parent cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
-	cpuset-mems cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
-	memory memory-swap mount os-feature os-version pids-limit policy runtime runtime-flag rusage-logfile
+	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
+	mount os-feature os-version policy runtime runtime-flag rusage-logfile
 	save-stages sign-by signature-policy source-policy-file stage-labels timeout
 	userns-gid-map-group userns-uid-map-user`)
 
@@ -115,24 +115,44 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(cmd.Context(), nil, f, o)
 	}
-	return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+	f.limits.cgroups.UID = a.outerUID(os.Getuid())
+	if a.state == nil {
+		release, err := f.limits.prepare()
+		defer release()
+		if err != nil {
+			return err
+		}
+	}
+	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
 		if err != nil {
 			return err
 		}
 		defer release()
-		if f.call.method != callBuild {
-			return a.call(ctx, st, f, o)
-		}
-		return a.build(ctx, st, f, o)
+		return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
 	})
+	if err == nil || a.state != nil {
+		return err
+	}
+	layout, err := a.withoutNamespace(err)
+	if err != nil {
+		return err
+	}
+	return a.buildIn(cmd.Context(), layout, f, o)
+}
+
+func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
+	if f.call.method != callBuild {
+		return a.call(ctx, place, f, o)
+	}
+	return a.build(ctx, place, f, o)
 }
 
 // buildNamespace is what builds ask of their namespace.
 func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.logFile}); err != nil {
 		return err
 	}
@@ -142,15 +162,21 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 	}
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
-	o.Outputs, err = f.result.prepare(func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
+	notice := func(text string) { warn(show, text) }
+	if o.Outputs, err = f.result.prepare(notice); err != nil {
+		return err
+	}
+	cgroups, err := f.limits.steps(ctx, notice)
 	if err != nil {
 		return err
 	}
-	o.Listener, o.Store, o.Trusted = show, st, !a.state.Rootless()
-	if err := f.box.open(&o, a.state); err != nil {
+	defer func() { err = errors.Join(err, cgroups.close()) }()
+	o.Run.NewCgroup = cgroups.new
+	o.Listener = show
+	if err := f.box.open(&o.Run.Confinement, a.state); err != nil {
 		return err
 	}
-	in, err := f.open(ctx, st, &o)
+	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}
@@ -164,13 +190,16 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		}
 		return in.locate(err)
 	}
+	if err := place.prepare(&o); err != nil {
+		return in.locate(err)
+	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
 	notices := f.output.notices(show)
-	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, st: st, report: notices}
+	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
 	o.Pull = puller.pull
-	contexts := &namedContexts{st: st, pull: puller, elsewhere: in.far}
+	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)
 	o.Explain = a.explainStep
@@ -185,7 +214,7 @@ func (a *app) build(ctx context.Context, st *store.Store, f *budFlags, o build.O
 		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
 			return err
 		}
-		if result.Manifest, err = f.result.deliver(ctx, st, result, o.Image.Names, to); err != nil {
+		if result.Manifest, err = f.result.deliver(ctx, place, result, o.Image.Names, to); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // allowFlags say what the Dockerfile may do that it may not by default.
@@ -82,7 +81,7 @@ func (f *allowFlags) refuse(from string) func(image string) error {
 }
 
 // load reads the image that a Dockerfile names by its transport, if it lies where that is allowed.
-func (f *allowFlags) load(ctx context.Context, st *store.Store, image string, o registry.Options) (string, error) {
+func (f *allowFlags) load(ctx context.Context, place images, image string, o registry.Options) (string, error) {
 	transport, path, which, _ := ofFiles(image)
 	file, err := openPath(path)
 	if err != nil {
@@ -94,7 +93,7 @@ func (f *allowFlags) load(ctx context.Context, st *store.Store, image string, o 
 	}
 	// By its descriptor it is the one that was looked at, whatever becomes of the path.
 	pinned := descriptorPath(file)
-	id, err := registry.Load(ctx, st.Storage(), transport+pinned+which, o)
+	id, err := place.Load(ctx, transport+pinned+which, o)
 	if err != nil {
 		return "", &pinnedError{err, pinned, path}
 	}

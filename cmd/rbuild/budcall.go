@@ -17,7 +17,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/outline"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // The methods of --call.
@@ -84,10 +83,10 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 	return nil
 }
 
-// call tells what --call asks for. st is needed for a context that is no directory only.
-func (a *app) call(ctx context.Context, st *store.Store, f *budFlags, o build.Options) (err error) {
+// call tells what --call asks for. place is needed for a context that is no directory only.
+func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
 	o.Listener = progress.Plain(os.Stderr)
-	in, err := f.open(ctx, st, &o)
+	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}

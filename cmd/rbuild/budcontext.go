@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // elsewhere is how contexts are fetched.
@@ -54,7 +53,7 @@ func (f *budFlags) elsewhere(o build.Options, env lookup) (elsewhere, error) {
 }
 
 // open opens what the flags name: what RUN gets to see, the Dockerfile and the context. o.Listener is told of warnings.
-func (f *budFlags) open(ctx context.Context, st *store.Store, o *build.Options) (*input, error) {
+func (f *budFlags) open(ctx context.Context, place images, o *build.Options) (*input, error) {
 	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return nil, err
 	}
@@ -63,7 +62,7 @@ func (f *budFlags) open(ctx context.Context, st *store.Store, o *build.Options) 
 	if err != nil {
 		return nil, err
 	}
-	in, err := f.input.open(ctx, st, far, os.Stdin)
+	in, err := f.input.open(ctx, place, far, os.Stdin)
 	if err == nil {
 		in.far = far
 	}
@@ -80,11 +79,11 @@ func isElsewhere(arg string) bool {
 }
 
 // fetchContext brings a context that lies elsewhere; dir is empty if a Dockerfile is all that there is.
-func (in *input) fetchContext(ctx context.Context, st *store.Store, e elsewhere, arg string) (dir string, err error) {
-	if in.temp, err = st.NewStaging(); err != nil {
+func (in *input) fetchContext(ctx context.Context, place images, e elsewhere, arg string) (dir string, err error) {
+	if dir, in.release, err = place.NewScratch(); err != nil {
 		return "", err
 	}
-	c, err := e.access.Context(ctx, arg, in.temp.Upper, e.options)
+	c, err := e.access.Context(ctx, arg, dir, e.options)
 	if err != nil {
 		return "", fmt.Errorf("the build context: %w", err)
 	}
@@ -99,14 +98,14 @@ func (in *input) fetchContext(ctx context.Context, st *store.Store, e elsewhere,
 }
 
 // fetchDockerfile brings a Dockerfile from a URL.
-func (in *input) fetchDockerfile(ctx context.Context, st *store.Store, e elsewhere, url string) error {
-	temp, err := st.NewStaging()
+func (in *input) fetchDockerfile(ctx context.Context, place images, e elsewhere, url string) error {
+	dir, release, err := place.NewScratch()
 	if err != nil {
 		return err
 	}
-	text, err := e.access.Text(ctx, url, temp.Dir)
-	if discardErr := temp.Discard(); err == nil {
-		err = discardErr
+	text, err := e.access.Text(ctx, url, dir)
+	if releaseErr := release(); err == nil {
+		err = releaseErr
 	}
 	if err != nil {
 		return fmt.Errorf("the Dockerfile: %w", err)

@@ -16,7 +16,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // export is one --output.
@@ -209,7 +208,7 @@ func toFile(path string) build.Output {
 }
 
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
-func (e export) copyImage(ctx context.Context, st *store.Store, id string, names []string, o registry.PushOptions) (err error) {
+func (e export) copyImage(ctx context.Context, place images, id string, names []string, o registry.PushOptions) (err error) {
 	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
 		return nil
 	}
@@ -226,16 +225,16 @@ func (e export) copyImage(ctx context.Context, st *store.Store, id string, names
 	}
 	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
 	if e.isDir {
-		_, err := registry.Push(ctx, st.Storage(), id, "oci:"+e.dest+name, o)
+		_, err := place.Push(ctx, id, "oci:"+e.dest+name, o)
 		return err
 	}
-	staging, err := st.NewStaging()
+	dir, release, err := place.NewScratch()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, staging.Discard()) }()
-	temp := filepath.Join(staging.Dir, "archive")
-	if _, err := registry.Push(ctx, st.Storage(), id, transport+temp+name, o); err != nil {
+	defer func() { err = errors.Join(err, release()) }()
+	temp := filepath.Join(dir, "archive")
+	if _, err := place.Push(ctx, id, transport+temp+name, o); err != nil {
 		return err
 	}
 	in, err := os.Open(temp)

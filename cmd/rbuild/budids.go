@@ -138,7 +138,7 @@ func (f *namespaceFlags) register(fs *pflag.FlagSet) {
 	for _, n := range f.all() {
 		fs.StringVar(n.value, n.name, "", "private (default): RUN has "+n.what+" of its own")
 	}
-	fs.StringVar(&f.cgroup, "cgroupns", "", "host (default) or private: whether RUN sees the names of cgroups as rbuild does")
+	fs.StringVar(&f.cgroup, "cgroupns", "", "private or host: whether RUN has a cgroup namespace of its own (default: if it has a cgroup of its own)")
 }
 
 type namespaceFlag struct {
@@ -154,9 +154,6 @@ func (f *namespaceFlags) all() []namespaceFlag {
 		{"uts", "a UTS namespace", &f.uts, "would see the machine's name, and the build would depend on it"},
 	}
 }
-
-// privateCgroup tells whether RUN has a cgroup namespace of its own, which it has not by default.
-func (f *namespaceFlags) privateCgroup() bool { return f.cgroup == "private" || f.cgroup == "container" }
 
 func (f *namespaceFlags) check() error {
 	if !slices.Contains([]string{"", "host", "private", "container"}, f.cgroup) {

@@ -21,7 +21,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // maxDockerfile bounds what is read as a Dockerfile, in bytes; the parser's own bound is lower.
@@ -36,9 +35,9 @@ type input struct {
 
 	ignore []string // patterns of the context's ignore file
 
-	far  elsewhere      // how other contexts are fetched
-	from string         // what was fetched or read, for messages; empty: the context is a directory of the user's
-	temp *store.Staging // holds a context that came as a tar or was fetched; nil: none did
+	far     elsewhere    // how other contexts are fetched
+	from    string       // what was fetched or read, for messages; empty: the context is a directory of the user's
+	release func() error // removes a context that came as a tar or was fetched; nil: none did
 }
 
 func (in *input) close() error {
@@ -46,8 +45,8 @@ func (in *input) close() error {
 	if in.tree != nil {
 		errs = append(errs, in.tree.Close())
 	}
-	if in.temp != nil {
-		errs = append(errs, in.temp.Discard())
+	if in.release != nil {
+		errs = append(errs, in.release())
 	}
 	return errors.Join(errs...)
 }
@@ -101,7 +100,7 @@ func (f *inputFlags) fromStdin() bool { return f.context == "-" || slices.Contai
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
 // else to the context; for a context that is not a directory of the user's to that alone.
-func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, stdin io.Reader) (in *input, err error) {
+func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdin io.Reader) (in *input, err error) {
 	in = &input{}
 	defer func() {
 		if err != nil {
@@ -111,9 +110,9 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, s
 	dir, files := f.context, f.files
 	switch {
 	case dir == "-":
-		dir, err = in.readStdin(ctx, st, interruptible(ctx, stdin))
+		dir, err = in.readStdin(ctx, place, interruptible(ctx, stdin))
 	case isElsewhere(dir):
-		dir, err = in.fetchContext(ctx, st, far, dir)
+		dir, err = in.fetchContext(ctx, place, far, dir)
 	default:
 		dir, files, err = f.localContext()
 	}
@@ -136,7 +135,7 @@ func (f *inputFlags) open(ctx context.Context, st *store.Store, far elsewhere, s
 			text, err = readBounded(interruptible(ctx, stdin))
 			in.addStdin(text)
 		case remote.IsURL(file):
-			err = in.fetchDockerfile(ctx, st, far, file)
+			err = in.fetchDockerfile(ctx, place, far, file)
 		default:
 			err = in.openDockerfile(ctx, file, dir)
 		}
@@ -204,7 +203,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
 // Dockerfile, and there is no context.
-func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader) (dir string, err error) {
+func (in *input) readStdin(ctx context.Context, place images, stdin io.Reader) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
 	isTar, err := copy.IsTar(r)
@@ -216,11 +215,11 @@ func (in *input) readStdin(ctx context.Context, st *store.Store, stdin io.Reader
 		in.addStdin(text)
 		return "", err
 	}
-	if in.temp, err = st.NewStaging(); err != nil {
+	if dir, in.release, err = place.NewScratch(); err != nil {
 		return "", err
 	}
 	in.from = "the tar on standard input"
-	return in.temp.Upper, copy.ExtractContext(ctx, r, in.temp.Upper)
+	return dir, copy.ExtractContext(ctx, r, dir)
 }
 
 // findDockerfile reads the context's own Dockerfile. name is what messages call the context.

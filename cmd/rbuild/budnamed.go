@@ -15,7 +15,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // contextFlags are the named contexts.
@@ -83,7 +82,7 @@ func (f *contextFlags) names() []string {
 
 // namedContexts opens named contexts and has what they hold.
 type namedContexts struct {
-	st   *store.Store
+	images
 	pull *imagePuller
 	elsewhere
 
@@ -134,12 +133,12 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 
 // fetch brings a context that lies elsewhere into a directory.
 func (n *namedContexts) fetch(ctx context.Context, value string) (string, error) {
-	temp, err := n.st.NewStaging()
+	dir, release, err := n.NewScratch()
 	if err != nil {
 		return "", err
 	}
-	n.hold(temp.Discard)
-	c, err := n.access.Context(ctx, value, temp.Upper, n.options)
+	n.hold(release)
+	c, err := n.access.Context(ctx, value, dir, n.options)
 	if err != nil {
 		return "", err
 	}

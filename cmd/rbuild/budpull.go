@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // pullFlags say where base images come from.
@@ -92,7 +91,7 @@ type imagePuller struct {
 	base   registry.Options
 	allow  *allowFlags
 	from   string // --from, which the user has named himself
-	st     *store.Store
+	place  images
 	report io.Writer // gets to know of it; nil: nobody does
 }
 
@@ -113,9 +112,9 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	}
 	if _, _, _, ok := ofFiles(name); ok {
 		if name == p.from {
-			return registry.Load(ctx, p.st.Storage(), name, o)
+			return p.place.Load(ctx, name, o)
 		}
-		return p.allow.load(ctx, p.st, name, o)
+		return p.allow.load(ctx, p.place, name, o)
 	}
 	if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
 		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
@@ -124,7 +123,7 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if err != nil {
 		return "", err
 	}
-	id, _, err := registry.Pull(ctx, p.st.Storage(), name, policy, o)
+	id, _, err := p.place.Pull(ctx, name, policy, o)
 	return id, err
 }
 
@@ -141,5 +140,5 @@ func (p *imagePuller) layout(ctx context.Context, place, platform string) (strin
 			which = tag
 		}
 	}
-	return registry.LoadLayout(ctx, p.st.Storage(), dir, which, o)
+	return p.place.LoadLayout(ctx, dir, which, o)
 }

@@ -15,7 +15,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // resultFlags say where the result goes: to names in the store, to registries and archives, to files.
@@ -165,16 +164,16 @@ func (f *resultFlags) checkFiles(more ...[2]string) error {
 
 // deliver copies the image to where it is asked for outside the store, and returns the manifest that is to be told of: the
 // one of a registry if there is one.
-func (f *resultFlags) deliver(ctx context.Context, st *store.Store, r build.Result, names []string, o registry.PushOptions) (ocispec.Descriptor, error) {
+func (f *resultFlags) deliver(ctx context.Context, place images, r build.Result, names []string, o registry.PushOptions) (ocispec.Descriptor, error) {
 	told := r.Manifest
 	f.compression.apply(&o)
 	for _, e := range f.exports {
-		if err := e.copyImage(ctx, st, r.ID, names, o); err != nil {
+		if err := e.copyImage(ctx, place, r.ID, names, o); err != nil {
 			return told, fmt.Errorf("--output: %w", err)
 		}
 	}
 	for _, to := range f.pushes {
-		pushed, err := registry.Push(ctx, st.Storage(), r.ID, to, o)
+		pushed, err := place.Push(ctx, r.ID, to, o)
 		if err != nil {
 			return told, fmt.Errorf("image %s is in the store, but not everywhere it should be: %w", shortID(r.ID), err)
 		}

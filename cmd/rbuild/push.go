@@ -44,8 +44,8 @@ func newPushCmd(a *app) *cobra.Command {
 			if len(args) > 1 {
 				destination = args[1]
 			}
-			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
-				pushed, err := registry.Push(ctx, st.Storage(), args[0], destination, o)
+			push := func(ctx context.Context, place images) error {
+				pushed, err := place.Push(ctx, args[0], destination, o)
 				if err != nil || digestFile == "" {
 					return err
 				}
@@ -53,7 +53,16 @@ func newPushCmd(a *app) *cobra.Command {
 					return fmt.Errorf("writing the digest: %w", err)
 				}
 				return nil
-			})
+			}
+			err = a.withStore(cmd, func(ctx context.Context, st *store.Store) error { return push(ctx, storeImages{Store: st}) })
+			if err == nil || a.state != nil {
+				return err
+			}
+			layout, err := a.withoutNamespace(err)
+			if err != nil {
+				return err
+			}
+			return push(cmd.Context(), layout)
 		},
 	}
 	f := cmd.Flags()

@@ -41,7 +41,10 @@ type Options struct {
 	Plan    *plan.Plan
 	Context *copy.Tree // the build context; nil: none was given, COPY from it is an error
 
-	Store  *store.Store
+	Store *store.Store
+	// Plain, if set, is where images are kept instead, and says that there is no namespace: what the steps make is kept in
+	// memory, and a RUN is refused.
+	Plain  Images
 	Remote remote.Access // how git repositories and URLs are reached
 	// Pull makes an image present in the store and returns its ID. platform is as plan.Source has it. It must be safe for
 	// concurrent use.
@@ -158,8 +161,8 @@ type builder struct {
 	Options
 	cancel     context.CancelCauseFunc
 	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
-	scratch    *store.Staging  // an empty directory (its Upper), and a place for downloads (its Dir)
-	host       etcFiles        // what the host has of the files that are bound into RUN
+	scratch    *scratch
+	host       etcFiles // what the host has of the files that are bound into RUN
 	filter     func() (*sandbox.Filter, error)
 	background sync.WaitGroup
 	slots      chan struct{} // one for each step that makes files at the same time
@@ -170,7 +173,8 @@ type builder struct {
 	contexts map[plan.Source]func() (NamedContext, error)
 	copies   map[digest.Digest]func() (string, error) // of parts of the context, for mounts
 	roots    []*root                                  // to be closed
-	warned   map[string]struct{}                      // what warnOnce has shown
+	plain    plain
+	warned   map[string]struct{} // what warnOnce has shown
 }
 
 // future is a snapshot that is being made.
@@ -226,7 +230,7 @@ func (b *builder) image(ctx context.Context, from plan.Source) *future {
 		if err != nil {
 			return nil, b.perhapsStage(from.Image, err)
 		}
-		return b.openImage(id)
+		return b.openImage(ctx, id)
 	})
 }
 
@@ -242,12 +246,22 @@ func (b *builder) source(ctx context.Context, s plan.Source) (*snapshot, error) 
 }
 
 func (b *builder) open() error {
-	scratch, err := b.Store.NewStaging()
+	if b.Plain != nil {
+		return b.openPlain()
+	}
+	staging, err := b.Store.NewStaging()
 	if err != nil {
 		return err
 	}
-	b.scratch, b.host = scratch, hostFiles()
-	return os.Chmod(scratch.Upper, 0o755) // as the root of an image from scratch
+	b.scratch, b.host = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}, hostFiles()
+	return os.Chmod(staging.Upper, 0o755) // as the root of an image from scratch
+}
+
+// scratch is room for what a build needs while it runs.
+type scratch struct {
+	Upper   string // an empty directory; "": there is none
+	Dir     string // for downloads
+	Discard func() error
 }
 
 // close waits for what runs in the background and gives back what the build held.

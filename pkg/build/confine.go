@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
@@ -32,7 +33,8 @@ type Confinement struct {
 	KeepGroups bool     // the caller's supplementary groups in place of all others
 
 	UIDs, GIDs    []sandbox.IDRange // the ids that a step knows, 0 among them; none: all
-	PrivateCgroup bool              // a step has a cgroup namespace of its own
+	HostCgroups   bool              // a step sees the caller's cgroups
+	PrivateCgroup bool              // a step has a cgroup namespace, whether it has a cgroup of its own or not
 
 	Limits  []specs.POSIXRlimit // over the defaults; above the caller's hard limit they are that
 	ShmSize *int64              // of /dev/shm in bytes, 0: no limit; nil: 64 MiB
@@ -114,7 +116,8 @@ func (s *stage) confine(config *sandbox.Config, op *plan.Run) (err error) {
 	spec.Process.NoNewPrivileges = c.NoNewPrivileges
 	c.paths(spec.Linux, op.Insecure && !s.Trusted)
 	spec.Process.Rlimits = c.limits(spec.Process.Rlimits)
-	config.UIDs, config.GIDs, config.KeepGroups, config.PrivateCgroup = c.UIDs, c.GIDs, c.KeepGroups, c.PrivateCgroup
+	config.UIDs, config.GIDs, config.KeepGroups = c.UIDs, c.GIDs, c.KeepGroups
+	config.HostCgroups, config.PrivateCgroup = c.HostCgroups, c.PrivateCgroup
 	return err
 }
 
@@ -169,7 +172,7 @@ func (s *stage) groups(u copy.User) ([]uint32, error) {
 		return nil, err
 	}
 	for _, name := range s.Run.Groups {
-		gid, err := copy.ResolveGroup(view, name)
+		gid, err := copy.ResolveGroup(linux.OnDisk(view), name)
 		if err != nil {
 			return nil, fmt.Errorf("--group-add %s: %w", name, err)
 		}
@@ -214,9 +217,6 @@ func (c Confinement) ingredients(insecure bool) (out []string) {
 	}
 	if c.KeepGroups {
 		add("keep groups")
-	}
-	if c.PrivateCgroup {
-		add("cgroup namespace")
 	}
 	if len(c.UIDs)+len(c.GIDs) > 0 {
 		add("uids=%v gids=%v", c.UIDs, c.GIDs)

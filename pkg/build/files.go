@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
@@ -24,7 +25,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	spec, err := s.copySpec(op)
+	spec, err := s.copySpec(ctx, op)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 		s.warnAt(step, w)
 	}
 	return s.files(ctx, step, []string{selection.Digest().String()}, r, func(ctx context.Context, u upper) (bool, error) {
-		root, err := s.destination(u, op)
+		root, err := s.destination(ctx, u, op)
 		if err != nil {
 			return false, err
 		}
@@ -67,14 +68,18 @@ func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree,
 	if err != nil {
 		return nil, nil, err
 	}
+	if snap.memory != nil {
+		root, err := snap.memory.root(ctx)
+		return copy.OpenRoot(root), none, err
+	}
 	view, err := overlay.Open(overlay.Mount{Lowers: snap.root.lowers(), Trusted: s.Trusted})
 	if err != nil {
 		return nil, nil, err
 	}
-	return copy.OpenRoot(view), view.Close, nil
+	return copy.OpenRoot(linux.OnDisk(view)), view.Close, nil
 }
 
-func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
+func (s *stage) copySpec(ctx context.Context, op *plan.Copy) (copy.Spec, error) {
 	spec := copy.Spec{
 		Sources: op.Sources, Dest: op.Dest, Chmod: op.Chmod, Exclude: op.Exclude, Parents: op.Parents,
 		Add: op.Add, Unpack: op.Unpack,
@@ -85,7 +90,7 @@ func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
 	if op.Chown == "" {
 		return spec, nil
 	}
-	owner, err := s.owner(op.Chown)
+	owner, err := s.owner(ctx, op.Chown)
 	if err != nil {
 		return spec, fmt.Errorf("--chown=%s: %w", op.Chown, err)
 	}
@@ -94,25 +99,32 @@ func (s *stage) copySpec(op *plan.Copy) (copy.Spec, error) {
 }
 
 // owner looks the value of --chown or USER up in the image; empty is root.
-func (s *stage) owner(name string) (copy.Owner, error) {
+func (s *stage) owner(ctx context.Context, name string) (copy.Owner, error) {
 	if name == "" {
 		return copy.Owner{}, nil
+	}
+	if s.memory != nil {
+		root, err := s.memory.root(ctx)
+		if err != nil {
+			return copy.Owner{}, err
+		}
+		return copy.ResolveOwner(root, name)
 	}
 	view, err := s.view()
 	if err != nil {
 		return copy.Owner{}, err
 	}
-	return copy.ResolveOwner(view, name)
+	return copy.ResolveOwner(linux.OnDisk(view), name)
 }
 
 // workdirStep makes the directory of WORKDIR where the image does not have it.
 func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workdir, r *report) error {
-	owner, err := s.owner(op.User)
+	owner, err := s.owner(ctx, op.User)
 	if err != nil {
 		return err
 	}
-	return s.files(ctx, step, []string{fmt.Sprint(owner)}, r, func(_ context.Context, u upper) (bool, error) {
-		root, err := s.mount(u)
+	return s.files(ctx, step, []string{fmt.Sprint(owner)}, r, func(ctx context.Context, u upper) (bool, error) {
+		root, err := s.mount(ctx, u)
 		if err != nil {
 			return false, err
 		}
@@ -129,17 +141,30 @@ func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workd
 
 // destination is where a COPY writes. With --link that is an empty tree: the layer does not depend on those below it,
 // and says itself what the directories on the way are like.
-func (s *stage) destination(u upper, op *plan.Copy) (*os.File, error) {
-	if op.Link {
-		return os.Open(u.Upper)
+func (s *stage) destination(ctx context.Context, u upper, op *plan.Copy) (linux.Dir, error) {
+	if !op.Link {
+		return s.mount(ctx, u)
 	}
-	return s.mount(u)
+	if s.memory != nil {
+		return s.memory.apart(ctx)
+	}
+	dir, err := os.Open(u.Upper)
+	if err != nil {
+		return nil, err
+	}
+	return linux.OnDisk(dir), nil
 }
 
 // mount stacks the step's upper directory on the stage's files.
-func (s *stage) mount(u upper) (*os.File, error) {
+func (s *stage) mount(ctx context.Context, u upper) (linux.Dir, error) {
+	if s.memory != nil {
+		return s.memory.root(ctx)
+	}
 	root, err := overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
-	return root, s.explain(err)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	return linux.OnDisk(root), nil
 }
 
 // explain says why the host cannot do what the step needs, if that is why it failed.
@@ -170,7 +195,7 @@ func (s *stage) user(name string) (copy.User, error) {
 	if err != nil {
 		return copy.User{}, err
 	}
-	u, err := copy.ResolveUser(view, name)
+	u, err := copy.ResolveUser(linux.OnDisk(view), name)
 	if err != nil {
 		return copy.User{}, err
 	}

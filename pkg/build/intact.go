@@ -8,7 +8,12 @@ import (
 // intact says whether the directories that the stage stands on are still the layers of the store. Any tool may remove an
 // image while a build stands on it; its layers' directories are emptied then, under a mounted overlay too, and even if
 // the image is pulled again at once under the same IDs, what was made on them meanwhile is not to be trusted.
-func (s *stage) intact() error { return s.intactBelow(len(s.layers))() }
+func (s *stage) intact() error {
+	if s.memory != nil {
+		return nil // nobody removes blobs
+	}
+	return s.intactBelow(len(s.layers))()
+}
 
 // intactBelow is intact for the lowest n layers, to be asked later.
 func (s *stage) intactBelow(n int) func() error {

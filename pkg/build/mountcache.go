@@ -93,7 +93,7 @@ func (s *stage) fillCache(ctx context.Context, dir *os.File, m plan.Mount, src *
 // pourSource copies what a cache begins with.
 func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) error {
 	if src.selection != nil {
-		return src.selection.Pour(ctx, dir)
+		return src.selection.Pour(ctx, linux.OnDisk(dir))
 	}
 	if err := s.openView(src); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) 
 	if err != nil {
 		return err
 	}
-	return errors.Join(selection.Pour(ctx, dir), selection.Close())
+	return errors.Join(selection.Pour(ctx, linux.OnDisk(dir)), selection.Close())
 }
 
 // given is an option's value, or its default.

@@ -153,7 +153,7 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 		return nil
 	}
 	outer := p.list[in].Destination
-	c := linux.NewCursor(p.sources[outer])
+	c := linux.NewCursor(linux.OnDisk(p.sources[outer]))
 	defer c.Close()
 	rel := strings.TrimPrefix(target, outer)
 	if isDir {
@@ -164,8 +164,8 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 	}
 	name, st, err := c.Resolve(rel, makeDir)
 	if err == nil && st.Type == linux.Unknown {
-		var f *os.File
-		if f, err = linux.CreateAt(c.Dir(), name); err == nil {
+		var f linux.File
+		if f, err = c.Dir().Create(name, 0); err == nil {
 			err = f.Close()
 		}
 	}
@@ -176,7 +176,7 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 }
 
 // makeDir makes a directory on the way to a mount point.
-func makeDir(dir *os.File, name string) error { return linux.MkdirAt(dir, name, 0o755) }
+func makeDir(dir linux.Dir, name string) error { return dir.Mkdir(name, 0o755) }
 
 // scratch makes a new directory of the step's.
 func (p *stepMounts) scratch(u upper) (dir string, err error) {
@@ -246,7 +246,7 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 	if err != nil {
 		return s.explain(err)
 	}
-	c := linux.NewCursor(root)
+	c := linux.NewCursor(linux.OnDisk(root))
 	defer c.Close()
 	name, st, err := c.Resolve(path.Join("/", where), nil)
 	if err != nil {
@@ -258,7 +258,7 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 	if st.Type != linux.Directory && st.Type != linux.Regular {
 		return fmt.Errorf("source %s is a %s", src.path, st.Type)
 	}
-	place, err := linux.OpenPathAt(c.Dir(), name)
+	place, err := linux.OpenPathAt(linux.FileOf(c.Dir()), name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src.path, err)
 	}
@@ -313,7 +313,7 @@ func (b *builder) contextCopy(ctx context.Context, selection *copy.Selection) (s
 			if err != nil {
 				return "", err
 			}
-			return dir, errors.Join(selection.Materialize(ctx, to), to.Close())
+			return dir, errors.Join(selection.Materialize(ctx, linux.OnDisk(to)), to.Close())
 		})
 		b.copies[selection.Digest()] = made
 	}

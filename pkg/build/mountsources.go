@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
@@ -80,7 +81,7 @@ func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSour
 func (s *stage) openView(src *mountSource) (err error) {
 	if src.view == nil {
 		src.view, err = overlay.Open(overlay.Mount{Lowers: src.snap.root.lowers(), Trusted: s.Trusted})
-		src.tree = copy.OpenRoot(src.view)
+		src.tree = copy.OpenRoot(linux.OnDisk(src.view))
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
@@ -22,21 +21,43 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 		return nil
 	}
 	b.notice("writing the files of the image")
-	view, err := overlay.Open(overlay.Mount{Lowers: target.root.lowers(), Trusted: b.Trusted})
+	write, done, err := b.whole(ctx, target)
 	if err != nil {
 		return err
 	}
-	defer view.Close()
+	defer done()
 	for _, out := range b.Outputs {
-		if _, err := flatten(ctx, view, layer.Options{Epoch: b.Epoch}, out); err != nil {
+		if _, err := flatten(ctx, write, layer.Options{Epoch: b.Epoch}, out); err != nil {
 			return err
 		}
 	}
 	return (&stage{builder: b, snapshot: target}).intact()
 }
 
-// flatten passes the tar of what the directory root shows to take.
-func flatten(ctx context.Context, root *os.File, o layer.Options, take Output) (layer.Result, error) {
+// writeTar writes the tar of all files of a snapshot.
+type writeTar func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error)
+
+// whole gives the files of a snapshot. done is to be called when they are no longer needed.
+func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done func(), err error) {
+	if s.memory != nil {
+		files, err := s.memory.load(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return files.WriteAll, func() {}, nil
+	}
+	view, err := overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Trusted: b.Trusted})
+	if err != nil {
+		return nil, nil, err
+	}
+	write = func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+		return layer.Write(ctx, view, w, o)
+	}
+	return write, func() { view.Close() }, nil // it was only read
+}
+
+// flatten passes the tar that write writes to take.
+func flatten(ctx context.Context, write writeTar, o layer.Options, take Output) (layer.Result, error) {
 	o.Merged = true
 	r, w := io.Pipe()
 	taken := make(chan error, 1)
@@ -48,7 +69,7 @@ func flatten(ctx context.Context, root *os.File, o layer.Options, take Output) (
 		r.CloseWithError(errors.Join(errTaken, err))
 		taken <- err
 	}()
-	result, err := layer.Write(ctx, root, w, o)
+	result, err := write(ctx, w, o)
 	w.CloseWithError(err) // nil: the end
 	if takeErr := <-taken; takeErr != nil && (err == nil || errors.Is(err, errTaken)) {
 		err = takeErr

@@ -34,9 +34,13 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		created := b.Epoch.UTC()
 		image.Created = &created
 	}
-	recorded, err := commit.Image(b.Store, commit.ImageSpec{
+	var place commit.Images = b.Store
+	if b.Plain != nil {
+		place = b.Plain
+	}
+	recorded, err := commit.Image(place, commit.ImageSpec{
 		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
-		NoHistory: b.Image.NoHistory,
+		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
 		return Result{}, err
@@ -87,6 +91,9 @@ func (o ImageOptions) edit(image instructions.Image) instructions.Image {
 // keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the
 // same content: they stay as long as the image, and are found by the next build.
 func (b *builder) keepNames(id string, layers []store.Layer) error {
+	if b.Plain != nil {
+		return nil
+	}
 	img, err := b.Store.Image(id)
 	if err != nil {
 		return err

@@ -27,14 +27,23 @@ type ExitError struct {
 	Code   int    // as a shell has it: 128 + n for signal n, 126 and 127 for a program that could not be executed
 	Signal string // "signal 9 (killed)"; empty if it exited
 	Err    error  // why it could not be executed; nil if it was
+	Limit  string // "memory limit 64 MiB reached"; empty if none was
+	Killed bool   // by the kernel, for that limit
 }
 
 func (e *ExitError) Error() string {
-	switch {
-	case e.Err != nil:
+	if e.Err != nil {
 		return e.Err.Error()
+	}
+	switch {
+	case e.Killed && e.Signal != "":
+		return "RUN killed: " + e.Limit
+	case e.Killed:
+		return fmt.Sprintf("RUN killed: %s (exit status %d)", e.Limit, e.Code)
 	case e.Signal != "":
 		return "killed by " + e.Signal
+	case e.Limit != "":
+		return fmt.Sprintf("exit status %d: %s", e.Code, e.Limit)
 	}
 	return fmt.Sprintf("exit status %d", e.Code)
 }
@@ -104,12 +113,18 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 }
 
 // execute starts the process, passes its output on and waits for its end. If ctx ends, the process is killed.
-func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) error {
+func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (err error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
 	}
 	config.Stdin, config.Stdout, config.Stderr = s.Run.Stdin, in, in
+	group, err := s.Run.cgroup(ctx)
+	if err != nil {
+		return errors.Join(err, in.Close(), out.Close())
+	}
+	defer func() { err = errors.Join(err, group.remove()) }()
+	group.attach(&config)
 	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
@@ -129,10 +144,11 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 	state, err := process.Wait()
 	// What held the pipe open was killed with the process, so the copy ends.
 	err = errors.Join(err, <-copied)
+	reached := group.account(state, r)
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, err)
 	}
-	return errors.Join(exitError(state), err)
+	return errors.Join(s.exitError(state, reached, r), err)
 }
 
 // startError gives a program that could not be executed the exit code of a shell.
@@ -143,14 +159,23 @@ func (s *stage) startError(err error) error {
 	return s.explain(err)
 }
 
-func exitError(state sandbox.State) error {
+// exitError tells of a program that failed, and which limit it reached. One that did not fail gives a warning.
+func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
+	e := &ExitError{Code: state.ExitCode, Limit: l.text, Killed: l.killed}
 	switch {
 	case state.Signal != 0:
-		return &ExitError{Code: 128 + int(state.Signal), Signal: fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)}
+		e.Code, e.Signal = 128+int(state.Signal), fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)
 	case state.ExitCode != 0:
-		return &ExitError{Code: state.ExitCode}
+	case l.killed:
+		s.warnStep(r, "a process was killed, and the step has succeeded: "+l.text)
+		return nil
+	case l.text != "":
+		s.warnStep(r, "the step has succeeded, but "+l.text)
+		return nil
+	default:
+		return nil
 	}
-	return nil
+	return e
 }
 
 // spec describes the process: docker's defaults, and what the step asks for.

@@ -21,6 +21,7 @@ import (
 // from a clone of its base's.
 type snapshot struct {
 	root   *root
+	memory *memory       // in place of root; nil: there is one
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
@@ -36,6 +37,9 @@ func (s *snapshot) top() *commit.Job {
 
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
+	if s.memory != nil {
+		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config}
+	}
 	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config}
 }
 
@@ -54,13 +58,19 @@ func (s *snapshot) stored(ctx context.Context) ([]store.Layer, error) {
 
 // emptySnapshot is scratch: an empty directory that is no layer, because an overlay needs a lower one.
 func (b *builder) emptySnapshot() (*snapshot, error) {
+	if b.Plain != nil {
+		return &snapshot{memory: b.emptyFiles()}, nil
+	}
 	s := &snapshot{root: b.newRoot(), key: cache.ForBase("")}
 	s.root.bottom = 1
 	return s, s.root.push(b.scratch.Upper)
 }
 
 // openImage is the snapshot of an image of the store.
-func (b *builder) openImage(id string) (*snapshot, error) {
+func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
+	if b.Plain != nil {
+		return b.plainImage(ctx, id)
+	}
 	img, err := b.Store.Image(id)
 	if err != nil {
 		return nil, err

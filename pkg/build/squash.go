@@ -15,7 +15,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -32,12 +31,16 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.L
 		ids = append(ids, l.DiffID.String())
 	}
 	key := cache.ForSquash(ids, options)
-	if !b.NoCache && !b.OneLayer {
+	if !b.NoCache && !b.OneLayer && b.Plain == nil {
 		if l, ok, err := cache.Lookup(b.Store, key, ""); ok || err != nil {
 			return []store.Layer{l}, err
 		}
 	}
 	b.notice(fmt.Sprintf("squashing %d layers into one", len(layers)))
+	if b.Plain != nil {
+		l, err := b.flattenPlain(ctx, target)
+		return []store.Layer{l}, err
+	}
 	l, err := b.flattenInto(ctx, target, key)
 	if err == nil {
 		err = (&stage{builder: b, snapshot: target}).intact()
@@ -47,11 +50,11 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.L
 
 // flattenInto stores the target's files as one layer: its tar is written to a directory of the store while it is digested.
 func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.Key) (l store.Layer, err error) {
-	view, err := overlay.Open(overlay.Mount{Lowers: target.root.lowers(), Trusted: b.Trusted})
+	write, done, err := b.whole(ctx, target)
 	if err != nil {
 		return l, err
 	}
-	defer view.Close()
+	defer done()
 	staging, err := b.Store.NewStaging()
 	if err != nil {
 		return l, err
@@ -64,11 +67,9 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 	if err != nil {
 		return l, err
 	}
-	o := layer.Options{TarSplit: tarSplit, Below: &layer.Root{Mode: 0o755}}
-	if b.FileTimes != KeepTimes {
-		o.Epoch, o.Clamp = b.Epoch, b.FileTimes == ClampTimes
-	}
-	r, err := flatten(ctx, view, o, func(ctx context.Context, r io.Reader) error {
+	o := b.flatOptions()
+	o.TarSplit = tarSplit
+	r, err := flatten(ctx, write, o, func(ctx context.Context, r io.Reader) error {
 		dir, err := os.Open(staging.Upper)
 		if err != nil {
 			return err
@@ -83,6 +84,15 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 		name = key.Name()
 	}
 	return commit.Apply(b.Store, staging, store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, "", name)
+}
+
+// flatOptions are those of the layer that --squash makes.
+func (b *builder) flatOptions() layer.Options {
+	o := layer.Options{Below: &layer.Root{Mode: 0o755}}
+	if b.FileTimes != KeepTimes {
+		o.Epoch, o.Clamp = b.Epoch, b.FileTimes == ClampTimes
+	}
+	return o
 }
 
 // squashedHistory has the entries of all steps, the last as the one that made the layer.

@@ -26,9 +26,9 @@ type stage struct {
 	plan    *plan.Stage
 	history []entry // of this stage's own steps
 	missed  bool    // a step was not cached, so nothing above it can be
-	single  *store.Staging
-	users   users // what the image's /etc/passwd says, as far as asked
-	number  int   // of the current step, from 1; FROM is 1
+	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
+	users   users   // what the image's /etc/passwd says, as far as asked
+	number  int     // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -105,10 +105,18 @@ func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	return nil
 }
 
-// upper is the directory that a step fills.
+// upper is the directory that a step fills; the zero value where that is in memory.
 type upper struct {
 	*store.Staging
 	work string // overlay's work directory
+}
+
+// Discard gives up what was filled.
+func (u upper) Discard() error {
+	if u.Staging == nil {
+		return nil
+	}
+	return u.Staging.Discard()
 }
 
 // fill makes a step's files. It says whether there is anything to commit.
@@ -116,7 +124,7 @@ type fill func(ctx context.Context, u upper) (changed bool, err error)
 
 // files runs a step that makes files: from the cache, or by do.
 func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r *report, do fill) error {
-	if !s.OneLayer {
+	if !s.OneLayer && s.Plain == nil {
 		s.key = cache.Ingredients{
 			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
 			Platform: s.platform(), Options: append(s.Run.ingredients(step.Op), s.timeIngredients()...),
@@ -142,7 +150,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 
 // intoLayer runs a step that has a layer of its own.
 func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
-	u, err := s.newUpper()
+	u, err := s.newUpper(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,7 +168,7 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		s.unchanged(step)
 		return u.Discard()
 	}
-	return s.commit(step, u)
+	return s.commit(ctx, step, u)
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.
@@ -210,7 +218,10 @@ func (s *stage) uncached() bool {
 }
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
-func (s *stage) commit(step *plan.Step, u upper) error {
+func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
+	if s.Plain != nil {
+		return s.plainCommit(ctx, step)
+	}
 	below, err := s.root.attributes()
 	if err == nil {
 		err = s.setTimes(u)
@@ -268,6 +279,9 @@ func (s *stage) add(step *plan.Step, job *commit.Job) {
 // unchanged records that the step makes no difference to the layer below it, for the cache.
 func (s *stage) unchanged(step *plan.Step) {
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
+	if s.Plain != nil {
+		return
+	}
 	top, name := s.top(), s.key.Name()
 	s.background.Go(func() {
 		l, err := top.Wait(s.interrupt)
@@ -282,26 +296,27 @@ func (s *stage) unchanged(step *plan.Step) {
 // intoSingle runs a step of a stage that is to have one layer.
 func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error {
 	if s.single == nil {
-		u, err := s.newUpper()
+		u, err := s.newUpper(ctx)
 		if err != nil {
 			return err
 		}
-		s.single = u.Staging
+		s.single = &u
 	}
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	s.users = users{}
-	_, err := do(ctx, upperOf(s.single))
+	_, err := do(ctx, *s.single)
 	return err
 }
 
-func upperOf(st *store.Staging) upper { return upper{Staging: st, work: st.Dir + "/work"} }
-
-func (s *stage) newUpper() (upper, error) {
+func (s *stage) newUpper(ctx context.Context) (upper, error) {
+	if s.Plain != nil {
+		return upper{}, s.memory.begin(ctx)
+	}
 	staging, err := s.Store.NewStaging()
 	if err != nil {
 		return upper{}, err
 	}
-	u := upperOf(staging)
+	u := upper{Staging: staging, work: staging.Dir + "/work"}
 	err = os.Mkdir(u.work, 0o700)
 	if err == nil {
 		err = s.root.shape(u.Upper)
@@ -328,7 +343,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		s.history = s.history[:len(s.history)-1]
 		whole := s.plan.Heading()
 		whole.CreatedBy = last.createdBy
-		if err := s.commit(whole, upperOf(s.single)); err != nil {
+		if err := s.commit(ctx, whole, *s.single); err != nil {
 			return nil, err
 		}
 	}

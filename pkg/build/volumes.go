@@ -63,11 +63,11 @@ func (s *stage) coverVolumes(p *stepMounts, u upper, op *plan.Run, files []runFi
 		if v == "/" {
 			return errors.New("--compat-volumes: the volume / is all of the image")
 		}
-		c := linux.NewCursor(root)
+		c := linux.NewCursor(linux.OnDisk(root))
 		p.undo = append(p.undo, func() error { c.Close(); return nil })
 		err := c.Enter(v, makeDir)
 		if err == nil {
-			err = p.bind(plan.Mount{Mount: instructions.Mount{Target: v}}, c.Dir(), "rw")
+			err = p.bind(plan.Mount{Mount: instructions.Mount{Target: v}}, linux.FileOf(c.Dir()), "rw")
 		}
 		if err != nil {
 			return fmt.Errorf("--compat-volumes: the volume %s: %w", v, err)

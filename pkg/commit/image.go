@@ -3,6 +3,7 @@ package commit
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -40,7 +41,9 @@ type ImageSpec struct {
 	Annotations map[string]string // of the manifest; the Docker format has no place for them
 	Format      Format
 	Names       []string // full references
-	NoHistory   bool     // the config has no history
+	// Blobs are what layers are that are kept as they were pulled, by the digest of their plain tar.
+	Blobs     map[digest.Digest]ocispec.Descriptor
+	NoHistory bool // the config has no history
 }
 
 // Recorded is an image in the store.
@@ -53,8 +56,13 @@ type Recorded struct {
 	Shared []string
 }
 
-// Image records an image in the store. The same spec gives the same ID and digest each time.
-func Image(s *store.Store, spec ImageSpec) (Recorded, error) {
+// Images records images: the store, or what is in its place.
+type Images interface {
+	PutImage(n store.NewImage) (id string, shared []string, err error)
+}
+
+// Image records an image. The same spec gives the same ID and digest each time.
+func Image(s Images, spec ImageSpec) (Recorded, error) {
 	spec.Image.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(spec.Layers)}
 	if spec.NoHistory {
 		spec.Image.History = nil
@@ -102,9 +110,23 @@ func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
 		m.Annotations = spec.Annotations
 	}
 	for _, l := range spec.Layers {
-		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: types[2], Digest: l.DiffID, Size: l.Size})
+		d := ocispec.Descriptor{MediaType: types[2], Digest: l.DiffID, Size: l.Size}
+		if blob, ok := spec.Blobs[l.DiffID]; ok {
+			d.MediaType, d.Digest, d.Size = types[2]+compressionOf(spec.Format, blob.MediaType), blob.Digest, blob.Size
+		}
+		m.Layers = append(m.Layers, d)
 	}
 	return m
+}
+
+// compressionOf is the ending of the media type of a layer that is kept as another says.
+func compressionOf(f Format, mediaType string) string {
+	for _, name := range []string{"gzip", "zstd"} {
+		if strings.HasSuffix(mediaType, name) {
+			return map[Format]string{OCI: "+", Docker: "."}[f] + name
+		}
+	}
+	return ""
 }
 
 // tellsOf counts the entries of a history that stand for a layer.

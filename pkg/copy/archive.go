@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
@@ -35,11 +34,11 @@ func (s *Selection) openItem(it *item) (io.ReadCloser, error) {
 	}
 	c := linux.NewCursor(it.tree.root)
 	defer c.Close()
-	var f *os.File
+	var f linux.File
 	err := c.Enter("/"+it.where, nil)
 	if err == nil {
 		var st linux.Stat
-		f, st, err = linux.OpenFileAt(c.Dir(), it.node.name)
+		f, st, err = c.Dir().OpenFile(it.node.name)
 		if err == nil && st.Type != linux.Regular {
 			err = errors.Join(errChanged, f.Close())
 		}
@@ -60,7 +59,7 @@ func (w *writer) writeArchive(it *item) error {
 		return err
 	}
 	defer in.Close()
-	x := newExtractor(w.pool.ctx, w.into.File)
+	x := newExtractor(w.pool.ctx, w.into.Dir)
 	x.owned, x.chown, x.strict = true, w.spec.Chown, true
 	x.warn = func(format string, args ...any) {
 		w.warn("%s: "+format, append([]any{it.source}, args...)...)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // manyFiles makes n files of size bytes, 20 in a directory.
@@ -82,7 +84,7 @@ func benchmarkWrite(b *testing.B, dir string) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
-		if err := sel.Write(context.Background(), root); err != nil {
+		if err := sel.Write(context.Background(), linux.OnDisk(root)); err != nil {
 			b.Fatal(err)
 		}
 		root.Close()

@@ -84,7 +84,7 @@ func TestChangedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := t.TempDir()
-			err = sel.Write(context.Background(), openDir(t, root))
+			err = sel.Write(context.Background(), linux.OnDisk(openDir(t, root)))
 			if tc.ok != (err == nil) {
 				t.Fatalf("error %v, want one: %v", err, !tc.ok)
 			}
@@ -110,7 +110,7 @@ func TestChangedArchive(t *testing.T) {
 	}
 	defer sel.Close()
 	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "B"}))
-	if err := sel.Write(context.Background(), openDir(t, t.TempDir())); !errors.Is(err, errChanged) {
+	if err := sel.Write(context.Background(), linux.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, errChanged) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -182,7 +182,7 @@ func TestSwappedLinks(t *testing.T) {
 		if err := do(t, src, nil, dir, Spec{Sources: []string{"."}, Dest: "/d/"}); err == nil {
 			ok++
 		}
-		if _, err := MakeDirs(openDir(t, dir), "/d/e/f", Owner{}); err == nil {
+		if _, err := MakeDirs(linux.OnDisk(openDir(t, dir)), "/d/e/f", Owner{}); err == nil {
 			ok++
 		}
 	}
@@ -211,7 +211,7 @@ func TestCanceled(t *testing.T) {
 	if _, err := Select(ctx, tree, Spec{Sources: []string{"."}, Dest: "/"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Select: %v", err)
 	}
-	if err := sel.Write(ctx, openDir(t, t.TempDir())); !errors.Is(err, context.Canceled) {
+	if err := sel.Write(ctx, linux.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, context.Canceled) {
 		t.Errorf("Write: %v", err)
 	}
 }

@@ -183,7 +183,7 @@ func TestDigestOfResult(t *testing.T) {
 	if err := doTree(t, tree, root, spec); err != nil {
 		t.Fatal(err)
 	}
-	if got := digestOf(t, OpenRoot(openDir(t, root)), spec); got != want {
+	if got := digestOf(t, OpenRoot(linux.OnDisk(openDir(t, root))), spec); got != want {
 		t.Errorf("%s of the result, %s of the source", got, want)
 	}
 }

@@ -2,7 +2,6 @@ package copy
 
 import (
 	"fmt"
-	"os"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
@@ -11,10 +10,10 @@ import (
 // owned by o, mode 0755. Symbolic links resolve inside root, also one that points to nothing yet. What exists stays as
 // it is; something that is not a directory is an error. A component ".." leads up from what was made for those before it,
 // as with mkdir -p. created says whether anything was made.
-func MakeDirs(root *os.File, name string, o Owner) (created bool, err error) {
+func MakeDirs(root linux.Dir, name string, o Owner) (created bool, err error) {
 	c := linux.NewCursor(root)
 	defer c.Close()
-	err = c.Enter("/"+name, func(dir *os.File, base string) error {
+	err = c.Enter("/"+name, func(dir linux.Dir, base string) error {
 		created = true
 		return makeDir(dir, base, o, 0o755)
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 )
 
@@ -33,7 +34,7 @@ func TestMakeDirs(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root := build(t, t.TempDir(), tc.root...)
-			made, err := MakeDirs(openDir(t, root), tc.path, Owner{5, 6})
+			made, err := MakeDirs(linux.OnDisk(openDir(t, root)), tc.path, Owner{5, 6})
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error %v, want one that says %s", err, tc.err)

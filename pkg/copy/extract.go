@@ -38,6 +38,7 @@ type extractor struct {
 	chown  *Owner // over those of the archive
 	strict bool   // names that mean a deletion in a layer are refused
 	image  bool   // devices are made, and all extended attributes of the archive set
+	root   bool   // the attributes of the directory itself are set
 	safe   bool   // neither setuid nor setgid nor capabilities are set
 }
 
@@ -66,7 +67,7 @@ func ExtractContext(ctx context.Context, r io.Reader, dir string) error {
 		return fmt.Errorf("unpacking the build context: %w", err)
 	}
 	defer root.Close()
-	x := newExtractor(ctx, root)
+	x := newExtractor(ctx, linux.OnDisk(root))
 	x.warn = func(string, ...any) {} // a COPY could not use devices anyway
 	if err := x.extract(r); err != nil {
 		return fmt.Errorf("unpacking the build context: %w", err)
@@ -74,7 +75,7 @@ func ExtractContext(ctx context.Context, r io.Reader, dir string) error {
 	return nil
 }
 
-func newExtractor(ctx context.Context, root *os.File) *extractor {
+func newExtractor(ctx context.Context, root linux.Dir) *extractor {
 	return &extractor{
 		ctx: ctx, at: linux.NewCursor(root), back: linux.NewCursor(root), in: "\x00", buf: make([]byte, bufferSize), left: map[string]bool{},
 	}
@@ -132,7 +133,7 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 		return nil
 	}
 	name, err := entryName(hdr.Name)
-	if err != nil || name == "." {
+	if err != nil || name == "." && (!x.root || hdr.Typeflag != tar.TypeDir) {
 		return err
 	}
 	if x.leavesOut(hdr) {
@@ -151,6 +152,10 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 				return err
 			}
 		}
+	}
+	if name == "." {
+		x.dirs = append(x.dirs, extractedDir{name, m})
+		return nil
 	}
 	dir, base := path.Split(name)
 	if x.in != dir {
@@ -208,12 +213,12 @@ func (x *extractor) modes() uint32 {
 }
 
 // mkdir makes a directory that the archive does not name, but names something in.
-func (x *extractor) mkdir(dir *os.File, name string) error {
+func (x *extractor) mkdir(dir linux.Dir, name string) error {
 	if !x.owned {
-		if err := linux.MkdirAt(dir, name, 0o700); err != nil {
+		if err := dir.Mkdir(name, 0o700); err != nil {
 			return err
 		}
-		return linux.ChmodAt(dir, name, 0o755)
+		return dir.Chmod(name, 0o755)
 	}
 	var o Owner
 	if x.chown != nil {
@@ -231,10 +236,10 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta
 			return err
 		}
 		x.dirs = append(x.dirs, extractedDir{name, m})
-		if _, err := linux.StatAt(dir, base); err == nil {
+		if _, err := dir.Stat(base); err == nil {
 			return nil
 		}
-		return linux.MkdirAt(dir, base, 0o700)
+		return dir.Mkdir(base, 0o700)
 	case tar.TypeLink:
 		return x.hardLink(hdr.Linkname, dir, base)
 	}
@@ -246,13 +251,13 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return x.file(hdr, r, dir, base, m)
 	case tar.TypeSymlink:
-		err = linux.SymlinkAt(hdr.Linkname, dir, base)
+		err = dir.Symlink(hdr.Linkname, base)
 	case tar.TypeFifo:
-		err = linux.MknodAt(dir, base, linux.Fifo, 0o600, 0)
+		err = dir.Mknod(base, linux.Fifo, 0o600, 0)
 	case tar.TypeChar:
-		err = linux.MknodAt(dir, base, linux.CharDevice, 0o600, device(hdr))
+		err = dir.Mknod(base, linux.CharDevice, 0o600, device(hdr))
 	case tar.TypeBlock:
-		err = linux.MknodAt(dir, base, linux.BlockDevice, 0o600, device(hdr))
+		err = dir.Mknod(base, linux.BlockDevice, 0o600, device(hdr))
 	default:
 		err = fmt.Errorf("unknown type %q", hdr.Typeflag)
 	}
@@ -263,23 +268,23 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta
 }
 
 // dress gives name of dir its owner, mode and time.
-func (x *extractor) dress(dir *os.File, name string, m meta, symlink bool) error {
+func (x *extractor) dress(dir linux.Dir, name string, m meta, symlink bool) error {
 	if x.owned {
-		if err := linux.ChownAt(dir, name, m.owner.UID, m.owner.GID); err != nil {
+		if err := dir.Chown(name, m.owner.UID, m.owner.GID); err != nil {
 			return err
 		}
 	}
 	if !symlink {
-		if err := linux.ChmodAt(dir, name, m.mode); err != nil {
+		if err := dir.Chmod(name, m.mode); err != nil {
 			return err
 		}
 	}
-	return linux.SetMtimeAt(dir, name, m.mtime)
+	return dir.SetMtime(name, m.mtime)
 }
 
 // clear removes what is in the way of an entry: everything but a directory that stays one.
-func (x *extractor) clear(dir *os.File, name string, want linux.Type) error {
-	st, err := linux.StatAt(dir, name)
+func (x *extractor) clear(dir linux.Dir, name string, want linux.Type) error {
+	st, err := dir.Stat(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -290,11 +295,11 @@ func (x *extractor) clear(dir *os.File, name string, want linux.Type) error {
 }
 
 // removeAll removes name of dir and all below it.
-func removeAll(dir *os.File, name string, t linux.Type) error {
+func removeAll(dir linux.Dir, name string, t linux.Type) error {
 	if t != linux.Directory {
-		return linux.UnlinkAt(dir, name)
+		return dir.Unlink(name)
 	}
-	sub, err := linux.OpenDirAt(dir, name)
+	sub, err := dir.OpenDir(name)
 	if err != nil {
 		return err
 	}
@@ -304,7 +309,7 @@ func removeAll(dir *os.File, name string, t linux.Type) error {
 		return err
 	}
 	for _, n := range names {
-		st, err := linux.StatAt(sub, n)
+		st, err := sub.Stat(n)
 		if err == nil {
 			err = removeAll(sub, n, st.Type)
 		}
@@ -312,11 +317,11 @@ func removeAll(dir *os.File, name string, t linux.Type) error {
 			return err
 		}
 	}
-	return linux.RmdirAt(dir, name)
+	return dir.Rmdir(name)
 }
 
 // hardLink makes name of dir another name of what the archive calls target.
-func (x *extractor) hardLink(target string, dir *os.File, name string) error {
+func (x *extractor) hardLink(target string, dir linux.Dir, name string) error {
 	clean, err := entryName(target)
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
@@ -325,40 +330,40 @@ func (x *extractor) hardLink(target string, dir *os.File, name string) error {
 	if err := x.back.Enter("/"+parent, nil); err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
-	st, err := linux.StatAt(x.back.Dir(), base)
+	st, err := x.back.Dir().Stat(base)
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
-	if old, err := linux.StatAt(dir, name); err == nil && old.SameInode(st) {
+	if old, err := dir.Stat(name); err == nil && old.SameInode(st) {
 		return nil
 	}
 	if err := x.clear(dir, name, linux.Unknown); err != nil {
 		return err
 	}
-	return linux.LinkAt(x.back.Dir(), base, dir, name)
+	return dir.Link(x.back.Dir(), base, name)
 }
 
 // file makes a regular file. Long runs of zeros become holes.
-func (x *extractor) file(hdr *tar.Header, r io.Reader, dir *os.File, name string, m meta) error {
+func (x *extractor) file(hdr *tar.Header, r io.Reader, dir linux.Dir, name string, m meta) error {
 	if x.bytes += hdr.Size; hdr.Size > maxBytes || x.bytes > maxBytes {
 		return fmt.Errorf("the files of the archive have more than %d bytes", int64(maxBytes))
 	}
-	f, err := linux.CreateAt(dir, name)
+	f, err := dir.Create(name, hdr.Size)
 	if err != nil {
 		return err
 	}
 	err = x.content(f, r, hdr.Size)
 	if err == nil && x.owned {
-		err = linux.Chown(f, m.owner.UID, m.owner.GID)
+		err = f.SetOwner(m.owner.UID, m.owner.GID)
 	}
 	if err == nil {
-		err = linux.Chmod(f, m.mode)
+		err = f.SetMode(m.mode)
 	}
 	if err == nil {
 		err = setXattrs(f, m.xattrs)
 	}
 	if caps := hdr.PAXRecords[paxXattr+xattrCaps]; err == nil && caps != "" && !x.safe {
-		err = linux.Setxattr(f, xattrCaps, []byte(caps))
+		err = f.Setxattr(xattrCaps, []byte(caps))
 		if !x.owned && errors.Is(err, os.ErrPermission) { // not root of a user namespace: COPY cannot keep it either
 			err = nil
 		}
@@ -366,10 +371,10 @@ func (x *extractor) file(hdr *tar.Header, r io.Reader, dir *os.File, name string
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return linux.SetMtimeAt(dir, name, m.mtime)
+	return dir.SetMtime(name, m.mtime)
 }
 
-func (x *extractor) content(f *os.File, r io.Reader, size int64) error {
+func (x *extractor) content(f linux.File, r io.Reader, size int64) error {
 	for off := int64(0); off < size; {
 		if err := x.ctx.Err(); err != nil {
 			return err
@@ -404,7 +409,7 @@ func (x *extractor) finishDirs() error {
 		if err := x.at.Enter("/"+dir, nil); err != nil {
 			continue // replaced by a later entry
 		}
-		st, err := linux.StatAt(x.at.Dir(), base)
+		st, err := x.at.Dir().Stat(base)
 		if err != nil || st.Type != linux.Directory {
 			continue
 		}

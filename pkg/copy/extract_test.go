@@ -245,7 +245,7 @@ func TestHostileTar(t *testing.T) {
 				entries[i].link = strings.Replace(entries[i].link, "OUT", out, 1)
 			}
 			root := openDir(t, in)
-			x := newExtractor(context.Background(), root)
+			x := newExtractor(context.Background(), linux.OnDisk(root))
 			x.owned, x.strict = true, true
 			err := x.extract(bytes.NewReader(makeTar(t, entries...)))
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {

@@ -43,7 +43,7 @@ func (j *hashJob) run(w *worker) error {
 }
 
 func (j *hashJob) once(w *worker) (ok bool, err error) {
-	f, before, err := linux.OpenFileAt(j.dir.File, j.node.name)
+	f, before, err := j.dir.Dir.OpenFile(j.node.name)
 	if err != nil {
 		return false, err
 	}
@@ -57,10 +57,10 @@ func (j *hashJob) once(w *worker) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if j.node.caps, err = linux.Getxattr(f, xattrCaps); err != nil {
+	if j.node.caps, err = f.Getxattr(xattrCaps); err != nil {
 		return false, err
 	}
-	after, err := linux.FileStat(f)
+	after, err := f.Attributes()
 	if err != nil || !sameContent(before, after) || size != after.Size {
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"testing"
 
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 )
 
@@ -46,7 +47,7 @@ func TestDescriptors(t *testing.T) {
 		}
 		sel, err := Select(context.Background(), tree, spec)
 		if err == nil {
-			err = sel.Write(context.Background(), r)
+			err = sel.Write(context.Background(), linux.OnDisk(r))
 			if err := sel.Close(); err != nil {
 				t.Error(err)
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ type User struct {
 // ResolveOwner understands the value of --chown: user, uid, user:group, with names that the /etc/passwd and /etc/group
 // below root know. Without a group it is that of the user's passwd entry, or the number of the uid. An unknown name
 // is an error that says it. Empty is root. The directories that WORKDIR makes belong to the USER by these rules, too.
-func ResolveOwner(root *os.File, spec string) (Owner, error) {
+func ResolveOwner(root linux.Dir, spec string) (Owner, error) {
 	if spec == "" {
 		return Owner{}, nil
 	}
@@ -64,7 +63,7 @@ func ResolveOwner(root *os.File, spec string) (Owner, error) {
 // ResolveUser understands the value of USER: user, uid, user:group, with names that the /etc/passwd and /etc/group
 // below root know; empty is 0. Without a group it is that of the user's passwd entry, or 0 if there is none, and the
 // supplementary groups are those of /etc/group. An unknown name is an error that says it; an unknown number is not.
-func ResolveUser(root *os.File, spec string) (User, error) {
+func ResolveUser(root linux.Dir, spec string) (User, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	if name == "" {
 		name = "0"
@@ -129,7 +128,7 @@ func ownerOf(u *user.User) (Owner, error) {
 }
 
 // findUser returns the first entry of /etc/passwd that want accepts, nil if there is none or no such file.
-func findUser(root *os.File, want func(user.User) bool) (*user.User, error) {
+func findUser(root linux.Dir, want func(user.User) bool) (*user.User, error) {
 	text, err := readEtc(root, "passwd")
 	if err != nil {
 		return nil, err
@@ -143,7 +142,7 @@ func findUser(root *os.File, want func(user.User) bool) (*user.User, error) {
 
 // ResolveGroup understands a group: a number, or a name that the /etc/group below root knows. An unknown name is an error
 // that says it.
-func ResolveGroup(root *os.File, name string) (uint32, error) {
+func ResolveGroup(root linux.Dir, name string) (uint32, error) {
 	gid, ok, err := parseID(name)
 	if ok || err != nil {
 		return gid, err
@@ -170,7 +169,7 @@ func groupID(g user.Group) (uint32, error) {
 }
 
 // groupsOf returns the groups that /etc/group lists name in, without primary.
-func groupsOf(root *os.File, name string, primary uint32) ([]uint32, error) {
+func groupsOf(root linux.Dir, name string, primary uint32) ([]uint32, error) {
 	text, err := readEtc(root, "group")
 	if err != nil {
 		return nil, err
@@ -196,7 +195,7 @@ func groupsOf(root *os.File, name string, primary uint32) ([]uint32, error) {
 }
 
 // readEtc reads a file of /etc; a missing one is empty.
-func readEtc(root *os.File, name string) ([]byte, error) {
+func readEtc(root linux.Dir, name string) ([]byte, error) {
 	text, err := readRegular(root, "/etc/"+name, maxUserFile)
 	if errors.Is(err, fs.ErrNotExist) || linux.IsNotDir(err) {
 		return nil, nil

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 const (
@@ -60,7 +62,7 @@ func TestResolveOwner(t *testing.T) {
 		{spec: "big", err: "big"},
 	} {
 		t.Run(tc.spec, func(t *testing.T) {
-			got, err := ResolveOwner(root, tc.spec)
+			got, err := ResolveOwner(linux.OnDisk(root), tc.spec)
 			checkResult(t, tc.want, got, tc.err, err)
 		})
 	}
@@ -87,7 +89,7 @@ func TestResolveUser(t *testing.T) {
 		{spec: "big", err: "big"},
 	} {
 		t.Run(tc.spec, func(t *testing.T) {
-			got, err := ResolveUser(root, tc.spec)
+			got, err := ResolveUser(linux.OnDisk(root), tc.spec)
 			checkResult(t, tc.want, got, tc.err, err)
 		})
 	}
@@ -133,11 +135,11 @@ func TestHostilePasswd(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root := openDir(t, build(t, t.TempDir(), tc.files...))
-			o, err := ResolveOwner(root, "canary")
+			o, err := ResolveOwner(linux.OnDisk(root), "canary")
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("ResolveOwner: %v, %v, want an error that says %s", o, err, tc.err)
 			}
-			if u, err := ResolveUser(root, "canary"); err == nil {
+			if u, err := ResolveUser(linux.OnDisk(root), "canary"); err == nil {
 				t.Errorf("ResolveUser: %v", u)
 			}
 		})
@@ -147,7 +149,7 @@ func TestHostilePasswd(t *testing.T) {
 		if err := os.Truncate(filepath.Join(dir, "etc/passwd"), 1<<40); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ResolveOwner(openDir(t, dir), "canary"); err == nil || !strings.Contains(err.Error(), "larger") {
+		if _, err := ResolveOwner(linux.OnDisk(openDir(t, dir)), "canary"); err == nil || !strings.Contains(err.Error(), "larger") {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"hash"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // job is something a pool does. release is called once in any case, after run or instead of it.
@@ -90,15 +91,15 @@ func (p *pool) close(err error) error {
 
 // sharedDir is an open directory that several jobs use. The last release closes it.
 type sharedDir struct {
-	*os.File
+	linux.Dir
 	refs atomic.Int32
 	last func() // called before it is closed; may be nil
 }
 
-func share(f *os.File) *sharedDir {
-	d := &sharedDir{File: f}
-	d.refs.Store(1)
-	return d
+func share(d linux.Dir) *sharedDir {
+	s := &sharedDir{Dir: d}
+	s.refs.Store(1)
+	return s
 }
 
 func (d *sharedDir) retain() *sharedDir {

@@ -270,7 +270,7 @@ func hasWildcard(part string) bool {
 }
 
 // glob returns the paths below dir that match parts component by component, sorted. Links on the way are not followed.
-func glob(dir *os.File, parts []string) ([]string, error) {
+func glob(dir linux.Dir, parts []string) ([]string, error) {
 	if _, err := path.Match(parts[0], ""); err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", parts[0], err)
 	}
@@ -296,12 +296,12 @@ func glob(dir *os.File, parts []string) ([]string, error) {
 	return out, nil
 }
 
-func globBelow(dir *os.File, name string, parts []string) ([]string, error) {
-	st, err := linux.StatAt(dir, name)
+func globBelow(dir linux.Dir, name string, parts []string) ([]string, error) {
+	st, err := dir.Stat(name)
 	if err != nil || st.Type != linux.Directory {
 		return nil, err
 	}
-	sub, err := linux.OpenDirAt(dir, name)
+	sub, err := dir.OpenDir(name)
 	if err != nil {
 		return nil, err
 	}
@@ -314,8 +314,8 @@ func globBelow(dir *os.File, name string, parts []string) ([]string, error) {
 }
 
 // readNames returns the names in dir, sorted.
-func readNames(dir *os.File) ([]string, error) {
-	names, err := dir.Readdirnames(-1)
+func readNames(dir linux.Dir) ([]string, error) {
+	names, err := dir.Names()
 	slices.Sort(names)
 	return names, err
 }

@@ -40,7 +40,7 @@ func (s *Selection) Hide(upper *os.File) (ok bool, err error) {
 	if it.node.stat.Type != linux.Directory {
 		return true, nil
 	}
-	from, to := linux.NewCursor(s.tree.root), linux.NewCursor(upper)
+	from, to := linux.NewCursor(s.tree.root), linux.NewCursor(linux.OnDisk(upper))
 	defer from.Close()
 	defer to.Close()
 	if err := from.Enter("/"+it.where, nil); err != nil {
@@ -51,11 +51,11 @@ func (s *Selection) Hide(upper *os.File) (ok bool, err error) {
 		return false, fmt.Errorf("source %s: %w", it.source, err)
 	}
 	defer src.Close()
-	h := &hider{s: s, node: it.node, made: func() (*os.File, error) {
-		if err := to.Enter("/"+it.where, func(dir *os.File, name string) error { return makeDir(dir, name, Owner{}, 0o755) }); err != nil {
+	h := &hider{s: s, node: it.node, made: func() (linux.Dir, error) {
+		if err := to.Enter("/"+it.where, func(dir linux.Dir, name string) error { return makeDir(dir, name, Owner{}, 0o755) }); err != nil {
 			return nil, err
 		}
-		return to.Dir(), linux.ChmodAt(to.Dir(), ".", s.mode(it.node))
+		return to.Dir(), to.Dir().Chmod(".", s.mode(it.node))
 	}}
 	if err := h.hide(src); err != nil {
 		return false, fmt.Errorf("hiding what source %s does not have: %w", it.source, err)
@@ -80,12 +80,12 @@ func (s *Selection) asItIs(n *node) bool {
 type hider struct {
 	s    *Selection
 	node *node
-	dir  *os.File                 // in upper, once it is needed
-	made func() (*os.File, error) // makes it
+	dir  linux.Dir                 // in upper, once it is needed
+	made func() (linux.Dir, error) // makes it
 }
 
 // upper is the directory's counterpart.
-func (h *hider) upper() (dir *os.File, err error) {
+func (h *hider) upper() (dir linux.Dir, err error) {
 	if h.dir == nil {
 		h.dir, err = h.made()
 	}
@@ -93,7 +93,7 @@ func (h *hider) upper() (dir *os.File, err error) {
 }
 
 // hide puts whiteouts over the entries of src that the node does not have, there and below.
-func (h *hider) hide(src *os.File) error {
+func (h *hider) hide(src linux.Dir) error {
 	names, err := readNames(src)
 	if err != nil {
 		return err
@@ -125,18 +125,18 @@ func (h *hider) whiteout(name string) error {
 	if err != nil {
 		return err
 	}
-	return linux.MakeWhiteout(dir, name)
+	return linux.MakeWhiteout(linux.FileOf(dir), name)
 }
 
 // below hides in a subdirectory. What is made for it has its mode and time, because in an overlay the upper's show.
-func (h *hider) below(src *os.File, kid *node) (err error) {
-	sub, err := linux.OpenDirAt(src, kid.name)
+func (h *hider) below(src linux.Dir, kid *node) (err error) {
+	sub, err := src.OpenDir(kid.name)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
-	var owned *os.File
-	inner := &hider{s: h.s, node: kid, made: func() (*os.File, error) {
+	var owned linux.Dir
+	inner := &hider{s: h.s, node: kid, made: func() (linux.Dir, error) {
 		dir, err := h.upper()
 		if err != nil {
 			return nil, err
@@ -144,18 +144,18 @@ func (h *hider) below(src *os.File, kid *node) (err error) {
 		if err := makeDir(dir, kid.name, Owner{}, h.s.mode(kid)); err != nil {
 			return nil, err
 		}
-		owned, err = linux.OpenDirAt(dir, kid.name)
+		owned, err = dir.OpenDir(kid.name)
 		return owned, err
 	}}
 	err = inner.hide(sub)
 	if owned != nil {
-		err = errors.Join(err, owned.Close(), linux.SetMtimeAt(h.dir, kid.name, kid.stat.Mtime))
+		err = errors.Join(err, owned.Close(), h.dir.SetMtime(kid.name, kid.stat.Mtime))
 	}
 	return err
 }
 
 // Materialize copies what SelectPath selected to dir, under ShownName.
-func (s *Selection) Materialize(ctx context.Context, dir *os.File) error {
+func (s *Selection) Materialize(ctx context.Context, dir linux.Dir) error {
 	if err := s.Write(ctx, dir); err != nil {
 		return err
 	}
@@ -164,11 +164,11 @@ func (s *Selection) Materialize(ctx context.Context, dir *os.File) error {
 		return nil
 	}
 	o := s.owner(n)
-	return errors.Join(linux.ChownAt(dir, ShownName, o.UID, o.GID), linux.ChmodAt(dir, ShownName, s.mode(n)))
+	return errors.Join(dir.Chown(ShownName, o.UID, o.GID), dir.Chmod(ShownName, s.mode(n)))
 }
 
 // Pour copies what is in the directory that SelectPath selected to dir, which gets its mode and owner.
-func (s *Selection) Pour(ctx context.Context, dir *os.File) error {
+func (s *Selection) Pour(ctx context.Context, dir linux.Dir) error {
 	it := s.items[0]
 	if it.node.stat.Type != linux.Directory {
 		return fmt.Errorf("source %s is no directory", it.source)
@@ -179,5 +179,5 @@ func (s *Selection) Pour(ctx context.Context, dir *os.File) error {
 		return err
 	}
 	o := s.owner(it.node)
-	return errors.Join(linux.ChownAt(dir, ".", o.UID, o.GID), linux.ChmodAt(dir, ".", s.mode(it.node)))
+	return errors.Join(dir.Chown(".", o.UID, o.GID), dir.Chmod(".", s.mode(it.node)))
 }

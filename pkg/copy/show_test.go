@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
@@ -82,7 +83,7 @@ func TestHide(t *testing.T) {
 				t.Fatalf("Hide: %v, %v", ok, err)
 			}
 			copyDir := mustDir(t, filepath.Join(base, "copy"))
-			if err := s.Materialize(t.Context(), copyDir); err != nil {
+			if err := s.Materialize(t.Context(), linux.OnDisk(copyDir)); err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(tc.want, listing(t, filepath.Join(base, "copy", ShownName))); d != "" {

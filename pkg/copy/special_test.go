@@ -31,7 +31,7 @@ func TestCapabilities(t *testing.T) {
 	if err := linux.Setxattr(f, "user.x", []byte("x")); err != nil {
 		t.Skip("the file system of the test's directory keeps no user attributes:", err)
 	}
-	for name, tree := range map[string]*Tree{"stage": OpenRoot(openDir(t, src)), "context": {root: openDir(t, src), context: true}} {
+	for name, tree := range map[string]*Tree{"stage": OpenRoot(linux.OnDisk(openDir(t, src))), "context": {root: linux.OnDisk(openDir(t, src)), context: true}} {
 		root := t.TempDir()
 		if err := doTree(t, tree, root, Spec{Sources: []string{"d"}, Dest: "/", Chown: &Owner{7, 8}}); err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func TestStage(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if err := doTree(t, OpenRoot(openDir(t, src)), root, Spec{Sources: []string{"/m", "/m/a"}, Inline: []File{{"i", []byte("I")}}, Dest: "/x/"}); err != nil {
+	if err := doTree(t, OpenRoot(linux.OnDisk(openDir(t, src))), root, Spec{Sources: []string{"/m", "/m/a"}, Inline: []File{{"i", []byte("I")}}, Dest: "/x/"}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -97,7 +97,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if err := sel.Write(context.Background(), openDir(t, root)); err != nil {
+	if err := sel.Write(context.Background(), linux.OnDisk(openDir(t, root))); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, list(t, root)); diff != "" {
@@ -174,15 +174,15 @@ func TestDeepTree(t *testing.T) {
 	src, root := t.TempDir(), t.TempDir()
 	deep := strings.Repeat("d/", 500) + "f"
 	dir := openDir(t, src)
-	mkdir := func(d *os.File, name string) error { return linux.MkdirAt(d, name, 0o755) }
-	c := linux.NewCursor(dir)
+	mkdir := func(d linux.Dir, name string) error { return d.Mkdir(name, 0o755) }
+	c := linux.NewCursor(linux.OnDisk(dir))
 	defer c.Close()
 	for range 4 { // deeper than a path may be long
 		if err := c.Enter(strings.TrimSuffix(deep, "/f"), mkdir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f, err := linux.CreateAt(c.Dir(), "f")
+	f, err := c.Dir().Create("f", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,13 +196,13 @@ func TestDeepTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := linux.StatAt(c.Dir(), "f"); err != nil {
+	if _, err := c.Dir().Stat("f"); err != nil {
 		t.Error(err)
 	}
 	c.Close()
 	// The test's own cleaning up goes by paths; this one does not.
 	for _, at := range []string{src, root} {
-		if err := removeAll(openDir(t, at), "d", linux.Directory); err != nil {
+		if err := removeAll(linux.OnDisk(openDir(t, at)), "d", linux.Directory); err != nil {
 			t.Error(err)
 		}
 	}

@@ -19,7 +19,7 @@ const maxIgnoreFile = 16 << 20
 
 // Tree is a source of files: a build context, or the root of a stage or image. It can be used by several Selects at once.
 type Tree struct {
-	root    *os.File
+	root    linux.Dir
 	owned   bool
 	context bool     // files belong to root, whoever owns them on the host
 	ignore  []string // patterns of what the tree does not have
@@ -39,15 +39,15 @@ func OpenContext(dir string, ignore []string) (*Tree, error) {
 		f.Close()
 		return nil, fmt.Errorf("build context %s is not a directory", dir)
 	}
-	return &Tree{root: f, owned: true, context: true, ignore: ignore}, nil
+	return &Tree{root: linux.OnDisk(f), owned: true, context: true, ignore: ignore}, nil
 }
 
 // OpenRoot makes a tree of dir, the root directory of a stage or an image, whose owners, modes and capabilities are kept.
 // dir stays the caller's and must stay open until all that was selected from it has been written.
-func OpenRoot(dir *os.File) *Tree { return &Tree{root: dir} }
+func OpenRoot(dir linux.Dir) *Tree { return &Tree{root: dir} }
 
-// Root is the directory that the tree is, with what the ignore file excludes. It is the tree's, or its caller's.
-func (t *Tree) Root() *os.File { return t.root }
+// Root is the directory that the tree is, with what the ignore file excludes. It is the tree's, or its caller's; nil: it is none of the kernel's.
+func (t *Tree) Root() *os.File { return linux.FileOf(t.root) }
 
 // Close closes the descriptor that OpenContext opened.
 func (t *Tree) Close() error {
@@ -118,7 +118,7 @@ func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
 		return nil, false, fmt.Errorf("looking for %s: %w", name, err)
 	}
 	defer root.Close()
-	text, err := readRegular(root, name, maxIgnoreFile)
+	text, err := readRegular(linux.OnDisk(root), name, maxIgnoreFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -131,7 +131,7 @@ func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
 
 // readRegular returns the content of the regular file path below root, at most limit bytes. Links resolve inside root;
 // a fifo or a device is refused without waiting.
-func readRegular(root *os.File, path string, limit int64) ([]byte, error) {
+func readRegular(root linux.Dir, path string, limit int64) ([]byte, error) {
 	c := linux.NewCursor(root)
 	defer c.Close()
 	name, st, err := c.Resolve(path, nil)
@@ -144,7 +144,7 @@ func readRegular(root *os.File, path string, limit int64) ([]byte, error) {
 	if st.Type != linux.Regular {
 		return nil, fmt.Errorf("%s is a %s", path, st.Type)
 	}
-	f, st, err := linux.OpenFileAt(c.Dir(), name)
+	f, st, err := c.Dir().OpenFile(name)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ type level struct {
 // directory returns the node of the directory c stands in, which is real in its tree, with all that is selected below
 // it. It is nil if the ignore file excludes it and all that is in it.
 func (w *walker) directory(c *linux.Cursor, real string, include *matcher) (*node, error) {
-	st, err := linux.StatAt(c.Dir(), ".")
+	st, err := c.Dir().Stat(".")
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
@@ -72,7 +72,7 @@ func (w *walker) directory(c *linux.Cursor, real string, include *matcher) (*nod
 // entries fills in the kids of n, which is the directory l, and releases l.dir.
 func (w *walker) entries(n *node, l *level) (err error) {
 	defer l.dir.release()
-	names, err := readNames(l.dir.File)
+	names, err := readNames(l.dir.Dir)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", l.real, err)
 	}
@@ -98,7 +98,7 @@ func (w *walker) entry(name string, l *level) (*node, error) {
 	if err != nil || !v.keep && !v.descend {
 		return nil, err
 	}
-	st, err := linux.StatAt(l.dir.File, name)
+	st, err := l.dir.Dir.Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
@@ -112,7 +112,7 @@ func (w *walker) entry(name string, l *level) (*node, error) {
 	if err := checkName(name); err != nil && v.keep {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
-	sub, err := linux.OpenDirAt(l.dir.File, name)
+	sub, err := l.dir.Dir.OpenDir(name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
@@ -166,7 +166,7 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 		return n, nil
 	case linux.Symlink:
 		var err error
-		if n.target, err = linux.ReadlinkAt(dir.File, n.name); err != nil {
+		if n.target, err = dir.Readlink(n.name); err != nil {
 			return nil, fmt.Errorf("source %s: %w", real, err)
 		}
 		return n, nil
@@ -186,7 +186,7 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 
 // single returns the node of the source name in the directory c stands in, which is no directory and no link.
 func (w *walker) single(c *linux.Cursor, name, source string) (*node, error) {
-	st, err := linux.StatAt(c.Dir(), name)
+	st, err := c.Dir().Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", source, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
@@ -17,7 +16,7 @@ type writer struct {
 	*Selection
 	pool  *pool
 	self  *worker // for what it copies itself
-	root  *os.File
+	root  linux.Dir
 	dest  *linux.Cursor    // for destinations
 	back  *linux.Cursor    // for what hard links point to
 	tree  *Tree            // that holds the last source
@@ -40,7 +39,7 @@ type place struct {
 // Write writes the selection below root, a directory such as the merged view of an overlay. It needs to be root
 // of a user namespace in which all owners are mapped, unless they are the caller's own. After an error
 // the destination holds a part. Write may be called again, for another root.
-func (s *Selection) Write(ctx context.Context, root *os.File) (err error) {
+func (s *Selection) Write(ctx context.Context, root linux.Dir) (err error) {
 	if len(s.items) == 0 {
 		return nil
 	}
@@ -113,7 +112,7 @@ func (w *writer) enterDest() error {
 }
 
 // mkdir makes a directory that leads to the destination.
-func (w *writer) mkdir(dir *os.File, name string) error {
+func (w *writer) mkdir(dir linux.Dir, name string) error {
 	var owner Owner
 	if w.spec.Chown != nil {
 		owner = *w.spec.Chown
@@ -122,17 +121,17 @@ func (w *writer) mkdir(dir *os.File, name string) error {
 }
 
 // makeDir makes a directory with exactly this owner and mode.
-func makeDir(dir *os.File, name string, owner Owner, mode uint32) error {
+func makeDir(dir linux.Dir, name string, owner Owner, mode uint32) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if err := linux.MkdirAt(dir, name, 0o700); err != nil {
+	if err := dir.Mkdir(name, 0o700); err != nil {
 		return err
 	}
-	if err := linux.ChownAt(dir, name, owner.UID, owner.GID); err != nil {
+	if err := dir.Chown(name, owner.UID, owner.GID); err != nil {
 		return err
 	}
-	return linux.ChmodAt(dir, name, mode)
+	return dir.Chmod(name, mode)
 }
 
 // writeSingle writes one source that is not a directory. several says that there are others.

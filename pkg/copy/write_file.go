@@ -25,9 +25,9 @@ func (j *writeJob) release() {
 }
 
 func (j *writeJob) run(w *worker) error {
-	var out *os.File
+	var out linux.File
 	err := replacing(j.to, func() (err error) {
-		out, err = linux.CreateAt(j.to.dir.File, j.to.name)
+		out, err = j.to.dir.Create(j.to.name, j.node.stat.Size)
 		return err
 	})
 	if err != nil {
@@ -36,24 +36,24 @@ func (j *writeJob) run(w *worker) error {
 	if err := errors.Join(j.content(w, out), out.Close()); err != nil {
 		return err
 	}
-	if err := linux.SetMtimeAt(j.to.dir.File, j.to.name, j.node.stat.Mtime); err != nil {
+	if err := j.to.dir.SetMtime(j.to.name, j.node.stat.Mtime); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
 	return nil
 }
 
 // content fills out and gives it its metadata.
-func (j *writeJob) content(w *worker, out *os.File) error {
+func (j *writeJob) content(w *worker, out linux.File) error {
 	if err := j.copy(w, out); err != nil {
 		return err
 	}
 	o := j.sel.owner(j.node)
-	err := linux.Chown(out, o.UID, o.GID)
+	err := out.SetOwner(o.UID, o.GID)
 	if err == nil { // after chown(2), which takes setuid, setgid and capabilities away
-		err = linux.Chmod(out, j.sel.mode(j.node))
+		err = out.SetMode(j.sel.mode(j.node))
 	}
 	if err == nil && j.node.caps != nil {
-		err = linux.Setxattr(out, xattrCaps, j.node.caps)
+		err = out.Setxattr(xattrCaps, j.node.caps)
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
@@ -61,7 +61,7 @@ func (j *writeJob) content(w *worker, out *os.File) error {
 	return nil
 }
 
-func (j *writeJob) copy(w *worker, out *os.File) error {
+func (j *writeJob) copy(w *worker, out linux.File) error {
 	switch {
 	case j.data != nil:
 		_, err := out.Write(j.data)
@@ -69,7 +69,7 @@ func (j *writeJob) copy(w *worker, out *os.File) error {
 	case j.file != nil:
 		return j.verified(w, out, io.NewSectionReader(j.file, 0, j.node.stat.Size))
 	}
-	in, before, err := linux.OpenFileAt(j.src.dir.File, j.src.name)
+	in, before, err := j.src.dir.Dir.OpenFile(j.src.name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", j.src.path, err)
 	}
@@ -77,14 +77,14 @@ func (j *writeJob) copy(w *worker, out *os.File) error {
 	if before.Type != linux.Regular {
 		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
 	}
-	seen := j.node.stat
-	if seen.Size <= bufferSize || j.node.racy || !sameContent(seen, before) {
+	seen, from, to := j.node.stat, linux.DiskFile(in), linux.DiskFile(out)
+	if seen.Size <= bufferSize || j.node.racy || !sameContent(seen, before) || from == nil || to == nil {
 		return j.verified(w, out, in)
 	}
-	if err := copyLarge(w, out, in, seen.Size); err != nil {
+	if err := copyLarge(w, to, from, seen.Size); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
-	after, err := linux.FileStat(in)
+	after, err := in.Attributes()
 	if err == nil && !sameContent(seen, after) {
 		err = errChanged
 	}

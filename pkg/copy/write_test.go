@@ -86,7 +86,7 @@ func list(t *testing.T, dir string) []string {
 	first := map[uint64]string{}
 	var walk func(f *os.File, at string)
 	walk = func(f *os.File, at string) {
-		names, err := readNames(f)
+		names, err := readNames(linux.OnDisk(f))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func doTree(t *testing.T, tree *Tree, root string, spec Spec) error {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	return sel.Write(context.Background(), r)
+	return sel.Write(context.Background(), linux.OnDisk(r))
 }
 
 // The context of most cases.

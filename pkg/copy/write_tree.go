@@ -48,7 +48,7 @@ func (w *writer) subtree(n *node, to, from place) error {
 	if err != nil {
 		return err
 	}
-	dst, err := linux.OpenDirAt(to.dir.File, to.name)
+	dst, err := to.dir.OpenDir(to.name)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", to.path, err)
 	}
@@ -62,7 +62,7 @@ func (w *writer) subtree(n *node, to, from place) error {
 			}
 		}
 	}
-	src, err := linux.OpenDirAt(from.dir.File, from.name)
+	src, err := from.dir.Dir.OpenDir(from.name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", from.path, err)
 	}
@@ -73,14 +73,14 @@ func (w *writer) subtree(n *node, to, from place) error {
 
 // ensureDir makes a directory unless there is one.
 func ensureDir(at place) (fresh bool, err error) {
-	err = linux.MkdirAt(at.dir.File, at.name, 0o700)
+	err = at.dir.Dir.Mkdir(at.name, 0o700)
 	if err == nil {
 		return true, nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return false, fmt.Errorf("writing %s: %w", at.path, err)
 	}
-	st, err := linux.StatAt(at.dir.File, at.name)
+	st, err := at.dir.Dir.Stat(at.name)
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", at.path, err)
 	}
@@ -93,12 +93,12 @@ func ensureDir(at place) (fresh bool, err error) {
 // finishDir gives a directory its owner, mode and time.
 func (w *writer) finishDir(n *node, d *sharedDir, at string) error {
 	o := w.owner(n)
-	err := linux.ChownAt(d.File, ".", o.UID, o.GID)
+	err := d.Chown(".", o.UID, o.GID)
 	if err == nil {
-		err = linux.Chmod(d.File, w.mode(n))
+		err = d.Chmod(".", w.mode(n))
 	}
 	if err == nil {
-		err = linux.SetMtimeAt(d.File, ".", n.stat.Mtime)
+		err = d.SetMtime(".", n.stat.Mtime)
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", at, err)
@@ -143,7 +143,7 @@ func (w *writer) hardLink(n *node, to place) (done bool, err error) {
 	if err := w.back.Enter("/"+dir, nil); err != nil {
 		return false, fmt.Errorf("writing %s: %w", to.path, err)
 	}
-	err = replacing(to, func() error { return linux.LinkAt(w.back.Dir(), name, to.dir.File, to.name) })
+	err = replacing(to, func() error { return to.dir.Link(w.back.Dir(), name, to.name) })
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", to.path, err)
 	}
@@ -152,12 +152,12 @@ func (w *writer) hardLink(n *node, to place) (done bool, err error) {
 
 // special makes a symbolic link, a fifo or a device.
 func (w *writer) special(n *node, to place) error {
-	dir, mode := to.dir.File, w.mode(n)
+	dir, mode := to.dir, w.mode(n)
 	err := replacing(to, func() error {
 		if n.stat.Type == linux.Symlink {
-			return linux.SymlinkAt(n.target, dir, to.name)
+			return dir.Symlink(n.target, to.name)
 		}
-		return linux.MknodAt(dir, to.name, n.stat.Type, 0o600, n.stat.Rdev)
+		return dir.Mknod(to.name, n.stat.Type, 0o600, n.stat.Rdev)
 	})
 	if errors.Is(err, fs.ErrPermission) && n.stat.Rdev != 0 {
 		return fmt.Errorf("a %s cannot be made in a user namespace: %w", n.stat.Type, err)
@@ -166,15 +166,15 @@ func (w *writer) special(n *node, to place) error {
 		return err
 	}
 	o := w.owner(n)
-	if err := linux.ChownAt(dir, to.name, o.UID, o.GID); err != nil {
+	if err := dir.Chown(to.name, o.UID, o.GID); err != nil {
 		return err
 	}
 	if n.stat.Type != linux.Symlink {
-		if err := linux.ChmodAt(dir, to.name, mode); err != nil {
+		if err := dir.Chmod(to.name, mode); err != nil {
 			return err
 		}
 	}
-	return linux.SetMtimeAt(dir, to.name, n.stat.Mtime)
+	return dir.SetMtime(to.name, n.stat.Mtime)
 }
 
 // replacing calls create, and again after removing what is in its way, unless that is a directory.
@@ -183,14 +183,14 @@ func replacing(at place, create func() error) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	st, err := linux.StatAt(at.dir.File, at.name)
+	st, err := at.dir.Dir.Stat(at.name)
 	if err != nil {
 		return err
 	}
 	if st.Type == linux.Directory {
 		return errors.New("only a directory can replace the directory that is there")
 	}
-	if err := linux.UnlinkAt(at.dir.File, at.name); err != nil {
+	if err := at.dir.Dir.Unlink(at.name); err != nil {
 		return err
 	}
 	return create()

@@ -92,6 +92,14 @@ func (o *Options) modTime(sec int64) time.Time {
 	return time.Unix(sec, 0)
 }
 
+// header describes a file, but for what only some types have.
+func (o *Options) header(kind byte, path string, mode, uid, gid uint32, sec int64) *tar.Header {
+	return &tar.Header{
+		Typeflag: kind, Name: path, Mode: int64(mode & 0o7777), Uid: int(uid), Gid: int(gid),
+		ModTime: o.modTime(sec), Format: tar.FormatPAX,
+	}
+}
+
 // markerHeader describes an empty file without permissions, owned by root: what whiteouts are in a tar.
 func markerHeader(name string, modTime time.Time) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, ModTime: modTime, Format: tar.FormatPAX}

@@ -31,11 +31,20 @@ func Write(ctx context.Context, dir *os.File, w io.Writer, o Options) (Result, e
 	if o.Merged {
 		o.Xattrs = "\x00" // no attribute has such a name
 	}
-	t := &writer{
-		opts: o, out: newStream(w), split: newSplitter(o.TarSplit),
-		links: map[inode]string{}, crc: crc64.New(storage.CRCTable), dents: make([]byte, 32<<10),
-	}
+	t := newWriter(w, o)
+	t.dents = make([]byte, 32<<10)
 	mode, err := t.root(ctx, int(dir.Fd()))
+	return t.end(mode, err)
+}
+
+func newWriter(w io.Writer, o Options) *writer {
+	return &writer{
+		opts: o, out: newStream(w), split: newSplitter(o.TarSplit), links: map[inode]string{}, crc: crc64.New(storage.CRCTable),
+	}
+}
+
+// end ends the stream. err is what went wrong before, if anything.
+func (t *writer) end(mode os.FileMode, err error) (Result, error) {
 	if err == nil {
 		t.emit(make([]byte, 2*blockSize))
 		err = t.split.close()
@@ -86,7 +95,7 @@ func (t *writer) root(ctx context.Context, fd int) (os.FileMode, error) {
 		return 0, err
 	}
 	if own := (Root{st.Mode & 0o7777, st.Uid, st.Gid}); t.opts.Below != nil && own != *t.opts.Below {
-		if err := t.entry(ctx, t.header(tar.TypeDir, "./", &st), -1); err != nil {
+		if err := t.entry(ctx, t.header(tar.TypeDir, "./", &st), nil); err != nil {
 			return 0, err
 		}
 	}
@@ -157,7 +166,7 @@ func (t *writer) dir(ctx context.Context, parent directory, name, path string) e
 	}
 	h := t.header(tar.TypeDir, path, st)
 	h.PAXRecords = attrs.kept
-	if err := t.entry(ctx, h, -1); err != nil {
+	if err := t.entry(ctx, h, nil); err != nil {
 		return err
 	}
 	return t.children(ctx, fd, path, attrs, st)
@@ -180,7 +189,7 @@ func (t *writer) regular(ctx context.Context, parent directory, name, path strin
 	if h.Typeflag == tar.TypeReg {
 		h.Size, h.PAXRecords = st.Size, attrs.kept
 	}
-	return t.entry(ctx, h, fd)
+	return t.entry(ctx, h, func(p []byte) (int, error) { return read(fd, p) })
 }
 
 func (t *writer) special(ctx context.Context, parent directory, name, path string) error {
@@ -211,15 +220,12 @@ func (t *writer) special(ctx context.Context, parent directory, name, path strin
 	default:
 		return fmt.Errorf("%q: %w", path, ErrChanged)
 	}
-	return t.entry(ctx, h, -1)
+	return t.entry(ctx, h, nil)
 }
 
 // header describes a file; when another name of it was written before, as a hard link to that.
 func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
-	h := &tar.Header{
-		Typeflag: kind, Name: path, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
-		ModTime: t.opts.modTime(st.Mtim.Sec), Format: tar.FormatPAX,
-	}
+	h := t.opts.header(kind, path, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
 	if kind != tar.TypeDir && st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}
 		if first, ok := t.links[id]; ok {
@@ -229,18 +235,25 @@ func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 		t.links[id] = path
 	}
 	if kind == tar.TypeChar || kind == tar.TypeBlock {
-		h.Devmajor, h.Devminor = int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
+		setDevice(h, st.Rdev)
 	}
 	return h
 }
 
-// marker writes a whiteout or the mark of an opaque directory.
-func (t *writer) marker(ctx context.Context, name string, st *unix.Stat_t) error {
-	return t.entry(ctx, markerHeader(name, t.opts.modTime(st.Mtim.Sec)), -1)
+func setDevice(h *tar.Header, rdev uint64) {
+	h.Devmajor, h.Devminor = int64(unix.Major(rdev)), int64(unix.Minor(rdev))
 }
 
-// entry writes a header and, when it announces a payload, the content of fd.
-func (t *writer) entry(ctx context.Context, h *tar.Header, fd int) error {
+// marker writes a whiteout or the mark of an opaque directory.
+func (t *writer) marker(ctx context.Context, name string, st *unix.Stat_t) error {
+	return t.entry(ctx, markerHeader(name, t.opts.modTime(st.Mtim.Sec)), nil)
+}
+
+// content reads on in a file, as read(2): 0 is its end.
+type content func(p []byte) (int, error)
+
+// entry writes a header and, when it announces a payload, what from reads.
+func (t *writer) entry(ctx context.Context, h *tar.Header, from content) error {
 	t.head.Reset()
 	if err := encode(&t.head, h); err != nil {
 		return err
@@ -249,7 +262,7 @@ func (t *writer) entry(ctx context.Context, h *tar.Header, fd int) error {
 	var crc []byte
 	if h.Size > 0 {
 		t.crc.Reset()
-		if err := t.payload(ctx, fd, h.Size); err != nil {
+		if err := t.payload(ctx, from, h.Size); err != nil {
 			return fmt.Errorf("reading %q: %w", h.Name, err)
 		}
 		crc = t.crc.Sum(nil)
@@ -272,7 +285,7 @@ func (t *writer) emit(p []byte) {
 
 // payload reads exactly size bytes into the stream. It always asks for one byte more, so that a file which grew shows
 // without another call: a short read of a regular file is its end.
-func (t *writer) payload(ctx context.Context, fd int, size int64) error {
+func (t *writer) payload(ctx context.Context, from content, size int64) error {
 	for left := size; ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -282,7 +295,7 @@ func (t *writer) payload(ctx context.Context, fd int, size int64) error {
 			return errStopped
 		}
 		buf = buf[:min(int64(len(buf)), left+1)]
-		n, err := read(fd, buf)
+		n, err := from(buf)
 		if err != nil {
 			return err
 		}

@@ -365,7 +365,7 @@ func TestChangedWhileRead(t *testing.T) {
 			ok(t, err)
 			t.Cleanup(func() { ok(t, f.Close()) })
 			w := writer{out: newStream(nil)}
-			if err := w.payload(t.Context(), int(f.Fd()), tc.size); !errors.Is(err, tc.want) {
+			if err := w.payload(t.Context(), func(p []byte) (int, error) { return read(int(f.Fd()), p) }, tc.size); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})

@@ -64,6 +64,7 @@ type Plan struct {
 	globals *variables
 	epoch   *string         // of SetEpoch, as an argument's value
 	used    map[string]bool // named contexts
+	noRun   error           // why nothing can be run; nil: it can
 
 	mu sync.Mutex // guards used, and args and ended of the stages
 }

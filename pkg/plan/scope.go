@@ -129,6 +129,9 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		if err != nil {
 			return err
 		}
+		if err := s.refuseTrigger(f, in); err != nil {
+			return err
+		}
 		if _, err := s.reads(f, in); err != nil {
 			return err
 		}

@@ -35,6 +35,15 @@ const maxDocument = 4 << 20
 // file itself says of names is not believed, since whoever made it could take
 // the name of another image.
 func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, err error) {
+	p, release, err := newPuller(st, o)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	return p.load(ctx, name)
+}
+
+func (p puller) load(ctx context.Context, name string) (id string, err error) {
 	t, rest, err := transport(name)
 	if err != nil {
 		return "", err
@@ -45,9 +54,9 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 	path, which, _ := strings.Cut(rest, ":")
 	switch t.Name() {
 	case ocilayout.Transport.Name():
-		return LoadLayout(ctx, st, path, which, o)
+		return p.fromLayout(ctx, path, which, "the OCI layout "+path)
 	case ociarchive.Transport.Name():
-		return loadArchive(ctx, st, path, which, o)
+		return p.fromArchive(ctx, path, which)
 	}
 	if t.Name() == directory.Transport.Name() {
 		err = onlyRegular(rest)
@@ -61,11 +70,6 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
-	p, release, err := newPuller(st, o)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, release()) }()
 	return p.copyUnnamed(ctx, ref)
 }
 
@@ -74,16 +78,16 @@ func Load(ctx context.Context, st cs.Store, name string, o Options) (id string, 
 // of an index; empty: latest, else the only image. The digest is verified, as
 // are all that it leads to.
 func LoadLayout(ctx context.Context, st cs.Store, dir, which string, o Options) (id string, err error) {
-	return loadLayout(ctx, st, dir, which, "the OCI layout "+dir, o)
-}
-
-// loadLayout is LoadLayout with what the layout is called in messages.
-func loadLayout(ctx context.Context, st cs.Store, dir, which, name string, o Options) (id string, err error) {
 	p, release, err := newPuller(st, o)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	return p.fromLayout(ctx, dir, which, "the OCI layout "+dir)
+}
+
+// fromLayout pulls from a layout, which messages call name.
+func (p puller) fromLayout(ctx context.Context, dir, which, name string) (id string, err error) {
 	p.what = name
 	ref := &layoutReference{dir: dir}
 	if ref.manifest, ref.mediaType, err = findInLayout(dir, which); err == nil {
@@ -95,9 +99,9 @@ func loadLayout(ctx context.Context, st cs.Store, dir, which, name string, o Opt
 	return p.copyUnnamed(ctx, ref)
 }
 
-// loadArchive is LoadLayout for a layout in a tar. The library would look the path up again where it was once resolved.
-func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options) (id string, err error) {
-	dir, release, err := newSpool(o.spoolBase(st.GraphRoot()))
+// fromArchive pulls from a layout in a tar. The library would look the path up again where it was once resolved.
+func (p puller) fromArchive(ctx context.Context, path, which string) (id string, err error) {
+	dir, release, err := newSpool(p.spoolBase())
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +117,7 @@ func loadArchive(ctx context.Context, st cs.Store, path, which string, o Options
 	if err := withoutLinks(dir); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	return loadLayout(ctx, st, dir, which, path, o)
+	return p.fromLayout(ctx, dir, which, path)
 }
 
 func newPuller(st cs.Store, o Options) (p puller, release func() error, err error) {

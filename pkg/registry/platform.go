@@ -59,8 +59,11 @@ func isFor(st cs.Store, img *cs.Image, want ocispec.Platform) (bool, string) {
 	if err != nil || json.Unmarshal(data, &is) != nil || is.OS == "" || is.Architecture == "" {
 		return true, ""
 	}
-	same := is.OS == want.OS && is.Architecture == want.Architecture && (is.Variant == want.Variant || is.Variant == "" || want.Variant == "")
-	return same, platformText(is)
+	return samePlatform(is, want), platformText(is)
+}
+
+func samePlatform(is, want ocispec.Platform) bool {
+	return is.OS == want.OS && is.Architecture == want.Architecture && (is.Variant == want.Variant || is.Variant == "" || want.Variant == "")
 }
 
 func platformText(p ocispec.Platform) string {
@@ -71,6 +74,9 @@ func platformText(p ocispec.Platform) string {
 // If there is one for another platform only, it returns that one's name and
 // platform.
 func (p puller) local(name string) (img *cs.Image, found, other string, err error) {
+	if p.layout != nil {
+		return p.layout.local(name, p.sys, p.o.wanted())
+	}
 	img, found, err = Resolve(p.st, name, p.o)
 	if err != nil && !errors.Is(err, ErrNotFound) || err == nil && found == img.ID {
 		return img, found, "", err

@@ -96,7 +96,8 @@ type puller struct {
 	sys *types.SystemContext
 	o   Options
 
-	what string // the source in messages; empty: its reference
+	what   string  // the source in messages; empty: its reference
+	layout *Layout // where images are kept instead of the store; nil: they are not
 }
 
 func (p puller) shown(src types.ImageReference) string {
@@ -105,8 +106,15 @@ func (p puller) shown(src types.ImageReference) string {
 
 // spool gives the library a directory for this pull. The caller releases it.
 func (p puller) spool() (release func() error, err error) {
-	p.sys.BigFilesTemporaryDir, release, err = newSpool(p.o.spoolBase(p.st.GraphRoot()))
+	p.sys.BigFilesTemporaryDir, release, err = newSpool(p.spoolBase())
 	return release, err
+}
+
+func (p puller) spoolBase() string {
+	if p.layout != nil {
+		return p.layout.tmp
+	}
+	return p.o.spoolBase(p.st.GraphRoot())
 }
 
 // byName pulls a name without transport.
@@ -307,6 +315,9 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 
 // copyNamed stores an image under its name, unless it is for another platform.
 func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
+	if p.layout != nil {
+		return p.keep(ctx, ref, named.String())
+	}
 	if !p.o.foreign() {
 		return p.copy(ctx, ref, named, "")
 	}
@@ -319,6 +330,9 @@ func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named r
 
 // copyUnnamed stores an image that will be known by its ID only.
 func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (string, error) {
+	if p.layout != nil {
+		return p.keep(ctx, ref)
+	}
 	sys, err := p.o.Sources.admit(p.sys, ref)
 	if err != nil {
 		return "", err

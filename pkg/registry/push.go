@@ -72,9 +72,7 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	if sys, err = o.Sources.admit(sys, dest); err != nil {
 		return pushed, err
 	}
-	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
-		sys.DockerArchiveAdditionalTags = archiveTags(found)
-	}
+	nameArchive(sys, dest, found)
 	if dest.Transport().Name() == docker.Transport.Name() {
 		dest = reusingReference{ImageReference: dest, st: st}
 	}
@@ -87,6 +85,11 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 			return pushed, err
 		}
 	}
+	return describePushed(raw)
+}
+
+// describePushed is what a list of manifests would say of a manifest.
+func describePushed(raw []byte) (ocispec.Descriptor, error) {
 	sum, err := manifest.Digest(raw)
 	return ocispec.Descriptor{MediaType: manifest.GuessMIMEType(raw), Digest: sum, Size: int64(len(raw))}, err
 }
@@ -199,6 +202,13 @@ func destinationReference(ctx context.Context, st cs.Store, destination string) 
 		return nil, fmt.Errorf("%s: %w", destination, err)
 	}
 	return ref, nil
+}
+
+// nameArchive gives an archive the name under which its image was found, unless the destination has one.
+func nameArchive(sys *types.SystemContext, dest types.ImageReference, found string) {
+	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
+		sys.DockerArchiveAdditionalTags = archiveTags(found)
+	}
 }
 
 // archiveTags keeps the name of an image in an archive whose destination gave

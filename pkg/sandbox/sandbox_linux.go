@@ -56,7 +56,12 @@ type Config struct {
 	UIDs, GIDs []IDRange
 	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
 	KeepGroups bool
-	// PrivateCgroup gives the process a cgroup namespace of its own, in which names begin at the caller's cgroup.
+	// Cgroup is where the process begins, and what it sees of cgroups; nil: that of the caller. With one of version 2 the
+	// process gets a cgroup namespace, and /sys/fs/cgroup shows its own cgroup, read-only.
+	Cgroup Cgroup
+	// HostCgroups leaves the process the cgroup namespace and the /sys/fs/cgroup of the caller.
+	HostCgroups bool
+	// PrivateCgroup gives the process a cgroup namespace also where Cgroup does not.
 	PrivateCgroup bool
 
 	Network Network
@@ -86,6 +91,9 @@ type Process struct {
 
 // State is how a process ended.
 type State = linux.State
+
+// Cgroup is a control group that somebody has made for the process; see package cgroup.
+type Cgroup = linux.Cgroup
 
 // Start starts the process and returns when its program has been executed. An *ExecError says
 // that it could not be; any other error names the operation of the set-up that failed. Nothing is
@@ -127,6 +135,9 @@ func (c Config) start(targets string) (*Process, error) {
 			return err
 		})
 	}
+	if c.Cgroup != nil {
+		prog.p.InCgroup(c.Cgroup)
+	}
 	p.child, err = prog.p.Start(c.namespaces(), steps...)
 	if err != nil {
 		return nil, errors.Join(prog.explain(err), p.helper.stop())
@@ -139,9 +150,6 @@ func (c Config) namespaces() uintptr {
 	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if c.Network != Host {
 		flags |= unix.CLONE_NEWNET
-	}
-	if c.PrivateCgroup {
-		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }

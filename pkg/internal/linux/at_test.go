@@ -97,7 +97,7 @@ func TestCursor(t *testing.T) {
 		{path: "a/f/x", typ: Symlink},
 	} {
 		t.Run(tc.path, func(t *testing.T) {
-			c := NewCursor(dir)
+			c := NewCursor(OnDisk(dir))
 			defer c.Close()
 			err := c.Enter(tc.path, nil)
 			if (err == nil) != (tc.at != "") || err == nil && c.Path() != tc.at {
@@ -117,9 +117,9 @@ func TestCursor(t *testing.T) {
 		})
 	}
 	t.Run("make", func(t *testing.T) {
-		c := NewCursor(dir)
+		c := NewCursor(OnDisk(dir))
 		defer c.Close()
-		mkdir := func(d *os.File, name string) error { return MkdirAt(d, name, 0o755) }
+		mkdir := func(d Dir, name string) error { return d.Mkdir(name, 0o755) }
 		if err := c.Enter("/dangling/x", mkdir); err != nil || c.Path() != "no/where/x" {
 			t.Errorf("made %s, %v", c.Path(), err)
 		}

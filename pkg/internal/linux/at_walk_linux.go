@@ -3,7 +3,6 @@ package linux
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +20,14 @@ const (
 // meanwhile leads outside, and no kernel newer than 3.6 is needed (openat2 has RESOLVE_IN_ROOT, but cannot make
 // what a dangling link points to).
 type Cursor struct {
-	root  *os.File
-	stack []*os.File // below root, owned
+	root  Dir
+	stack []Dir // below root, owned
 	names []string
 	links int
 }
 
 // NewCursor returns a cursor that stands at root, which stays the caller's and must stay open.
-func NewCursor(root *os.File) *Cursor { return &Cursor{root: root} }
+func NewCursor(root Dir) *Cursor { return &Cursor{root: root} }
 
 // Close closes every descriptor of the cursor. It can be used again and stands at the root.
 func (c *Cursor) Close() {
@@ -38,9 +37,9 @@ func (c *Cursor) Close() {
 	c.stack, c.names = c.stack[:0], c.names[:0]
 }
 
-// Dir returns the directory the cursor stands in, an O_PATH descriptor (or the root as it was given),
+// Dir returns the directory the cursor stands in, a place (or the root as it was given),
 // which is valid until the cursor moves.
-func (c *Cursor) Dir() *os.File {
+func (c *Cursor) Dir() Dir {
 	if len(c.stack) == 0 {
 		return c.root
 	}
@@ -48,7 +47,7 @@ func (c *Cursor) Dir() *os.File {
 }
 
 // Open opens the directory the cursor stands in for reading; the caller closes it.
-func (c *Cursor) Open() (*os.File, error) { return OpenDirAt(c.Dir(), ".") }
+func (c *Cursor) Open() (Dir, error) { return c.Dir().OpenDir(".") }
 
 // Path returns where the cursor stands, relative to the root and without symbolic links; "." at the root.
 func (c *Cursor) Path() string {
@@ -61,7 +60,7 @@ func (c *Cursor) Path() string {
 // Enter moves to the directory path, from the root if it is absolute. A missing component is made by mkdir, if that is
 // not nil, and is fs.ErrNotExist otherwise; what is not a directory is ENOTDIR. After an error the cursor stands where
 // it went wrong.
-func (c *Cursor) Enter(path string, mkdir func(dir *os.File, name string) error) error {
+func (c *Cursor) Enter(path string, mkdir func(dir Dir, name string) error) error {
 	c.links = 0
 	return c.enter(path, mkdir)
 }
@@ -69,7 +68,7 @@ func (c *Cursor) Enter(path string, mkdir func(dir *os.File, name string) error)
 // Resolve moves to the directory that holds the last component of path, following it as long as it is a symbolic link,
 // and returns its name there and what it is. A missing last component is no error: Type is Unknown then.
 // name is "." where path leads to the root or ends in "." or "..".
-func (c *Cursor) Resolve(path string, mkdir func(dir *os.File, name string) error) (name string, st Stat, err error) {
+func (c *Cursor) Resolve(path string, mkdir func(dir Dir, name string) error) (name string, st Stat, err error) {
 	c.links = 0
 	for {
 		dir, last := split(path)
@@ -80,7 +79,7 @@ func (c *Cursor) Resolve(path string, mkdir func(dir *os.File, name string) erro
 			err := c.enter(last, nil)
 			return ".", Stat{Type: Directory}, err
 		}
-		st, err := StatAt(c.Dir(), last)
+		st, err := c.Dir().Stat(last)
 		if errors.Is(err, fs.ErrNotExist) {
 			return last, Stat{}, nil
 		}
@@ -93,7 +92,7 @@ func (c *Cursor) Resolve(path string, mkdir func(dir *os.File, name string) erro
 	}
 }
 
-func (c *Cursor) enter(path string, mkdir func(dir *os.File, name string) error) error {
+func (c *Cursor) enter(path string, mkdir func(dir Dir, name string) error) error {
 	if strings.HasPrefix(path, "/") {
 		c.Close()
 	}
@@ -105,7 +104,7 @@ func (c *Cursor) enter(path string, mkdir func(dir *os.File, name string) error)
 	return nil
 }
 
-func (c *Cursor) step(name string, mkdir func(dir *os.File, name string) error) error {
+func (c *Cursor) step(name string, mkdir func(dir Dir, name string) error) error {
 	switch name {
 	case "", ".":
 		return nil
@@ -119,15 +118,15 @@ func (c *Cursor) step(name string, mkdir func(dir *os.File, name string) error) 
 	if len(c.stack) >= maxDepth {
 		return pathError("open", name, unix.ENAMETOOLONG)
 	}
-	f, err := openAt(c.Dir(), name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	f, err := c.Dir().OpenPlace(name)
 	if errors.Is(err, fs.ErrNotExist) && mkdir != nil {
 		if err := mkdir(c.Dir(), name); err != nil {
 			return err
 		}
-		f, err = openAt(c.Dir(), name, unix.O_PATH|unix.O_DIRECTORY, 0)
+		f, err = c.Dir().OpenPlace(name)
 	}
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		st, err := StatAt(c.Dir(), name)
+		st, err := c.Dir().Stat(name)
 		if err != nil {
 			return err
 		}
@@ -151,7 +150,7 @@ func (c *Cursor) readlink(name string) (string, error) {
 	if c.links++; c.links > maxLinks {
 		return "", pathError("open", name, unix.ELOOP)
 	}
-	return ReadlinkAt(c.Dir(), name)
+	return c.Dir().Readlink(name)
 }
 
 // split divides path before its last component. A trailing slash asks for a directory, so the last is "." then.

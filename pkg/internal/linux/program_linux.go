@@ -29,7 +29,20 @@ type Program struct {
 	record   [2]uint32
 	syncByte *uint32
 	keep     []any
+	cgroup   Cgroup
 }
+
+// A Cgroup is where a child of [Program.Start] begins.
+type Cgroup interface {
+	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil: there is none.
+	Dir() *os.File
+	// Add moves a process into the cgroup.
+	Add(pid int) error
+}
+
+// InCgroup makes the child begin in c, before the first step given to Start is taken: it is born there where the kernel can
+// do that, else moved while it waits.
+func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
 // A Reg is a register of a Program: an argument that becomes known while the program runs.
 type Reg int

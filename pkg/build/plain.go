@@ -1,0 +1,236 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/tree"
+)
+
+// A plain build makes no namespace: where a step of others finds an overlay and fills a directory, it finds a tree in
+// memory and changes that. There is no cache, since its steps cost no more than to look one up.
+
+// Images keeps the images of a plain build (registry.Layout).
+type Images interface {
+	commit.Images
+	// Image reads the config of an image by its ID, and what its layers are as they are kept, lowest first.
+	Image(id string) (config []byte, layers []ocispec.Descriptor, err error)
+	// Layer opens a layer as a plain tar. At its end it is verified: diffID is what the config says.
+	Layer(ctx context.Context, kept ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error)
+	// PutLayer keeps the plain tar that write writes, of which it returns the digest.
+	PutLayer(write func(w io.Writer) (digest.Digest, error)) error
+	// NewScratch makes a temporary directory.
+	NewScratch() (dir string, release func() error, err error)
+}
+
+// plain is what the stages of a plain build share.
+type plain struct {
+	spool *tree.Spool
+
+	mu    sync.Mutex
+	blobs map[digest.Digest]ocispec.Descriptor // layers of base images, as they are kept, by their DiffIDs
+}
+
+// known are the layers that are kept as they were pulled.
+func (p *plain) known() map[digest.Digest]ocispec.Descriptor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.blobs)
+}
+
+func (b *builder) openPlain() error {
+	dir, release, err := b.Plain.NewScratch()
+	if err != nil {
+		return err
+	}
+	b.scratch = &scratch{Dir: dir, Discard: release}
+	if b.plain.spool, err = tree.NewSpool(dir); err != nil {
+		return err
+	}
+	b.scratch.Discard = func() error { return errors.Join(b.plain.spool.Close(), release()) }
+	return nil
+}
+
+// memory are the files of a snapshot. Those of a base are read when they are first looked at: not at all if nothing
+// is copied.
+type memory struct {
+	load func(ctx context.Context) (*tree.Tree, error)
+	link *tree.Tree // what a COPY --link makes, until it is a layer; nil: no such step is on its way
+}
+
+// lazily makes files of what read returns, when it is first asked for.
+func lazily(read func(ctx context.Context) (*tree.Tree, error)) *memory {
+	var mu sync.Mutex
+	var t *tree.Tree
+	var err error
+	return &memory{load: func(ctx context.Context) (*tree.Tree, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if t == nil && err == nil {
+			t, err = read(ctx)
+		}
+		return t, err
+	}}
+}
+
+func (b *builder) emptyFiles() *memory {
+	return lazily(func(context.Context) (*tree.Tree, error) { return tree.New(b.plain.spool), nil })
+}
+
+// clone gives a stage files of its own.
+func (p *memory) clone() *memory {
+	return lazily(func(ctx context.Context) (*tree.Tree, error) {
+		t, err := p.load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return t.Clone(), nil
+	})
+}
+
+// root opens the root directory.
+func (p *memory) root(ctx context.Context) (linux.Dir, error) {
+	t, err := p.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.Root(), nil
+}
+
+// begin begins the layer of a step.
+func (p *memory) begin(ctx context.Context) error {
+	t, err := p.load(ctx)
+	if err == nil {
+		t.Begin()
+	}
+	return err
+}
+
+// apart opens an empty root for a layer that does not depend on those below.
+func (p *memory) apart(ctx context.Context) (linux.Dir, error) {
+	t, err := p.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.link = t.Empty()
+	p.link.Begin()
+	return p.link.Root(), nil
+}
+
+// plainImage is openImage for a plain build.
+func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
+	config, blobs, err := b.Plain.Image(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{}
+	if err := json.Unmarshal(config, &s.config); err != nil {
+		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
+	}
+	ids := s.config.RootFS.DiffIDs
+	if len(ids) != len(blobs) {
+		return nil, fmt.Errorf("image %s: its config tells of %d layers, its manifest of %d", id, len(ids), len(blobs))
+	}
+	s.config.History = commit.History(s.config.History, len(ids))
+	b.plain.mu.Lock()
+	defer b.plain.mu.Unlock()
+	if b.plain.blobs == nil {
+		b.plain.blobs = map[digest.Digest]ocispec.Descriptor{}
+	}
+	for i, blob := range blobs {
+		b.plain.blobs[ids[i]] = blob
+		s.layers = append(s.layers, commit.Stored(store.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}))
+	}
+	s.memory = lazily(func(ctx context.Context) (*tree.Tree, error) { return b.readLayers(ctx, ids, blobs) })
+	return s, nil
+}
+
+// unsaidRootMode is the mode of the root directory of an image whose layers do not say it: that which containers/storage
+// gives it.
+const unsaidRootMode = 0o555
+
+// readLayers reads the files of an image.
+func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []ocispec.Descriptor) (*tree.Tree, error) {
+	whole := tree.New(b.plain.spool)
+	if err := whole.Root().Chmod(".", unsaidRootMode); err != nil {
+		return nil, err
+	}
+	for i, blob := range blobs {
+		files := whole.Empty()
+		r, err := b.Plain.Layer(ctx, blob, ids[i])
+		if err != nil {
+			return nil, err
+		}
+		err = copy.ExtractLayer(ctx, r, files.Root())
+		if err == nil {
+			_, err = io.Copy(io.Discard, r) // what follows the end of a tar, up to the verdict
+		}
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, fmt.Errorf("reading layer %s: %w", blob.Digest, err)
+		}
+		whole.Apply(files)
+	}
+	return whole, nil
+}
+
+// plainCommit makes what the step changed the next layer.
+func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
+	whole, err := s.memory.load(ctx)
+	if err != nil {
+		return err
+	}
+	files, o := whole, layer.Options{}
+	if s.memory.link != nil {
+		files, s.memory.link = s.memory.link, nil
+	}
+	if s.FileTimes != KeepTimes {
+		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
+		files.SetTimes(*s.Epoch, o.Clamp)
+	}
+	l, err := s.putLayer(ctx, files.WriteLayer, o)
+	if err != nil {
+		return err
+	}
+	if files != whole {
+		whole.Apply(files)
+	}
+	s.add(step, commit.Stored(l))
+	return nil
+}
+
+// putLayer keeps the tar that write writes.
+func (b *builder) putLayer(ctx context.Context, write writeTar, o layer.Options) (l store.Layer, err error) {
+	err = b.Plain.PutLayer(func(w io.Writer) (digest.Digest, error) {
+		r, err := write(ctx, w, o)
+		l = store.Layer{ID: r.DiffID.Encoded(), DiffID: r.DiffID, Size: r.Size, Created: time.Now()}
+		return r.DiffID, err
+	})
+	return l, err
+}
+
+// flattenPlain is flattenInto for a plain build.
+func (b *builder) flattenPlain(ctx context.Context, target *snapshot) (l store.Layer, err error) {
+	write, done, err := b.whole(ctx, target)
+	if err != nil {
+		return l, err
+	}
+	defer done()
+	o := b.flatOptions()
+	o.Merged = true
+	return b.putLayer(ctx, write, o)
+}

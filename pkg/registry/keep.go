@@ -1,0 +1,273 @@
+package registry
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/storage/pkg/lockfile"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// Layout is an OCI layout that keeps images where there can be no store: of builds that make no namespace. Its files are
+// blobs by their digests and an index with a line for each name. Blobs are never removed. It can be used by several
+// processes.
+type Layout struct {
+	dir string
+	tmp string // of Options.TempDir, or below dir
+}
+
+// layoutLock is held while the index is changed.
+const layoutLock = "rbuild.lock"
+
+// OpenLayout opens the layout dir, which is made if it is missing.
+func OpenLayout(dir string, o Options) (*Layout, error) {
+	l := &Layout{dir: dir, tmp: o.spoolBase(dir)}
+	if err := os.MkdirAll(l.blobs(), 0o700); err != nil {
+		return nil, fmt.Errorf("making a directory for images: %w", err)
+	}
+	if err := Tidy(dir, o); err != nil {
+		return nil, err
+	}
+	marker, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, ocispec.ImageLayoutFile)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return l, err
+	}
+	return l, l.write(path, marker)
+}
+
+func (l *Layout) blobs() string { return filepath.Join(l.dir, ocispec.ImageBlobsDir, "sha256") }
+
+// Dir is the directory.
+func (l *Layout) Dir() string { return l.dir }
+
+// NewScratch makes a temporary directory on the layout's file system. release removes it; if this process dies, the next
+// OpenLayout does.
+func (l *Layout) NewScratch() (dir string, release func() error, err error) { return newSpool(l.tmp) }
+
+// write makes a file appear whole.
+func (l *Layout) write(path string, data []byte) error {
+	return l.replace(func(f *os.File) (string, error) {
+		_, err := f.Write(data)
+		return path, err
+	})
+}
+
+// replace writes a file and gives it the path that fill returns.
+func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err error) {
+	dir, release, err := l.NewScratch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	f, err := os.OpenFile(filepath.Join(dir, "new"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	path, err := fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing to %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+func (l *Layout) putBlob(data []byte) (digest.Digest, error) {
+	sum := digest.FromBytes(data)
+	path, err := blobPath(l.dir, sum)
+	if err != nil {
+		return sum, err
+	}
+	if info, err := os.Lstat(path); err == nil && info.Size() == int64(len(data)) {
+		return sum, nil
+	}
+	return sum, l.write(path, data)
+}
+
+func (l *Layout) readBlob(sum digest.Digest) ([]byte, error) {
+	path, err := blobPath(l.dir, sum)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readBounded(path)
+	if err == nil && sum.Algorithm().FromBytes(data) != sum {
+		err = fmt.Errorf("%s does not have the digest that it is named after: remove %s and build again", path, l.dir)
+	}
+	return data, err
+}
+
+// index reads the index; one that is not there yet is empty.
+func (l *Layout) index() (index ocispec.Index, err error) {
+	data, err := readBounded(filepath.Join(l.dir, ocispec.ImageIndexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &index)
+	}
+	if err != nil {
+		err = fmt.Errorf("reading the index of %s: %w", l.dir, err)
+	}
+	return index, err
+}
+
+// change edits the index.
+func (l *Layout) change(edit func(list []ocispec.Descriptor) []ocispec.Descriptor) error {
+	lock, err := lockfile.GetLockFile(filepath.Join(l.dir, layoutLock))
+	if err != nil {
+		return fmt.Errorf("locking %s: %w", l.dir, err)
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	index, err := l.index()
+	if err != nil {
+		return err
+	}
+	index.Manifests = edit(index.Manifests)
+	data, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	return l.write(filepath.Join(l.dir, ocispec.ImageIndexFile), data)
+}
+
+// kept is an image of a layout.
+type kept struct {
+	id       string // hexadecimal digest of the config
+	desc     ocispec.Descriptor
+	manifest manifest.Manifest
+	raw      []byte
+}
+
+// describe reads what a manifest says.
+func describe(desc ocispec.Descriptor, raw []byte) (*kept, error) {
+	m, err := manifest.FromBlob(raw, cmp.Or(desc.MediaType, manifest.GuessMIMEType(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("reading manifest %s: %w", desc.Digest, err)
+	}
+	config := m.ConfigInfo().Digest
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("manifest %s has no config: %w", desc.Digest, err)
+	}
+	return &kept{id: config.Encoded(), desc: desc, manifest: m, raw: raw}, nil
+}
+
+// find returns the first image that want accepts, nil if there is none.
+func (l *Layout) find(want func(k *kept) bool) (*kept, error) {
+	index, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	for _, desc := range index.Manifests {
+		raw, err := l.readBlob(desc.Digest)
+		if err != nil {
+			return nil, err
+		}
+		k, err := describe(desc, raw)
+		if err != nil {
+			return nil, err
+		}
+		if want(k) {
+			return k, nil
+		}
+	}
+	return nil, nil
+}
+
+func (k *kept) name() string { return k.desc.Annotations[ocispec.AnnotationRefName] }
+
+// isFor tells whether the image is for the platform, as far as its config says, and what it says.
+func (k *kept) isFor(want ocispec.Platform) (same bool, is string) {
+	if k.desc.Platform == nil {
+		return true, ""
+	}
+	return samePlatform(*k.desc.Platform, want), platformText(*k.desc.Platform)
+}
+
+// put adds an image to the index, under names or, if there are none, under its ID alone. It takes names that mean an image for the
+// same platform; with all, those that mean any.
+func (l *Layout) put(k *kept, names []string, all bool) error {
+	lines := make([]ocispec.Descriptor, 0, max(1, len(names)))
+	for _, name := range names {
+		line := k.desc
+		line.Annotations = map[string]string{ocispec.AnnotationRefName: name}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		line := k.desc
+		line.Annotations = nil
+		lines = append(lines, line)
+	}
+	return l.change(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+		list = slices.DeleteFunc(list, func(d ocispec.Descriptor) bool {
+			name := d.Annotations[ocispec.AnnotationRefName]
+			if name == "" {
+				return d.Digest == k.desc.Digest
+			}
+			same := d.Platform != nil && k.desc.Platform != nil && platformText(*d.Platform) == platformText(*k.desc.Platform)
+			return slices.Contains(names, name) && (all || same)
+		})
+		return append(list, lines...)
+	})
+}
+
+// platformOf is what the config says that the image is for.
+func platformOf(config []byte) *ocispec.Platform {
+	var c ocispec.Image
+	if json.Unmarshal(config, &c) != nil || c.OS == "" {
+		return nil
+	}
+	p := c.Platform
+	return &p
+}
+
+// PutImage records an image whose layers the layout has: see store.Store.PutImage. shared is always empty.
+func (l *Layout) PutImage(n store.NewImage) (id string, shared []string, err error) {
+	config, err := l.putBlob(n.Config)
+	if err != nil {
+		return "", nil, err
+	}
+	sum, err := l.putBlob(n.Manifest)
+	if err != nil {
+		return "", nil, err
+	}
+	desc := ocispec.Descriptor{
+		MediaType: manifest.GuessMIMEType(n.Manifest), Digest: sum, Size: int64(len(n.Manifest)), Platform: platformOf(n.Config),
+	}
+	return config.Encoded(), nil, l.put(&kept{desc: desc}, n.Names, true)
+}
+
+// Image reads the config of an image, by its ID, and what the manifest says of its layers, lowest first.
+func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, err error) {
+	k, err := l.find(func(k *kept) bool { return k.id == id })
+	if err == nil && k == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	for _, info := range k.manifest.LayerInfos() {
+		layers = append(layers, ocispec.Descriptor{MediaType: info.MediaType, Digest: info.Digest, Size: info.Size})
+	}
+	config, err = l.readBlob(k.manifest.ConfigInfo().Digest)
+	return config, layers, err
+}
