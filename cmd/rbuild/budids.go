@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,7 +139,7 @@ func (f *namespaceFlags) register(fs *pflag.FlagSet) {
 	for _, n := range f.all() {
 		fs.StringVar(n.value, n.name, "", "private (default): RUN has "+n.what+" of its own")
 	}
-	fs.StringVar(&f.cgroup, "cgroupns", "", "private or host: whether RUN has a cgroup namespace of its own (default: if it has a cgroup of its own)")
+	fs.StringVar(&f.cgroup, "cgroupns", "", "private (default where RUN has a cgroup of its own) or host: where the names of cgroups begin for RUN")
 }
 
 type namespaceFlag struct {
@@ -153,6 +154,17 @@ func (f *namespaceFlags) all() []namespaceFlag {
 		{"ipc", "an IPC namespace", &f.ipc, "would share memory with the user's other programs"},
 		{"uts", "a UTS namespace", &f.uts, "would see the machine's name, and the build would depend on it"},
 	}
+}
+
+// cgroupNames is what RUN sees of cgroups; usual is what containers.conf says.
+func (f *namespaceFlags) cgroupNames(usual string) sandbox.CgroupNames {
+	switch cmp.Or(f.cgroup, usual) {
+	case "host":
+		return sandbox.CgroupHost
+	case "private", "container":
+		return sandbox.CgroupPrivate
+	}
+	return sandbox.CgroupAuto
 }
 
 func (f *namespaceFlags) check() error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -77,8 +76,7 @@ func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
 	if err := f.namespaces.check(); err != nil {
 		return err
 	}
-	cgroups := cmp.Or(f.namespaces.cgroup, f.conf.Containers.CgroupNS)
-	c.HostCgroups, c.PrivateCgroup = cgroups == "host", cgroups == "private" || cgroups == "container"
+	c.CgroupNames = f.namespaces.cgroupNames(f.conf.Containers.CgroupNS)
 	return f.ids.apply(c)
 }
 
@@ -262,11 +260,9 @@ func parseSize(text string) (*int64, error) {
 // maxSeccomp bounds a seccomp profile, in bytes; docker's own has 20 kB.
 const maxSeccomp = 1 << 20
 
-// open opens and checks what the flags name, and what only the builder can know. Without a builder no step will run.
-func (f *sandboxFlags) open(c *build.Confinement, state *userns.State) (err error) {
-	if state == nil {
-		return nil
-	}
+// open opens and checks what the flags name, and what only the builder can know.
+func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
+	c := &o.Run.Confinement
 	if f.unmask && !state.Rootless() {
 		return errors.New("--security-opt unmask: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user")
 	}

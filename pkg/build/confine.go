@@ -32,9 +32,8 @@ type Confinement struct {
 	Groups     []string // supplementary groups, names or numbers, beside those of the user
 	KeepGroups bool     // the caller's supplementary groups in place of all others
 
-	UIDs, GIDs    []sandbox.IDRange // the ids that a step knows, 0 among them; none: all
-	HostCgroups   bool              // a step sees the caller's cgroups
-	PrivateCgroup bool              // a step has a cgroup namespace, whether it has a cgroup of its own or not
+	UIDs, GIDs  []sandbox.IDRange   // the ids that a step knows, 0 among them; none: all
+	CgroupNames sandbox.CgroupNames // what a step sees of cgroups
 
 	Limits  []specs.POSIXRlimit // over the defaults; above the caller's hard limit they are that
 	ShmSize *int64              // of /dev/shm in bytes, 0: no limit; nil: 64 MiB
@@ -116,8 +115,7 @@ func (s *stage) confine(config *sandbox.Config, op *plan.Run) (err error) {
 	spec.Process.NoNewPrivileges = c.NoNewPrivileges
 	c.paths(spec.Linux, op.Insecure && !s.Trusted)
 	spec.Process.Rlimits = c.limits(spec.Process.Rlimits)
-	config.UIDs, config.GIDs, config.KeepGroups = c.UIDs, c.GIDs, c.KeepGroups
-	config.HostCgroups, config.PrivateCgroup = c.HostCgroups, c.PrivateCgroup
+	config.UIDs, config.GIDs, config.KeepGroups, config.CgroupNames = c.UIDs, c.GIDs, c.KeepGroups, c.CgroupNames
 	return err
 }
 
@@ -217,6 +215,9 @@ func (c Confinement) ingredients(insecure bool) (out []string) {
 	}
 	if c.KeepGroups {
 		add("keep groups")
+	}
+	if c.CgroupNames != sandbox.CgroupAuto {
+		add("cgroup names %d", c.CgroupNames)
 	}
 	if len(c.UIDs)+len(c.GIDs) > 0 {
 		add("uids=%v gids=%v", c.UIDs, c.GIDs)

@@ -57,7 +57,7 @@ func (c Config) compile(targets string) (_ *program, err error) {
 		if err := g.mount(m); err != nil {
 			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
 		}
-		if g.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+		if c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
 			g.cgroups()
 		}
 	}
@@ -97,12 +97,9 @@ func (g *program) birth() {
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
-	if g.c.PrivateCgroup || g.ownCgroups() {
+	if g.c.ownCgroups() {
 		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
-		op := g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
-		if !g.c.PrivateCgroup {
-			op.Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
-		}
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
 	}
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
@@ -120,8 +117,8 @@ func (g *program) birth() {
 }
 
 // ownCgroups tells whether the process gets a view of cgroups that begins with its own.
-func (g *program) ownCgroups() bool {
-	return g.c.Cgroup != nil && g.c.Cgroup.Dir() != nil && !g.c.HostCgroups
+func (c Config) ownCgroups() bool {
+	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
 }
 
 // stdio puts the three streams into place, by way of higher numbers: they may be each other's.

@@ -91,8 +91,8 @@ func TestSomeIDs(t *testing.T) {
 	}
 }
 
-// TestPrivateCgroup looks at the name of the cgroup.
-func TestPrivateCgroup(t *testing.T) {
+// TestCgroupPrivate looks at the name of the cgroup.
+func TestCgroupPrivate(t *testing.T) {
 	box := newBox(t)
 	c := box.config("readlink /proc/self/ns/cgroup")
 	own, err := os.Readlink("/proc/self/ns/cgroup")
@@ -100,7 +100,7 @@ func TestPrivateCgroup(t *testing.T) {
 	if out, _ := run(t, c); strings.TrimSpace(out) != own {
 		t.Errorf("it is in %q, this process in %q", out, own)
 	}
-	c.PrivateCgroup = true
+	c.CgroupNames = sandbox.CgroupPrivate
 	if out, _ := run(t, c); strings.TrimSpace(out) == own || !strings.HasPrefix(out, "cgroup:") {
 		t.Errorf("it is in %q", out)
 	}
