@@ -12,7 +12,10 @@ import (
 )
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
-type idMaps struct{ uid, gid string }
+type idMaps struct {
+	uid, gid    string
+	fixedGroups bool // supplementary groups cannot be set: one id is mapped, by its owner (user_namespaces(7), setgroups)
+}
 
 // readIDMaps derives them from the maps of this process. A line of the one may not reach across
 // two lines of the other (EPERM), so the extents are the same.
@@ -27,6 +30,11 @@ func readIDMaps() (idMaps, error) {
 			return m, fmt.Errorf("reading %s: %w", file, err)
 		}
 	}
+	setgroups, err := os.ReadFile("/proc/self/setgroups")
+	if err != nil {
+		return m, fmt.Errorf("reading whether groups can be set: %w", err)
+	}
+	m.fixedGroups = strings.TrimSpace(string(setgroups)) == "deny"
 	return m, nil
 }
 
