@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
@@ -69,6 +71,7 @@ type plainImages struct {
 	*registry.Layout
 	why    error  // there is no namespace
 	notice string // says so
+	plan   *plan.Plan
 }
 
 // layoutName is the directory below the store's root that holds the layout.
@@ -76,20 +79,20 @@ const layoutName = "rbuild-layout"
 
 // withoutNamespace opens the layout. err is what a command came back with that wanted a namespace; if that is not why it
 // failed, it is returned.
-func (a *app) withoutNamespace(err error) (p plainImages, _ error) {
+func (a *app) withoutNamespace(err error) (*plainImages, error) {
 	var refused *userns.Error
 	if a.state != nil || !errors.As(err, &refused) {
-		return p, err
+		return nil, err
 	}
 	return a.openLayout(refused, "building without a user namespace, in memory and without a cache ("+refused.Detail+")")
 }
 
-func (a *app) openLayout(why error, notice string) (p plainImages, err error) {
+func (a *app) openLayout(why error, notice string) (*plainImages, error) {
 	root, _, err := store.Locate(a.storeOptions())
 	if root == "" && err != nil {
-		return p, err
+		return nil, err
 	}
-	p.why, p.notice = why, notice
+	p := &plainImages{why: why, notice: notice}
 	p.Layout, err = registry.OpenLayout(filepath.Join(root, layoutName), a.sys())
 	if err != nil {
 		err = fmt.Errorf("%w; builds without RUN need a directory that can be written to, choose it with --root: %w", why, err)
@@ -97,12 +100,24 @@ func (a *app) openLayout(why error, notice string) (p plainImages, err error) {
 	return p, err
 }
 
-func (p plainImages) prepare(o *build.Options) error {
+// Pull pulls an image, unless it is a base that would run something.
+func (p *plainImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {
+	o.Config = func(config []byte) error {
+		var image instructions.Image
+		if err := json.Unmarshal(config, &image); err != nil {
+			return fmt.Errorf("reading the config of %s: %w", name, err)
+		}
+		return p.plan.CheckTriggers(name, image.Config.OnBuild)
+	}
+	return p.Layout.Pull(ctx, name, policy, o)
+}
+
+func (p *plainImages) prepare(o *build.Options) error {
 	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
 	if err != nil {
 		return err
 	}
-	o.Plain = p.Layout
+	o.Plain, p.plan = p.Layout, o.Plan
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: p.notice + "; images are kept in " + p.Dir()})
 	return nil
 }

@@ -24,6 +24,8 @@ type Options struct {
 	SignaturePolicy   string           // file to read instead of policy.json
 	Platform          ocispec.Platform // what to choose from a manifest list; empty fields: the host's
 	TempDir           string           // where layers lie while they are pulled, private to the user; empty: a directory of the store
+	// Config looks at the config of an image before its layers are pulled into a layout, and may refuse it; nil: nothing does.
+	Config func(config []byte) error
 	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
 	Owner      func(uid, gid int) error
 	Sources    Sources       // which registries may be used; zero: all
