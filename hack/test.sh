@@ -11,6 +11,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=hack/testenv.sh
 . "$ROOT/hack/testenv.sh"
+# shellcheck source=hack/cgroups.sh
+. "$ROOT/hack/cgroups.sh"
 
 PACKAGES=(podman buildah skopeo umoci runc uidmap mmdebstrap slirp4netns passt python3 openssl apache2-utils gcc libc6-dev
   git curl zstd xz-utils bzip2 attr acl libcap2-bin openssh-client procps util-linux)
@@ -147,11 +149,13 @@ main() {
   ensure_user
   [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
-  trap stop_testenv EXIT
+  trap 'stop_testenv; give_back_cgroups' EXIT
+  delegate_cgroups
   start_testenv
   run_as_user mkdir -p "$WORK/tmp"
   INTEGRATION_ENV=("RBUILD_BIN=$TREE/bin/rbuild" "REGISTRY=$REGISTRY" "TLSREGISTRY=$TLSREGISTRY" "CERTS=$CERTS"
-    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF")
+    "REGISTRY_USER=$REGISTRY_USER" "REGISTRY_PASSWORD=$REGISTRY_PASSWORD" "REGISTRIES_CONF=$REGISTRIES_CONF"
+    "CGROUP_PARENT=${CGROUP_PARENT:-}" CGROUP_TREE=/sys/fs/cgroup)
   [ -z "$UNIT" ] || unit
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
   [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"

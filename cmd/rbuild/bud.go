@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -27,6 +26,9 @@ type budFlags struct {
 	allow  allowFlags   // what the Dockerfile may do
 	pull   pullFlags    // where base images come from
 	run    runFlags     // what RUN gets to see
+	limits limitFlags   // what RUN may use
+	box    sandboxFlags // what RUN may do
+	time   timeFlags    // how long things may take
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -49,13 +51,14 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.box, &f.time, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
 
 func newBudCmd(a *app) *cobra.Command {
 	var f budFlags
+	f.limits.conf = &f.conf
 	cmd := &cobra.Command{
 		Use:     budName + " [flags] [CONTEXT]",
 		Aliases: []string{"build", "build-using-dockerfile"},
@@ -80,15 +83,15 @@ func newBudCmd(a *app) *cobra.Command {
 
 // unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
 // they are refused by name.
-var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to cap-add cap-drop
-	cdi-config-dir cgroup-parent cgroupns cpp-flag cpu-period cpu-quota cpu-shares cpus cpuset-cpus
-	cpuset-mems cw decryption-key device group-add hooks-dir ipc layer-label log-rusage logsplit manifest
-	memory memory-swap mount os-feature os-version pid pids-limit policy runtime runtime-flag rusage-logfile
-	save-stages security-opt shm-size sign-by signature-policy source-policy-file stage-labels timeout ulimit userns
-	userns-gid-map userns-gid-map-group userns-uid-map userns-uid-map-user uts`)
+var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
+	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
+	mount os-feature os-version policy runtime runtime-flag rusage-logfile
+	save-stages sign-by signature-policy source-policy-file stage-labels
+	userns-gid-map-group userns-uid-map-user`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
+	f.box.conf = &f.conf
 	for _, g := range f.groups() {
 		if err := g.apply(env, &o); err != nil {
 			return o, err
@@ -113,13 +116,23 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(cmd.Context(), nil, f, o)
 	}
-	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
-		release, err := st.Use(ctx)
+	f.limits.cgroups.UID = a.outerUID(os.Getuid())
+	if a.state == nil {
+		release, err := f.limits.prepare()
+		defer release()
 		if err != nil {
 			return err
 		}
-		defer release()
-		return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+	}
+	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+		return f.time.within(ctx, func(ctx context.Context) error {
+			release, err := st.Use(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
+			return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+		})
 	})
 	if err == nil || a.state != nil {
 		return err
@@ -128,7 +141,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.buildIn(cmd.Context(), layout, f, o)
+	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
 }
 
 // buildInStore builds where there is a namespace. One with a single id is used only if something is to be run: what is kept
@@ -169,10 +182,16 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	}
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
-	o.Outputs, err = f.result.prepare(func(text string) { show.Event(progress.Event{Kind: progress.Warning, Text: text}) })
+	notice := func(text string) { warn(show, text) }
+	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
+		return err
+	}
+	cgroups, err := f.limits.steps(ctx, notice)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, cgroups.close()) }()
+	o.Run.NewCgroup = cgroups.new
 	o.Listener = show
 	in, err := f.open(ctx, place, &o)
 	if err != nil {
@@ -190,6 +209,11 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	}
 	if err := place.prepare(&o); err != nil {
 		return in.locate(err)
+	}
+	if o.Plain == nil {
+		if err := f.box.open(&o, a.state); err != nil {
+			return err
+		}
 	}
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch

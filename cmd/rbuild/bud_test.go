@@ -22,6 +22,7 @@ func parse(t *testing.T, args ...string) *budFlags {
 	t.Helper()
 	cmd := newBudCmd(&app{})
 	var f budFlags
+	f.limits.conf = &f.conf
 	cmd.ResetFlags()
 	for _, g := range f.groups() {
 		g.register(cmd.Flags())
@@ -309,7 +310,7 @@ func TestArgFile(t *testing.T) {
 
 func TestRefuseFlag(t *testing.T) {
 	cmd := newRootCmd(&app{})
-	for flag, want := range map[string]string{"--memory": "not supported", "--no-such": "unknown flag"} {
+	for flag, want := range map[string]string{"--cache-from": "not supported", "--no-such": "unknown flag"} {
 		cmd.SetArgs([]string{"bud", flag, "1"})
 		cmd.SetErr(&bytes.Buffer{})
 		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), want) {

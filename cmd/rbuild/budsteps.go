@@ -13,6 +13,8 @@ type stepRecord struct {
 	Line    int     `json:"line,omitempty"`
 	Cached  bool    `json:"cached"`
 	Seconds float64 `json:"seconds"`
+	// Usage is missing if the step ran no program.
+	Usage *progress.Usage `json:"usage,omitempty"`
 }
 
 // stepLog keeps what became of the steps, in the order in which they ended, and passes all events on.
@@ -29,6 +31,7 @@ func (l *stepLog) Event(e progress.Event) {
 		l.mu.Lock()
 		l.steps = append(l.steps, stepRecord{
 			Name: e.Step.Text, Stage: e.Step.Stage, Line: e.Step.Line, Cached: e.Kind == progress.StepCached, Seconds: e.Elapsed.Seconds(),
+			Usage: e.Usage,
 		})
 		l.mu.Unlock()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,9 @@ func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Repo
 		return nil
 	}
 	t.Findings = append(t.Findings, doctor.Refused(err, single))
-	t.Refused = !single
+	if t.Refused = !single; t.Refused {
+		t.Findings = append(t.Findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
+	}
 	ns.AllowSingle = true
 	if err := a.enterWith(cmd, ns, t); err == nil {
 		return nil

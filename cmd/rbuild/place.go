@@ -27,6 +27,8 @@ type images interface {
 	Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error)
 	// NewScratch makes a temporary directory, which release removes.
 	NewScratch() (dir string, release func() error, err error)
+	// OwnFile is told of a file that is about to be made and is to go if this process dies.
+	OwnFile(path string) error
 	// prepare has the build use the place. Its plan is made.
 	prepare(o *build.Options) error
 }
@@ -99,6 +101,9 @@ func (a *app) openLayout(why error, notice string) (*plainImages, error) {
 	}
 	return p, err
 }
+
+// OwnFile does nothing: the layout keeps no record of who works on it.
+func (p *plainImages) OwnFile(string) error { return nil }
 
 // Pull pulls an image, unless it is a base that would run something.
 func (p *plainImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {

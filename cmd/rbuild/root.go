@@ -65,7 +65,7 @@ func newRootCmd(a *app) *cobra.Command {
 func refuseFlag(cmd *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if unknown && cmd.Name() == budName && slices.Contains(unsupported, name) {
-		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built", name)
+		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built%s", name, whyUnsupported(name))
 	}
 	hint := "see " + cmd.CommandPath() + " --help"
 	if unknown {
@@ -130,9 +130,12 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 }
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+	o.Env = append(o.Env, ownerEnv()...)
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
 		defer func() { err = a.explain(err) }()
-		st, err := store.Open(a.storeOptions())
+		options := a.storeOptions()
+		options.Owner = takeOwner()
+		st, err := store.Open(options)
 		if err != nil {
 			return err
 		}
@@ -140,7 +143,9 @@ func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		if err := registry.Tidy(st.GraphRoot(), a.sys()); err != nil {
 			return err
 		}
-		return fn(ctx, st)
+		err = fn(ctx, st)
+		st.Failed(err)
+		return err
 	})
 }
 

@@ -3,6 +3,7 @@ package build
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/agent"
+	"codeberg.org/rbuild/rbuild/pkg/cgroup"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
@@ -26,6 +28,8 @@ const (
 
 // RunOptions is what the command line says of RUN steps.
 type RunOptions struct {
+	Confinement
+
 	Network Network
 	// AllowHost lets RUN --network=host have the host's network also where Network is another.
 	AllowHost bool
@@ -42,6 +46,8 @@ type RunOptions struct {
 	NoHosts, NoHostname, NoResolver bool
 	// CompatVolumes throws away what a step writes into the image's volumes.
 	CompatVolumes bool
+	// NewCgroup makes the cgroup of one step, with its limits; a nil one: there is none to be had. Nil: no step has one.
+	NewCgroup func(ctx context.Context) (*cgroup.Group, error)
 	// NetworkHelper is the path of pasta or slirp4netns, for Private.
 	NetworkHelper string
 }
@@ -103,7 +109,7 @@ func (o RunOptions) ingredients(op plan.Op) []string {
 			out = append(out, flag.name)
 		}
 	}
-	return out
+	return append(out, o.Confinement.ingredients(run.Insecure)...)
 }
 
 // hostname is the name of the host that a RUN sees: unless a build argument gives one, the same in every build.

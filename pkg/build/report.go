@@ -42,6 +42,7 @@ type report struct {
 	step     *progress.Step
 	start    time.Time
 	cached   bool
+	usage    *progress.Usage // of the program that the step has run
 }
 
 func (s *stage) report(step *plan.Step) *report {
@@ -58,7 +59,7 @@ func (s *stage) report(step *plan.Step) *report {
 func (r *report) begin() { r.event(progress.StepStarted, nil) }
 
 func (r *report) event(kind progress.Kind, err error) {
-	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err})
+	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err, Usage: r.usage})
 }
 
 // end tells how the step ended. A step that ctx stopped has not failed.

@@ -27,14 +27,23 @@ type ExitError struct {
 	Code   int    // as a shell has it: 128 + n for signal n, 126 and 127 for a program that could not be executed
 	Signal string // "signal 9 (killed)"; empty if it exited
 	Err    error  // why it could not be executed; nil if it was
+	Limit  string // "memory limit 64 MiB reached"; empty if none was
+	Killed bool   // by the kernel, for that limit
 }
 
 func (e *ExitError) Error() string {
-	switch {
-	case e.Err != nil:
+	if e.Err != nil {
 		return e.Err.Error()
+	}
+	switch {
+	case e.Killed && e.Signal != "":
+		return "RUN killed: " + e.Limit
+	case e.Killed:
+		return fmt.Sprintf("RUN killed: %s (exit status %d)", e.Limit, e.Code)
 	case e.Signal != "":
 		return "killed by " + e.Signal
+	case e.Limit != "":
+		return fmt.Sprintf("exit status %d: %s", e.Code, e.Limit)
 	}
 	return fmt.Sprintf("exit status %d", e.Code)
 }
@@ -67,6 +76,9 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	if err != nil {
 		return err
 	}
+	if user.Groups, err = s.groups(user); err != nil {
+		return err
+	}
 	files, err := s.runFiles(u, op)
 	if err != nil {
 		return err
@@ -88,24 +100,34 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	for _, v := range s.Run.Volumes {
 		config.Sources[v.Dest] = v.Source
 	}
+	for _, d := range s.Run.Devices {
+		config.Sources[d.Dest] = d.Source
+	}
 	maps.Copy(config.Sources, mounts.sources)
 	s.connect(&config, s.Run.network(op))
-	if !op.Insecure {
-		if config.Filter, err = s.filter(); err != nil {
-			return err
-		}
+	if err := s.confine(&config, op); err != nil {
+		return err
 	}
 	debugSpec(config.Spec)
 	return s.execute(ctx, config, r)
 }
 
 // execute starts the process, passes its output on and waits for its end. If ctx ends, the process is killed.
-func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) error {
+func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (err error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
 	}
 	config.Stdin, config.Stdout, config.Stderr = s.Run.Stdin, in, in
+	group, err := s.Run.cgroup(ctx)
+	if err != nil {
+		return errors.Join(err, in.Close(), out.Close())
+	}
+	defer func() { err = errors.Join(err, group.remove()) }()
+	group.attach(&config)
+	w := progress.StepWriter(r.listener, r.step)
+	ctx, heard, done := s.listen(ctx, w)
+	defer done()
 	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
@@ -116,8 +138,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 	}
 	copied := make(chan error, 1)
 	go func() {
-		w := progress.StepWriter(r.listener, r.step)
-		_, err := io.Copy(w, out)
+		_, err := io.Copy(heard, out)
 		copied <- errors.Join(err, w.Close(), out.Close())
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = process.Kill() }) // it may have ended just now
@@ -125,10 +146,11 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) e
 	state, err := process.Wait()
 	// What held the pipe open was killed with the process, so the copy ends.
 	err = errors.Join(err, <-copied)
+	reached := group.account(state, r)
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, err)
 	}
-	return errors.Join(exitError(state), err)
+	return errors.Join(s.exitError(state, reached, r), err)
 }
 
 // startError gives a program that could not be executed the exit code of a shell.
@@ -139,30 +161,34 @@ func (s *stage) startError(err error) error {
 	return s.explain(err)
 }
 
-func exitError(state sandbox.State) error {
+// exitError tells of a program that failed, and which limit it reached. One that did not fail gives a warning.
+func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
+	e := &ExitError{Code: state.ExitCode, Limit: l.text, Killed: l.killed}
 	switch {
 	case state.Signal != 0:
-		return &ExitError{Code: 128 + int(state.Signal), Signal: fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)}
+		e.Code, e.Signal = 128+int(state.Signal), fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)
 	case state.ExitCode != 0:
-		return &ExitError{Code: state.ExitCode}
+	case l.killed:
+		s.warnStep(r, "a process was killed, and the step has succeeded: "+l.text)
+		return nil
+	case l.text != "":
+		s.warnStep(r, "the step has succeeded, but "+l.text)
+		return nil
+	default:
+		return nil
 	}
-	return nil
+	return e
 }
 
 // spec describes the process: docker's defaults, and what the step asks for.
 func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *stepMounts) *specs.Spec {
 	spec := sandbox.DefaultSpec()
-	if op.Insecure {
-		s.unconfine(spec)
-	}
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)
-	// The primary group is among the supplementary ones, or a file could be denied to it by its group (CVE-2022-36109).
-	groups := append([]uint32{user.GID}, user.Groups...)
-	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: groups}
+	p.User = specs.User{UID: user.UID, GID: user.GID, AdditionalGids: user.Groups}
 	spec.Hostname = hostname(op)
 	spec.Root = &specs.Root{Path: "rootfs"}
-	spec.Mounts = append(spec.Mounts, mounts.list[:mounts.volumes]...)
+	spec.Mounts = append(s.Run.mounts(spec.Mounts), mounts.list[:mounts.volumes]...)
 	for _, f := range files {
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: f.dest, Type: "bind", Source: f.file.Name(), Options: f.options})
 	}
@@ -177,16 +203,6 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return mounts.replaces(m) })
 	spec.Mounts = append(spec.Mounts, mounts.list[mounts.volumes:]...)
 	return spec
-}
-
-// unconfine is for --security=insecure. Where the builder is real root the paths stay masked: by way of /proc its steps
-// would be root of the machine.
-func (s *stage) unconfine(spec *specs.Spec) {
-	masked, readOnly := spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths
-	sandbox.Unconfine(spec)
-	if s.Trusted {
-		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = masked, readOnly
-	}
 }
 
 // withHome adds HOME unless the environment has it.
@@ -209,15 +225,6 @@ func (s *stage) connect(c *sandbox.Config, network Network) {
 	case Host:
 		c.Network = sandbox.Host
 	}
-}
-
-// newFilter compiles docker's default profile, which takes longer than to start a process.
-func newFilter() (*sandbox.Filter, error) {
-	profile, err := sandbox.DefaultSeccomp(sandbox.DefaultCapabilities())
-	if err != nil {
-		return nil, err
-	}
-	return sandbox.NewFilter(profile)
 }
 
 // runFile is a small file that is bound into a RUN.

@@ -54,7 +54,7 @@ func ResolveOwner(root linux.Dir, spec string) (Owner, error) {
 		return o, nil
 	}
 	var err error
-	if o.GID, err = resolveGroup(root, group); err != nil {
+	if o.GID, err = ResolveGroup(root, group); err != nil {
 		return Owner{}, fmt.Errorf("owner %q: %w", spec, err)
 	}
 	return o, nil
@@ -93,7 +93,7 @@ func ResolveUser(root linux.Dir, spec string) (User, error) {
 		}
 	}
 	if hasGroup && group != "" {
-		u.GID, err = resolveGroup(root, group)
+		u.GID, err = ResolveGroup(root, group)
 	} else if entry != nil {
 		u.Groups, err = groupsOf(root, entry.Name, u.GID)
 	}
@@ -140,7 +140,9 @@ func findUser(root linux.Dir, want func(user.User) bool) (*user.User, error) {
 	return &users[0], nil
 }
 
-func resolveGroup(root linux.Dir, name string) (uint32, error) {
+// ResolveGroup understands a group: a number, or a name that the /etc/group below root knows. An unknown name is an error
+// that says it.
+func ResolveGroup(root linux.Dir, name string) (uint32, error) {
 	gid, ok, err := parseID(name)
 	if ok || err != nil {
 		return gid, err

@@ -58,6 +58,7 @@ const (
 	idSandbox     = "sandbox"
 	idPivot       = "pivot-root"
 	idProc        = "proc"
+	idWithoutRun  = "without-run"
 	idPIDs        = "pid-namespace"
 	idNetwork     = "network"
 	idEmulators   = "emulators"
@@ -69,7 +70,7 @@ const (
 // order is that of a report.
 func order() []string {
 	return []string{
-		idKernel, idConfined, idUserns, idIDMap, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
+		idKernel, idConfined, idUserns, idIDMap, idWithoutRun, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
 		idSandbox, idPivot, idProc, idNetwork, idEmulators, idGit, idAuth,
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 // Error is an error of a build with the finding that explains it.
@@ -41,6 +42,9 @@ func Explain(err error, o Options) error {
 		return err
 	}
 	if _, ok := errors.AsType[*overlay.Error](err); ok { // says all of it
+		return err
+	}
+	if _, ok := errors.AsType[*userns.Error](err); ok { // likewise
 		return err
 	}
 	if f, ok := setup(err); ok {

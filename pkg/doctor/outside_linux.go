@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -69,7 +70,7 @@ func places(o Options) (out []Finding) {
 	var err error
 	if o.Store != "" {
 		if kept, err = storePlace(o.Store); err == nil {
-			store.Summary = fmt.Sprintf("%s on %s", o.Store, fsName(kept.kind))
+			store.Summary = fmt.Sprintf("%s on %s", o.Store, kept.kind)
 			if kept.readOnly {
 				store = kept.readOnlyFinding()
 			}
@@ -89,6 +90,24 @@ func places(o Options) (out []Finding) {
 		out = append(out, temp.findings()...)
 	}
 	return append(out, store)
+}
+
+// WithoutRun tries where builds keep images if they have no namespace, dir: then Dockerfiles without RUN are all that can be
+// built.
+func WithoutRun(dir string) Finding {
+	f := Finding{ID: idWithoutRun, Status: OK, Summary: "Dockerfiles without RUN are built, in memory; images are kept in " + dir}
+	at, err := existing(dir)
+	if err == nil {
+		at, err = os.MkdirTemp(at, "doctor-probe-")
+	}
+	if err == nil {
+		err = os.Remove(at)
+	}
+	if err != nil {
+		f.Status, f.Summary, f.Detail = Missing, "images cannot be kept in "+dir, err.Error()
+		f.Fix = "pass --root with a directory of your own; in a pod mount a volume there, and give it to the user with fsGroup"
+	}
+	return f
 }
 
 // readOnlyFinding says that the place is on a file system that nobody can write to.

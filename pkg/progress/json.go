@@ -11,7 +11,7 @@ import (
 //
 //	{"time":"2026-11-20T18:00:00.1Z","kind":"output","stage":"build","number":4,"total":7,"data":"cc -o prog\n"}
 //
-// kind is one of started, output, cached, done, failed, notice, warning; seconds is how long a closed step took; size
+// usage stands in the line that closes a step which ran a program. kind is one of started, output, cached, done, failed, notice, warning; seconds is how long a closed step took; size
 // is in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD.
 func JSON(w io.Writer) Listener {
 	enc := json.NewEncoder(w)
@@ -39,6 +39,7 @@ type record struct {
 	Data        string    `json:"data,omitempty"`
 	Text        string    `json:"text,omitempty"`
 	Error       string    `json:"error,omitempty"`
+	Usage       *Usage    `json:"usage,omitempty"`
 }
 
 // Event implements Listener.
@@ -46,7 +47,7 @@ func (j *jsonLines) Event(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e = j.running.note(e)
-	r := record{Time: e.Time.UTC(), Kind: e.Kind.String(), Data: string(e.Data), Text: e.Text}
+	r := record{Time: e.Time.UTC(), Kind: e.Kind.String(), Data: string(e.Data), Text: e.Text, Usage: e.Usage}
 	if s := e.Step; s != nil {
 		r.Stage, r.Number, r.Total = s.Stage, s.Number, s.Total
 		if e.Kind != StepOutput {

@@ -79,6 +79,8 @@ type Event struct {
 	// Text is one line without newline, or several.
 	Text string
 	Err  error
+	// Usage is what a step used that ran a program and is closed now; nil: it ran none.
+	Usage *Usage
 }
 
 // Listener receives events. It is safe for concurrent use.

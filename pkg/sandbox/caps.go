@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // capabilityNames are the capabilities in the order of their numbers, as of Linux 5.9
@@ -19,6 +21,53 @@ func capabilityNames() []string {
 		"CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
 		"CAP_CHECKPOINT_RESTORE",
 	}
+}
+
+// MergeCapabilities returns base with the capabilities of add and without those of drop, in the order of their numbers.
+// Names are with or without CAP_, in any case; "all" stands for every one, and dropping all leaves those of add. What is
+// both added and dropped is an error, as with podman.
+func MergeCapabilities(base, add, drop []string) ([]string, error) {
+	var masks [3]uint64
+	var all [3]bool
+	for i, list := range [][]string{base, add, drop} {
+		var names []string
+		for _, name := range list {
+			name = "CAP_" + strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+			if name == "CAP_ALL" {
+				all[i] = true
+			} else {
+				names = append(names, name)
+			}
+		}
+		var err error
+		if masks[i], err = capabilityMask(names); err != nil {
+			return nil, err
+		}
+	}
+	every := uint64(1)<<len(capabilityNames()) - 1
+	switch has, added, dropped := masks[0], masks[1], masks[2]; {
+	case all[1] && all[2]:
+		return nil, errors.New("all capabilities cannot be both added and dropped")
+	case added&dropped != 0:
+		return nil, fmt.Errorf("%s cannot be both added and dropped", strings.Join(capabilityList(added&dropped), ", "))
+	case all[2]:
+		return capabilityList(added), nil
+	case all[0], all[1]:
+		return capabilityList(every &^ dropped), nil
+	default:
+		return capabilityList((has | added) &^ dropped), nil
+	}
+}
+
+// capabilityList returns the names of a set.
+func capabilityList(mask uint64) []string {
+	names := []string{}
+	for i, name := range capabilityNames() {
+		if mask&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // capabilityMask returns the set of the named capabilities, one bit each.

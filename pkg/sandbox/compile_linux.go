@@ -23,7 +23,8 @@ type program struct {
 	root   linux.Reg // the root of the overlay
 	null   linux.Reg // a verified mount of /dev/null, if something is to be masked
 	mounts []mounted
-	files  []*os.File // to be closed after the fork
+	found  []candidate // where the program to be executed may be
+	files  []*os.File  // to be closed after the fork
 }
 
 // mounted is what lies at a destination so far.
@@ -44,7 +45,7 @@ func (c Config) compile(targets string) (_ *program, err error) {
 			g.close()
 		}
 	}()
-	if g.maps, err = readIDMaps(); err != nil {
+	if g.maps, err = readIDMaps(c.UIDs, c.GIDs); err != nil {
 		return nil, err
 	}
 	g.birth()
@@ -55,6 +56,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 	for _, m := range c.Spec.Mounts {
 		if err := g.mount(m); err != nil {
 			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
+		}
+		if c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+			g.cgroups()
 		}
 	}
 	g.paths()
@@ -93,6 +97,10 @@ func (g *program) birth() {
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	g.p.Sync("waiting for the id maps of the sandbox")
+	if g.c.ownCgroups() {
+		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
+	}
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
 		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
@@ -106,6 +114,11 @@ func (g *program) birth() {
 	if g.c.Network != Host {
 		g.loopback()
 	}
+}
+
+// ownCgroups tells whether the process gets a view of cgroups that begins with its own.
+func (c Config) ownCgroups() bool {
+	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
 }
 
 // stdio puts the three streams into place, by way of higher numbers: they may be each other's.
@@ -248,8 +261,12 @@ func (g *program) explain(err error) error {
 		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
 	case isTarget(f.What) && f.Errno == unix.ELOOP:
 		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
-	case strings.HasPrefix(f.What, "becoming ") && f.Errno == unix.EINVAL:
+	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
+		return fmt.Errorf("%w: not among the ids that the process was given", err)
+	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
 		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
+	case f.Errno == unix.ELOOP && strings.HasPrefix(f.What, whatInside):
+		return fmt.Errorf("%w: a symbolic link there leads each process elsewhere; name what it leads to", err)
 	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
 		return fmt.Errorf("%w: the image has something else there", err)
 	}

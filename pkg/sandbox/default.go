@@ -40,14 +40,6 @@ func DefaultSpec() *specs.Spec {
 	}
 }
 
-// Unconfine takes from spec what confines a process within its user namespace: the set of capabilities, and masked and
-// read-only paths. What root of the user namespace may not do, it still cannot do.
-func Unconfine(spec *specs.Spec) {
-	all := capabilityNames()
-	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
-	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
-}
-
 // DefaultCapabilities returns docker's 14 capabilities.
 func DefaultCapabilities() []string {
 	return []string{

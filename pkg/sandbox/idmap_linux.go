@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -11,42 +13,70 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
+// IDRange is a run of user or group ids: Count of them from First on.
+type IDRange struct{ First, Count uint32 }
+
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
 type idMaps struct {
 	uid, gid    string
 	fixedGroups bool // supplementary groups cannot be set: one id is mapped, by its owner (user_namespaces(7), setgroups)
 }
 
-// readIDMaps derives them from the maps of this process. A line of the one may not reach across
-// two lines of the other (EPERM), so the extents are the same.
-func readIDMaps() (idMaps, error) {
-	var m idMaps
-	for file, text := range map[string]*string{"/proc/self/uid_map": &m.uid, "/proc/self/gid_map": &m.gid} {
-		own, err := os.ReadFile(file)
-		if err != nil {
-			return m, fmt.Errorf("reading the id map: %w", err)
-		}
-		if *text, err = identity(string(own)); err != nil {
-			return m, fmt.Errorf("reading %s: %w", file, err)
-		}
+// readIDMaps derives them from the maps of this process, as far as they are in the given ranges, if there are any.
+func readIDMaps(uids, gids []IDRange) (idMaps, error) {
+	uid, err := readIDMap("/proc/self/uid_map", uids)
+	if err != nil {
+		return idMaps{}, err
+	}
+	gid, err := readIDMap("/proc/self/gid_map", gids)
+	if err != nil {
+		return idMaps{}, err
 	}
 	setgroups, err := os.ReadFile("/proc/self/setgroups")
 	if err != nil {
-		return m, fmt.Errorf("reading whether groups can be set: %w", err)
+		return idMaps{}, fmt.Errorf("reading whether groups can be set: %w", err)
 	}
-	m.fixedGroups = strings.TrimSpace(string(setgroups)) == "deny"
-	return m, nil
+	return idMaps{uid, gid, strings.TrimSpace(string(setgroups)) == "deny"}, nil
 }
 
-// identity maps each extent of a map (user_namespaces(7)) to itself.
-func identity(text string) (string, error) {
+func readIDMap(file string, within []IDRange) (string, error) {
+	own, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("reading the id map: %w", err)
+	}
+	text, err := identity(string(own), within)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", file, err)
+	}
+	if len(within) > 0 && !has(text, 0) {
+		return "", errors.New("starting a process: 0 is not among its ids")
+	}
+	return text, nil
+}
+
+// identity maps each extent of a map (user_namespaces(7)) to itself, as far as it is in one of the ranges if there are any.
+// A line may not reach across two lines of the parent's map (EPERM), so the extents are no larger.
+func identity(text string, within []IDRange) (string, error) {
+	if len(within) == 0 {
+		within = []IDRange{{0, math.MaxUint32}}
+	}
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 {
 			return "", fmt.Errorf("%q is not an extent", line)
 		}
-		fmt.Fprintln(&b, fields[0], fields[0], fields[2])
+		first, err1 := strconv.ParseUint(fields[0], 10, 32)
+		count, err2 := strconv.ParseUint(fields[2], 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return "", fmt.Errorf("%q is not an extent: %w", line, err)
+		}
+		for _, r := range within {
+			start, end := max(first, uint64(r.First)), min(first+count, uint64(r.First)+uint64(r.Count))
+			if start < end {
+				fmt.Fprintln(&b, start, start, end-start)
+			}
+		}
 	}
 	return b.String(), nil
 }

@@ -254,6 +254,22 @@ func (g *program) sys(o mountOptions) linux.Reg {
 	return mnt
 }
 
+// cgroups mounts what the cgroup namespace shows at /sys/fs/cgroup, where programs look for their limits. What cannot be
+// mounted leaves the caller's there. Neither can be written to (CVE-2023-25809).
+func (g *program) cgroups() {
+	sys := g.mounts[len(g.mounts)-1]
+	fs, mnt, target, end := g.p.Reg(), g.p.Reg(), g.p.Reg(), g.p.Label()
+	const what = "mounting cgroup2 at /sys/fs/cgroup"
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	g.do(what, unix.SYS_OPENAT2, sys.root, "fs/cgroup", linux.Pointer(how), unix.SizeofOpenHow).Tolerate(unix.ENOENT).Into(target).Else(end)
+	g.do(what, unix.SYS_FSOPEN, "cgroup2", unix.FSOPEN_CLOEXEC).Tolerate(unix.ENODEV, unix.EPERM).Into(fs).Else(end)
+	g.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).Tolerate(unix.EPERM, unix.EACCES, unix.EBUSY).Else(end)
+	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	g.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(attrs)).Tolerate(unix.EPERM, unix.EACCES).Into(mnt).Else(end)
+	g.attach("/sys/fs/cgroup", mnt, target)
+	g.p.Mark(end)
+}
+
 // cloneTree clones a mount of the caller with all that is mounted below it: the kernel does not
 // let go of what a parent namespace has hidden.
 func (g *program) cloneTree(dir string, attrs uint64, mnt linux.Reg) {

@@ -73,6 +73,8 @@ func (g *program) nullDevice() {
 	g.p.Keep(st)
 }
 
+const whatInside = "finding what is to be hidden or read-only: "
+
 // inside opens a path that is to be masked or made read-only, or goes to missing. In a file
 // system of the kernel's it is taken literally; in the image it is looked up in its root.
 func (g *program) inside(p string, missing linux.Label) linux.Reg {
@@ -88,7 +90,7 @@ func (g *program) inside(p string, missing linux.Label) linux.Reg {
 		}
 	}
 	reg := g.p.Reg()
-	g.do("finding "+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
+	g.do(whatInside+p, unix.SYS_OPENAT2, at, rel, linux.Pointer(how), unix.SizeofOpenHow).
 		Into(reg).Tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES).Else(missing)
 	return reg
 }

@@ -45,6 +45,7 @@ func (g *program) become() error {
 	g.capset(^uint64(0)>>23, ^uint64(0)>>23)
 	g.cleanSignals()
 	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	g.find()
 	if p.NoNewPrivileges {
 		g.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		g.settle(final)
@@ -95,20 +96,20 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 }
 
 // user sets the ids. Supplementary groups are set even if there are none: those of the builder
-// must not stay (CVE-2022-2990). Where they cannot be set at all, those that the user has anyway stay.
+// must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
 func (g *program) user(u specs.User) error {
 	if !has(g.maps.uid, uint64(u.UID)) || !has(g.maps.gid, uint64(u.GID)) {
 		return fmt.Errorf("user %d with group %d is outside the ids that the user namespace maps", u.UID, u.GID)
 	}
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
-	case g.maps.fixedGroups:
+	case g.c.KeepGroups, g.maps.fixedGroups:
 	case len(groups) == 0:
-		g.do("setting the supplementary groups", unix.SYS_SETGROUPS, 0, 0)
+		g.do(whatGroups, unix.SYS_SETGROUPS, 0, 0)
 	default:
 		list := &groupList{ids: groups}
 		g.p.Keep(list)
-		g.do("setting the supplementary groups", unix.SYS_SETGROUPS, len(groups), linux.Pointer(&list.ids[0]))
+		g.do(whatGroups, unix.SYS_SETGROUPS, len(groups), linux.Pointer(&list.ids[0]))
 	}
 	gid, uid := int(u.GID), int(u.UID)
 	g.do(fmt.Sprintf("becoming group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
@@ -117,6 +118,8 @@ func (g *program) user(u specs.User) error {
 	g.do("keeping no capabilities after that", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
 	return nil
 }
+
+const whatGroups = "setting the supplementary groups"
 
 type groupList struct{ ids []uint32 }
 
@@ -142,29 +145,68 @@ func rlimitNames() map[string]int {
 	}
 }
 
+// HardLimit returns the caller's hard limit of a resource by its name in a runtime-spec (RLIMIT_NOFILE). No process gets a
+// higher one.
+func HardLimit(name string) (uint64, error) {
+	resource, ok := rlimitNames()[name]
+	if !ok {
+		return 0, fmt.Errorf("unknown resource limit %q", name)
+	}
+	var own unix.Rlimit
+	if err := unix.Getrlimit(resource, &own); err != nil {
+		return 0, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return own.Max, nil
+}
+
 // rlimits sets limits, no higher than the caller's hard limit: a user namespace cannot raise it.
 func (g *program) rlimits(limits []specs.POSIXRlimit) error {
-	names := rlimitNames()
 	for _, l := range limits {
-		resource, ok := names[l.Type]
-		if !ok {
-			return fmt.Errorf("unknown resource limit %q", l.Type)
+		highest, err := HardLimit(l.Type)
+		if err != nil {
+			return err
 		}
-		var own unix.Rlimit
-		if err := unix.Getrlimit(resource, &own); err != nil {
-			return fmt.Errorf("reading %s: %w", l.Type, err)
-		}
-		limit := &unix.Rlimit{Cur: min(l.Soft, own.Max), Max: min(l.Hard, own.Max)}
-		g.do("setting "+l.Type, unix.SYS_PRLIMIT64, 0, resource, linux.Pointer(limit), 0)
+		limit := &unix.Rlimit{Cur: min(l.Soft, highest), Max: min(l.Hard, highest)}
+		g.do("setting "+l.Type, unix.SYS_PRLIMIT64, 0, rlimitNames()[l.Type], linux.Pointer(limit), 0)
 	}
 	return nil
 }
 
-// execute adds the search for the program.
-func (g *program) execute() {
+// find adds the search for the program: before the filter, which is the user's and need not allow what it takes. Each file
+// is opened without following magic links: until the exec, /proc/self/exe and /proc/self/fd are those of the builder
+// (CVE-2019-5736).
+func (g *program) find() {
 	p := g.c.Spec.Process
 	for _, file := range candidates(p.Args[0], p.Env) {
-		g.try(file, p.Args, p.Env)
+		found, next := g.p.Reg(), g.p.Label()
+		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+		g.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, linux.Pointer(how), unix.SizeofOpenHow).
+			Tolerate(missing()...).Note().Into(found).Else(next)
+		g.p.Mark(next)
+		g.found = append(g.found, candidate{file, found})
+	}
+}
+
+// candidate is a file that the program's name may mean, and a register that is set if it is there.
+type candidate struct {
+	file  string
+	found linux.Reg
+}
+
+// missing are the errors after which the search goes on.
+func missing() []unix.Errno {
+	return []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG}
+}
+
+// execute executes the first of the candidates that can be.
+func (g *program) execute() {
+	p := g.c.Spec.Process
+	for _, c := range g.found {
+		next := g.p.Label()
+		g.p.Need(whatFind, c.found, unix.ENOENT).Tolerate(unix.ENOENT).Else(next)
+		g.do(whatTry, unix.SYS_EXECVE, c.file, p.Args, p.Env).
+			Tolerate(append(missing(), unix.ENOEXEC, unix.ETXTBSY)...).Note()
+		g.p.Mark(next)
 	}
 	g.p.Fail(whatExec, unix.ENOENT)
 }
@@ -189,19 +231,6 @@ func candidates(name string, env []string) []string {
 		files = append(files, file)
 	}
 	return files
-}
-
-// try executes file, or goes on. It is opened before without following magic links: until the
-// exec, /proc/self/exe and /proc/self/fd are those of the builder (CVE-2019-5736).
-func (g *program) try(file string, argv, envp []string) {
-	next := g.p.Label()
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	missing := []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG}
-	g.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, linux.Pointer(how), unix.SizeofOpenHow).
-		Tolerate(missing...).Note().Else(next)
-	g.do(whatTry, unix.SYS_EXECVE, file, argv, envp).
-		Tolerate(append(missing, unix.ENOEXEC, unix.ETXTBSY)...).Note()
-	g.p.Mark(next)
 }
 
 const (

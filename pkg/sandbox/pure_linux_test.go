@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,7 +50,7 @@ func TestParseOptions(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	const text = "         0       1001          1\n         1     100000      65536\n"
-	got, err := identity(text)
+	got, err := identity(text, nil)
 	if want := "0 0 1\n1 1 65536\n"; err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -58,8 +59,47 @@ func TestIdentity(t *testing.T) {
 			t.Errorf("has %d: %v", id, !want)
 		}
 	}
-	if _, err := identity("0 1\n"); err == nil {
-		t.Error("two numbers were taken for an extent")
+	got, err = identity(text, []IDRange{{0, 100}, {65534, 9}})
+	if want := "0 0 1\n1 1 99\n65534 65534 3\n"; err != nil || got != want {
+		t.Errorf("of two ranges: got %q, %v", got, err)
+	}
+	for _, bad := range []string{"0 1\n", "0 1 x\n", "0 0 4294967296\n"} {
+		if _, err := identity(bad, nil); err == nil {
+			t.Errorf("%q was taken for an extent", bad)
+		}
+	}
+}
+
+func TestMergeCapabilities(t *testing.T) {
+	base := []string{"CAP_KILL", "CAP_CHOWN"}
+	for _, tc := range []struct {
+		add, drop string // separated by blanks
+		want      string // the same; an error if it begins with "!"
+	}{
+		{"", "", "CAP_CHOWN CAP_KILL"},
+		{"sys_admin", "", "CAP_CHOWN CAP_KILL CAP_SYS_ADMIN"},
+		{"CAP_Sys_Time chown", "Kill", "CAP_CHOWN CAP_SYS_TIME"},
+		{"", "all", ""},
+		{"kill", "ALL", "CAP_KILL"},
+		{"all", strings.Join(capabilityNames()[2:], " "), "CAP_CHOWN CAP_DAC_OVERRIDE"},
+		{"", "cap_sys_time", "CAP_CHOWN CAP_KILL"},
+		{"all", "ALL", "!all capabilities"},
+		{"kill", "CAP_KILL", "!CAP_KILL cannot be both"},
+		{"sys_nothing", "", `!unknown capability "CAP_SYS_NOTHING"`},
+		{"CAP_CAP_KILL", "", "!unknown"},
+	} {
+		got, err := MergeCapabilities(base, strings.Fields(tc.add), strings.Fields(tc.drop))
+		text := strings.Join(got, " ")
+		if want, ok := strings.CutPrefix(tc.want, "!"); ok {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q, %q: got %v, want %q", tc.add, tc.drop, err, want)
+			}
+		} else if err != nil || text != tc.want {
+			t.Errorf("%q, %q: got %q, %v, want %q", tc.add, tc.drop, text, err, tc.want)
+		}
+	}
+	if got, err := MergeCapabilities([]string{"all"}, nil, nil); err != nil || len(got) != len(capabilityNames()) {
+		t.Errorf("all: %q, %v", got, err)
 	}
 }
 

@@ -23,6 +23,17 @@ const (
 	Private                // a namespace of its own, connected by pasta or slirp4netns
 )
 
+// CgroupNames is what a process sees of the names of cgroups (cgroup_namespaces(7)).
+type CgroupNames int
+
+// The ways to see them.
+const (
+	// CgroupAuto: names begin at the process's own cgroup if it has one of version 2, and /sys/fs/cgroup shows that, read-only.
+	CgroupAuto    CgroupNames = iota
+	CgroupHost                // as the caller sees them
+	CgroupPrivate             // as CgroupAuto; without a cgroup of its own, names begin at the caller's
+)
+
 // ProcMount is how /proc comes about.
 type ProcMount int
 
@@ -51,6 +62,16 @@ type Config struct {
 	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
 	Stdin, Stdout, Stderr *os.File
 
+	// Cgroup is where the process begins, and what it sees of cgroups; nil: that of the caller.
+	Cgroup Cgroup
+	// CgroupNames says what the process sees of cgroups.
+	CgroupNames CgroupNames
+	// UIDs and GIDs are the ids of the caller's user namespace that the process knows, 0 among them. None: all. Files of
+	// others belong to the overflow id for it (user_namespaces(7)), and it cannot change them.
+	UIDs, GIDs []IDRange
+	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
+	KeepGroups bool
+
 	Network Network
 	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
 	NetworkHelper string
@@ -78,6 +99,9 @@ type Process struct {
 
 // State is how a process ended.
 type State = linux.State
+
+// Cgroup is a control group that somebody has made for the process; see package cgroup.
+type Cgroup = linux.Cgroup
 
 // Start starts the process and returns when its program has been executed. An *ExecError says
 // that it could not be; any other error names the operation of the set-up that failed. Nothing is
@@ -119,6 +143,9 @@ func (c Config) start(targets string) (*Process, error) {
 			return err
 		})
 	}
+	if c.Cgroup != nil {
+		prog.p.InCgroup(c.Cgroup)
+	}
 	p.child, err = prog.p.Start(c.namespaces(), steps...)
 	if err != nil {
 		return nil, errors.Join(prog.explain(err), p.helper.stop())
@@ -131,6 +158,9 @@ func (c Config) namespaces() uintptr {
 	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if c.Network != Host {
 		flags |= unix.CLONE_NEWNET
+	}
+	if c.CgroupNames == CgroupPrivate && !c.ownCgroups() {
+		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }

@@ -67,7 +67,17 @@ func run(t *testing.T, dir string) {
 		RequireUniqueNames:  true,
 		Setup:               func(e *testscript.Env) error { return setup(t, e, bin, helpers) },
 		Cmds:                commands(),
+		Condition:           condition,
 	})
+}
+
+// condition adds to testscript's own: cgroup says that $CGROUP_PARENT is a cgroup that belongs to the user, below the
+// directory $CGROUP_TREE.
+func condition(name string) (bool, error) {
+	if name == "cgroup" {
+		return os.Getenv("CGROUP_PARENT") != "", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // binary returns the absolute path of the rbuild to test.
@@ -116,10 +126,6 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 			return fmt.Errorf("making a private directory: %w", err)
 		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding the test binary: %w", err)
-	}
 	registries, err := os.ReadFile(os.Getenv("REGISTRIES_CONF"))
 	if err != nil {
 		return fmt.Errorf("reading $REGISTRIES_CONF: %w", err)
@@ -147,10 +153,9 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		"BUILDAH_RUNTIME=runc", "BUILDAH_ISOLATION=chroot",
 		"HELPERS="+helpers,
 		"RBUILD="+bin,
-		"SELF="+self,
 		"LC_ALL=C.UTF-8",
 	)
-	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "CGROUP_PARENT", "CGROUP_TREE"} {
 		if v := os.Getenv(k); v != "" {
 			e.Vars = append(e.Vars, k+"="+v)
 		}

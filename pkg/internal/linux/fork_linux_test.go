@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,4 +180,88 @@ func TestStartConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// group is a cgroup below that of the test.
+type group struct {
+	dir   *os.File // nil: no child is born there
+	path  string
+	added []int
+}
+
+func (g *group) Dir() *os.File { return g.dir }
+
+func (g *group) Add(pid int) error {
+	g.added = append(g.added, pid)
+	return os.WriteFile(filepath.Join(g.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+}
+
+// newGroup makes a cgroup of version 2 where the user may do that.
+func newGroup(t *testing.T) *group {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, own, _ := strings.Cut(string(text), "0::")
+	own, _, _ = strings.Cut(own, "\n")
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		dir := filepath.Join(mount, own)
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil || own == "/" {
+			continue
+		}
+		path, err := os.MkdirTemp(dir, "test-")
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+		})
+		return &group{path: path}
+	}
+	t.Skipf("needs a delegated cgroup of version 2: %s is none", own)
+	return nil
+}
+
+// TestInCgroup looks at where a child is when it executes its first step: born there, or moved.
+func TestInCgroup(t *testing.T) {
+	for _, born := range []bool{true, false} {
+		g := newGroup(t)
+		if born {
+			dir, err := os.OpenFile(g.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dir.Close()
+			g.dir = dir
+		}
+		p := new(linux.Program)
+		p.Sync("waiting")
+		p.Do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, make([]byte, 8), 0, 8)
+		p.Do("executing", unix.SYS_EXECVE, "/bin/sh", []string{"sh", "-c", `grep -q "/` + filepath.Base(g.path) + `$" /proc/self/cgroup`}, []string{})
+		p.InCgroup(g)
+		var there bool
+		child, err := p.Start(0, func(c *linux.Child) error {
+			text, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid) + "/cgroup")
+			there = strings.Contains(string(text), filepath.Base(g.path))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := child.Wait()
+		if err != nil || state.ExitCode != 0 || !there {
+			t.Errorf("born there: %v: %+v, %v; in the first step it was there: %v", born, state, err, there)
+		}
+		if born != (len(g.added) == 0) {
+			t.Errorf("born there: %v, and yet added: %v", born, g.added)
+		}
+	}
+	p := new(linux.Program)
+	p.InCgroup(&group{})
+	if _, err := p.Start(0); err == nil {
+		t.Error("a program that never waits cannot be moved in time")
+	}
 }

@@ -29,7 +29,20 @@ type Program struct {
 	record   [2]uint32
 	syncByte *uint32
 	keep     []any
+	cgroup   Cgroup
 }
+
+// A Cgroup is where a child of [Program.Start] begins.
+type Cgroup interface {
+	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil: there is none.
+	Dir() *os.File
+	// Add moves a process into the cgroup.
+	Add(pid int) error
+}
+
+// InCgroup makes the child begin in c, before the first step given to Start is taken: it is born there where the kernel can
+// do that, else moved while it waits.
+func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
 // A Reg is a register of a Program: an argument that becomes known while the program runs.
 type Reg int
@@ -50,6 +63,7 @@ const (
 	opGoto uintptr = ^uintptr(0) - iota
 	opFail
 	opCheck
+	opNeed
 )
 
 // maxTolerated is how many errors an op can tolerate.
@@ -152,6 +166,13 @@ func (p *Program) Check(what string, word *uint32, mask, want uint32, errno sysc
 	return op
 }
 
+// Need fails with errno unless an earlier op has put something into r.
+func (p *Program) Need(what string, r Reg, errno syscall.Errno) *Op {
+	op := p.Do(what, opNeed, 0, r)
+	op.errno = errno
+	return op
+}
+
 // Sync makes the child wait for the parent to finish the next of the steps given to Start. The
 // first of them is taken at once, each further one not before the child is here.
 func (p *Program) Sync(what string) {
@@ -205,7 +226,7 @@ func (p *Program) compile() {
 				in.regs |= 1 << k
 			}
 		}
-		if op.nr == opCheck || op.nr == opFail {
+		if op.nr == opCheck || op.nr == opFail || op.nr == opNeed {
 			in.args[0] = uintptr(op.errno)
 		}
 		p.code[i] = in
@@ -336,6 +357,8 @@ func (o *Op) String() string {
 		fmt.Fprintf(&b, "fail %v", o.errno)
 	case opCheck:
 		fmt.Fprintf(&b, "check *word&%#x == %#x", o.mask, o.want)
+	case opNeed:
+		fmt.Fprintf(&b, "need r%d", o.args[1])
 	default:
 		texts := make([]string, len(o.args))
 		for i, arg := range o.args {

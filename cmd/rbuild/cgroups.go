@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/sirupsen/logrus"
+
+	"codeberg.org/rbuild/rbuild/pkg/cgroup"
+)
+
+// prepare makes a place for cgroups as far as the launcher must do it; release gives it back.
+func (f *limitFlags) prepare() (release func(), err error) {
+	back, err := cgroup.Prepare(f.cgroups)
+	release = func() {
+		if err := back(); err != nil {
+			logrus.Warn(err)
+		}
+	}
+	if err != nil {
+		if refused := f.refuse(f.asked.Controllers(), err); refused != nil && f.effort == "required" {
+			return release, refused
+		}
+		logrus.Debugf("cgroups: %v", err)
+	}
+	return release, nil
+}
+
+// refuse is the error for limits that cannot be enforced; nil if none of them was asked for.
+func (f *limitFlags) refuse(controllers []string, why error) error {
+	names := f.names(controllers)
+	if names == "" {
+		return nil
+	}
+	return fmt.Errorf("%s cannot be enforced here: %w; with --limits=best-effort the build runs without", names, why)
+}
+
+// stepCgroups makes the cgroups of the steps of one build.
+type stepCgroups struct {
+	flags *limitFlags
+	warn  func(text string)
+
+	open   func() // the place, once; made at the first RUN unless limits were asked for
+	parent *cgroup.Parent
+	limits cgroup.Limits
+	err    error
+	told   sync.Once
+}
+
+// steps are the cgroups of a build. Limits that were asked for are set up for a try, and refused if that fails, unless
+// best effort is enough: then warn is told once what is not in force.
+func (f *limitFlags) steps(ctx context.Context, warn func(text string)) (*stepCgroups, error) {
+	s := &stepCgroups{flags: f, warn: warn}
+	s.open = sync.OnceFunc(func() { s.parent, s.err = cgroup.Open(ctx, f.cgroups) })
+	asked := f.asked.Controllers()
+	if len(asked) == 0 {
+		return s, nil
+	}
+	s.open()
+	if s.err == nil {
+		s.limits, s.err = f.asked, s.parent.Missing(f.asked)
+	}
+	switch {
+	case s.err == nil:
+		return s, s.try(ctx)
+	case f.effort == "required":
+		return s, errors.Join(f.refuse(s.lacking(), s.err), s.close())
+	}
+	warn(fmt.Sprintf("not in force here: %s: %v", f.names(s.lacking()), s.err))
+	s.err = nil
+	if s.parent == nil {
+		s.open = func() {}
+		return s, nil
+	}
+	s.limits = f.asked.Only(s.parent.Controllers())
+	return s, s.try(ctx)
+}
+
+// lacking are the controllers that limits were asked for and that cannot be had.
+func (s *stepCgroups) lacking() []string {
+	asked := s.flags.asked.Controllers()
+	if s.parent == nil {
+		return asked
+	}
+	return slices.DeleteFunc(asked, func(c string) bool { return slices.Contains(s.parent.Controllers(), c) })
+}
+
+// try finds out whether the kernel takes the values: processors that there are not, say.
+func (s *stepCgroups) try(ctx context.Context) error {
+	g, err := s.new(ctx)
+	if err == nil {
+		err = g.Remove()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", s.flags.names(s.limits.Controllers()), err), s.close())
+	}
+	return nil
+}
+
+// new makes the cgroup of one step, nil if there can be none and no limit needs one.
+func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
+	s.open()
+	if s.parent == nil {
+		s.tell(s.err)
+		return nil, nil //nolint:nilnil // documented
+	}
+	l, standing := s.limits, s.flags.standing.Only(s.parent.Controllers())
+	err := s.parent.Missing(s.flags.standing)
+	if s.parent.Version() == 1 && len(standing.Files) > 0 {
+		err = errors.New("cgroup_conf names files of cgroup v2, and this machine has version 1")
+	}
+	s.tell(err)
+	if l.Pids == 0 {
+		l.Pids = standing.Pids
+	}
+	l.Files = standing.Files
+	return s.parent.New(l)
+}
+
+// tell says once which limits of containers.conf are not in force. Where only the default of podman is not, nobody asked.
+func (s *stepCgroups) tell(why error) {
+	if why == nil {
+		return
+	}
+	s.told.Do(func() {
+		logrus.Debugf("cgroups: %v", why)
+		conf := s.flags.conf.Containers
+		if conf.PidsLimit != nil && *conf.PidsLimit > 0 || len(conf.CgroupConf.Get()) > 0 {
+			s.warn(fmt.Sprintf("limits of containers.conf are not all in force here: %v", why))
+		}
+	})
+}
+
+// close gives the place back.
+func (s *stepCgroups) close() error {
+	if s.parent == nil {
+		return nil
+	}
+	return s.parent.Close()
+}
