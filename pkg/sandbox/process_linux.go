@@ -39,9 +39,7 @@ func (g *program) become() error {
 		}
 	}
 	g.p.Mark(dropped)
-	if err := g.user(p.User); err != nil {
-		return err
-	}
+	g.user(p.User)
 	g.capset(^uint64(0)>>23, ^uint64(0)>>23)
 	g.cleanSignals()
 	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
@@ -97,10 +95,7 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 
 // user sets the ids. Supplementary groups are set even if there are none: those of the builder
 // must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
-func (g *program) user(u specs.User) error {
-	if !has(g.maps.uid, uint64(u.UID)) || !has(g.maps.gid, uint64(u.GID)) {
-		return fmt.Errorf("user %d with group %d is outside the ids that the user namespace maps", u.UID, u.GID)
-	}
+func (g *program) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
 	case g.c.KeepGroups, g.maps.fixedGroups:
@@ -116,7 +111,6 @@ func (g *program) user(u specs.User) error {
 	g.do("keeping capabilities for the rest of the set-up", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	g.do(fmt.Sprintf("becoming user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
 	g.do("keeping no capabilities after that", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
-	return nil
 }
 
 const whatGroups = "setting the supplementary groups"
