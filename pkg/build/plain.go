@@ -183,7 +183,9 @@ func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []o
 		if err := errors.Join(err, r.Close()); err != nil {
 			return nil, fmt.Errorf("reading layer %s: %w", blob.Digest, err)
 		}
-		whole.Apply(files)
+		if err := whole.Apply(files); err != nil {
+			return nil, fmt.Errorf("reading layer %s: %w", blob.Digest, err)
+		}
 	}
 	return whole, nil
 }
@@ -207,7 +209,9 @@ func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
 		return err
 	}
 	if files != whole {
-		whole.Apply(files)
+		if err := whole.Apply(files); err != nil {
+			return err
+		}
 	}
 	s.add(step, commit.Stored(l))
 	return nil

@@ -64,7 +64,7 @@ func TestApply(t *testing.T) {
 			a.in("d/sub").file("deep", "", 0o600)
 			l := tree.Empty()
 			tc.layer(actor{t, l.Root()})
-			tree.Apply(l)
+			check(t, tree.Apply(l))
 			if diff := cmp.Diff(tc.want, whole(t, tree)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -130,6 +130,9 @@ func TestErrors(t *testing.T) {
 		{"only an empty one is removed", a.dir.Rmdir("d"), linux.ENOTEMPTY},
 		{"no link to a directory", a.dir.Link(a.dir, "d", "e"), linux.EISDIR},
 		{"nor into another tree", other.Root().Link(a.in("d").dir, "x", "y"), linux.EXDEV},
+		{"a long name", a.dir.Mkdir(strings.Repeat("n", 256), 0o700), linux.ENAMETOOLONG},
+		{"a long link", a.dir.Symlink(strings.Repeat("n", 4096), "l"), linux.ENAMETOOLONG},
+		{"too many attributes", a.dir.Setxattr("user.x", make([]byte, maxXattrs)), errXattrs},
 		{"a file is no link", second(a.in("d").dir.Readlink("x")), linux.EINVAL},
 	} {
 		if !errors.Is(tc.got, tc.want) {
