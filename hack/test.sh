@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian machine: installs the real components, starts registries on loopback, makes base images,
-# runs unit tests (-race), integration scripts and the conformance set as an ordinary user, and stops what it started.
+# runs unit tests (-race), integration scripts and the conformance set as an ordinary user, as root the image of rbuild in pods
+# (hack/pod), and stops what it started.
 # The last line is "N passed, M failed"; the exit status is 0 only if M is 0. Run as root, or as a user with sudo.
 #
-#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--all]
+#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--all]
 #
 # What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, a copy of the tree) and Go's caches.
 
@@ -13,6 +14,10 @@
 . "$ROOT/hack/testenv.sh"
 # shellcheck source=hack/cgroups.sh
 . "$ROOT/hack/cgroups.sh"
+# shellcheck source=hack/pod/pods.sh
+. "$ROOT/hack/pod/pods.sh"
+# shellcheck source=hack/pod/kubeplay.sh
+. "$ROOT/hack/pod/kubeplay.sh"
 
 PACKAGES=(podman buildah skopeo umoci runc uidmap mmdebstrap slirp4netns passt python3 openssl apache2-utils gcc libc6-dev
   git curl zstd xz-utils bzip2 attr acl libcap2-bin openssh-client procps util-linux)
@@ -22,16 +27,20 @@ PASSED=0 FAILED=0 SKIPPED=0
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 parse_options() {
-  UNIT='' INTEGRATION='' CONFORMANCE=''
+  UNIT='' INTEGRATION='' CONFORMANCE='' POD=''
   [ $# -gt 0 ] || set -- --all
   while [ $# -gt 0 ]; do
     case $1 in
-    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. ;;
+    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' ;;
     --unit) UNIT=1 ;;
-    --integration | --conformance)
+    --integration | --conformance | --pod)
       local value=.
       if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
-      if [ "$1" = --integration ]; then INTEGRATION=$value; else CONFORMANCE=$value; fi
+      case $1 in
+      --integration) INTEGRATION=$value ;;
+      --conformance) CONFORMANCE=$value ;;
+      --pod) POD=$value ;;
+      esac
       [ "$value" != "${2:-}" ] || shift
       ;;
     -h | --help) usage 0 ;;
@@ -142,6 +151,14 @@ conformance() {
   tally conformance "$passed" "$failed" "$expected"
 }
 
+# pod REGEXP runs the pods whose profiles match.
+pod() {
+  if ! is_root; then say 'skipped: the pods of hack/pod, which runc makes as root' && return; fi
+  push_distribution_bases
+  pods "$1"
+  tally pod "$PODS_PASSED" "$PODS_FAILED" 0
+}
+
 main() {
   parse_options "$@"
   need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
@@ -149,7 +166,7 @@ main() {
   ensure_user
   [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
-  trap 'stop_testenv; give_back_cgroups' EXIT
+  trap 'stop_pods; stop_testenv; give_back_cgroups' EXIT
   delegate_cgroups
   start_testenv
   run_as_user mkdir -p "$WORK/tmp"
@@ -162,6 +179,7 @@ main() {
     conformance "$CONFORMANCE"
     conformance "$CONFORMANCE" --restricted
   fi
+  [ -z "$POD" ] || pod "$POD"
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
   [ "$FAILED" = 0 ]
 }

@@ -85,6 +85,8 @@ push_small_bases() {
 # push_distribution_bases pushes debian:bookworm, node:18 and golang:1, made of Debian's packages and the Go at hand, and
 # kept for a month for the next run.
 push_distribution_bases() {
+  [ -z "${BASES_PUSHED:-}" ] || return 0
+  BASES_PUSHED=1
   local debian=$CACHE/debian.tar.gz node=$CACHE/node.tar.gz go env=()
   go=$CACHE/$("$GO" env GOVERSION).tar.gz
   run_as_user find "$CACHE" -name '*.tar*' -mtime +30 -delete

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -114,6 +115,9 @@ func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 	if a.state.Mode != userns.Single || cmd.Name() != budName { // that one may do without the namespace
 		a.warn()
 	}
+	if err := a.leaveHome(); err != nil {
+		return err
+	}
 	return fn(cmd.Context())
 }
 
@@ -122,6 +126,20 @@ func (a *app) warn() {
 	for _, w := range a.state.Warnings {
 		logrus.Warn(w)
 	}
+}
+
+// leaveHome lets the builder do without a home directory that it may not enter: where root of a container has mapped ids
+// for it that are nobody's, root's own is closed to it, and what is looked up there would fail.
+func (a *app) leaveHome() error {
+	home := os.Getenv("HOME")
+	if a.state.Mode != userns.Direct || home == "" {
+		return nil
+	}
+	if _, err := os.ReadDir(home); !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	logrus.Warnf("%s is closed to the builder, which runs with the ids from %d on: no settings and credentials are read there", home, a.state.UIDMap[0].Outside)
+	return os.Setenv("HOME", "/nonexistent") // as Debian has it for users without
 }
 
 // withStore runs fn in the namespace with the open store.

@@ -84,10 +84,10 @@ def process(context, caps, image, container, a):
         raise SystemExit("runAsNonRoot: the container would be root's")
     env = list(image.get("Env", [])) + ["HOSTNAME=rbuild", "KUBERNETES_SERVICE_HOST=10.96.0.1", "HOME=" + ("/root" if uid == 0 else "/home/builder")]
     env += ["%s=%s" % (e["name"], e["value"]) for e in container.get("env", [])] + a.env
-    p = {"terminal": False, "user": {"uid": uid, "gid": uid, "additionalGids": [uid]}, "args": a.command, "env": env,
-         "cwd": image.get("WorkingDir") or "/", "noNewPrivileges": context.get("allowPrivilegeEscalation") is False,
-         "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}}
-    return p
+    gid = context.get("runAsGroup", uid)  # containerd asks the image's /etc/passwd, where both numbers are the same
+    return {"terminal": False, "user": {"uid": uid, "gid": gid, "additionalGids": [gid]}, "args": a.command, "env": env,
+            "cwd": image.get("WorkingDir") or "/", "noNewPrivileges": context.get("allowPrivilegeEscalation") is False,
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}}
 
 
 def main():
@@ -101,7 +101,7 @@ def main():
     job = yaml.safe_load(open(a.manifest))
     pod = only("pod", job["spec"]["template"]["spec"], "restartPolicy automountServiceAccountToken hostUsers containers volumes")
     container = only("container", pod["containers"][0], "name image args env securityContext resources volumeMounts")
-    context = only("securityContext", container["securityContext"], "runAsUser runAsNonRoot allowPrivilegeEscalation capabilities"
+    context = only("securityContext", container["securityContext"], "runAsUser runAsGroup runAsNonRoot allowPrivilegeEscalation capabilities"
                    " procMount seccompProfile appArmorProfile")
     image = json.load(open(a.image)).get("config", {})
     caps = capabilities(context.get("capabilities", {}))

@@ -17,10 +17,14 @@ try() {
 # owners exports an image that a RUN gave a file of another owner, and shows that.
 owners() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar run && tar -tvf /var/lib/rbuild/out.tar --numeric-owner x; }
 
+# norun shows the owner of a file that was copied.
+norun() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar norun && tar -tvf /var/lib/rbuild/out.tar --numeric-owner srv/file; }
+
 try map rbuild unshare cat /proc/self/uid_map
 try unpulled rbuild bud unpulled
 try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
 try run rbuild bud -t localhost/run run
 try owners owners
-try norun rbuild bud -t localhost/norun norun
+try norun norun
+try push rbuild bud --push --tls-verify=false -t "$PUSH_TO/app" norun
 try apt rbuild bud -t localhost/apt apt

@@ -4,37 +4,56 @@
 # mounts, which Debian 12's runc lacks, pods with hostUsers: false get copies of the image and volume with shifted owners.
 
 POD_PACKAGES=(runc umoci slirp4netns python3-yaml)
-# Profile of docs/pods.md, manifest, then what is expected: ids mapped, RUN, apt-get install, Dockerfile without RUN.
+# Profile of docs/pods.md, manifest, then what is expected: ids mapped, RUN, apt-get install, Dockerfile without RUN, warning.
 PODS=(
   'P1   default                refused refused refused ok'
-  'P2   user                   65536   ok      ok      ok'
+  'P2   user                   65537   ok      ok      ok      proc'
   'P4   no-escalation          1       refused refused ok'
-  'P5b  user-namespace-masked  65536   ok      ok      ok'
-  'P5c  user-namespace-seccomp 65536   ok      ok      ok'
+  'P5b  user-namespace-masked  65536   ok      ok      ok      proc'
+  'P5c  user-namespace-seccomp 65536   ok      ok      ok      chroot'
   'P5d  user-namespace         65536   ok      ok      ok'
+  'P5u  user-namespace-user    65535   ok      ok      ok'
   'P6   restricted             refused refused refused ok'
 )
 FIRST_POD_ID=655360 # of the user namespaces, as in config.py
 
-# pods [REGEXP] runs the pods whose profiles match, prints the table, and counts in PODS_PASSED and PODS_FAILED.
+# pods [REGEXP] runs the pods whose profiles match ("kube": those by podman kube play), prints the table, and counts in
+# PODS_PASSED and PODS_FAILED. Call stop_pods at the end, whatever happens.
 pods() {
-  local row
+  local row filter=${1:-.*}
   PODS_PASSED=0 PODS_FAILED=0
   need "${POD_PACKAGES[@]}"
   PODS_DIR=$(mktemp -d /var/tmp/rbpod.XXXXXX)
   chmod 755 "$PODS_DIR"
   pod_image
-  printf '| %s | %-22s | %-14s | %-7s | %-22s | %-11s |\n' pod manifest 'user namespace' RUN 'apt-get openssh-client' 'without RUN' >"$PODS_DIR/table"
+  table_row pod manifest 'ids mapped' RUN 'apt-get openssh-client' 'without RUN'
   echo '|---|---|---|---|---|---|' >>"$PODS_DIR/table"
+  : >"$PODS_DIR/texts"
   for row in "${PODS[@]}"; do
     # shellcheck disable=SC2086 # words
     set -- $row
-    [[ $1 =~ ^(${POD_FILTER:-.*})$ ]] || continue
+    [[ $1 =~ ^($filter)$ ]] || continue
     run_pod "$1" "$2"
     judge_pod "$@"
   done
-  cat "$PODS_DIR/table"
-  rm -rf "$PODS_DIR"
+  [[ ! kube =~ ^($filter)$ ]] || kube_play
+  cat "$PODS_DIR/table" "$PODS_DIR/texts"
+}
+
+# stop_pods ends what is left of the pods.
+stop_pods() {
+  local dir
+  [ -n "${PODS_DIR:-}" ] || return 0
+  for dir in "$PODS_DIR"/*/rootfs; do
+    runc delete --force "rbuild-pod-$(basename "$(dirname "$dir")")" >/dev/null 2>&1 || true
+    ! mountpoint -q "$dir" || umount "$dir"
+  done
+  if [ -d "$PODS_DIR/kube/root" ]; then
+    "${PODMAN[@]}" pod rm --all --force >/dev/null 2>&1 || true
+    umount "$PODS_DIR/kube/root/overlay" 2>/dev/null || true
+  fi
+  rm -rf --one-file-system "$PODS_DIR"
+  PODS_DIR=
 }
 
 # pod_image builds the image of deploy/Containerfile with rbuild, and unpacks it twice: as it is, and for a user namespace.
@@ -57,7 +76,7 @@ pod_files() {
   mkdir -p "$files/auth"
   cp -r "$ROOT/hack/pod/context" "$files/pod"
   install -m 755 "$ROOT/hack/pod/inside.sh" "$files/pod/"
-  echo '{"auths":{}}' >"$files/auth/config.json"
+  auth_file "10.0.2.2:${TLSREGISTRY##*:}" >"$files/auth/.dockerconfigjson"
   echo 'nameserver 10.0.2.3' >"$files/resolv.conf"
   printf '127.0.0.1 localhost\n' >"$files/hosts"
   cat >"$files/registries.conf" <<TOML
@@ -68,6 +87,8 @@ insecure = true
 TOML
   chmod -R a+rX "$files"
 }
+
+auth_file() { printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$1" "$(printf '%s:%s' "$REGISTRY_USER" "$REGISTRY_PASSWORD" | base64)"; }
 
 # run_pod PROFILE MANIFEST runs a pod to its end. Its volume stays for judge_pod.
 run_pod() {
@@ -82,6 +103,7 @@ run_pod() {
     --rootfs "$dir/rootfs" --volume "store=$dir/store" --volume "auth=$files/auth" --file "/pod=$files/pod" \
     --file "/etc/resolv.conf=$files/resolv.conf" --file "/etc/hosts=$files/hosts" \
     --file "/etc/containers/registries.conf=$files/registries.conf" --env CANARY=in-the-environment \
+    --env "PUSH_TO=10.0.2.2:${TLSREGISTRY##*:}" \
     /pod/inside.sh >"$dir/config.json"
   runc create --bundle "$dir" --pid-file "$dir/pid" "rbuild-pod-$1" >"$dir/log" 2>&1 </dev/null || status=$?
   if [ "$status" = 0 ]; then
@@ -98,15 +120,33 @@ run_pod() {
   [ "$status" = 0 ] || { cat "$dir/log" >&2 && die "runc could not make pod $1"; }
 }
 
-# judge_pod PROFILE MANIFEST MAP RUN APT NORUN prints how it went, and compares with what is expected.
+# judge_pod PROFILE MANIFEST MAP RUN APT NORUN NOTE adds a line to the table, and compares with what is expected.
 judge_pod() {
-  local out=$PODS_DIR/$1/store/out map
+  local out=$PODS_DIR/$1/store/out map file
   map=$(awk '{ n += $3 } END { print n }' "$out/map")
   [ "$(cat "$out/map.code")" = 0 ] || map=refused
-  printf '| %-3s | %-22s | %-14s | %-7s | %-22s | %-11s |\n' "$1" "$2" "$map" "$(outcome "$out/run")" "$(outcome "$out/apt")" \
-    "$(outcome "$out/norun")" >>"$PODS_DIR/table"
-  [ -z "${POD_KEEP:-}" ] || cp -r "$out" "$POD_KEEP/$1"
+  table_row "$1" "$2" "$map" "$(outcome "$out/run")" "$(outcome "$out/apt")" "$(outcome "$out/norun")"
+  check "$1: the ids" [ "$map" = "$3" ]
+  check "$1: RUN" [ "$(outcome "$out/run")" = "$4" ]
+  check "$1: apt-get" [ "$(outcome "$out/apt")" = "$5" ]
+  check "$1: without RUN" [ "$(outcome "$out/norun")" = "$6" ]
+  check "$1: the owner of a file that RUN has made" agrees "$4" grep -q ' 33/33 .* x$' "$out/owners"
+  check "$1: the owner of a file that COPY has made" agrees "$6" grep -q ' 33/33 .* srv/file$' "$out/norun"
+  check "$1: a push with the secret" agrees "$6" [ "$(outcome "$out/push")" = ok ]
+  check "$1: what RUN is told to lack" [ "$(notes "$out/run")" = "${7:-}" ]
+  check "$1: a store on the root of the container" grep -q "$OVERLAY_REFUSAL" "$out/overlay"
+  check "$1: the same, before a pull" not grep -q 'Trying to pull' "$out/overlay"
+  for file in run apt norun; do
+    [ "$(outcome "$out/$file")" = refused ] || continue
+    printf '%s, %s: %s\n' "$1" "$file" "$(cat "$out/$file")" >>"$PODS_DIR/texts"
+    check "$1: $file is refused on a line that names fields of the pod" refusal "$out/$file"
+  done
+  [ "$3" != refused ] || check "$1: refused before a pull" not grep -q '127.0.0.1:9' "$out/unpulled"
 }
+
+OVERLAY_REFUSAL='creating a user namespace\|mapping\|newuidmap\|overlayfs\|overlays cannot be stacked there'
+
+table_row() { printf '| %-3s | %-22s | %-14s | %-7s | %-22s | %-11s |\n' "$@" >>"$PODS_DIR/table"; }
 
 outcome() {
   case $(cat "$1.code") in
@@ -114,4 +154,22 @@ outcome() {
   125) echo refused ;;
   *) echo failed ;;
   esac
+}
+
+# notes FILE prints what a build has warned of: proc, chroot.
+notes() {
+  [ "$(grep -c 'Warning: a /proc of its own is refused here' "$1")" = 0 ] || echo proc
+  [ "$(grep -c 'Warning: pivot_root is refused here' "$1")" = 0 ] || echo chroot
+}
+
+# agrees ok|refused COMMAND... runs COMMAND if it is ok.
+agrees() { [ "$1" != ok ] || "${@:2}"; }
+not() { ! "$@"; }
+refusal() { tail -n 1 "$1" | grep -qE '^rbuild: .*in a pod set [a-zA-Z]+: '; }
+
+# check WHAT COMMAND... counts a check.
+check() {
+  if "${@:2}"; then PODS_PASSED=$((PODS_PASSED + 1)) && return; fi
+  PODS_FAILED=$((PODS_FAILED + 1))
+  echo "pod $1: not as expected" >&2
 }

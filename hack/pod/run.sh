@@ -2,7 +2,7 @@
 # Runs the image of deploy/Containerfile, built by rbuild itself, in the pods of deploy/kubernetes, made by runc as a kubelet
 # makes them, and prints what works in which. Needs root.
 #
-#   hack/pod/run.sh [REGEXP]      the profiles to run: P1, P2, P4, P5b, P5c, P5d, P6 (default: all)
+#   hack/pod/run.sh [REGEXP]      which: P1, P2, P4, P5b, P5c, P5d, P5u, P6, and kube for podman kube play (default: all)
 
 # shellcheck source=hack/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -10,6 +10,8 @@
 . "$ROOT/hack/testenv.sh"
 # shellcheck source=hack/pod/pods.sh
 . "$ROOT/hack/pod/pods.sh"
+# shellcheck source=hack/pod/kubeplay.sh
+. "$ROOT/hack/pod/kubeplay.sh"
 
 main() {
   is_root || die "runc makes pods as root: run this as root"
@@ -18,10 +20,11 @@ main() {
   ensure_user
   own_tree
   build "$TREE"
-  trap stop_testenv EXIT
+  trap 'stop_pods; stop_testenv' EXIT
   start_testenv
   push_distribution_bases
   pods "${1:-.*}"
+  echo "$PODS_PASSED passed, $PODS_FAILED failed"
   [ "$PODS_FAILED" = 0 ]
 }
 

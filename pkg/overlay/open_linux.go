@@ -20,6 +20,7 @@ func Detach(m Mount) (*os.File, error) {
 		return nil, err
 	}
 	var p linux.Program
+	defer p.Close()
 	var root linux.Reg
 	run := p.Run
 	if m.isClassic() {
@@ -33,7 +34,6 @@ func Detach(m Mount) (*os.File, error) {
 	} else {
 		root = m.program(&p)
 	}
-	defer p.Close()
 	if err := run(); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,8 @@ func (g *program) birth() {
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
-		g.do("setting the host name", unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname))
+		// EPERM: the seccomp profile of podman lets namespaces be made, and this not be called.
+		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).Tolerate(unix.EPERM).Note()
 	}
 	if g.c.Network != Host {
 		g.loopback()
@@ -189,7 +190,11 @@ func (g *program) enter() {
 	g.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
 }
 
-const whatPivot = "pivot_root"
+// Names of operations that may be refused.
+const (
+	whatPivot    = "pivot_root"
+	whatHostname = "setting the host name"
+)
 
 // validate refuses what the sandbox would otherwise ignore.
 func (c Config) validate() error {
@@ -275,20 +280,22 @@ func (g *program) explain(err error) error {
 
 // notes turns the tolerated failures into lines for the user.
 func (g *program) notes(p *Process) {
-	for _, n := range p.child.Notes {
-		switch n.What {
-		case whatPivot:
-			p.Degraded = append(p.Degraded, "pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
-		case whatProcSubset:
-			p.Degraded = append(p.Degraded, "a /proc of its own is refused here, because parts of /proc are masked: RUN sees "+
-				"the processes around it, /proc/PID does not match its pids, and nothing in /proc can be written; "+
-				"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
-		case whatProcFresh:
-			p.Degraded = append(p.Degraded, "a full /proc is refused here: RUN sees only the process directories (subset=pid)")
-		}
+	noted := func(what string) bool {
+		return slices.ContainsFunc(p.child.Notes, func(n linux.Failure) bool { return n.What == what })
 	}
-	// The last way that worked is the one to tell of.
-	if n := len(p.Degraded); n > 1 && strings.HasPrefix(p.Degraded[n-1], "a /proc") {
-		p.Degraded = slices.Delete(p.Degraded, n-2, n-1)
+	add := func(text string) { p.Degraded = append(p.Degraded, text) }
+	if noted(whatHostname) {
+		add("sethostname is refused here: RUN has the host name of the builder")
+	}
+	switch {
+	case noted(whatProcSubset):
+		add("a /proc of its own is refused here, because parts of /proc are masked: RUN sees the processes around it, " +
+			"/proc/PID does not match its pids, and nothing in /proc can be written; " +
+			"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
+	case noted(whatProcFresh):
+		add("a full /proc is refused here: RUN sees only the process directories (subset=pid)")
+	}
+	if noted(whatPivot) {
+		add("pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
 	}
 }

@@ -232,7 +232,9 @@ func (a *attack) files() {
 		a.readOnly("the mode of /dev/"+name, unix.Chmod("/dev/"+name, 0))
 		a.readOnly("the owner of /dev/"+name, unix.Chown("/dev/"+name, 1, 1))
 	}
-	a.readOnly("the mode of standard input", unix.Fchmod(0, 0))
+	if st, err := os.Stdin.Stat(); err == nil && st.Mode()&os.ModeNamedPipe == 0 {
+		a.readOnly("the mode of standard input", unix.Fchmod(0, 0))
+	}
 	a.fails("trusted attributes", unix.Setxattr("/tmp", "trusted.overlay.opaque", []byte("y"), 0))
 	for _, dir := range append(cgroups(), "/sys/kernel", "/sys/fs") {
 		a.fails("a directory in "+dir, os.Mkdir(dir+"/attack", 0o755))
