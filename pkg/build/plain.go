@@ -191,8 +191,8 @@ func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []o
 }
 
 // plainCommit makes what the step changed the next layer.
-func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
-	whole, err := s.memory.load(ctx)
+func (s *stage) plainCommit(step *plan.Step) error {
+	whole, err := s.memory.load(s.interrupt)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 		files.SetTimes(*s.Epoch, o.Clamp)
 	}
-	l, err := s.putLayer(ctx, files.WriteLayer, o)
+	l, err := s.putLayer(s.interrupt, files.WriteLayer, o)
 	if err != nil {
 		return err
 	}
