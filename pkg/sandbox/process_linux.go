@@ -94,11 +94,11 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 }
 
 // user sets the ids. Supplementary groups are set even if there are none: those of the builder
-// must not stay (CVE-2022-2990) unless that is asked for.
+// must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
 func (g *program) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
-	case g.c.KeepGroups:
+	case g.c.KeepGroups, g.maps.fixedGroups:
 	case len(groups) == 0:
 		g.do(whatGroups, unix.SYS_SETGROUPS, 0, 0)
 	default:
