@@ -186,7 +186,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
-	cgroups, err := f.limits.steps(ctx, notice)
+	cgroups, err := f.limits.steps(ctx, a.state != nil, notice)
 	if err != nil {
 		return err
 	}
