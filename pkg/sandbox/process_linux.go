@@ -41,6 +41,9 @@ func (g *program) become() error {
 	g.cleanSignals()
 	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	g.find()
+	if err := g.appArmor(); err != nil {
+		return err
+	}
 	if err := g.rlimits(p.Rlimits); err != nil { // after the last descriptor of the set-up: there may be fewer for the process
 		return err
 	}
