@@ -28,3 +28,4 @@ try owners owners
 try norun norun
 try push rbuild bud --push --tls-verify=false -t "$PUSH_TO/app" norun
 try apt rbuild bud -t localhost/apt apt
+: >"$out/end"
