@@ -133,6 +133,7 @@ judge_pod() {
   check "$1: without RUN" [ "$(outcome "$out/norun")" = "$6" ]
   check "$1: the owner of a file that RUN has made" agrees "$4" grep -q ' 33/33 .* x$' "$out/owners"
   check "$1: the owner of a file that COPY has made" agrees "$6" grep -q ' 33/33 .* srv/file$' "$out/norun"
+  check "$1: what the doctor says of RUN" [ "$(cat "$out/doctor.code")/$4" = "0/ok" -o "$(cat "$out/doctor.code")/$4" = "1/refused" ]
   check "$1: a push with the secret" agrees "$6" [ "$(outcome "$out/push")" = ok ]
   check "$1: what RUN is told to lack" [ "$(notes "$out/run")" = "${7:-}" ]
   check "$1: a store on the root of the container" grep -q "$OVERLAY_REFUSAL" "$out/overlay"
