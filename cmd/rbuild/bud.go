@@ -28,6 +28,7 @@ type budFlags struct {
 	run    runFlags     // what RUN gets to see
 	limits limitFlags   // what RUN may use
 	box    sandboxFlags // what RUN may do
+	time   timeFlags    // how long things may take
 	cache  cacheFlags   // what of earlier builds is used, and left to later ones
 	image  imageFlags   // what the image is like
 	result resultFlags  // where the result goes
@@ -50,7 +51,7 @@ type flagGroup interface {
 type lookup = func(name string) (value string, ok bool)
 
 func (f *budFlags) groups() []flagGroup {
-	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.box, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
+	return []flagGroup{&f.input, &f.plan, &f.named, &f.allow, &f.pull, &f.run, &f.limits, &f.box, &f.time, &f.cache, &f.image, &f.result, &f.output, &f.call, &f.peers}
 }
 
 const budName = "bud"
@@ -85,7 +86,7 @@ func newBudCmd(a *app) *cobra.Command {
 var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
 	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
 	mount os-feature os-version policy runtime runtime-flag rusage-logfile
-	save-stages sign-by signature-policy source-policy-file stage-labels timeout
+	save-stages sign-by signature-policy source-policy-file stage-labels
 	userns-gid-map-group userns-uid-map-user`)
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
@@ -124,12 +125,14 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 		}
 	}
 	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
-		release, err := st.Use(ctx)
-		if err != nil {
-			return err
-		}
-		defer release()
-		return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+		return f.time.within(ctx, func(ctx context.Context) error {
+			release, err := st.Use(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
+			return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+		})
 	})
 	if err == nil || a.state != nil {
 		return err
@@ -138,7 +141,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.buildIn(cmd.Context(), layout, f, o)
+	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
 }
 
 func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
@@ -163,7 +166,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
-	if o.Outputs, err = f.result.prepare(notice); err != nil {
+	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
 	cgroups, err := f.limits.steps(ctx, notice)

@@ -159,7 +159,7 @@ func (f *resultFlags) checkStdout() error {
 }
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
-func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err error) {
+func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (outputs []build.Output, err error) {
 	for _, file := range f.files() {
 		if err := removeStale(file[1]); err != nil {
 			return nil, fmt.Errorf("%s: %w", file[0], err)
@@ -175,7 +175,7 @@ func (f *resultFlags) prepare(warn func(string)) (outputs []build.Output, err er
 		case "local":
 			outputs = append(outputs, toDirectory(e.dest, warn))
 		case "tar":
-			outputs = append(outputs, toFile(e.dest))
+			outputs = append(outputs, toFile(e.dest, own))
 		}
 	}
 	return outputs, nil
@@ -203,8 +203,8 @@ func toDirectory(path string, warn func(string)) build.Output {
 }
 
 // toFile writes the tar to a file, or to standard output.
-func toFile(path string) build.Output {
-	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, r) }
+func toFile(path string, own func(path string) error) build.Output {
+	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, own, r) }
 }
 
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
@@ -242,5 +242,5 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 		return err
 	}
 	defer in.Close()
-	return writeResult(ctx, e.dest, in)
+	return writeResult(ctx, e.dest, place.OwnFile, in)
 }

@@ -48,17 +48,21 @@ func (f *outputFlags) listener() (l progress.Listener, finish func() error, err 
 		}
 		finish = sync.OnceValue(out.Close)
 	}
-	terminal := progress.IsTerminal(out) && os.Getenv("TERM") != "dumb"
+	terminal := progress.IsTerminal(out)
+	var log io.Writer = out
+	if terminal {
+		log = progress.Safe(out)
+	}
 	switch {
 	case f.quiet || f.progress == "quiet":
-		return progress.Quiet(out), finish, nil
+		return progress.Quiet(log), finish, nil
 	case f.progress == "rawjson":
 		return progress.JSON(out), finish, nil
-	case f.progress == "tty" || f.progress == "auto" && terminal:
-		t := progress.Terminal(out, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""})
-		return t, sync.OnceValue(func() error { return errors.Join(t.Close(), finish()) }), nil
+	case f.progress == "tty" || f.progress == "auto" && terminal && os.Getenv("TERM") != "dumb":
+		t, closeOut := progress.Terminal(out, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""}), finish
+		return t, sync.OnceValue(func() error { return errors.Join(t.Close(), closeOut()) }), nil
 	}
-	return progress.Plain(out), finish, nil
+	return progress.Plain(log), finish, nil
 }
 
 // notices is where lines of text go that tell of a pull or a push.

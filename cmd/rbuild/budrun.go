@@ -134,7 +134,9 @@ func gateway(o build.RunOptions) (netip.Addr, error) {
 // open opens what the flags name; it stays open for the life of the process.
 func (f *runFlags) open(o *build.RunOptions, env lookup) (err error) {
 	if f.stdin {
-		o.Stdin = os.Stdin
+		if o.Stdin, err = stepInput(os.Stdin); err != nil {
+			return err
+		}
 	}
 	if o.Volumes, err = parseVolumes(f.volumes); err != nil {
 		return err

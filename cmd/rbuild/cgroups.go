@@ -4,13 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/cgroup"
 )
+
+// cgroupOptions is who makes cgroups for a build without flags.
+func (a *app) cgroupOptions() (cgroup.Options, error) {
+	uid := a.outerUID(os.Getuid())
+	conf, err := readContainersConf(uid)
+	if err != nil {
+		return cgroup.Options{}, err
+	}
+	f := limitFlags{conf: &conf}
+	f.register(pflag.NewFlagSet("", pflag.ContinueOnError))
+	err = f.apply(os.LookupEnv, nil)
+	f.cgroups.UID = uid
+	return f.cgroups, err
+}
 
 // prepare makes a place for cgroups as far as the launcher must do it; release gives it back.
 func (f *limitFlags) prepare() (release func(), err error) {

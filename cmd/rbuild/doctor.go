@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ func newDoctorCmd(a *app) *cobra.Command {
 			if o.Registry, err = access.apply(a.sys()); err != nil {
 				return err
 			}
+			if o.Cgroups, err = a.cgroupOptions(); err != nil {
+				return err
+			}
 			return a.doctor(cmd, o, func(r doctor.Report) error { return printReport(cmd, r, asJSON) })
 		},
 	}
@@ -66,7 +70,9 @@ func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Repo
 		return nil
 	}
 	t.Findings = append(t.Findings, doctor.Refused(err, single))
-	t.Refused = !single
+	if t.Refused = !single; t.Refused {
+		t.Findings = append(t.Findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
+	}
 	ns.AllowSingle = true
 	if err := a.enterWith(cmd, ns, t); err == nil {
 		return nil

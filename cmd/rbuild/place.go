@@ -24,6 +24,8 @@ type images interface {
 	Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error)
 	// NewScratch makes a temporary directory, which release removes.
 	NewScratch() (dir string, release func() error, err error)
+	// OwnFile is told of a file that is about to be made and is to go if this process dies.
+	OwnFile(path string) error
 	// prepare has the build use the place. Its plan is made.
 	prepare(o *build.Options) error
 }
@@ -94,6 +96,9 @@ func (a *app) openLayout(why *userns.Error) (p plainImages, err error) {
 	}
 	return p, err
 }
+
+// OwnFile does nothing: the layout keeps no record of who works on it.
+func (p plainImages) OwnFile(string) error { return nil }
 
 func (p plainImages) prepare(o *build.Options) error {
 	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))

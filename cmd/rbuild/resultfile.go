@@ -93,10 +93,11 @@ func writable(path string) error {
 
 // writeResult writes what r gives to the file path, or to standard output (-). A regular file appears under its name when
 // it is complete; a pipe or a device is written to as it is. When ctx ends, a reader who does not read is not waited for.
-func writeResult(ctx context.Context, path string, r io.Reader) error {
+// own is told of a file that must not stay if this process dies.
+func writeResult(ctx context.Context, path string, own func(path string) error, r io.Reader) error {
 	done := make(chan error, 1)
 	go func() {
-		out, err := createResult(path)
+		out, err := createResult(path, own)
 		if err == nil {
 			_, err = io.Copy(out.File, contextReader{ctx, r})
 			err = out.finish(err)
@@ -136,7 +137,7 @@ type resultFile struct {
 }
 
 // createResult opens a file for the result; - is standard output.
-func createResult(path string) (*resultFile, error) {
+func createResult(path string, own func(path string) error) (*resultFile, error) {
 	if path == "-" {
 		// Under another number, so that a reader who goes away is an error to report and no SIGPIPE.
 		fd, err := unix.FcntlInt(os.Stdout.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -153,7 +154,13 @@ func createResult(path string) (*resultFile, error) {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		return &resultFile{File: f}, err
 	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8])
+	if err := own(temp); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err

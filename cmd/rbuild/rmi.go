@@ -79,10 +79,11 @@ func (r remover) byName(name string, o registry.Options) error {
 
 // untag takes one of several names.
 func (r remover) untag(img *cs.Image, found string) error {
-	if err := r.st.Storage().RemoveNames(img.ID, []string{found}); err != nil {
+	err := r.st.Freeing(func() error { return r.st.Storage().RemoveNames(img.ID, []string{found}) })
+	if err != nil {
 		return fmt.Errorf("removing the name %s: %w", found, err)
 	}
-	_, err := fmt.Fprintln(r.out, "untagged:", found)
+	_, err = fmt.Fprintln(r.out, "untagged:", found)
 	return err
 }
 
@@ -90,7 +91,11 @@ func (r remover) remove(img *cs.Image) error {
 	if err := r.removeContainers(img.ID); err != nil {
 		return err
 	}
-	if _, err := r.st.Storage().DeleteImage(img.ID, true); err != nil {
+	err := r.st.Freeing(func() error {
+		_, err := r.st.Storage().DeleteImage(img.ID, true)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("removing image %s: %w", shortID(img.ID), err)
 	}
 	for _, name := range img.Names {
@@ -98,7 +103,7 @@ func (r remover) remove(img *cs.Image) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(r.out, img.ID)
+	_, err = fmt.Fprintln(r.out, img.ID)
 	return err
 }
 
@@ -119,7 +124,7 @@ func (r remover) removeContainers(image string) error {
 		if mounts, err := r.st.Storage().Mounted(c.LayerID); err != nil || mounts > 0 {
 			return errors.Join(fmt.Errorf("image %s is used by container %s, which is mounted", shortID(image), shortID(c.ID)), err)
 		}
-		if err := r.st.Storage().DeleteContainer(c.ID); err != nil {
+		if err := r.st.Freeing(func() error { return r.st.Storage().DeleteContainer(c.ID) }); err != nil {
 			return fmt.Errorf("removing container %s: %w", shortID(c.ID), err)
 		}
 	}

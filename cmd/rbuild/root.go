@@ -138,9 +138,12 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 }
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+	o.Env = append(o.Env, ownerEnv()...)
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
 		defer func() { err = a.explain(err) }()
-		st, err := store.Open(a.storeOptions())
+		options := a.storeOptions()
+		options.Owner = takeOwner()
+		st, err := store.Open(options)
 		if err != nil {
 			return err
 		}
@@ -148,7 +151,9 @@ func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		if err := registry.Tidy(st.GraphRoot(), a.sys()); err != nil {
 			return err
 		}
-		return fn(ctx, st)
+		err = fn(ctx, st)
+		st.Failed(err)
+		return err
 	})
 }
 

@@ -20,8 +20,8 @@ owners() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar run && tar -tvf /
 # norun shows the owner of a file that was copied.
 norun() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar norun && tar -tvf /var/lib/rbuild/out.tar --numeric-owner srv/file; }
 
-try doctor rbuild doctor
 try map rbuild unshare cat /proc/self/uid_map
+try doctor rbuild doctor
 try unpulled rbuild bud unpulled
 try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
 try limits rbuild bud -m 64m unpulled

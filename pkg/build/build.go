@@ -15,6 +15,7 @@ package build
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -75,7 +76,11 @@ type Options struct {
 	Epoch     *time.Time       // the time of the image and its history; nil: when each step was run
 	FileTimes FileTimes        // what Epoch means for the files of the new layers
 	Platform  ocispec.Platform // this machine's
-	Trusted   bool             // real root: overlayfs marks in trusted.*
+
+	StepTimeout    time.Duration // how long a step, or the pull of an image, may take; 0: as long as it wants
+	SilenceTimeout time.Duration // how long a RUN may print nothing; 0: as long as it wants
+
+	Trusted bool // real root: overlayfs marks in trusted.*
 }
 
 // FileTimes says what becomes of the modification times of files.
@@ -189,8 +194,14 @@ func (f *future) wait(ctx context.Context) (*snapshot, error) {
 	case <-f.done:
 		return f.snap, f.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
+	cause := context.Cause(ctx)
+	if errors.As(cause, new(*TimeoutError)) { // then it is about to end too, and names what took so long
+		if <-f.done; f.err != nil {
+			return nil, f.err
+		}
+	}
+	return nil, cause
 }
 
 // once starts fn in the background unless key is in the table already.
@@ -226,9 +237,11 @@ func (b *builder) image(ctx context.Context, from plan.Source) *future {
 		if from.Context != "" {
 			return b.openContext(ctx, from)
 		}
+		ctx, _, done := b.limitStep(ctx)
+		defer done()
 		id, err := b.Pull(ctx, from.Image, from.Platform)
 		if err != nil {
-			return nil, b.perhapsStage(from.Image, err)
+			return nil, b.perhapsStage(from.Image, Because(ctx, err))
 		}
 		return b.openImage(ctx, id)
 	})

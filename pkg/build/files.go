@@ -64,7 +64,7 @@ func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree,
 		}
 		return nil, none, nil
 	}
-	snap, err := s.source(ctx, *op.From)
+	snap, err := s.other(ctx, *op.From)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -56,9 +56,11 @@ func (s *stage) openCaches(ctx context.Context, p *stepMounts, op *plan.Run, sou
 		wanted[name], ids[name] = spec, m.ID
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		resume := s.clock.pause()
 		c, err := s.Store.OpenCache(ctx, wanted[name], func() {
 			s.notice(fmt.Sprintf("%s waits for cache mount %s, which another step is using", s.place(), ids[name]))
 		})
+		resume()
 		if err != nil {
 			return fmt.Errorf("--mount: cache %s: %w", ids[name], err)
 		}

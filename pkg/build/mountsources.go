@@ -64,7 +64,7 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 
 // fileSource looks into a stage or an image.
 func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSource) (err error) {
-	if src.snap, err = s.source(ctx, from); err != nil {
+	if src.snap, err = s.other(ctx, from); err != nil {
 		return err
 	}
 	if from.Stage == nil || src.path == "/" {

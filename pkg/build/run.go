@@ -125,6 +125,9 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	}
 	defer func() { err = errors.Join(err, group.remove()) }()
 	group.attach(&config)
+	w := progress.StepWriter(r.listener, r.step)
+	ctx, heard, done := s.listen(ctx, w)
+	defer done()
 	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
@@ -135,8 +138,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	}
 	copied := make(chan error, 1)
 	go func() {
-		w := progress.StepWriter(r.listener, r.step)
-		_, err := io.Copy(w, out)
+		_, err := io.Copy(heard, out)
 		copied <- errors.Join(err, w.Close(), out.Close())
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = process.Kill() }) // it may have ended just now

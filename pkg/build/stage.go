@@ -28,6 +28,7 @@ type stage struct {
 	missed  bool    // a step was not cached, so nothing above it can be
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
+	clock   *stepClock
 	number  int     // of the current step, from 1; FROM is 1
 	total   int
 }
@@ -48,7 +49,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	}
 	base, err := b.source(ctx, p.From)
 	if err != nil {
-		return nil, at(p.Heading(), err)
+		return nil, at(p.Heading(), Because(ctx, err))
 	}
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
 	if b.Image.NoLabels {
@@ -86,10 +87,13 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 
 // step runs one instruction: most edit the config only, which the plan has done already.
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
-	r := s.report(step)
+	r, stage := s.report(step), ctx
+	ctx, clock, done := s.limitStep(ctx)
+	s.clock = clock
 	defer func() {
-		err = at(step, err)
-		r.end(ctx, err)
+		err = at(step, Because(ctx, err))
+		done()
+		r.end(stage, err)
 	}()
 	switch op := step.Op.(type) {
 	case *plan.Run:
@@ -103,6 +107,12 @@ func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 		s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	}
 	return nil
+}
+
+// other is the snapshot of another stage or image that the step needs.
+func (s *stage) other(ctx context.Context, from plan.Source) (*snapshot, error) {
+	defer s.clock.pause()()
+	return s.source(ctx, from)
 }
 
 // upper is the directory that a step fills; the zero value where that is in memory.
@@ -135,12 +145,14 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 		}
 		s.missed = true
 	}
+	resume := s.clock.pause()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	resume()
 	r.begin()
 	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
@@ -184,7 +196,9 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	if s.NoCache || s.missed || s.uncached() {
 		return false, nil
 	}
+	resume := s.clock.pause()
 	parent, err := s.top().Wait(ctx)
+	resume()
 	if err != nil {
 		return false, err
 	}

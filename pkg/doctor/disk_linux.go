@@ -24,7 +24,7 @@ type place struct {
 	disk, inodes  string // ids of findings
 	fix           string // what helps beside making room
 	bytes, number room
-	kind          int64 // of file system, as statfs(2) tells it
+	kind          string // of file system
 	readOnly      bool
 	dev           uint64
 }
@@ -62,12 +62,12 @@ func (p *place) look(dir string) error {
 	}
 	p.bytes, p.number = room{s.Bavail * unit, s.Blocks * unit}, room{s.Ffree, s.Files}
 	p.readOnly = s.Flags&unix.ST_RDONLY != 0
-	p.kind = int64(s.Type)
+	p.kind = fsName(s.Type)
 	var st unix.Stat_t
 	if err := unix.Stat(p.dir, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: p.dir, Err: err}
 	}
-	p.dev = uint64(st.Dev)
+	p.dev = st.Dev
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (p *place) findings() []Finding {
 	disk := Finding{ID: p.disk, Status: OK, Summary: fmt.Sprintf("%s of %s are free for %s (%s)", size(p.bytes.free), size(p.bytes.of), p.what, p.dir)}
 	switch {
 	case p.bytes.of == 0: // a file system without bounds
-		disk.Summary = fmt.Sprintf("%s lie on a file system that does not tell its size (%s)", p.what, p.dir)
+		disk.Summary = fmt.Sprintf("the file system of %s does not tell its size (%s)", p.what, p.dir)
 	case p.bytes.free < fullBytes:
 		disk = Finding{p.disk, Missing, fmt.Sprintf("the file system of %s is full: %s of %s are free at %s", p.what, size(p.bytes.free), size(p.bytes.of), p.dir), "", p.fix}
 	case p.bytes.free < lowBytes:
@@ -129,15 +129,15 @@ func size(n uint64) string {
 	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
 }
 
-// fsName names the file systems that matter.
-func fsName(kind int64) string {
-	names := map[int64]string{
+// fsName names the file systems that matter, by the number of statfs(2), which is of another width on some architectures.
+func fsName[N int32 | int64 | uint32](kind N) string {
+	names := map[uint32]string{
 		unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "NFS", unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs",
 		unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.FUSE_SUPER_MAGIC: "fuse",
 		unix.V9FS_MAGIC: "9p", 0x2fc12fc1: "zfs", unix.SMB2_SUPER_MAGIC: "smb", unix.CIFS_SUPER_MAGIC: "cifs", 0xca451a4e: "bcachefs",
 	}
-	if name, ok := names[kind&0xffffffff]; ok {
+	if name, ok := names[uint32(kind)]; ok {
 		return name
 	}
-	return fmt.Sprintf("file system %#x", kind&0xffffffff)
+	return fmt.Sprintf("file system %#x", uint32(kind))
 }

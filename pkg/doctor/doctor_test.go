@@ -179,12 +179,15 @@ func TestExplain(t *testing.T) {
 		{"told already", fmt.Errorf("x: %w", &Error{Err: unix.ENOSPC}), nil, true},
 		{"overlay tells itself", overlays, []string{"is on an overlay: mount a volume"}, true},
 		{"no space", &fs.PathError{Op: "write", Path: "/a", Err: unix.ENOSPC}, []string{"write /a: no space left on device; now ", "are free for the store", "rbuild prune"}, false},
+		{"namespaces tell themselves", fmt.Errorf("RUN: %w", &userns.Error{Detail: "no space left on device", Err: unix.ENOSPC}), nil, true},
 		{"no space, by text", errors.New("unpacking: no space left on device"), []string{"unpacking: no space left on device; now ", "rbuild prune"}, false},
 		{"quota", fmt.Errorf("copying: %w", unix.EDQUOT), []string{"disk quota exceeded; the user's quota is used up; rbuild prune"}, false},
 		{"clone", fmt.Errorf("starting: %w", os.NewSyscallError("clone", unix.EUSERS)), []string{"creating the user namespace of RUN: too many users", "max_user_namespaces"}, false},
 		{"mount", fmt.Errorf("starting: %w", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.EPERM}), []string{"mounting tmpfs at /dev: operation not permitted ("}, false},
 		{"mount for another reason", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.ENOENT}, nil, true},
 		{"denied", &fs.PathError{Op: "mkdir", Path: filepath.Join(dir, "not"), Err: unix.EACCES}, []string{"mkdir", "this user cannot use the store's directory", "--root"}, false},
+		{"denied below", &fs.PathError{Op: "open", Path: filepath.Join(o.Store, "lock"), Err: unix.EACCES}, []string{"open", "this user cannot use the store's directory"}, false},
+		{"denied beside", &fs.PathError{Op: "open", Path: filepath.Join(dir, "file"), Err: unix.EACCES}, nil, true},
 		{"denied elsewhere", &fs.PathError{Op: "open", Path: "/somewhere", Err: unix.EACCES}, nil, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 // Error is an error of a build with the finding that explains it.
@@ -41,6 +42,9 @@ func Explain(err error, o Options) error {
 		return err
 	}
 	if _, ok := errors.AsType[*overlay.Error](err); ok { // says all of it
+		return err
+	}
+	if _, ok := errors.AsType[*userns.Error](err); ok { // likewise
 		return err
 	}
 	if f, ok := setup(err); ok {
@@ -86,7 +90,7 @@ func (o Options) cause(err error) (Finding, bool) {
 			return p.readOnlyFinding(), true
 		}
 	}
-	return o.denied(err)
+	return o.denied(err, o.Store)
 }
 
 // remembered tells whether err is what the library keeps of an earlier attempt.

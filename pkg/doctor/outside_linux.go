@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ const patience = 10 * time.Second
 func Outside(ctx context.Context, o Options) []Finding {
 	out := []Finding{kernel(), confinement()}
 	out = append(out, places(o)...)
-	out = append(out, network(o.Path), gitProgram(o.Path), auth(o.Registry))
+	out = append(out, cgroups(ctx, o.Cgroups), network(o.Path), gitProgram(o.Path), auth(o.Registry))
 	return append(out, registries(ctx, o)...)
 }
 
@@ -69,14 +70,14 @@ func places(o Options) (out []Finding) {
 	var err error
 	if o.Store != "" {
 		if kept, err = storePlace(o.Store); err == nil {
-			store.Summary = fmt.Sprintf("%s on %s", o.Store, fsName(kept.kind))
+			store.Summary = fmt.Sprintf("%s on %s", o.Store, kept.kind)
 			if kept.readOnly {
 				store = kept.readOnlyFinding()
 			}
 			out = append(out, kept.findings()...)
 		}
 	}
-	if denied, ok := o.denied(err); ok {
+	if denied, ok := o.denied(err, o.Store); ok {
 		store = denied
 	} else if err = errors.Join(o.StoreErr, err); err != nil {
 		store.Status, store.Summary = Missing, err.Error()
@@ -89,6 +90,24 @@ func places(o Options) (out []Finding) {
 		out = append(out, temp.findings()...)
 	}
 	return append(out, store)
+}
+
+// WithoutRun tries where builds keep images if they have no namespace, dir: then Dockerfiles without RUN are all that can be
+// built.
+func WithoutRun(dir string) Finding {
+	f := Finding{ID: idWithoutRun, Status: OK, Summary: "Dockerfiles without RUN are built, in memory; images are kept in " + dir}
+	at, err := existing(dir)
+	if err == nil {
+		at, err = os.MkdirTemp(at, "doctor-probe-")
+	}
+	if err == nil {
+		err = os.Remove(at)
+	}
+	if err != nil {
+		f.Status, f.Summary, f.Detail = Missing, "images cannot be kept in "+dir, err.Error()
+		f.Fix = "pass --root with a directory of your own; in a pod mount a volume there, and give it to the user with fsGroup"
+	}
+	return f
 }
 
 // readOnlyFinding says that the place is on a file system that nobody can write to.

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -60,7 +61,11 @@ func oneLine(text string) string {
 // verdict is the first line.
 func (r Report) verdict() string {
 	if !r.Run {
-		return "RUN does not work here: " + counted(r.count(Missing), "thing is missing", "things are missing")
+		text := "RUN does not work here: " + counted(r.count(Missing), "thing is missing", "things are missing")
+		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == idWithoutRun && f.Status == OK }) {
+			text += "; Dockerfiles without RUN are built"
+		}
+		return text
 	}
 	text := "RUN works here, " + modeWords(r.Mode)
 	if n := r.count(Missing); n > 0 {

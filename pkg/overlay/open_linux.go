@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ func Detach(m Mount) (*os.File, error) {
 		return nil, err
 	}
 	var p linux.Program
+	defer p.Close()
 	var root linux.Reg
 	run := p.Run
 	if m.isClassic() {
@@ -29,11 +31,15 @@ func Detach(m Mount) (*os.File, error) {
 		if root, err = m.classic(&p); err != nil {
 			return nil, err
 		}
-		run = func() error { return runAside(&p) }
+		run = func() error {
+			// A child that is forked in between would have the overlay on top of its root, and could not leave that.
+			syscall.ForkLock.RLock()
+			defer syscall.ForkLock.RUnlock()
+			return runAside(&p)
+		}
 	} else {
 		root = m.program(&p)
 	}
-	defer p.Close()
 	if err := run(); err != nil {
 		return nil, err
 	}

@@ -148,7 +148,7 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 		if err != nil {
 			return fmt.Errorf("mounting an overlay: %w", err)
 		}
-		p.Keep(f)
+		p.Own(f)
 		names = append(names, strconv.Itoa(int(f.Fd())))
 	}
 	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")

@@ -215,7 +215,7 @@ func TestProbe(t *testing.T) {
 	merged, closeIt := open(t, m)
 	defer closeIt()
 	err = overlay.Probe(merged, false)
-	if err == nil || !strings.Contains(err.Error(), "mount a volume there or pass --root") {
+	if err == nil || !strings.Contains(err.Error(), "mount a volume there (in a pod an emptyDir) or pass --root") {
 		t.Errorf("on an overlay: %v", err)
 	}
 	if err := overlay.Probe(at("none"), false); !errors.Is(err, fs.ErrNotExist) {

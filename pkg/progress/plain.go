@@ -13,7 +13,7 @@ import (
 //	[build 4/7] RUN make  1.2s, cpu 2.1s, memory 64 MiB, read 1.2 MiB, written 340 KiB
 //	[build 5/7] CACHED RUN make test
 //
-// Output stands beneath its step, byte for byte. As soon as another step runs or was mentioned since, each line of it
+// Output stands beneath its step, byte for byte; where w is a terminal it should be one of [Safe]. As soon as another step runs or was mentioned since, each line of it
 // has the step's label in front.
 func Plain(w io.Writer) Listener {
 	return &plain{w: w, running: clock{}}

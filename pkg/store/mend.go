@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
+	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
 )
 
@@ -15,21 +17,24 @@ import (
 // the file holds, and removes that: with an empty name, the links of all layers (overlay.go, removeCommon, in v1.64.2).
 // Without the file it leaves them alone.
 //
-// To be called before the library opens the store. Such a kill leaves a staging directory too, so a store without any is
-// not looked through.
-func mendLinks(graphRoot string) error {
+// To be called before the library opens the store. died: a process has died, as its record says. Such a kill may leave a
+// staging directory too; a store without any sign is not looked through.
+func mendLinks(graphRoot string, died bool) error {
 	home := filepath.Join(graphRoot, "overlay")
-	if staged, err := os.ReadDir(filepath.Join(home, "staging")); err != nil || len(staged) == 0 {
+	staged, _ := os.ReadDir(filepath.Join(home, "staging"))
+	if len(staged) == 0 && !died {
 		return nil // a store that is not there yet, or has never staged anything
 	}
 	// Layers are made under this lock, so that no file is empty because it is just being written.
-	lock, err := lockfile.GetLockFile(filepath.Join(graphRoot, "overlay-layers", "layers.lock"))
+	lock, err := lockOf(graphRoot, "layers")
 	if err != nil {
-		return fmt.Errorf("locking the layers of the store: %w", err)
+		return err
 	}
-	lock.RLock()
 	defer lock.Unlock()
 	layers, err := os.ReadDir(home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("looking for what a killed process left: %w", err)
 	}
@@ -44,4 +49,85 @@ func mendLinks(graphRoot string) error {
 		return fmt.Errorf("mending what a killed process left: %w", err)
 	}
 	return nil
+}
+
+// lockOf takes the library's lock on "layers", "images" or "containers" for reading: nobody changes them then.
+func lockOf(graphRoot, kind string) (*lockfile.LockFile, error) {
+	lock, err := lockfile.GetLockFile(filepath.Join(graphRoot, "overlay-"+kind, kind+".lock"))
+	if err != nil {
+		return nil, fmt.Errorf("locking the %s of the store: %w", kind, err)
+	}
+	lock.RLock()
+	return lock, nil
+}
+
+// reap removes what processes that died have left, beyond what the library and sweep see to: it is for a store that is
+// open.
+func (s *Store) reap(dead []*record) error {
+	errs := []error{s.removeTemps(), s.removeLinks(), s.removeHalfImages()}
+	for _, r := range dead {
+		errs = append(errs, r.reap())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("removing what an interrupted build left: %w", err)
+	}
+	return nil
+}
+
+// removeTemps removes the files that the library was writing, to be renamed when they are whole (pkg/ioutils,
+// fswriters.go).
+func (s *Store) removeTemps() error {
+	for _, kind := range []string{"layers", "images", "containers"} {
+		home := filepath.Join(s.GraphRoot(), "overlay-"+kind)
+		if _, err := os.Lstat(home); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		lock, err := lockOf(s.GraphRoot(), kind)
+		if err != nil {
+			return err
+		}
+		for _, pattern := range []string{".tmp-*", "*/.tmp-*"} {
+			temps, globErr := filepath.Glob(filepath.Join(home, pattern))
+			err = errors.Join(err, globErr)
+			for _, t := range temps {
+				err = errors.Join(err, os.Remove(t))
+			}
+		}
+		lock.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLinks removes short names of layers that are not there.
+func (s *Store) removeLinks() error {
+	lock, err := lockOf(s.GraphRoot(), "layers")
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	links, err := filepath.Glob(filepath.Join(s.GraphRoot(), "overlay", "l", "*"))
+	for _, l := range links {
+		if _, gone := os.Stat(l); errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, os.Remove(l))
+		}
+	}
+	return err
+}
+
+// removeHalfImages removes the records of images without a manifest and a name: the library records an image before it
+// stores its documents, both under one lock.
+func (s *Store) removeHalfImages() error {
+	images, err := s.storage.Images()
+	for _, img := range images {
+		if len(img.Names) > 0 || img.ReadOnly || slices.Contains(img.BigDataNames, cs.ImageDigestBigDataKey) {
+			continue
+		}
+		if _, removeErr := s.storage.DeleteImage(img.ID, true); !errors.Is(removeErr, cs.ErrImageUnknown) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return err
 }

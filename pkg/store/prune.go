@@ -77,7 +77,8 @@ func (s *Store) PruneLayers(now time.Time) error {
 		return err
 	}
 	for _, id := range unneeded(layers, roots, now) {
-		if err := s.storage.DeleteLayer(id); err != nil && !errors.Is(err, cs.ErrLayerUnknown) {
+		err := s.Freeing(func() error { return s.storage.DeleteLayer(id) })
+		if err != nil && !errors.Is(err, cs.ErrLayerUnknown) {
 			return fmt.Errorf("removing layer %s: %w", id, err)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/stringid"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
 // Staging is a directory of the store that becomes a layer without being copied, or is discarded. It is protected by
@@ -61,9 +63,16 @@ func (s *Store) NewStaging() (st *Staging, err error) {
 		if err == nil {
 			err = st.Discard()
 		}
+		if linux.NoRoom(err) {
+			return nil, err
+		}
 		time.Sleep(stagingPause)
 	}
-	return nil, errors.Join(errors.New("making a staging directory in the store: another process keeps removing it"), err)
+	const text = "making a staging directory in the store: another process keeps removing it"
+	if err == nil {
+		return nil, errors.New(text)
+	}
+	return nil, fmt.Errorf("%s: %w", text, err)
 }
 
 // whole says whether the directory and its lock are there. The library makes the directory first and locks it a moment

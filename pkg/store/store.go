@@ -13,6 +13,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,22 +32,31 @@ type Options struct {
 	RunRoot       string   // directory of locks and mount counts; "": storage.conf
 	Driver        string   // storage driver; "": storage.conf, else overlay
 	DriverOptions []string // replace those of storage.conf
+	Owner         Owner    // who works on the store
 }
 
 // Store is an open store. Its methods may be called from several goroutines.
 type Store struct {
 	storage cs.Store
 	driver  graphdriver.DriverWithDiffer
+	noRoom  bool
+	record  *record // nil: there was no room for it, or the store is closed
 }
 
-// Open opens the store, creating its directories where they are missing. The caller closes it.
+// Open opens the store, creating its directories where they are missing, and removes what processes have left that died
+// while they worked on it. The caller closes it.
 // Drivers other than overlay are refused: only overlay can adopt a step's upper directory as a layer.
-func Open(o Options) (*Store, error) {
+func Open(o Options) (st *Store, err error) {
 	lib, err := o.resolve()
 	if err != nil {
 		return nil, err
 	}
-	if err := mendLinks(lib.GraphRoot); err != nil {
+	dead, err := theDead(lib.GraphRoot)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeRecords(dead)) }()
+	if err := mendLinks(lib.GraphRoot, len(dead) > 0); err != nil {
 		return nil, err
 	}
 	s, err := cs.GetStore(lib)
@@ -61,7 +71,16 @@ func Open(o Options) (*Store, error) {
 	if !ok {
 		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
 	}
-	return &Store{storage: s, driver: differ}, nil
+	st = &Store{storage: s, driver: differ}
+	if len(dead) > 0 {
+		if err := st.reap(dead); err != nil {
+			return nil, err
+		}
+	}
+	if st.record, err = newRecord(st.GraphRoot(), o.Owner); err == nil {
+		err = st.keepReserve()
+	}
+	return st, err
 }
 
 // Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
@@ -138,7 +157,13 @@ func (s *Store) RunRoot() string { return s.storage.RunRoot() }
 // processes use stay; this process must have ended its own. Idempotent.
 func (s *Store) Close() error {
 	s.storage.Free()
-	return sweep(s.stagingRoot())
+	end := s.record.remove
+	if s.noRoom {
+		end = s.record.close
+	}
+	err := errors.Join(sweep(s.stagingRoot()), end())
+	s.record = nil
+	return err
 }
 
 // stagingRoot is where the overlay driver keeps directories that are not layers yet.

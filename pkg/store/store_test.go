@@ -273,7 +273,7 @@ func TestEmptyLinkIsMended(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dead, "link"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.MendLinks(s.GraphRoot()); err != nil {
+	if err := store.MendLinks(s.GraphRoot(), false); err != nil {
 		t.Fatal(err)
 	}
 	driver, err := s.Storage().GraphDriver()

@@ -141,7 +141,7 @@ func storeclean(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(2 * time.Second) // the kernel may still be ending what was killed
 	for {
 		found = slices.Concat(processes(private), mounts(private), staging(ts.Getenv("STORE")), incomplete(ts.Getenv("STORE")),
-			temporary(filepath.Join(private, "tmp")))
+			strays(ts.Getenv("STORE")), temporary(filepath.Join(private, "tmp")))
 		if len(found) == 0 {
 			return
 		}
@@ -243,6 +243,37 @@ func incomplete(store string) []string {
 	for _, d := range dirs {
 		if !known[filepath.Base(d)] {
 			out = append(out, "directory of no layer "+d)
+		}
+	}
+	return out
+}
+
+// strays lists what belongs to no layer and no image of the store: half-written files of the library's, tar-splits,
+// documents, links, spooled blobs.
+func strays(store string) []string {
+	var out []string
+	for _, pattern := range []string{"overlay-*/.tmp-*", "overlay-images/*/.tmp-*", "tmp/rbuild-*"} {
+		names, _ := filepath.Glob(filepath.Join(store, pattern))
+		for _, n := range names {
+			out = append(out, "stray file "+n)
+		}
+	}
+	links, _ := filepath.Glob(filepath.Join(store, "overlay/l/*"))
+	for _, l := range links {
+		if _, err := os.Stat(l); err != nil {
+			out = append(out, "link that leads nowhere: "+l)
+		}
+	}
+	for _, of := range []struct{ records, pattern, suffix string }{
+		{"overlay-layers/layers.json", "overlay-layers/*.tar-split.gz", ".tar-split.gz"},
+		{"overlay-images/images.json", "overlay-images/" + strings.Repeat("[0-9a-f]", 64), ""},
+	} {
+		records, _ := os.ReadFile(filepath.Join(store, of.records))
+		names, _ := filepath.Glob(filepath.Join(store, of.pattern))
+		for _, n := range names {
+			if !strings.Contains(string(records), `"`+strings.TrimSuffix(filepath.Base(n), of.suffix)+`"`) {
+				out = append(out, "of nothing that is recorded: "+n)
+			}
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package integration
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,13 +18,33 @@ import (
 )
 
 // defaultKills is the number of builds that a run of all tests kills; hack/chaos/kill.sh asks for more.
-const defaultKills = 6
+const defaultKills = 30
 
 // TestKill kills builds with SIGKILL; the number of them is in KILLS.
 func TestKill(t *testing.T) { run(t, "chaos") }
 
-// killbuilds CONTEXT starts builds and kills each at a random moment of the time that a whole one takes: in turn the
-// launcher, the builder, or both with all that they started. After each, the next command must leave nothing behind.
+// phases are the parts of a build in their order. Each begins with the first event that has the text, or with the one
+// behind that, and ends where the next begins.
+var phases = []struct{ name, kind, text string }{
+	{"pull", "", ""},
+	{"copy", "started", "COPY tree "},
+	{"run", "started", "RUN echo phase"},
+	{"commit", "done", "RUN echo phase"},
+	{"push", "notice", "Getting image source"}, // the second one: the first is the pull's
+}
+
+// mixedBuild is the build that is killed, over and over.
+type mixedBuild struct {
+	ts      *testscript.TestScript
+	context string
+	want    string                   // the image's ID
+	lasts   map[string]time.Duration // how long each phase takes
+	hits    map[string]int           // kills by the phase that they met
+}
+
+// killbuilds CONTEXT starts builds that pull, copy, run, commit and push, and kills each at a random moment of one of these
+// phases in turn: at random the launcher, the builder, or both with all that they started. After each the next command must leave
+// nothing behind, the next build must be right, on what the killed one left, and podman must read the store.
 func killbuilds(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 1, "killbuilds CONTEXT")
 	count := defaultKills
@@ -30,43 +53,166 @@ func killbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		count = n
 	}
-	start := time.Now()
-	output(ts, "rbuild", "bud", "-t", "x", args[0])
-	whole := time.Since(start)
-	finished := 0
+	b := &mixedBuild{ts: ts, context: args[0], lasts: map[string]time.Duration{}, hits: map[string]int{}}
+	b.measure()
 	for i := range count {
-		moment := time.Duration(rand.Int64N(int64(whole)))
-		if !killOne(ts, args[0], moment, i%3) {
-			finished++
-		}
+		b.killOne(i, b.next(), rand.IntN(3))
 		ended(ts, false, nil)
 		output(ts, "rbuild", "images")
 		storeclean(ts, false, nil)
+		b.verify(i)
+		fmt.Fprintf(os.Stderr, "\r%d of %d", i+1, count)
 	}
-	ts.Logf("%d builds killed in their first %v; %d had ended before", count-finished, whole.Round(time.Millisecond), finished)
-	if count >= 5 && finished > count/2 {
-		ts.Fatalf("%d of %d builds ended before they were killed", finished, count)
+	ts.Logf("%d kills, by phase: %v", count-b.hits["ended"], b.hits)
+	for _, p := range phases {
+		if count >= 5*len(phases) && b.hits[p.name] < count/(4*len(phases)) {
+			ts.Fatalf("phase %s was met %d times only: %v", p.name, b.hits[p.name], b.hits)
+		}
 	}
 }
 
-// killOne starts a build, kills it after the delay and reports whether it was still running.
-func killOne(ts *testscript.TestScript, context string, delay time.Duration, whom int) bool {
-	cmd := exec.Command(ts.Getenv("RBUILD"), "bud", "-t", "x", "--no-cache", context)
-	cmd.Env, cmd.Dir = environ(ts), ts.MkAbs(".")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	ts.Check(cmd.Start())
-	time.Sleep(delay)
-	switch whom {
-	case 0:
-		_ = cmd.Process.Kill()
-	case 1:
-		for _, pid := range children(cmd.Process.Pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+// next is the phase that was met least.
+func (b *mixedBuild) next() string {
+	least := phases[0].name
+	for _, p := range phases {
+		if b.hits[p.name] < b.hits[least] {
+			least = p.name
 		}
-	default:
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
-	return cmd.Wait() != nil
+	return least
+}
+
+// arguments are those of build i; each pushes to a place of its own, so that the registry has nothing of it yet.
+func (b *mixedBuild) arguments(i int) []string {
+	return []string{
+		"bud", "--progress=rawjson", "-t", fmt.Sprintf("%s/chaos/x%d", b.ts.Getenv("REGISTRY"), i), "--push", "--tls-verify=false",
+		"--timestamp", "0", "--build-arg", "BASE=" + b.ts.Getenv("REGISTRY") + "/chaos/base", b.context,
+	}
+}
+
+// measure builds once undisturbed, for the ID of the image and the lengths of the phases.
+func (b *mixedBuild) measure() {
+	output(b.ts, "rbuild", "prune", "--all", "--force")
+	p := b.start(-1)
+	began := time.Now()
+	for i, phase := range phases[1:] {
+		if !p.reach(phase.name) {
+			b.ts.Fatalf("phase %s was not seen:\n%s", phase.name, p.log.String())
+		}
+		b.lasts[phases[i].name] = time.Since(began)
+		began = time.Now()
+	}
+	b.ts.Check(p.wait())
+	b.lasts["push"] = time.Since(began)
+	b.want = strings.TrimSpace(p.out.String())
+	b.ts.Logf("phases: %v", b.lasts)
+}
+
+// killOne kills build i in a phase, if it is quick enough.
+func (b *mixedBuild) killOne(i int, phase string, whom int) {
+	output(b.ts, "rbuild", "prune", "--all", "--force")
+	p := b.start(i)
+	moment := time.Duration(rand.Int64N(int64(b.lasts[phase]) + 1))
+	p.reach(phase)
+	p.kill(moment, whom)
+	met := "ended"
+	if p.wait() != nil {
+		met = p.phase
+	}
+	b.hits[met]++
+}
+
+// verify checks what is to hold after build i was killed and one more command has run.
+func (b *mixedBuild) verify(i int) {
+	fields := strings.Fields(output(b.ts, "rbuild", b.arguments(i)...))
+	if len(fields) != 1 || fields[0] != b.want {
+		b.ts.Fatalf("build after kill %d made %q, not %s", i, fields, b.want)
+	}
+	storeclean(b.ts, false, nil)
+	if id := strings.TrimSpace(output(b.ts, "podman", "images", "-q", "--no-trunc", "chaos/x"+strconv.Itoa(i))); id != "sha256:"+b.want {
+		b.ts.Fatalf("podman after kill %d sees %q, not %s", i, id, b.want)
+	}
+	if i%10 == 0 {
+		layertree(b.ts, false, []string{fmt.Sprintf("%s/chaos/x%d", b.ts.Getenv("REGISTRY"), i)})
+	}
+}
+
+// runningBuild is a build whose events are read.
+type runningBuild struct {
+	cmd    *exec.Cmd
+	events *bufio.Scanner
+	out    strings.Builder
+	log    strings.Builder
+	phase  string
+	pulled bool
+}
+
+func (b *mixedBuild) start(i int) *runningBuild {
+	p := &runningBuild{cmd: exec.Command(b.ts.Getenv("RBUILD"), b.arguments(i)...), phase: "pull"}
+	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout = environ(b.ts), b.ts.MkAbs("."), &p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stderr, err := p.cmd.StderrPipe()
+	b.ts.Check(err)
+	p.events = bufio.NewScanner(stderr)
+	b.ts.Check(p.cmd.Start())
+	return p
+}
+
+// reach reads events until the phase begins; it says whether it did.
+func (p *runningBuild) reach(phase string) bool {
+	for p.phase != phase {
+		if !p.next() {
+			return false
+		}
+	}
+	return true
+}
+
+// next reads one event.
+func (p *runningBuild) next() bool {
+	if !p.events.Scan() {
+		return false
+	}
+	fmt.Fprintln(&p.log, p.events.Text())
+	var e struct{ Kind, Instruction, Text string }
+	if json.Unmarshal(p.events.Bytes(), &e) != nil {
+		return true
+	}
+	for _, phase := range phases[1:] {
+		if e.Kind != phase.kind || !strings.HasPrefix(e.Instruction+e.Text, phase.text) {
+			continue
+		}
+		if e.Kind == "notice" && !p.pulled {
+			p.pulled = true
+			continue
+		}
+		p.phase = phase.name
+	}
+	return true
+}
+
+// kill kills after the delay, and reads what came until then.
+func (p *runningBuild) kill(delay time.Duration, whom int) {
+	time.AfterFunc(delay, func() {
+		switch whom {
+		case 0:
+			_ = p.cmd.Process.Kill()
+		case 1:
+			for _, pid := range children(p.cmd.Process.Pid) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		default:
+			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		}
+	})
+	for p.next() { // until the last process that writes is gone
+	}
+}
+
+func (p *runningBuild) wait() error {
+	for p.next() {
+	}
+	return p.cmd.Wait()
 }
 
 // children lists the processes that pid has started.

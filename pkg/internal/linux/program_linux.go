@@ -30,6 +30,7 @@ type Program struct {
 	syncByte *uint32
 	keep     []any
 	cgroup   Cgroup
+	own      []*os.File
 }
 
 // A Cgroup is where a child of [Program.Start] begins.
@@ -192,6 +193,9 @@ func (p *Program) Inherit(fd int) { p.inherit = append(p.inherit, fd) }
 // Keep keeps values alive as long as the program, for memory that only other memory points to.
 func (p *Program) Keep(values ...any) { p.keep = append(p.keep, values...) }
 
+// Own gives the program a file that an argument names by its descriptor. Close closes it.
+func (p *Program) Own(f *os.File) { p.own = append(p.own, f) }
+
 // pointer is an argument that points to a structure.
 type pointer struct {
 	addr uintptr
@@ -282,8 +286,12 @@ func (p *Program) bytes(b []byte) uintptr {
 	return uintptr(unsafe.Pointer(&b[0]))
 }
 
-// Close closes the descriptors that a program opened in this process with Run.
+// Close closes the descriptors that a program opened in this process with Run, and the files that it owns.
 func (p *Program) Close() {
+	for _, f := range p.own {
+		_ = f.Close() // opened for its place only
+	}
+	p.own = nil
 	for _, op := range p.ops {
 		switch op.nr {
 		case unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_FSOPEN, unix.SYS_FSMOUNT, unix.SYS_OPEN_TREE, unix.SYS_SOCKET:

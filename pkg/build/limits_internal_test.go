@@ -1,0 +1,61 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestStepClock: the clock ends what takes too long, and not what waits for others.
+func TestStepClock(t *testing.T) {
+	b := &builder{Options: Options{StepTimeout: 200 * time.Millisecond}}
+	ctx, clock, done := b.limitStep(t.Context())
+	defer done()
+	resume := clock.pause()
+	time.Sleep(3 * b.StepTimeout)
+	if ctx.Err() != nil {
+		t.Fatal("waiting counts")
+	}
+	resume()
+	<-ctx.Done()
+	limit := (*TimeoutError)(nil)
+	if !errors.As(context.Cause(ctx), &limit) || limit.Limit != b.StepTimeout {
+		t.Errorf("cause: %v", context.Cause(ctx))
+	}
+	clock.pause()() // when it is over, nothing
+
+	ctx, clock, done = (&builder{}).limitStep(t.Context())
+	clock.pause()()
+	if done(); ctx.Err() != nil {
+		t.Error("no limit ends the step")
+	}
+}
+
+func TestBecause(t *testing.T) {
+	limit := &TimeoutError{What: "the build ran longer than", Limit: time.Second, Flag: "--timeout"}
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(limit)
+	failed, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("another step"))
+	library := fmt.Errorf("pulling: %w", context.Canceled)
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want error
+	}{
+		"no error":      {ended, nil, nil},
+		"the limit":     {ended, library, limit},
+		"another cause": {failed, library, library},
+		"not ended":     {t.Context(), library, library},
+	} {
+		if got := Because(tc.ctx, tc.err); !errors.Is(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+	named := fmt.Errorf("step: %w", limit)
+	if got := Because(ended, named); got.Error() != named.Error() {
+		t.Errorf("an error that says so is %v", got)
+	}
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+)
+
+// The reserve is what the store keeps back for the removal of images: the library writes its records anew for that, and on
+// a full disk could not give back any space. It is given up then, and made anew when there is room.
+const (
+	reserveDir    = "rbuild-reserve"
+	reserveBytes  = 2 << 20 // of one file; the records of a layer take about 700
+	reserveInodes = 32      // as empty files: removing an image takes one for each record, and two for each layer
+)
+
+// keepReserve makes the reserve if there is none, and room for twice as much.
+func (s *Store) keepReserve() error {
+	dir := filepath.Join(s.GraphRoot(), reserveDir)
+	whole := filepath.Join(dir, "space")
+	if _, err := os.Lstat(whole); err == nil {
+		return nil
+	}
+	if r, err := linux.RoomAt(s.GraphRoot()); err != nil || r.Bytes < 2*reserveBytes || r.Inodes < 2*reserveInodes {
+		return err
+	}
+	err := os.MkdirAll(dir, 0o700)
+	for i := range reserveInodes {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
+		}
+	}
+	part := whole + ".new"
+	if err == nil {
+		err = allocate(part, reserveBytes)
+	}
+	if err == nil {
+		err = os.Rename(part, whole) // the last: with it the reserve is there
+	}
+	if linux.NoRoom(err) {
+		return os.RemoveAll(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("making the reserve of the store: %w", err)
+	}
+	return nil
+}
+
+// allocate makes a file that takes size bytes of the disk.
+func allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(linux.Allocate(f, size), f.Close())
+}
+
+// Freeing runs what removes images or layers. On a disk that is full, or a user's part of it, it gives up the reserve.
+// fn is run a second time if it turns out only then that there is no room.
+func (s *Store) Freeing(fn func() error) error {
+	if r, err := linux.RoomAt(s.GraphRoot()); err == nil && (r.Bytes < reserveBytes || r.Inodes < reserveInodes) {
+		s.giveUpReserve()
+	}
+	err := fn()
+	if linux.NoRoom(err) && s.giveUpReserve() {
+		err = fn()
+	}
+	return err
+}
+
+// giveUpReserve says whether there was one.
+func (s *Store) giveUpReserve() bool {
+	dir := filepath.Join(s.GraphRoot(), reserveDir)
+	_, err := os.Lstat(dir)
+	return err == nil && os.RemoveAll(dir) == nil
+}
