@@ -29,7 +29,7 @@ type stage struct {
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
-	number  int     // of the current step, from 1; FROM is 1
+	number  int // of the current step, from 1; FROM is 1
 	total   int
 }
 
