@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian machine: installs the real components, starts registries on loopback, makes base images,
 # runs unit tests (-race), integration scripts and the conformance set as an ordinary user, as root the image of rbuild in pods
-# (hack/pod), and stops what it started.
+# (hack/pod), boots a machine with systemd and cgroup v2 for the scripts that need one (hack/vm), and stops what it started.
 # The last line is "N passed, M failed"; the exit status is 0 only if M is 0. Run as root, or as a user with sudo.
 #
-#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--all]
+#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--vm [REGEXP]] [--all]
 #
-# What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, a copy of the tree) and Go's caches.
+# What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, the machine's disk, a copy of the tree)
+# and Go's caches.
 
 # shellcheck source=hack/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -27,19 +28,20 @@ PASSED=0 FAILED=0 SKIPPED=0
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 parse_options() {
-  UNIT='' INTEGRATION='' CONFORMANCE='' POD=''
+  UNIT='' INTEGRATION='' CONFORMANCE='' POD='' VM=''
   [ $# -gt 0 ] || set -- --all
   while [ $# -gt 0 ]; do
     case $1 in
-    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' ;;
+    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' VM=. ;;
     --unit) UNIT=1 ;;
-    --integration | --conformance | --pod)
+    --integration | --conformance | --pod | --vm)
       local value=.
       if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
       case $1 in
       --integration) INTEGRATION=$value ;;
       --conformance) CONFORMANCE=$value ;;
       --pod) POD=$value ;;
+      --vm) VM=$value ;;
       esac
       [ "$value" != "${2:-}" ] || shift
       ;;
@@ -159,6 +161,12 @@ pod() {
   tally pod "$PODS_PASSED" "$PODS_FAILED" 0
 }
 
+# vm REGEXP runs the scripts of tests/integration/vm whose names match in a machine of their own.
+vm() {
+  [ "$(dpkg --print-architecture)" = amd64 ] || { say 'skipped: the scripts of hack/vm, whose machine is an amd64 one' && return; }
+  go_test vm env "TREE=$TREE" "TEST_USER=$RUN_USER" "RBUILD_BIN=$TREE/bin/rbuild" "$ROOT/hack/vm/run.sh" --tests "$1"
+}
+
 main() {
   parse_options "$@"
   need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
@@ -177,6 +185,7 @@ main() {
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
   [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"
   [ -z "$POD" ] || pod "$POD"
+  [ -z "$VM" ] || vm "$VM"
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
   [ "$FAILED" = 0 ]
 }

@@ -76,7 +76,7 @@ func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
 	if err := f.namespaces.check(); err != nil {
 		return err
 	}
-	c.CgroupNames = f.namespaces.cgroupNames()
+	c.CgroupNames = f.namespaces.cgroupNames(f.conf.Containers.CgroupNS)
 	return f.ids.apply(c)
 }
 
@@ -263,7 +263,7 @@ const maxSeccomp = 1 << 20
 // open opens and checks what the flags name, and what only the builder can know.
 func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 	c := &o.Run.Confinement
-	if f.unmask && o.Trusted {
+	if f.unmask && !state.Rootless() {
 		return errors.New("--security-opt unmask: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user")
 	}
 	if err := f.ids.check(c, state); err != nil {
@@ -276,6 +276,9 @@ func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 	default:
 		if c.Seccomp, err = readProfile(f.seccomp); err == nil {
 			err = c.Check()
+		}
+		if err != nil && f.seccomp == f.conf.Containers.SeccompProfile {
+			return fmt.Errorf("seccomp_profile of containers.conf: %w", err)
 		}
 		if err != nil {
 			return fmt.Errorf("--security-opt seccomp=%s: %w", f.seccomp, err)

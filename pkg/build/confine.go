@@ -112,6 +112,8 @@ func (s *stage) confine(config *sandbox.Config, op *plan.Run) (err error) {
 	case c.Seccomp != nil:
 		config.Filter, err = c.filter(spec.Process.Capabilities.Bounding)
 	}
+	// Ids of real root's steps are the machine's: by what is hidden below /proc they would be root of it.
+	config.LockMounts = s.Trusted && slices.Contains(spec.Process.Capabilities.Bounding, "CAP_SYS_ADMIN")
 	spec.Process.NoNewPrivileges = c.NoNewPrivileges
 	c.paths(spec.Linux, op.Insecure && !s.Trusted)
 	spec.Process.Rlimits = c.limits(spec.Process.Rlimits)

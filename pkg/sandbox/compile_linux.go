@@ -69,6 +69,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
 	}
+	if c.LockMounts {
+		g.lock()
+	}
 	if err := g.become(); err != nil {
 		return nil, err
 	}
@@ -195,6 +198,13 @@ const (
 	whatPivot    = "pivot_root"
 	whatHostname = "setting the host name"
 )
+
+// lock enters another user namespace with the same ids and a copy of the mounts: what is copied into a mount namespace of
+// lesser rights cannot be taken away or be made writable there (mount_namespaces(7)).
+func (g *program) lock() {
+	g.do("locking the mounts", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
+	g.p.Sync("waiting for the id maps behind the mounts")
+}
 
 // validate refuses what the sandbox would otherwise ignore.
 func (c Config) validate() error {

@@ -101,6 +101,40 @@ func (m idMaps) write(child *linux.Child) error {
 	return nil
 }
 
+// writeInside is write for a child in a second user namespace. The kernel takes that one's maps from its parent, the first
+// one, alone (user_namespaces(7)), which this process, of many threads, cannot enter: one that is forked does.
+func (m idMaps) writeInside(child *linux.Child) error {
+	dir, err := child.ProcDir()
+	if err != nil {
+		return err
+	}
+	inner, err := os.Open(dir + "/ns/user")
+	if err != nil {
+		return err
+	}
+	defer inner.Close()
+	fd, err := unix.IoctlRetInt(int(inner.Fd()), unix.NS_GET_PARENT)
+	if err != nil {
+		return os.NewSyscallError("ioctl NS_GET_PARENT", err)
+	}
+	outer := os.NewFile(uintptr(fd), "the user namespace of the sandbox")
+	defer outer.Close()
+	p := new(linux.Program)
+	p.Do("entering the user namespace of the sandbox", unix.SYS_SETNS, outer, unix.CLONE_NEWUSER)
+	for _, f := range [][2]string{{dir + "/uid_map", m.uid}, {dir + "/gid_map", m.gid}} {
+		file := p.Reg()
+		p.Do("opening "+f[0], unix.SYS_OPENAT, unix.AT_FDCWD, f[0], unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(file)
+		p.Do("mapping the ids behind the mounts", unix.SYS_WRITE, file, []byte(f[1]), len(f[1]))
+	}
+	p.Do("", unix.SYS_EXIT_GROUP, 0)
+	writer, err := p.Start(0)
+	if err != nil {
+		return err
+	}
+	_, err = writer.Wait()
+	return err
+}
+
 // writeOnce writes text with one call, as these files demand. The process waits meanwhile, and
 // an *os.File would first be offered to the poller.
 func writeOnce(path, text string) error {

@@ -484,7 +484,7 @@ func TestManyAtOnceLeaveNothing(t *testing.T) {
 		all.Go(func() {
 			c := box.config("echo ok")
 			c.Root.Upper, c.Root.Work = box.path(fmt.Sprint("upper", i)), box.path(fmt.Sprint("work", i))
-			c.Root.Classic = i%2 == 0
+			c.Root.Classic = i%4 != 0
 			if err := mkdirs(c.Root.Upper, c.Root.Work); err != nil {
 				t.Error(err)
 			}
