@@ -6,14 +6,14 @@
 POD_PACKAGES=(runc umoci slirp4netns python3-yaml)
 # Profile of docs/pods.md, manifest, then what is expected: ids mapped, RUN, apt-get install, Dockerfile without RUN, warning.
 PODS=(
-  'P1   default                refused refused refused refused'
+  'P1   default                refused refused refused ok'
   'P2   user                   65537   ok      ok      ok      proc'
-  'P4   no-escalation          refused refused refused refused'
+  'P4   no-escalation          1       refused refused ok'
   'P5b  user-namespace-masked  65536   ok      ok      ok      proc'
   'P5c  user-namespace-seccomp 65536   ok      ok      ok      chroot'
   'P5d  user-namespace         65536   ok      ok      ok'
   'P5u  user-namespace-user    65535   ok      ok      ok'
-  'P6   restricted             refused refused refused refused'
+  'P6   restricted             refused refused refused ok'
 )
 FIRST_POD_ID=655360 # of the user namespaces, as in config.py
 
@@ -142,9 +142,9 @@ judge_pod() {
   for file in run apt norun; do
     [ "$(outcome "$out/$file")" = refused ] || continue
     printf '%s, %s: %s\n' "$1" "$file" "$(cat "$out/$file")" >>"$PODS_DIR/texts"
-    check "$1: $file is refused on one line that names fields of the pod" one_refusal "$out/$file"
+    check "$1: $file is refused on a line that names fields of the pod" refusal "$out/$file"
   done
-  [ "$4" != refused ] || check "$1: refused before a pull" [ "$(cat "$out/unpulled")" = "$(cat "$out/run")" ]
+  [ "$3" != refused ] || check "$1: refused before a pull" not grep -q '127.0.0.1:9' "$out/unpulled"
 }
 
 OVERLAY_REFUSAL='creating a user namespace\|mapping\|newuidmap\|overlayfs\|overlays cannot be stacked there'
@@ -168,7 +168,7 @@ notes() {
 # agrees ok|refused COMMAND... runs COMMAND if it is ok.
 agrees() { [ "$1" != ok ] || "${@:2}"; }
 not() { ! "$@"; }
-one_refusal() { [ "$(wc -l <"$1")" = 1 ] && grep -qE '^rbuild: .*in a pod set [a-zA-Z]+: ' "$1"; }
+refusal() { tail -n 1 "$1" | grep -qE '^rbuild: .*in a pod set [a-zA-Z]+: '; }
 
 # check WHAT COMMAND... counts a check.
 check() {
