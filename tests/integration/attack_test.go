@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,14 @@ import (
 
 // attackerName is the name under which a copy of this test binary is the program that a hostile RUN executes.
 const attackerName = "attacker"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == attackerName {
+		attacker(os.Args[1:])
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // attacker tries everything that a RUN must not be able to do, and prints HELD or BROKEN with the name of each. Its arguments
 // are a file of the host with a canary, which it looks for by its path, and the canary from its end to its beginning, so

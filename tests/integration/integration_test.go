@@ -126,6 +126,10 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 			return fmt.Errorf("making a private directory: %w", err)
 		}
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the test binary: %w", err)
+	}
 	registries, err := os.ReadFile(os.Getenv("REGISTRIES_CONF"))
 	if err != nil {
 		return fmt.Errorf("reading $REGISTRIES_CONF: %w", err)
@@ -153,6 +157,7 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		"BUILDAH_RUNTIME=runc", "BUILDAH_ISOLATION=chroot",
 		"HELPERS="+helpers,
 		"RBUILD="+bin,
+		"ATTACKER="+self,
 		"LC_ALL=C.UTF-8",
 	)
 	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "CGROUP_PARENT", "CGROUP_TREE"} {
