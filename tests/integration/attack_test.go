@@ -305,6 +305,7 @@ func (a *attack) masked() {
 			continue
 		}
 		a.fails("reading "+name, empty(name))
+		a.readOnly("the mode of what hides "+name, unix.Chmod(name, 0))
 	}
 }
 
