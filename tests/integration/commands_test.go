@@ -39,6 +39,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"same":       same,
 		"save":       save,
 		"killbuilds": killbuilds,
+		"stopbuilds": stopbuilds,
 	}
 }
 
