@@ -101,8 +101,8 @@ func TestDocs(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile("`(doctor(_[a-z]+)?)`").FindAllStringSubmatch(string(text), -1) {
 		found, err := filepath.Glob("../../tests/integration/*/" + m[1] + ".txtar")
-		if err != nil || len(found) != 1 {
-			t.Errorf("docs/doctor.md names %s, of which there is %q", m[1], found)
+		if err != nil || len(found) == 0 {
+			t.Errorf("docs/doctor.md names %s, which there is not", m[1])
 		}
 	}
 }
@@ -186,6 +186,8 @@ func TestExplain(t *testing.T) {
 		{"mount", fmt.Errorf("starting: %w", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.EPERM}), []string{"mounting tmpfs at /dev: operation not permitted ("}, false},
 		{"mount for another reason", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.ENOENT}, nil, true},
 		{"denied", &fs.PathError{Op: "mkdir", Path: filepath.Join(dir, "not"), Err: unix.EACCES}, []string{"mkdir", "this user cannot use the store's directory", "--root"}, false},
+		{"denied below", &fs.PathError{Op: "open", Path: filepath.Join(o.Store, "lock"), Err: unix.EACCES}, []string{"open", "this user cannot use the store's directory"}, false},
+		{"denied beside", &fs.PathError{Op: "open", Path: filepath.Join(dir, "file"), Err: unix.EACCES}, nil, true},
 		{"denied elsewhere", &fs.PathError{Op: "open", Path: "/somewhere", Err: unix.EACCES}, nil, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

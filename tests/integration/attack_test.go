@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,14 @@ import (
 
 // attackerName is the name under which a copy of this test binary is the program that a hostile RUN executes.
 const attackerName = "attacker"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == attackerName {
+		attacker(os.Args[1:])
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // attacker tries everything that a RUN must not be able to do, and prints HELD or BROKEN with the name of each. Its arguments
 // are a file of the host with a canary, which it looks for by its path, and the canary from its end to its beginning, so
@@ -27,12 +36,18 @@ func attacker(args []string) {
 		fmt.Println(withKey(args[1], args[2:]))
 		return
 	}
+	if args[0] == "marks" {
+		for _, dir := range args[1:] {
+			makeMarks(dir)
+		}
+		return
+	}
 	canary := []byte(args[1])
 	slices.Reverse(canary)
 	a := attack{file: args[0], canary: string(canary)}
 	a.descriptors()
 	a.processes()
-	if len(args) == 2 {
+	if a.confined = len(args) == 2; a.confined {
 		a.systemCalls()
 	} else {
 		a.boundary()
@@ -44,6 +59,7 @@ func attacker(args []string) {
 
 type attack struct {
 	file, canary string
+	confined     bool // by capabilities, seccomp and masked paths too
 	tried        int
 }
 
@@ -61,6 +77,16 @@ func (a *attack) fails(name string, err error) {
 func (a *attack) readOnly(name string, err error) {
 	if err != nil && !errors.Is(err, unix.EROFS) {
 		fmt.Printf("BROKEN %s: %v\n", name, err)
+	}
+	a.fails(name, err)
+}
+
+// kernels says whether what must fail in a file system of the kernel's did. Only where nothing else confines the process
+// may the reason be that a file is root's of the machine.
+func (a *attack) kernels(name string, err error) {
+	if a.confined && !errors.Is(err, fs.ErrNotExist) {
+		a.readOnly(name, err)
+		return
 	}
 	a.fails(name, err)
 }
@@ -160,18 +186,25 @@ func withKey(canary string, argv []string) error {
 	return unix.Exec(path, argv, os.Environ())
 }
 
-// readKeys reads all keys that this process may see, and fails if none is the canary.
+// readKeys reads all keys that this process may see, listed or in its session, and fails if none is the canary.
 func (a *attack) readKeys() error {
 	list, err := os.ReadFile("/proc/keys")
-	if err != nil {
-		return err
-	}
-	err = fs.ErrNotExist
+	var serials []int
 	for line := range strings.Lines(string(list)) {
 		id, _, _ := strings.Cut(line, " ")
-		serial, _ := strconv.ParseUint(id, 16, 31)
+		if serial, err := strconv.ParseUint(id, 16, 31); err == nil {
+			serials = append(serials, int(serial))
+		}
+	}
+	session := make([]byte, 400)
+	n, _ := unix.KeyctlBuffer(unix.KEYCTL_READ, unix.KEY_SPEC_SESSION_KEYRING, session, 0)
+	for at := 0; at+4 <= min(n, len(session)); at += 4 {
+		serials = append(serials, int(*(*int32)(unsafe.Pointer(&session[at]))))
+	}
+	err = errors.Join(err, fs.ErrNotExist)
+	for _, serial := range serials {
 		value := make([]byte, 1000)
-		n, kerr := unix.KeyctlBuffer(unix.KEYCTL_READ, int(serial), value, 0)
+		n, kerr := unix.KeyctlBuffer(unix.KEYCTL_READ, serial, value, 0)
 		if kerr == nil && bytes.Contains(value[:min(n, len(value))], []byte(a.canary)) {
 			return nil
 		}
@@ -218,12 +251,13 @@ func (a *attack) files() {
 		"/proc/sys/fs/binfmt_misc/register", "/sys/kernel/uevent_helper", "/sys/power/state", "/proc/self/uid_map", "/proc/self/setgroups",
 		"/dev/mem", "/dev/kmsg", "/dev/fuse", "/dev/console", "/dev/sda", "/dev/vda", "/dev/net/tun", "/dev/tty",
 	} {
-		a.fails("writing "+name, write(name))
+		if strings.HasPrefix(name, "/sys/") || strings.HasPrefix(name, "/proc/sys") {
+			a.kernels("writing "+name, write(name))
+		} else {
+			a.fails("writing "+name, write(name))
+		}
 	}
-	for _, name := range []string{"/proc/kcore", "/proc/sched_debug", "/proc/timer_list", "/sys/firmware/x", "/sys/devices/virtual/powercap/x"} {
-		_, err := readSome(name)
-		a.fails("reading "+name, err)
-	}
+	a.masked()
 	for name, dev := range map[string]int{"whiteout": 0, "memory": 1<<8 | 1, "disk": 8 << 8} {
 		a.fails("making the device "+name, unix.Mknod("/attack-"+name, unix.S_IFCHR|0o666, dev))
 	}
@@ -237,21 +271,42 @@ func (a *attack) files() {
 	}
 	a.fails("trusted attributes", unix.Setxattr("/tmp", "trusted.overlay.opaque", []byte("y"), 0))
 	for _, dir := range append(cgroups(), "/sys/kernel", "/sys/fs") {
-		a.fails("a directory in "+dir, os.Mkdir(dir+"/attack", 0o755))
+		a.kernels("a directory in "+dir, os.Mkdir(dir+"/attack", 0o755))
 		a.fails("leaving "+dir, write(dir+"/cgroup.procs"))
 		a.fails("release_agent of "+dir, write(dir+"/release_agent"))
 	}
 }
 
-// write writes to a file that is there.
+// write writes to a file that is there. That its mount is read-only is said only of a file that is to be cut, where the
+// mode refuses it too.
 func write(name string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	_, err = f.WriteString("0")
 	return err
+}
+
+// masked looks into what docker hides: an existing file is empty, a directory too.
+func (a *attack) masked() {
+	for _, name := range []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	} {
+		st, err := os.Stat(name)
+		if err != nil || !a.confined {
+			continue
+		}
+		if st.IsDir() {
+			names, err := os.ReadDir(name)
+			a.fails("listing "+name, errors.Join(err, map[bool]error{true: fs.ErrNotExist}[len(names) == 0]))
+			continue
+		}
+		a.fails("reading "+name, empty(name))
+		a.readOnly("the mode of what hides "+name, unix.Chmod(name, 0))
+	}
 }
 
 // cgroups lists some directories of cgroup file systems, of each hierarchy the first.
@@ -371,4 +426,32 @@ func (a *attack) escape() {
 		_ = os.Chdir("..")
 	}
 	_ = unix.Chroot(".")
+}
+
+// makeMarks makes in dir all that has a meaning for overlayfs or a layer, as far as the kernel lets it.
+func makeMarks(dir string) {
+	say := func(what string, err error) { fmt.Println(what, dir, err) }
+	say("directory", os.MkdirAll(dir, 0o755))
+	for _, key := range []string{"opaque", "redirect", "metacopy", "origin", "whiteout", "overlay.opaque"} {
+		for _, space := range []string{"user.overlay.", "trusted.overlay."} {
+			say(space+key, unix.Lsetxattr(dir, space+key, []byte("y"), 0))
+		}
+	}
+	say("whiteout over a file", unix.Mknod(dir+"/f", unix.S_IFCHR|0o666, 0))
+	say("whiteout", unix.Mknod(dir+"/w", unix.S_IFCHR, 0))
+	say("whiteout moved over a file", os.Rename(dir+"/w", dir+"/kept"))
+	say("file", os.WriteFile(dir+"/v", []byte("x"), 0o644))
+	say("whiteout left behind", unix.Renameat2(unix.AT_FDCWD, dir+"/v", unix.AT_FDCWD, dir+"/u", unix.RENAME_WHITEOUT))
+	say("pipe", unix.Mkfifo(dir+"/pipe", 0o600))
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: dir + "/sock"})
+	}
+	say("socket", err)
+	say("file", os.WriteFile(dir+"/setuid", []byte("x"), 0o755))
+	say("setuid", os.Chmod(dir+"/setuid", 0o755|os.ModeSetuid))
+	say("owner", os.Chown(dir+"/setuid", 65533, 65533))
+	value := "\x01\x00\x00\x02\xff\xff\xff\xff\x00\x00\x00\x00\xff\x01\x00\x00\x00\x00\x00\x00"
+	say("capabilities", unix.Lsetxattr(dir+"/setuid", "security.capability", []byte(value), 0))
+	say("times", unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/setuid", []unix.Timespec{{Sec: -1 << 40}, {Sec: 1 << 40}}, 0))
 }
