@@ -8,7 +8,7 @@ POD_PACKAGES=(runc umoci slirp4netns python3-yaml)
 PODS=(
   'P1   default                refused refused refused ok'
   'P2   user                   65537   ok      ok      ok      proc'
-  'P4   no-escalation          refused refused refused ok'
+  'P4   no-escalation          1       refused refused ok'
   'P5b  user-namespace-masked  65536   ok      ok      ok      proc'
   'P5c  user-namespace-seccomp 65536   ok      ok      ok      chroot'
   'P5d  user-namespace         65536   ok      ok      ok'
@@ -144,9 +144,9 @@ judge_pod() {
   for file in run apt norun; do
     [ "$(outcome "$out/$file")" = refused ] || continue
     printf '%s, %s: %s\n' "$1" "$file" "$(tail -n 1 "$out/$file")" >>"$PODS_DIR/texts"
-    check "$1: $file is refused on one line that names fields of the pod" one_refusal "$out/$file"
+    check "$1: $file is refused on a line that names fields of the pod" refusal "$out/$file"
   done
-  [ "$4" != refused ] || check "$1: refused before a pull" one_refusal "$out/unpulled"
+  [ "$3" != refused ] || check "$1: refused before a pull" not grep -q '127.0.0.1:9' "$out/unpulled"
 }
 
 OVERLAY_REFUSAL='RUN needs a user namespace\|overlays cannot be stacked there.*emptyDir'
@@ -170,9 +170,7 @@ notes() {
 # agrees ok|refused COMMAND... runs COMMAND if it is ok.
 agrees() { [ "$1" != ok ] || "${@:2}"; }
 not() { ! "$@"; }
-
-# one_refusal FILE: there is a line of the Dockerfile, and one that says why and what to change.
-one_refusal() { [ "$(wc -l <"$1")" = 2 ] && tail -n 1 "$1" | grep -qE '^rbuild: Dockerfile:[0-9]+: .*in a pod set [a-zA-Z]+: '; }
+refusal() { tail -n 1 "$1" | grep -qE '^rbuild: .*in a pod set [a-zA-Z]+: '; }
 
 # check WHAT COMMAND... counts a check.
 check() {
