@@ -105,8 +105,8 @@ func (g *program) birth() {
 		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
 	}
 	g.do("starting a session", unix.SYS_SETSID)
-	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
-		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
+	if g.c.Filter == nil || g.c.Filter.keys {
+		// Or the keys of the user's session could be read. Where keyctl(2) is refused to the builder, they cannot be either.
 		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
 	}
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
