@@ -133,12 +133,12 @@ without_subids() {
     "$WORK/integration.test" -test.v -test.run '^TestWithoutSubordinateIDs$'
 }
 
-# conformance REGEXP runs the cases whose names match. tests/conformance/expected-failures lists those that cannot pass
+# conformance REGEXP [FLAG] runs the cases whose names match. tests/conformance/expected-failures lists those that cannot pass
 # yet; one of them that passes counts as a failure, so that the list stays true.
 conformance() {
   local log=$WORK/conformance.out name verdict reason passed=0 failed=0 expected=0
-  say "conformance set"
-  tree env -C tests/conformance python3 -B check.py --rbuild "$TREE/bin/rbuild" --registry "$REGISTRY" --filter "$1" \
+  say "conformance set${2:+, ${2#--}}"
+  tree env -C tests/conformance python3 -B check.py --rbuild "$TREE/bin/rbuild" --registry "$REGISTRY" --filter "$1" ${2:+"$2"} \
     >"$log" 2>&1 </dev/null || true
   while read -r name verdict; do
     reason=$(awk -v n="$name" '$1 == n { $1 = ""; print substr($0, 2) }' "$TREE/tests/conformance/expected-failures")
@@ -183,7 +183,10 @@ main() {
     "CGROUP_PARENT=${CGROUP_PARENT:-}" CGROUP_TREE=/sys/fs/cgroup)
   [ -z "$UNIT" ] || unit
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
-  [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"
+  if [ -n "$CONFORMANCE" ]; then
+    conformance "$CONFORMANCE"
+    conformance "$CONFORMANCE" --restricted
+  fi
   [ -z "$POD" ] || pod "$POD"
   [ -z "$VM" ] || vm "$VM"
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"

@@ -124,24 +124,43 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 	}
-	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
-		return f.time.within(ctx, func(ctx context.Context) error {
+	inStore := func(ctx context.Context) error {
+		cmd.SetContext(ctx)
+		return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 			release, err := st.Use(ctx)
 			if err != nil {
 				return err
 			}
 			defer release()
-			return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+			return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
 		})
-	})
-	if err == nil || a.state != nil {
-		return err
+	}
+	if a.state != nil { // it may have to wait for the store, too
+		return f.time.within(cmd.Context(), inStore)
+	}
+	if err = inStore(cmd.Context()); err == nil {
+		return nil
 	}
 	layout, err := a.withoutNamespace(err)
 	if err != nil {
 		return err
 	}
 	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
+}
+
+// buildInStore builds where there is a namespace. One with a single id is used only if something is to be run: what is kept
+// in memory has its owners.
+func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o build.Options) error {
+	if a.state.Mode != userns.Single {
+		return a.buildIn(ctx, st, f, o)
+	}
+	place := &singleImages{images: st, app: a}
+	err := a.buildIn(ctx, place, f, o)
+	if refused := (*plan.RunRefused)(nil); errors.As(err, &refused) && !f.input.fromStdin() { // a trigger of the base runs something
+		place.images, place.runs = st, true
+		err = a.buildIn(ctx, place, f, o)
+	}
+	return err
 }
 
 func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
@@ -152,7 +171,9 @@ func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Op
 }
 
 // buildNamespace is what builds ask of their namespace.
-func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
+func buildNamespace() userns.Options {
+	return userns.Options{PID: true, KeepGroups: true, AllowSingle: true}
+}
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {

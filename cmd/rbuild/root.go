@@ -42,7 +42,7 @@ func newRootCmd(a *app) *cobra.Command {
 		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.readSources()) },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.leaveHome(), a.readSources()) },
 	}
 	cmd.SetFlagErrorFunc(refuseFlag)
 	f := cmd.PersistentFlags()
@@ -112,20 +112,24 @@ func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		a.exit = code
 		return err
 	}
+	if a.state.Mode != userns.Single || cmd.Name() != budName { // that one may do without the namespace
+		a.warn()
+	}
+	return fn(cmd.Context())
+}
+
+// warn tells what is lesser about the namespace.
+func (a *app) warn() {
 	for _, w := range a.state.Warnings {
 		logrus.Warn(w)
 	}
-	if err := a.leaveHome(); err != nil {
-		return err
-	}
-	return fn(cmd.Context())
 }
 
 // leaveHome lets the builder do without a home directory that it may not enter: where root of a container has mapped ids
 // for it that are nobody's, root's own is closed to it, and what is looked up there would fail.
 func (a *app) leaveHome() error {
 	home := os.Getenv("HOME")
-	if a.state.Mode != userns.Direct || home == "" {
+	if a.state == nil || a.state.Mode != userns.Direct || home == "" {
 		return nil
 	}
 	if _, err := os.ReadDir(home); !errors.Is(err, fs.ErrPermission) {
@@ -137,12 +141,18 @@ func (a *app) leaveHome() error {
 
 // withStore runs fn in the namespace with the open store.
 func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *store.Store) error) error {
-	return a.withStoreIn(cmd, userns.Options{PID: true}, fn)
+	return a.withStoreIn(cmd, userns.Options{PID: true, AllowSingle: true}, fn)
 }
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
 	o.Env = append(o.Env, ownerEnv()...)
+	if a.state == nil {
+		ctx, ended := context.WithCancel(context.WithoutCancel(cmd.Context()))
+		defer ended()
+		go watchStopped(ctx, a.storeOptions())
+	}
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
+		defer endAnyway(ctx)()
 		defer func() { err = a.explain(err) }()
 		options := a.storeOptions()
 		options.Owner = takeOwner()
@@ -175,6 +185,9 @@ func (a *app) sys() registry.Options {
 		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
 		Sources:        a.sources,
 		UserAgent:      "rbuild/" + currentVersion().Version,
+	}
+	if a.state != nil && a.state.Mode == userns.Single {
+		o.Owner = a.singleOwner
 	}
 	if o.RegistriesConf == "" {
 		o.RegistriesConf = os.Getenv("CONTAINERS_REGISTRIES_CONF")

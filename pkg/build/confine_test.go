@@ -27,10 +27,12 @@ func TestConfinementIngredients(t *testing.T) {
 		{"no profile for one that has none", Confinement{NoSeccomp: true}, true, nil},
 		{"a profile", Confinement{Seccomp: []byte("x")}, true, []string{"seccomp=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}},
 		{
-			"the rest", Confinement{
+			"the rest",
+			Confinement{
 				NoNewPrivileges: true, Mask: []string{"/a"}, Unmask: []string{"/b"}, Devices: []Device{{Path: "/dev/a", Dest: "/b"}},
 				Groups: []string{"g"}, KeepGroups: true, UIDs: []sandbox.IDRange{{First: 0, Count: 9}}, CgroupNames: sandbox.CgroupHost,
-			}, false,
+			},
+			false,
 			[]string{
 				"no new privileges", "mask=/a", "unmask=/b", `device="/dev/a","/b"`, "group=g", "keep groups", "cgroup names 1",
 				"uids=[{0 9}] gids=[]",

@@ -105,8 +105,8 @@ func (g *program) birth() {
 		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
 	}
 	g.do("starting a session", unix.SYS_SETSID)
-	if g.c.Filter == nil && g.c.Spec.Linux.Seccomp == nil {
-		// Without a filter the keys of the user's session could be read. Where keyctl(2) is refused, they cannot be either.
+	if g.c.Filter == nil || g.c.Filter.keys {
+		// Or the keys of the user's session could be read. Where keyctl(2) is refused to the builder, they cannot be either.
 		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
 	}
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
@@ -233,23 +233,22 @@ func (c Config) validate() error {
 		return errors.New("starting a process: its root has no upper directory")
 	}
 	for what, set := range map[string]bool{
-		"hooks":               s.Hooks != nil,
-		"a terminal":          s.Process.Terminal,
-		"an AppArmor profile": s.Process.ApparmorProfile != "",
-		"an SELinux label":    s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
-		"oom_score_adj":       s.Process.OOMScoreAdj != nil,
-		"a scheduler":         s.Process.Scheduler != nil,
-		"an I/O priority":     s.Process.IOPriority != nil,
-		"resource limits":     s.Linux.Resources != nil,
-		"sysctl":              len(s.Linux.Sysctl) > 0,
-		"devices":             len(s.Linux.Devices) > 0,
-		"id mappings":         len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
-		"a read-only root":    s.Root != nil && s.Root.Readonly,
-		"mount propagation":   s.Linux.RootfsPropagation != "",
-		"a personality":       s.Linux.Personality != nil,
-		"time offsets":        len(s.Linux.TimeOffsets) > 0,
-		"a cgroup path":       s.Linux.CgroupsPath != "",
-		"an NIS domain name":  s.Domainname != "",
+		"hooks":              s.Hooks != nil,
+		"a terminal":         s.Process.Terminal,
+		"an SELinux label":   s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
+		"oom_score_adj":      s.Process.OOMScoreAdj != nil,
+		"a scheduler":        s.Process.Scheduler != nil,
+		"an I/O priority":    s.Process.IOPriority != nil,
+		"resource limits":    s.Linux.Resources != nil,
+		"sysctl":             len(s.Linux.Sysctl) > 0,
+		"devices":            len(s.Linux.Devices) > 0,
+		"id mappings":        len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"a read-only root":   s.Root != nil && s.Root.Readonly,
+		"mount propagation":  s.Linux.RootfsPropagation != "",
+		"a personality":      s.Linux.Personality != nil,
+		"time offsets":       len(s.Linux.TimeOffsets) > 0,
+		"a cgroup path":      s.Linux.CgroupsPath != "",
+		"an NIS domain name": s.Domainname != "",
 		"inheritable or ambient capabilities": s.Process.Capabilities != nil &&
 			len(s.Process.Capabilities.Inheritable)+len(s.Process.Capabilities.Ambient) > 0,
 	} {
@@ -270,6 +269,8 @@ func (g *program) explain(err error) error {
 	switch {
 	case f.What == whatExec:
 		return execError(arg, f.Notes)
+	case f.What == whatAppArmor, f.What == whatFindAppArmor:
+		return explainAppArmor(err, g.c.Spec.Process.ApparmorProfile)
 	case strings.HasPrefix(f.What, "entering the working directory"):
 		return fmt.Errorf("%w (a WORKDIR instruction creates it)", err)
 	case isTarget(f.What) && f.Errno == unix.EXDEV:

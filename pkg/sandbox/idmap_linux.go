@@ -17,7 +17,10 @@ import (
 type IDRange struct{ First, Count uint32 }
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
-type idMaps struct{ uid, gid string }
+type idMaps struct {
+	uid, gid    string
+	fixedGroups bool // supplementary groups cannot be set: one id is mapped, by its owner (user_namespaces(7), setgroups)
+}
 
 // readIDMaps derives them from the maps of this process, as far as they are in the given ranges, if there are any.
 func readIDMaps(uids, gids []IDRange) (idMaps, error) {
@@ -26,7 +29,14 @@ func readIDMaps(uids, gids []IDRange) (idMaps, error) {
 		return idMaps{}, err
 	}
 	gid, err := readIDMap("/proc/self/gid_map", gids)
-	return idMaps{uid, gid}, err
+	if err != nil {
+		return idMaps{}, err
+	}
+	setgroups, err := os.ReadFile("/proc/self/setgroups")
+	if err != nil {
+		return idMaps{}, fmt.Errorf("reading whether groups can be set: %w", err)
+	}
+	return idMaps{uid, gid, strings.TrimSpace(string(setgroups)) == "deny"}, nil
 }
 
 func readIDMap(file string, within []IDRange) (string, error) {

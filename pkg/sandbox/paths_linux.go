@@ -18,12 +18,11 @@ import (
 // caller's nodes, in a pod for instance, it could change their mode otherwise. So could it by way
 // of a standard stream, which therefore is this /dev's null.
 func (g *program) devices(dev linux.Reg) {
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := g.p.Reg(), g.p.Reg()
 		what := "binding /dev/" + name
 		g.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
-		g.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+		g.protect(what, node)
 		g.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
 		g.attach("/dev/"+name, node, place)
 	}
@@ -44,6 +43,12 @@ func (g *program) devices(dev linux.Reg) {
 	} {
 		g.do("linking /dev/"+link[1], unix.SYS_SYMLINKAT, link[0], dev, link[1])
 	}
+}
+
+// protect makes the mount of a device of the caller's read-only, before it is attached.
+func (g *program) protect(what string, node linux.Reg) {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
+	g.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 }
 
 // paths masks files and makes paths read-only, each relative to the mount that it is in.
@@ -102,6 +107,7 @@ func (g *program) mask(p string) {
 	target := g.inside(p, end)
 	cover := g.p.Reg()
 	g.do(what, unix.SYS_OPEN_TREE, g.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).Into(cover)
+	g.protect(what, cover)
 	g.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
 		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
 	g.p.Mark(dir)

@@ -51,6 +51,7 @@ func ParseSeccomp(text []byte, caps []string) (*specs.LinuxSeccomp, error) {
 type Filter struct {
 	code  []instruction
 	flags int
+	keys  bool // it may let a process use keys (keyrings(7))
 }
 
 // instruction is struct sock_filter of <linux/filter.h>: classic BPF.
@@ -100,7 +101,19 @@ func NewFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 	if len(code) > maxInstructions {
 		return nil, fmt.Errorf("compiling the seccomp profile: %d instructions, the kernel takes %d", len(code), maxInstructions)
 	}
-	return &Filter{code: code, flags: flags}, nil
+	return &Filter{code: code, flags: flags, keys: letsKeys(s)}, nil
+}
+
+// letsKeys tells whether a profile does anything but refuse the system calls for keys.
+func letsKeys(s *specs.LinuxSeccomp) bool {
+	lets := func(a specs.LinuxSeccompAction) bool {
+		return a == specs.ActAllow || a == specs.ActLog || a == specs.ActTrace
+	}
+	return lets(s.DefaultAction) || slices.ContainsFunc(s.Syscalls, func(c specs.LinuxSyscall) bool {
+		return lets(c.Action) && slices.ContainsFunc(c.Names, func(name string) bool {
+			return name == "keyctl" || name == "request_key" || name == "add_key"
+		})
+	})
 }
 
 // From <linux/bpf_common.h>, <linux/seccomp.h>. Offsets are of struct seccomp_data.

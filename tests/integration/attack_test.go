@@ -186,18 +186,25 @@ func withKey(canary string, argv []string) error {
 	return unix.Exec(path, argv, os.Environ())
 }
 
-// readKeys reads all keys that this process may see, and fails if none is the canary.
+// readKeys reads all keys that this process may see, listed or in its session, and fails if none is the canary.
 func (a *attack) readKeys() error {
 	list, err := os.ReadFile("/proc/keys")
-	if err != nil {
-		return err
-	}
-	err = fs.ErrNotExist
+	var serials []int
 	for line := range strings.Lines(string(list)) {
 		id, _, _ := strings.Cut(line, " ")
-		serial, _ := strconv.ParseUint(id, 16, 31)
+		if serial, err := strconv.ParseUint(id, 16, 31); err == nil {
+			serials = append(serials, int(serial))
+		}
+	}
+	session := make([]byte, 400)
+	n, _ := unix.KeyctlBuffer(unix.KEYCTL_READ, unix.KEY_SPEC_SESSION_KEYRING, session, 0)
+	for at := 0; at+4 <= min(n, len(session)); at += 4 {
+		serials = append(serials, int(*(*int32)(unsafe.Pointer(&session[at]))))
+	}
+	err = errors.Join(err, fs.ErrNotExist)
+	for _, serial := range serials {
 		value := make([]byte, 1000)
-		n, kerr := unix.KeyctlBuffer(unix.KEYCTL_READ, int(serial), value, 0)
+		n, kerr := unix.KeyctlBuffer(unix.KEYCTL_READ, serial, value, 0)
 		if kerr == nil && bytes.Contains(value[:min(n, len(value))], []byte(a.canary)) {
 			return nil
 		}
@@ -298,6 +305,7 @@ func (a *attack) masked() {
 			continue
 		}
 		a.fails("reading "+name, empty(name))
+		a.readOnly("the mode of what hides "+name, unix.Chmod(name, 0))
 	}
 }
 

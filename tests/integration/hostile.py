@@ -78,12 +78,16 @@ class Case:
     """One attack: the entries (or bytes) of a layer, what the Dockerfile does with the image, and what must come of it: a
     pattern of the error, or None if the build may pass (what is outside must then be as it was all the same)."""
 
-    def __init__(self, layer, steps="RUN true", error=None, config=None, manifest=None, says=None):
-        self.layer, self.steps, self.error, self.config, self.manifest, self.says = layer, steps, error, config, manifest, says
+    def __init__(self, layer, steps="RUN true", error=None, config=None, manifest=None, says=None, flags=()):
+        self.layer, self.steps, self.error, self.config, self.manifest, self.says, self.flags = layer, steps, error, config, manifest, says, flags
 
 
 def set_size(value):
     return lambda m: m["layers"][-1].update(size=value)
+
+
+def set_config(**fields):
+    return lambda c: c.setdefault("config", {}).update(fields)
 
 
 def cases(out):
@@ -165,6 +169,23 @@ def cases(out):
         "interpreter is the builder": Case([entry("run.sh", data=b"#!/proc/self/exe\n")], steps='RUN ["/run.sh"]', error="."),
         "shell is the builder": Case([entry("bin/sh", SYM, link="/proc/self/exe")], error="a link of /proc"),
         "program behind a descriptor": Case([entry("p", SYM, link="/proc/self/fd/3")], steps='RUN ["/p"]', error="a link of /proc"),
+        # What the configuration says of the process and its mounts.
+        "directory of the configuration is a descriptor": Case([], config=set_config(WorkingDir="/proc/self/fd/7"), error="too many levels|no such file"),
+        "directory of the configuration leads up": Case([], steps="COPY f new\nRUN pwd; ls -d ." + out + " && exit 1; true",
+                                                        config=set_config(WorkingDir=UP + out[1:])),
+        "user of the configuration leads out": Case([], config=set_config(User="../.." + out + "/canary"), error="."),
+        "user of the configuration has a line": Case([], config=set_config(User="root:x\nroot"), error="."),
+        "environment with a NUL": Case([], config=set_config(Env=["A=b\0c"]), error="NUL"),
+        "environment without a name": Case([], config=set_config(Env=["=x", "nothing", "PATH=/bin"])),
+        "path through descriptors": Case([], steps='RUN ["canary"]', config=set_config(Env=["PATH=/proc/self/fd:/proc/1/root" + out + ":."]), error="a link of /proc"),
+        "volume leads up": Case([entry("f", data=b"v")], steps="RUN echo x > /f", flags=["--compat-volumes"], config=set_config(Volumes={UP + out[1:]: {}})),
+        "volume is a link out": Case([entry("v", SYM, link=out)], steps="RUN echo x > /v/new", flags=["--compat-volumes"], config=set_config(Volumes={"/v": {}})),
+        "volume is a link to proc": Case([entry("v", SYM, link="/proc/self/root")], flags=["--compat-volumes"], config=set_config(Volumes={"/v/etc": {}}), error="."),
+        "volume is /proc": Case([], flags=["--compat-volumes"], config=set_config(Volumes={"/proc": {}, "/dev": {}, "/": {}}), steps="RUN true || true", error="."),
+        "trigger asks for the sandbox": Case([], config=set_config(OnBuild=["RUN --security=insecure true"]), error="refused"),
+        "trigger reads outside": Case([], config=set_config(OnBuild=["COPY --from=oci:" + out + " / /x"]), error="."),
+        "trigger copies from up": Case([], config=set_config(OnBuild=["COPY ../outside/canary /got", "RUN cat /got"]), error="."),
+        "shell of the configuration is the builder": Case([], config=set_config(Shell=["/proc/self/exe", "version"]), error="a link of /proc"),
         # Directories, owners, users.
         "working directory leads out": Case([entry("w", SYM, link=out)], steps="WORKDIR /w/new\nRUN touch here"),
         "working directory leads up": Case([entry("w", SYM, link=UP + out[1:])], steps="WORKDIR /w/new/deep\nRUN touch here"),
@@ -226,7 +247,7 @@ def attempt(rbuild, base, work, number, name, case, out, context):
     open(work + "/Dockerfile", "w").write("FROM %s\n%s\n" % (image, case.steps.replace("IMAGE", image)))
     open(work + "/secret", "w").write("secret")
     before = outside(out)
-    run = subprocess.run([rbuild, "bud", "--no-cache", "--allow", "fs.read=" + work, "--secret", "id=s,src=" + work + "/secret", "-f", work + "/Dockerfile", context],
+    run = subprocess.run([rbuild, "bud", "--no-cache", *case.flags, "--allow", "fs.read=" + work, "--secret", "id=s,src=" + work + "/secret", "-f", work + "/Dockerfile", context],
                          capture_output=True, timeout=120, env=dict(os.environ, HOSTCANARY=CANARY))
     text = (run.stdout + run.stderr).decode("utf8", "replace")
     subprocess.run(["rm", "-rf", layout.path])
