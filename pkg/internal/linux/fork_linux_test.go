@@ -212,7 +212,7 @@ func newGroup(t *testing.T) *group {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil || own == "/" {
 			continue
 		}
-		path, err := os.MkdirTemp(dir, "test-")
+		path, err := os.MkdirTemp(dir, "test-") //nolint:usetesting // a cgroup, not a temporary directory
 		if err != nil {
 			break
 		}
