@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian machine: installs the real components, starts registries on loopback, makes base images,
 # runs unit tests (-race), integration scripts and the conformance set as an ordinary user, as root the image of rbuild in pods
-# (hack/pod), and stops what it started.
+# (hack/pod), boots a machine with systemd and cgroup v2 for the scripts that need one (hack/vm), and stops what it started.
 # The last line is "N passed, M failed"; the exit status is 0 only if M is 0. Run as root, or as a user with sudo.
 #
-#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--all]
+#   hack/test.sh [--unit] [--integration [REGEXP]] [--conformance [REGEXP]] [--pod [REGEXP]] [--vm [REGEXP]] [--all]
 #
-# What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, a copy of the tree) and Go's caches.
+# What is kept for the next run: ~/.cache/rbuild-test of the ordinary user (base images, the machine's disk, a copy of the tree)
+# and Go's caches.
 
 # shellcheck source=hack/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -27,19 +28,20 @@ PASSED=0 FAILED=0 SKIPPED=0
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 parse_options() {
-  UNIT='' INTEGRATION='' CONFORMANCE='' POD=''
+  UNIT='' INTEGRATION='' CONFORMANCE='' POD='' VM=''
   [ $# -gt 0 ] || set -- --all
   while [ $# -gt 0 ]; do
     case $1 in
-    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' ;;
+    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' VM=. ;;
     --unit) UNIT=1 ;;
-    --integration | --conformance | --pod)
+    --integration | --conformance | --pod | --vm)
       local value=.
       if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
       case $1 in
       --integration) INTEGRATION=$value ;;
       --conformance) CONFORMANCE=$value ;;
       --pod) POD=$value ;;
+      --vm) VM=$value ;;
       esac
       [ "$value" != "${2:-}" ] || shift
       ;;
@@ -131,12 +133,12 @@ without_subids() {
     "$WORK/integration.test" -test.v -test.run '^TestWithoutSubordinateIDs$'
 }
 
-# conformance REGEXP runs the cases whose names match. tests/conformance/expected-failures lists those that cannot pass
+# conformance REGEXP [FLAG] runs the cases whose names match. tests/conformance/expected-failures lists those that cannot pass
 # yet; one of them that passes counts as a failure, so that the list stays true.
 conformance() {
   local log=$WORK/conformance.out name verdict reason passed=0 failed=0 expected=0
-  say "conformance set"
-  tree env -C tests/conformance python3 -B check.py --rbuild "$TREE/bin/rbuild" --registry "$REGISTRY" --filter "$1" \
+  say "conformance set${2:+, ${2#--}}"
+  tree env -C tests/conformance python3 -B check.py --rbuild "$TREE/bin/rbuild" --registry "$REGISTRY" --filter "$1" ${2:+"$2"} \
     >"$log" 2>&1 </dev/null || true
   while read -r name verdict; do
     reason=$(awk -v n="$name" '$1 == n { $1 = ""; print substr($0, 2) }' "$TREE/tests/conformance/expected-failures")
@@ -159,6 +161,12 @@ pod() {
   tally pod "$PODS_PASSED" "$PODS_FAILED" 0
 }
 
+# vm REGEXP runs the scripts of tests/integration/vm whose names match in a machine of their own.
+vm() {
+  [ "$(dpkg --print-architecture)" = amd64 ] || { say 'skipped: the scripts of hack/vm, whose machine is an amd64 one' && return; }
+  go_test vm env "TREE=$TREE" "TEST_USER=$RUN_USER" "RBUILD_BIN=$TREE/bin/rbuild" "$ROOT/hack/vm/run.sh" --tests "$1"
+}
+
 main() {
   parse_options "$@"
   need "${PACKAGES[@]}" "${TESTENV_PACKAGES[@]}"
@@ -175,8 +183,12 @@ main() {
     "CGROUP_PARENT=${CGROUP_PARENT:-}" CGROUP_TREE=/sys/fs/cgroup)
   [ -z "$UNIT" ] || unit
   [ -z "$INTEGRATION" ] || integration "$INTEGRATION"
-  [ -z "$CONFORMANCE" ] || conformance "$CONFORMANCE"
+  if [ -n "$CONFORMANCE" ]; then
+    conformance "$CONFORMANCE"
+    conformance "$CONFORMANCE" --restricted
+  fi
   [ -z "$POD" ] || pod "$POD"
+  [ -z "$VM" ] || vm "$VM"
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
   [ "$FAILED" = 0 ]
 }

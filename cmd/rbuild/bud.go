@@ -131,7 +131,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 				return err
 			}
 			defer release()
-			return a.buildIn(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+			return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
 		})
 	})
 	if err == nil || a.state != nil {
@@ -144,6 +144,21 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
 }
 
+// buildInStore builds where there is a namespace. One with a single id is used only if something is to be run: what is kept
+// in memory has its owners.
+func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o build.Options) error {
+	if a.state.Mode != userns.Single {
+		return a.buildIn(ctx, st, f, o)
+	}
+	place := &singleImages{images: st, app: a}
+	err := a.buildIn(ctx, place, f, o)
+	if refused := (*plan.RunRefused)(nil); errors.As(err, &refused) && !f.input.fromStdin() { // a trigger of the base runs something
+		place.images, place.runs = st, true
+		err = a.buildIn(ctx, place, f, o)
+	}
+	return err
+}
+
 func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
 	if f.call.method != callBuild {
 		return a.call(ctx, place, f, o)
@@ -152,7 +167,9 @@ func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Op
 }
 
 // buildNamespace is what builds ask of their namespace.
-func buildNamespace() userns.Options { return userns.Options{PID: true, KeepGroups: true} }
+func buildNamespace() userns.Options {
+	return userns.Options{PID: true, KeepGroups: true, AllowSingle: true}
+}
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
@@ -169,7 +186,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
-	cgroups, err := f.limits.steps(ctx, notice)
+	cgroups, err := f.limits.steps(ctx, a.state != nil, notice)
 	if err != nil {
 		return err
 	}

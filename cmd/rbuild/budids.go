@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -155,8 +156,9 @@ func (f *namespaceFlags) all() []namespaceFlag {
 	}
 }
 
-func (f *namespaceFlags) cgroupNames() sandbox.CgroupNames {
-	switch f.cgroup {
+// cgroupNames is what RUN sees of cgroups; usual is what containers.conf says.
+func (f *namespaceFlags) cgroupNames(usual string) sandbox.CgroupNames {
+	switch cmp.Or(f.cgroup, usual) {
 	case "host":
 		return sandbox.CgroupHost
 	case "private", "container":

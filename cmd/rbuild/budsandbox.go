@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -39,7 +40,7 @@ type sandboxFlags struct {
 func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.capAdd, "cap-add", nil, "capability that RUN has beside the default ones, or all")
 	fs.StringSliceVar(&f.capDrop, "cap-drop", nil, "default capability that RUN has not, or all")
-	fs.StringArrayVar(&f.security, "security-opt", nil, "seccomp=FILE or unconfined, no-new-privileges, mask=PATH[:PATH], unmask=ALL or PATH[:PATH]")
+	fs.StringArrayVar(&f.security, "security-opt", nil, "seccomp=FILE or unconfined, apparmor=PROFILE, no-new-privileges, mask=PATH[:PATH], unmask=ALL or PATH[:PATH]")
 	fs.StringArrayVar(&f.devices, "device", nil, "HOST-DEVICE[:PATH] to bind into RUN; a directory: all devices in it")
 	fs.StringSliceVar(&f.groups, "group-add", nil, "supplementary group of RUN, or keep-groups: those of the user who builds")
 	fs.StringSliceVar(&f.ulimits, "ulimit", nil, "TYPE=SOFT[:HARD], a resource limit of RUN, e.g. nofile=1024:2048")
@@ -76,7 +77,7 @@ func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
 	if err := f.namespaces.check(); err != nil {
 		return err
 	}
-	c.CgroupNames = f.namespaces.cgroupNames()
+	c.CgroupNames = f.namespaces.cgroupNames(f.conf.Containers.CgroupNS)
 	return f.ids.apply(c)
 }
 
@@ -127,13 +128,18 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 		return f.unmaskPaths(c, value, refuse)
 	case name == "systempaths" && value == "unconfined": // docker's
 		return f.unmaskPaths(c, "all", refuse)
-	case text == "label=disable", text == "apparmor=unconfined": // RUN has what rbuild has
+	case name == "label" && value == "disable": // RUN has what rbuild has
 	case name == "label":
 		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, is accepted")
 	case name == "apparmor":
-		return refuse("RUN has no AppArmor profile but rbuild's own; only apparmor=unconfined, which changes nothing, is accepted")
+		if strings.ContainsFunc(value, unicode.IsControl) || len(value) > maxProfileName {
+			return refuse("it is no name of a profile")
+		}
+		if c.AppArmor = value; value == "unconfined" {
+			c.AppArmor = "" // RUN has what rbuild has
+		}
 	default:
-		return refuse("choose seccomp, no-new-privileges, mask, unmask, label=disable or apparmor=unconfined")
+		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
 	}
 	return nil
 }
@@ -257,17 +263,25 @@ func parseSize(text string) (*int64, error) {
 	return &n, nil
 }
 
+// maxProfileName bounds the name of an AppArmor profile, in bytes: it is written to a file that takes a page.
+const maxProfileName = 1 << 10
+
 // maxSeccomp bounds a seccomp profile, in bytes; docker's own has 20 kB.
 const maxSeccomp = 1 << 20
 
 // open opens and checks what the flags name, and what only the builder can know.
 func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 	c := &o.Run.Confinement
-	if f.unmask && o.Trusted {
+	if f.unmask && !state.Rootless() {
 		return errors.New("--security-opt unmask: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user")
 	}
 	if err := f.ids.check(c, state); err != nil {
 		return err
+	}
+	if c.AppArmor != "" {
+		if err := sandbox.CheckAppArmor(c.AppArmor); err != nil {
+			return fmt.Errorf("--security-opt apparmor=%s: %w", c.AppArmor, err)
+		}
 	}
 	switch f.seccomp {
 	case "":
@@ -276,6 +290,9 @@ func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 	default:
 		if c.Seccomp, err = readProfile(f.seccomp); err == nil {
 			err = c.Check()
+		}
+		if err != nil && f.seccomp == f.conf.Containers.SeccompProfile {
+			return fmt.Errorf("seccomp_profile of containers.conf: %w", err)
 		}
 		if err != nil {
 			return fmt.Errorf("--security-opt seccomp=%s: %w", f.seccomp, err)

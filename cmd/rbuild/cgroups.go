@@ -4,13 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/cgroup"
 )
+
+// cgroupOptions is who makes cgroups for a build without flags.
+func (a *app) cgroupOptions() (cgroup.Options, error) {
+	uid := a.outerUID(os.Getuid())
+	conf, err := readContainersConf(uid)
+	if err != nil {
+		return cgroup.Options{}, err
+	}
+	f := limitFlags{conf: &conf}
+	f.register(pflag.NewFlagSet("", pflag.ContinueOnError))
+	err = f.apply(os.LookupEnv, nil)
+	f.cgroups.UID = uid
+	return f.cgroups, err
+}
 
 // prepare makes a place for cgroups as far as the launcher must do it; release gives it back.
 func (f *limitFlags) prepare() (release func(), err error) {
@@ -44,6 +60,7 @@ type stepCgroups struct {
 	warn  func(text string)
 
 	open   func() // the place, once; made at the first RUN unless limits were asked for
+	tree   *cgroup.Tree
 	parent *cgroup.Parent
 	limits cgroup.Limits
 	err    error
@@ -51,10 +68,21 @@ type stepCgroups struct {
 }
 
 // steps are the cgroups of a build. Limits that were asked for are set up for a try, and refused if that fails, unless
-// best effort is enough: then warn is told once what is not in force.
-func (f *limitFlags) steps(ctx context.Context, warn func(text string)) (*stepCgroups, error) {
+// best effort is enough: then warn is told once what is not in force. With seal, which a mount namespace of its own allows, the
+// process keeps cgroups for itself: see cgroup.Seal.
+func (f *limitFlags) steps(ctx context.Context, seal bool, warn func(text string)) (*stepCgroups, error) {
 	s := &stepCgroups{flags: f, warn: warn}
-	s.open = sync.OnceFunc(func() { s.parent, s.err = cgroup.Open(ctx, f.cgroups) })
+	s.open = sync.OnceFunc(func() {
+		if seal {
+			var err error
+			if s.tree, err = cgroup.Seal(); err != nil {
+				warn(err.Error())
+			}
+		}
+		options := f.cgroups
+		options.Tree = s.tree
+		s.parent, s.err = cgroup.Open(ctx, options)
+	})
 	asked := f.asked.Controllers()
 	if len(asked) == 0 {
 		return s, nil
@@ -136,8 +164,9 @@ func (s *stepCgroups) tell(why error) {
 
 // close gives the place back.
 func (s *stepCgroups) close() error {
-	if s.parent == nil {
-		return nil
+	var err error
+	if s.parent != nil {
+		err = s.parent.Close()
 	}
-	return s.parent.Close()
+	return errors.Join(err, s.tree.Close())
 }

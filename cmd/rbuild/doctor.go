@@ -39,6 +39,9 @@ func newDoctorCmd(a *app) *cobra.Command {
 			if o.Registry, err = access.apply(a.sys()); err != nil {
 				return err
 			}
+			if o.Cgroups, err = a.cgroupOptions(); err != nil {
+				return err
+			}
 			return a.doctor(cmd, o, func(r doctor.Report) error { return printReport(cmd, r, asJSON) })
 		},
 	}

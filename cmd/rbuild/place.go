@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
@@ -68,7 +71,9 @@ func (s storeImages) prepare(o *build.Options) error {
 // plainImages are those of a layout, for builds that make no namespace.
 type plainImages struct {
 	*registry.Layout
-	why *userns.Error // there is no namespace
+	why    error  // there is no namespace
+	notice string // says so
+	plan   *plan.Plan
 }
 
 // layoutName is the directory below the store's root that holds the layout.
@@ -76,20 +81,20 @@ const layoutName = "rbuild-layout"
 
 // withoutNamespace opens the layout. err is what a command came back with that wanted a namespace; if that is not why it
 // failed, it is returned.
-func (a *app) withoutNamespace(err error) (p plainImages, _ error) {
+func (a *app) withoutNamespace(err error) (*plainImages, error) {
 	var refused *userns.Error
 	if a.state != nil || !errors.As(err, &refused) {
-		return p, err
+		return nil, err
 	}
-	return a.openLayout(refused)
+	return a.openLayout(refused, "building without a user namespace, in memory and without a cache ("+refused.Detail+")")
 }
 
-func (a *app) openLayout(why *userns.Error) (p plainImages, err error) {
+func (a *app) openLayout(why error, notice string) (*plainImages, error) {
 	root, _, err := store.Locate(a.storeOptions())
 	if root == "" && err != nil {
-		return p, err
+		return nil, err
 	}
-	p.why = why
+	p := &plainImages{why: why, notice: notice}
 	p.Layout, err = registry.OpenLayout(filepath.Join(root, layoutName), a.sys())
 	if err != nil {
 		err = fmt.Errorf("%w; builds without RUN need a directory that can be written to, choose it with --root: %w", why, err)
@@ -98,16 +103,58 @@ func (a *app) openLayout(why *userns.Error) (p plainImages, err error) {
 }
 
 // OwnFile does nothing: the layout keeps no record of who works on it.
-func (p plainImages) OwnFile(string) error { return nil }
+func (p *plainImages) OwnFile(string) error { return nil }
 
-func (p plainImages) prepare(o *build.Options) error {
+// Pull pulls an image, unless it is a base that would run something.
+func (p *plainImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {
+	o.Config = func(config []byte) error {
+		var image instructions.Image
+		if err := json.Unmarshal(config, &image); err != nil {
+			return fmt.Errorf("reading the config of %s: %w", name, err)
+		}
+		return p.plan.CheckTriggers(name, image.Config.OnBuild)
+	}
+	return p.Layout.Pull(ctx, name, policy, o)
+}
+
+func (p *plainImages) prepare(o *build.Options) error {
 	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
 	if err != nil {
 		return err
 	}
-	o.Plain = p.Layout
-	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: fmt.Sprintf(
-		"building without a user namespace, in memory and without a cache; images are kept in %s (%s)", p.Dir(), p.why.Detail,
-	)})
+	o.Plain, p.plan = p.Layout, o.Plan
+	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: p.notice + "; images are kept in " + p.Dir()})
 	return nil
+}
+
+// singleImages are those of the store where one id is mapped, until prepare finds that nothing is run.
+type singleImages struct {
+	images
+	app  *app
+	runs bool // something is run, which the plan does not know of
+}
+
+func (s *singleImages) prepare(o *build.Options) error {
+	if !s.runs {
+		layout, err := s.app.openLayout(s.app.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
+		if err != nil {
+			return err
+		}
+		if err = layout.prepare(o); err == nil {
+			s.images = layout
+		}
+		if refused := (*plan.RunRefused)(nil); !errors.As(err, &refused) {
+			return err
+		}
+	}
+	s.app.warn()
+	return s.images.prepare(o)
+}
+
+// singleOwner says why files cannot belong to others than root where one id is mapped.
+func (a *app) singleOwner(uid, gid int) error {
+	if uid == 0 && gid == 0 {
+		return nil
+	}
+	return errors.New(a.state.Warnings[0])
 }

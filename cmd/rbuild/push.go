@@ -10,6 +10,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 func newPushCmd(a *app) *cobra.Command {
@@ -54,7 +55,17 @@ func newPushCmd(a *app) *cobra.Command {
 				}
 				return nil
 			}
-			err = a.withStore(cmd, func(ctx context.Context, st *store.Store) error { return push(ctx, storeImages{Store: st}) })
+			err = a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+				err := push(ctx, storeImages{Store: st})
+				if a.state.Mode != userns.Single || !errors.Is(err, registry.ErrNotFound) {
+					return err
+				}
+				layout, layoutErr := a.openLayout(err, "")
+				if layoutErr != nil {
+					return err
+				}
+				return push(ctx, layout)
+			})
 			if err == nil || a.state != nil {
 				return err
 			}

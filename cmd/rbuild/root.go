@@ -112,13 +112,20 @@ func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 		a.exit = code
 		return err
 	}
-	for _, w := range a.state.Warnings {
-		logrus.Warn(w)
+	if a.state.Mode != userns.Single || cmd.Name() != budName { // that one may do without the namespace
+		a.warn()
 	}
 	if err := a.leaveHome(); err != nil {
 		return err
 	}
 	return fn(cmd.Context())
+}
+
+// warn tells what is lesser about the namespace.
+func (a *app) warn() {
+	for _, w := range a.state.Warnings {
+		logrus.Warn(w)
+	}
 }
 
 // leaveHome lets the builder do without a home directory that it may not enter: where root of a container has mapped ids
@@ -137,7 +144,7 @@ func (a *app) leaveHome() error {
 
 // withStore runs fn in the namespace with the open store.
 func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *store.Store) error) error {
-	return a.withStoreIn(cmd, userns.Options{PID: true}, fn)
+	return a.withStoreIn(cmd, userns.Options{PID: true, AllowSingle: true}, fn)
 }
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
@@ -175,6 +182,9 @@ func (a *app) sys() registry.Options {
 		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
 		Sources:        a.sources,
 		UserAgent:      "rbuild/" + currentVersion().Version,
+	}
+	if a.state != nil && a.state.Mode == userns.Single {
+		o.Owner = a.singleOwner
 	}
 	if o.RegistriesConf == "" {
 		o.RegistriesConf = os.Getenv("CONTAINERS_REGISTRIES_CONF")

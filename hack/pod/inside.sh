@@ -21,6 +21,7 @@ owners() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar run && tar -tvf /
 norun() { rbuild bud -o type=tar,dest=/var/lib/rbuild/out.tar norun && tar -tvf /var/lib/rbuild/out.tar --numeric-owner srv/file; }
 
 try map rbuild unshare cat /proc/self/uid_map
+try doctor rbuild doctor
 try unpulled rbuild bud unpulled
 try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
 try run rbuild bud -t localhost/run run

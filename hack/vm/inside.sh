@@ -8,9 +8,12 @@ HACK=$(dirname "${BASH_SOURCE[0]}")/..
 # shellcheck source=hack/testenv.sh
 . "$ROOT/hack/testenv.sh"
 
+PARALLEL=()
+case $1 in TestMachine*) PARALLEL=(-test.parallel 1) ;; esac # what one script switches off, others need
+
 ensure_user
 TREE=$ROOT
 trap stop_testenv EXIT
 start_testenv
 env -C "$ROOT/tests/integration" "RBUILD_BIN=/opt/rbuild/bin/rbuild" "TMPDIR=$WORK" VM=1 \
-  /opt/rbuild/integration.test -test.v -test.timeout 60m -test.run "^${1%%/*}\$/${1#*/}"
+  /opt/rbuild/integration.test -test.v -test.timeout 60m "${PARALLEL[@]}" -test.run "^${1%%/*}\$/${1#*/}"

@@ -24,6 +24,7 @@ type Confinement struct {
 	CapAdd, CapDrop []string // as sandbox.MergeCapabilities has them
 	Seccomp         []byte   // a profile in docker's format in place of docker's own; nil: docker's
 	NoSeccomp       bool     // no profile
+	AppArmor        string   // name of a profile; "": the caller's
 	NoNewPrivileges bool     // nothing that is executed gets more rights by it
 	Mask            []string // absolute paths to be hidden
 	Unmask          []string // patterns (path.Match) of those that shall not be hidden or read-only by default
@@ -112,7 +113,9 @@ func (s *stage) confine(config *sandbox.Config, op *plan.Run) (err error) {
 	case c.Seccomp != nil:
 		config.Filter, err = c.filter(spec.Process.Capabilities.Bounding)
 	}
-	spec.Process.NoNewPrivileges = c.NoNewPrivileges
+	// Ids of real root's steps are the machine's: by what is hidden below /proc they would be root of it.
+	config.LockMounts = s.Trusted && slices.Contains(spec.Process.Capabilities.Bounding, "CAP_SYS_ADMIN")
+	spec.Process.NoNewPrivileges, spec.Process.ApparmorProfile = c.NoNewPrivileges, c.AppArmor
 	c.paths(spec.Linux, op.Insecure && !s.Trusted)
 	spec.Process.Rlimits = c.limits(spec.Process.Rlimits)
 	config.UIDs, config.GIDs, config.KeepGroups, config.CgroupNames = c.UIDs, c.GIDs, c.KeepGroups, c.CgroupNames
@@ -197,6 +200,9 @@ func (c Confinement) ingredients(insecure bool) (out []string) {
 		add("seccomp=%s", hex.EncodeToString(sum[:]))
 	case c.NoSeccomp && !insecure:
 		add("no seccomp")
+	}
+	if c.AppArmor != "" {
+		add("apparmor=%s", c.AppArmor)
 	}
 	if c.NoNewPrivileges {
 		add("no new privileges")

@@ -77,7 +77,7 @@ func (b *builder) openContext(ctx context.Context, from plan.Source) (*snapshot,
 	if s.single != nil { // a base has its layers also where a stage has one
 		single := s.single
 		s.single, s.history = nil, nil
-		if err := s.commit(ctx, step, *single); err != nil {
+		if err := s.commit(step, *single); err != nil {
 			return nil, err
 		}
 	}

@@ -183,14 +183,16 @@ func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []o
 		if err := errors.Join(err, r.Close()); err != nil {
 			return nil, fmt.Errorf("reading layer %s: %w", blob.Digest, err)
 		}
-		whole.Apply(files)
+		if err := whole.Apply(files); err != nil {
+			return nil, fmt.Errorf("reading layer %s: %w", blob.Digest, err)
+		}
 	}
 	return whole, nil
 }
 
 // plainCommit makes what the step changed the next layer.
-func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
-	whole, err := s.memory.load(ctx)
+func (s *stage) plainCommit(step *plan.Step) error {
+	whole, err := s.memory.load(s.interrupt)
 	if err != nil {
 		return err
 	}
@@ -202,12 +204,14 @@ func (s *stage) plainCommit(ctx context.Context, step *plan.Step) error {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 		files.SetTimes(*s.Epoch, o.Clamp)
 	}
-	l, err := s.putLayer(ctx, files.WriteLayer, o)
+	l, err := s.putLayer(s.interrupt, files.WriteLayer, o)
 	if err != nil {
 		return err
 	}
 	if files != whole {
-		whole.Apply(files)
+		if err := whole.Apply(files); err != nil {
+			return err
+		}
 	}
 	s.add(step, commit.Stored(l))
 	return nil

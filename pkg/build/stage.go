@@ -29,7 +29,7 @@ type stage struct {
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
-	number  int     // of the current step, from 1; FROM is 1
+	number  int // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -180,7 +180,7 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		s.unchanged(step)
 		return u.Discard()
 	}
-	return s.commit(ctx, step, u)
+	return s.commit(step, u)
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.
@@ -232,9 +232,9 @@ func (s *stage) uncached() bool {
 }
 
 // commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
-func (s *stage) commit(ctx context.Context, step *plan.Step, u upper) error {
+func (s *stage) commit(step *plan.Step, u upper) error {
 	if s.Plain != nil {
-		return s.plainCommit(ctx, step)
+		return s.plainCommit(step)
 	}
 	below, err := s.root.attributes()
 	if err == nil {
@@ -357,7 +357,7 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		s.history = s.history[:len(s.history)-1]
 		whole := s.plan.Heading()
 		whole.CreatedBy = last.createdBy
-		if err := s.commit(ctx, whole, *s.single); err != nil {
+		if err := s.commit(whole, *s.single); err != nil {
 			return nil, err
 		}
 	}

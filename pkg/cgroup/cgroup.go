@@ -24,6 +24,8 @@ type Options struct {
 	Parent string
 	// Bus is the address of the D-Bus on which the systemd that is to be asked listens; empty: there is none.
 	Bus string
+	// Tree is where cgroups are made, if /sys/fs/cgroup is sealed.
+	Tree *Tree
 	// UID is the user's id outside of all user namespaces, by which D-Bus knows him.
 	UID int
 }

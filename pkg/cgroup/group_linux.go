@@ -17,6 +17,7 @@ import (
 
 // Group is a cgroup for one process and what that starts.
 type Group struct {
+	tree   *Tree
 	limits Limits
 	paths  map[string]string // as dirs of Parent
 	dir    *os.File          // nil on v1
@@ -24,7 +25,7 @@ type Group struct {
 
 // New makes a cgroup with limits. The caller removes it.
 func (p *Parent) New(l Limits) (_ *Group, err error) {
-	g := &Group{limits: l, paths: map[string]string{}}
+	g := &Group{tree: p.tree, limits: l, paths: map[string]string{}}
 	name := "run-" + strconv.FormatInt(p.next.Add(1), 10)
 	for c, dir := range p.dirs {
 		g.paths[c] = filepath.Join(dir, name)
@@ -37,6 +38,11 @@ func (p *Parent) New(l Limits) (_ *Group, err error) {
 	resources := l.resources(p.v2, p.has(Swap))
 	config := &cgroups.Cgroup{Resources: resources}
 	if !p.v2 {
+		for _, dir := range g.paths { // before the library, which knows nothing of the tree
+			if err := g.tree.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
+				return nil, err
+			}
+		}
 		m, err := cgroupfs.NewManager(config, g.paths)
 		if err != nil {
 			return nil, err
@@ -47,7 +53,7 @@ func (p *Parent) New(l Limits) (_ *Group, err error) {
 		return g, m.Set(resources)
 	}
 	dir := g.paths[""]
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := g.tree.mkdir(dir); err != nil {
 		return nil, err
 	}
 	if g.dir, err = os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
@@ -120,7 +126,7 @@ func (g *Group) Remove() error {
 func (g *Group) remove() error {
 	var errs []error
 	for _, dir := range g.paths {
-		errs = append(errs, removeTree(dir))
+		errs = append(errs, g.tree.remove(dir))
 	}
 	return errors.Join(errs...)
 }

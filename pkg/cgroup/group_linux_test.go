@@ -37,11 +37,12 @@ func delegated(t *testing.T) string {
 func place(t *testing.T) *Parent {
 	t.Helper()
 	dir := filepath.Join(delegated(t), fresh())
-	lock, err := claim(dir)
+	p := &Parent{manager: CgroupFS, v2: true, dirs: map[string]string{"": dir}}
+	lock, err := p.tree.claim(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Parent{manager: CgroupFS, v2: true, dirs: map[string]string{"": dir}, locks: []*os.File{lock}}
+	p.locks = []*os.File{lock}
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Error(err)
@@ -126,7 +127,14 @@ func TestReap(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dead, "run-1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	reap(filepath.Dir(alive))
+	other := filepath.Join(filepath.Dir(alive), prefix+"other")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.tree.reap(filepath.Dir(alive))
+	if err := os.Remove(other); err != nil {
+		t.Errorf("what somebody else has named so: %v", err)
+	}
 	if _, err := os.Stat(dead); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left: %v", dead, err)
 	}

@@ -84,30 +84,30 @@ func TestMissing(t *testing.T) {
 	user := "/user.slice/user-1.slice/user@1.service/app.slice/rbuild-A.scope"
 	for _, tc := range []struct {
 		name   string
-		p      Parent
+		p      *Parent
 		l      Limits
 		reason Reason
 		want   []string
 	}{
-		{"all there", Parent{v2: true, controllers: []string{CPU, Memory}}, Limits{Memory: 1, CPUShares: 2}, "", nil},
+		{"all there", &Parent{v2: true, controllers: []string{CPU, Memory}}, Limits{Memory: 1, CPUShares: 2}, "", nil},
 		{
 			"not delegated by the system",
-			Parent{v2: true, manager: Systemd, name: user, controllers: []string{Memory, Pids, Swap}},
+			&Parent{v2: true, manager: Systemd, name: user, controllers: []string{Memory, Pids, Swap}},
 			Limits{CPUs: "0", CPUShares: 2, Memory: 1},
 			NoController,
 			[]string{"no cpu and cpuset to delegate, only memory and pids;", "Delegate=cpu cpuset io memory pids"},
 		},
 		{
 			"a scope without delegation",
-			Parent{v2: true, manager: CgroupFS, name: user, controllers: nil},
+			&Parent{v2: true, manager: CgroupFS, name: user, controllers: nil},
 			Limits{Memory: 1},
 			NoController,
 			[]string{"no controller memory, only none", "Delegate="},
 		},
-		{"a shell beside us", Parent{v2: true, manager: CgroupFS, name: user, busy: true}, Limits{Memory: 1}, Busy, []string{"app.slice holds other processes", "systemd-run"}},
-		{"a shell beside us in a container", Parent{v2: true, manager: CgroupFS, name: "/rbuild-A", busy: true}, Limits{Memory: 1}, Busy, []string{"cgroup / holds", "cgroup.procs"}},
-		{"swap", Parent{v2: true, controllers: []string{Memory}}, Limits{Memory: 1, MemorySwap: 2}, NoController, []string{"swap space", "swapaccount=1"}},
-		{"version 1", Parent{manager: CgroupFS, controllers: []string{Pids}}, Limits{Memory: 1}, NoController, []string{"cgroup v1", "unified_cgroup_hierarchy=1"}},
+		{"a shell beside us", &Parent{v2: true, manager: CgroupFS, name: user, busy: true}, Limits{Memory: 1}, Busy, []string{"app.slice holds other processes", "systemd-run"}},
+		{"a shell beside us in a container", &Parent{v2: true, manager: CgroupFS, name: "/rbuild-A", busy: true}, Limits{Memory: 1}, Busy, []string{"cgroup / holds", "cgroup.procs"}},
+		{"swap", &Parent{v2: true, controllers: []string{Memory}}, Limits{Memory: 1, MemorySwap: 2}, NoController, []string{"swap space", "swapaccount=1"}},
+		{"version 1", &Parent{manager: CgroupFS, controllers: []string{Pids}}, Limits{Memory: 1}, NoController, []string{"cgroup v1", "unified_cgroup_hierarchy=1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := tc.p.Missing(tc.l)

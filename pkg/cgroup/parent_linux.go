@@ -26,6 +26,7 @@ const (
 
 // Parent is a place in which cgroups can be made. It is safe for concurrent use.
 type Parent struct {
+	tree        *Tree
 	manager     Manager
 	v2          bool
 	name        string            // the path from the root of the hierarchy
@@ -53,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Parent, error) {
 		return nil, err
 	}
 	if prepared(own) {
-		return openPrepared(filepath.Dir(own))
+		return openPrepared(o.Tree, filepath.Dir(own))
 	}
 	if o.wantsBus() {
 		return openScope(ctx, o)
@@ -70,7 +71,7 @@ func Open(ctx context.Context, o Options) (*Parent, error) {
 func (p *Parent) Close() error {
 	var errs []error
 	for _, lock := range p.locks {
-		errs = append(errs, removeTree(lock.Name()), lock.Close())
+		errs = append(errs, p.tree.remove(lock.Name()), lock.Close())
 	}
 	p.locks = nil
 	return errors.Join(errs...)
@@ -95,72 +96,14 @@ func ownPath() (string, error) {
 	return p, nil
 }
 
-// claim makes the directory and locks it, against reap.
-func claim(dir string) (*os.File, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, errors.Join(err, unix.Rmdir(dir))
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "flock", Path: dir, Err: err}, f.Close())
-	}
-	return f, nil
-}
-
-// reap removes what owners who have died left below parent. What it cannot remove stays.
-func reap(parent string) {
-	dir, err := os.Open(parent)
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) || strings.HasSuffix(e.Name(), ".scope") {
-			continue
-		}
-		f, err := os.Open(filepath.Join(parent, e.Name()))
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = removeTree(f.Name())
-		}
-		f.Close()
-	}
-}
-
-// removeTree removes a cgroup and those below it. It is no error if it is gone.
-func removeTree(dir string) error {
-	err := unix.Rmdir(dir)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	entries, readErr := os.ReadDir(dir)
-	if readErr != nil {
-		return &os.PathError{Op: "removing cgroup", Path: dir, Err: err}
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "removing cgroup", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// fresh is a name that nobody else has.
+// fresh is a name that nobody else has: ten characters of base32 after the prefix.
 func fresh() string { return prefix + rand.Text()[:10] }
+
+// isFresh tells whether name can be one that fresh gave.
+func isFresh(name string) bool {
+	text, ok := strings.CutPrefix(name, prefix)
+	return ok && len(text) == 10 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
 
 // refusal explains why dir could not be made, or entered.
 func refusal(dir string, err error) error {

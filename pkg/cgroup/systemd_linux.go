@@ -71,13 +71,13 @@ func openScope(ctx context.Context, o Options) (*Parent, error) {
 	if filepath.Base(name) != unit {
 		return nil, &Error{Reason: Refused, Detail: fmt.Sprintf("systemd made the scope %s, and this process is in cgroup %s still", unit, name)}
 	}
-	return settle(name)
+	return settle(o.Tree, name)
 }
 
 // settle makes room for cgroups in a scope that holds this process.
-func settle(name string) (*Parent, error) {
+func settle(t *Tree, name string) (*Parent, error) {
 	dir := filepath.Join(root, name)
-	if err := enter(dir); err != nil {
+	if err := t.enter(dir); err != nil {
 		return nil, refusal(dir, err)
 	}
 	// What this process has started since it is in the scope is there too, and goes where it is.
@@ -94,7 +94,7 @@ func settle(name string) (*Parent, error) {
 			_ = cgroups.WriteCgroupProc(filepath.Join(dir, leaf), pid) // it may have ended
 		}
 	}
-	return newV2(Systemd, name)
+	return newV2(t, Systemd, name)
 }
 
 // dial connects to the bus. In a user namespace the bus still knows this process by the user's id outside.

@@ -22,7 +22,7 @@ func hierarchies() []string {
 // openV1 makes a directory in the hierarchy of each controller where that is the user's. There a process needs no room of
 // its own, and every process of the user may be moved in.
 func openV1(o Options) (*Parent, error) {
-	p := &Parent{manager: CgroupFS, dirs: map[string]string{}}
+	p := &Parent{tree: o.Tree, manager: CgroupFS, dirs: map[string]string{}}
 	id := fresh()
 	var refused error
 	for _, c := range hierarchies() {
@@ -66,8 +66,8 @@ func (p *Parent) claimV1(controller, dir string) error {
 		shared = shared || other == dir
 	}
 	if !shared {
-		reap(filepath.Dir(dir))
-		lock, err := claim(dir)
+		p.tree.reap(filepath.Dir(dir))
+		lock, err := p.tree.claim(dir)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func Prepare(o Options) (release func() error, err error) {
 
 // prepared tells whether a process in the cgroup own was put there by Prepare.
 func prepared(own string) bool {
-	return filepath.Base(own) == leaf && strings.HasPrefix(filepath.Base(filepath.Dir(own)), prefix)
+	return filepath.Base(own) == leaf && isFresh(filepath.Base(filepath.Dir(own)))
 }
 
 func prepare(o Options, own string) (release func() error, err error) {
@@ -51,14 +51,14 @@ func prepare(o Options, own string) (release func() error, err error) {
 		parent = filepath.Join(root, filepath.Join("/", o.Parent))
 	}
 	nothing := func() error { return nil }
-	reap(parent)
+	o.Tree.reap(parent)
 	dir := filepath.Join(parent, fresh())
-	lock, err := claim(dir)
+	lock, err := o.Tree.claim(dir)
 	if err != nil {
 		return nothing, refusal(parent, err)
 	}
-	if err := enter(dir); err != nil {
-		return nothing, errors.Join(refusal(parent, err), removeTree(dir), lock.Close())
+	if err := o.Tree.enter(dir); err != nil {
+		return nothing, errors.Join(refusal(parent, err), o.Tree.remove(dir), lock.Close())
 	}
 	enabled, _ := enable(parent) // Busy is told by Missing, to those who need a controller
 	_, _ = enable(dir)
@@ -72,14 +72,14 @@ func prepare(o Options, own string) (release func() error, err error) {
 		if err != nil {
 			return errors.Join(fmt.Errorf("going back to cgroup %s: %w", own, underlying(err)), lock.Close())
 		}
-		return errors.Join(removeTree(dir), lock.Close())
+		return errors.Join(o.Tree.remove(dir), lock.Close())
 	}, nil
 }
 
 // enter moves this process into a leaf of dir.
-func enter(dir string) error {
+func (t *Tree) enter(dir string) error {
 	own := filepath.Join(dir, leaf)
-	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := t.mkdir(own); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return cgroups.WriteFile(own, fileProcs, "0")
@@ -115,8 +115,8 @@ func words(dir, file string) ([]string, error) {
 }
 
 // openPrepared is a place that Prepare made.
-func openPrepared(name string) (*Parent, error) {
-	p, err := newV2(CgroupFS, name)
+func openPrepared(t *Tree, name string) (*Parent, error) {
+	p, err := newV2(t, CgroupFS, name)
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +127,9 @@ func openPrepared(name string) (*Parent, error) {
 }
 
 // newV2 is a place whose controllers are enabled, with this process in its leaf.
-func newV2(m Manager, name string) (*Parent, error) {
+func newV2(t *Tree, m Manager, name string) (*Parent, error) {
 	dir := filepath.Join(root, name)
-	p := &Parent{manager: m, v2: true, name: name, dirs: map[string]string{"": dir}}
+	p := &Parent{tree: t, manager: m, v2: true, name: name, dirs: map[string]string{"": dir}}
 	var err error
 	if p.controllers, err = words(dir, fileSubtree); err != nil {
 		return nil, fmt.Errorf("reading the controllers of cgroup %s: %w", name, underlying(err))

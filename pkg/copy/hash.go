@@ -43,7 +43,7 @@ func (j *hashJob) run(w *worker) error {
 }
 
 func (j *hashJob) once(w *worker) (ok bool, err error) {
-	f, before, err := j.dir.Dir.OpenFile(j.node.name)
+	f, before, err := j.dir.OpenFile(j.node.name)
 	if err != nil {
 		return false, err
 	}

@@ -98,7 +98,7 @@ func (w *walker) entry(name string, l *level) (*node, error) {
 	if err != nil || !v.keep && !v.descend {
 		return nil, err
 	}
-	st, err := l.dir.Dir.Stat(name)
+	st, err := l.dir.Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
@@ -112,7 +112,7 @@ func (w *walker) entry(name string, l *level) (*node, error) {
 	if err := checkName(name); err != nil && v.keep {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}
-	sub, err := l.dir.Dir.OpenDir(name)
+	sub, err := l.dir.OpenDir(name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
 	}

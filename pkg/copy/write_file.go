@@ -69,7 +69,7 @@ func (j *writeJob) copy(w *worker, out linux.File) error {
 	case j.file != nil:
 		return j.verified(w, out, io.NewSectionReader(j.file, 0, j.node.stat.Size))
 	}
-	in, before, err := j.src.dir.Dir.OpenFile(j.src.name)
+	in, before, err := j.src.dir.OpenFile(j.src.name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", j.src.path, err)
 	}

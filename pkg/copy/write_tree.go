@@ -62,7 +62,7 @@ func (w *writer) subtree(n *node, to, from place) error {
 			}
 		}
 	}
-	src, err := from.dir.Dir.OpenDir(from.name)
+	src, err := from.dir.OpenDir(from.name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", from.path, err)
 	}
@@ -73,14 +73,14 @@ func (w *writer) subtree(n *node, to, from place) error {
 
 // ensureDir makes a directory unless there is one.
 func ensureDir(at place) (fresh bool, err error) {
-	err = at.dir.Dir.Mkdir(at.name, 0o700)
+	err = at.dir.Mkdir(at.name, 0o700)
 	if err == nil {
 		return true, nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return false, fmt.Errorf("writing %s: %w", at.path, err)
 	}
-	st, err := at.dir.Dir.Stat(at.name)
+	st, err := at.dir.Stat(at.name)
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", at.path, err)
 	}
@@ -183,14 +183,14 @@ func replacing(at place, create func() error) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	st, err := at.dir.Dir.Stat(at.name)
+	st, err := at.dir.Stat(at.name)
 	if err != nil {
 		return err
 	}
 	if st.Type == linux.Directory {
 		return errors.New("only a directory can replace the directory that is there")
 	}
-	if err := at.dir.Dir.Unlink(at.name); err != nil {
+	if err := at.dir.Unlink(at.name); err != nil {
 		return err
 	}
 	return create()

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"codeberg.org/rbuild/rbuild/pkg/cgroup"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -60,6 +61,7 @@ const (
 	idProc        = "proc"
 	idWithoutRun  = "without-run"
 	idPIDs        = "pid-namespace"
+	idCgroup      = "cgroup"
 	idNetwork     = "network"
 	idEmulators   = "emulators"
 	idGit         = "git"
@@ -71,7 +73,7 @@ const (
 func order() []string {
 	return []string{
 		idKernel, idConfined, idUserns, idIDMap, idWithoutRun, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
-		idSandbox, idPivot, idProc, idNetwork, idEmulators, idGit, idAuth,
+		idSandbox, idPivot, idProc, idCgroup, idNetwork, idEmulators, idGit, idAuth,
 	}
 }
 
@@ -119,6 +121,7 @@ type Options struct {
 	Path       string           // directories of programs, as in PATH
 	Registries []string         // HOST[:PORT] of those that are asked
 	Registry   registry.Options // how registries are reached
+	Cgroups    cgroup.Options   // who makes cgroups
 	Refused    bool             // builds have no namespace: what is inside is one made for looking further
 	Trusted    bool             // real root: overlayfs marks in trusted.*
 }

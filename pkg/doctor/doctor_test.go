@@ -186,6 +186,8 @@ func TestExplain(t *testing.T) {
 		{"mount", fmt.Errorf("starting: %w", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.EPERM}), []string{"mounting tmpfs at /dev: operation not permitted ("}, false},
 		{"mount for another reason", &linux.Failure{What: "mounting tmpfs at /dev", Errno: unix.ENOENT}, nil, true},
 		{"denied", &fs.PathError{Op: "mkdir", Path: filepath.Join(dir, "not"), Err: unix.EACCES}, []string{"mkdir", "this user cannot use the store's directory", "--root"}, false},
+		{"denied below", &fs.PathError{Op: "open", Path: filepath.Join(o.Store, "lock"), Err: unix.EACCES}, []string{"open", "this user cannot use the store's directory"}, false},
+		{"denied beside", &fs.PathError{Op: "open", Path: filepath.Join(dir, "file"), Err: unix.EACCES}, nil, true},
 		{"denied elsewhere", &fs.PathError{Op: "open", Path: "/somewhere", Err: unix.EACCES}, nil, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -90,7 +90,7 @@ func (o Options) cause(err error) (Finding, bool) {
 			return p.readOnlyFinding(), true
 		}
 	}
-	return o.denied(err)
+	return o.denied(err, o.Store)
 }
 
 // remembered tells whether err is what the library keeps of an earlier attempt.

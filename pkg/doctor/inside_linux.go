@@ -129,16 +129,22 @@ func overlays(o Options) []Finding {
 	return []Finding{{ID: idOverlay, Status: OK, Summary: "overlays work on the store's file system"}}
 }
 
-// untried is the finding for a trial that failed with err.
+// untried is the finding for a trial that failed with err. What Outside has told already is not told again.
 func (o Options) untried(id string, err error) Finding {
-	if f, ok := o.cause(err); ok {
-		if f.ID != id && slices.Contains([]string{idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idStore}, f.ID) {
-			return Finding{ID: id, Status: Missing, Summary: "could not be tried: see " + f.ID, Detail: err.Error()}
-		}
-		f.ID = id
-		return f
+	dir, e := existing(o.Store)
+	f, ok := o.cause(err)
+	if !ok && e == nil {
+		f, ok = o.denied(err, dir)
 	}
-	return Finding{ID: id, Status: Missing, Summary: err.Error()}
+	switch {
+	case !ok:
+		return Finding{ID: id, Status: Missing, Summary: err.Error()}
+	case f.ID == idStore && e == nil && !says(err, unix.EROFS):
+	case slices.Contains([]string{idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idStore}, f.ID):
+		return Finding{ID: id, Status: Missing, Summary: "could not be tried: see " + f.ID, Detail: err.Error()}
+	}
+	f.ID = id
+	return f
 }
 
 // trials runs a process as RUN would, on the store's file system, or where that cannot hold it, on that of temporary
@@ -317,13 +323,11 @@ func setup(err error) (Finding, bool) {
 	return Finding{ID: idSandbox, Status: Missing, Summary: e.Detail, Detail: err.Error(), Fix: e.Fix}, true
 }
 
-// denied explains that the store's directory belongs to somebody else.
-func (o Options) denied(err error) (Finding, bool) {
+// denied explains that the store's directory belongs to somebody else, if err is about something below dir, or on the way to
+// the store.
+func (o Options) denied(err error, dir string) (Finding, bool) {
 	var path *fs.PathError
-	if !errors.As(err, &path) || !refused(err) || o.Store == "" {
-		return Finding{}, false
-	}
-	if dir, e := existing(o.Store); e == nil && !within(path.Path, dir) || e != nil && !within(o.Store, path.Path) {
+	if !errors.As(err, &path) || !refused(err) || o.Store == "" || !within(path.Path, dir) && !within(o.Store, path.Path) {
 		return Finding{}, false
 	}
 	return Finding{

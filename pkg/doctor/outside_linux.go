@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 func Outside(ctx context.Context, o Options) []Finding {
 	out := []Finding{kernel(), confinement()}
 	out = append(out, places(o)...)
-	out = append(out, network(o.Path), gitProgram(o.Path), auth(o.Registry))
+	out = append(out, cgroups(ctx, o.Cgroups), network(o.Path), gitProgram(o.Path), auth(o.Registry))
 	return append(out, registries(ctx, o)...)
 }
 
@@ -77,7 +77,7 @@ func places(o Options) (out []Finding) {
 			out = append(out, kept.findings()...)
 		}
 	}
-	if denied, ok := o.denied(err); ok {
+	if denied, ok := o.denied(err, o.Store); ok {
 		store = denied
 	} else if err = errors.Join(o.StoreErr, err); err != nil {
 		store.Status, store.Summary = Missing, err.Error()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,12 @@ func Detach(m Mount) (*os.File, error) {
 		if root, err = m.classic(&p); err != nil {
 			return nil, err
 		}
-		run = func() error { return runAside(&p) }
+		run = func() error {
+			// A child that is forked in between would have the overlay on top of its root, and could not leave that.
+			syscall.ForkLock.RLock()
+			defer syscall.ForkLock.RUnlock()
+			return runAside(&p)
+		}
 	} else {
 		root = m.program(&p)
 	}

@@ -34,6 +34,26 @@ func isRun(in instructions.Instruction) bool {
 	return ok
 }
 
+// CheckTriggers refuses the triggers of a base image, by the name that the file gives it, as the stages that stand on it
+// would: before its layers are there.
+func (p *Plan) CheckTriggers(image string, triggers []string) error {
+	for _, s := range p.Stages {
+		if s.From.Image != image || s.Replaced {
+			continue
+		}
+		for i, text := range triggers {
+			f, in, err := s.parseTrigger(i, text)
+			if err == nil {
+				err = s.refuseTrigger(f, in)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // refuseTrigger refuses a trigger that runs something, where nothing can be run.
 func (s *Stage) refuseTrigger(f *instructions.File, in instructions.Instruction) error {
 	if s.plan.noRun == nil || !isRun(in) {

@@ -117,15 +117,20 @@ func (sc *Scope) addEnv() {
 	sc.todo = append(sc.todo, in)
 }
 
-// addTriggers parses the ONBUILD triggers of the base.
-func (sc *Scope) addTriggers(triggers []string) error {
-	s := sc.stage
+// parseTrigger parses the trigger of the base with the index i.
+func (s *Stage) parseTrigger(i int, text string) (*instructions.File, instructions.Instruction, error) {
 	base := s.From.Image
 	if s.From.Stage != nil {
 		base = fmt.Sprintf("stage %s", stageName(s.From.Stage))
 	}
+	return instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
+}
+
+// addTriggers parses the ONBUILD triggers of the base.
+func (sc *Scope) addTriggers(triggers []string) error {
+	s := sc.stage
 	for i, text := range triggers {
-		f, in, err := instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
+		f, in, err := s.parseTrigger(i, text)
 		if err != nil {
 			return err
 		}

@@ -33,15 +33,17 @@ type guardedStore struct {
 	ctx  context.Context //nolint:containedctx // cs.Store's calls take none, and a pull must be stoppable while it unpacks
 	want string          // OS/ARCH that the image should be for
 
+	owner func(uid, gid int) error // of Options
+
 	mu   sync.Mutex
 	seen map[string]int64 // compressed size of the layers that were put, by ID
 
 	twin *cs.Image // as the store has it, with the top layer of the image that was to be created in its place; nil: none
 }
 
-func guard(ctx context.Context, st cs.Store, platform ocispec.Platform) cs.Store {
-	want := cmp.Or(platform.OS, runtime.GOOS) + "/" + cmp.Or(platform.Architecture, runtime.GOARCH)
-	return &guardedStore{Store: st, ctx: ctx, want: want, seen: make(map[string]int64)}
+func guard(ctx context.Context, st cs.Store, o Options) cs.Store {
+	want := cmp.Or(o.Platform.OS, runtime.GOOS) + "/" + cmp.Or(o.Platform.Architecture, runtime.GOARCH)
+	return &guardedStore{Store: st, ctx: ctx, want: want, owner: o.Owner, seen: make(map[string]int64)}
 }
 
 // PutLayer refuses a layer that checkLayer refuses. The library deletes what
@@ -68,9 +70,13 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	if err != nil {
 		return nil, -1, fmt.Errorf("decompressing the layer: %w", err)
 	}
-	checked := newCheckedReader(g.ctx, plain)
+	checked := newCheckedReader(g.ctx, plain, g.owner)
 	layer, size, err := g.Store.PutLayer(id, parent, names, mountLabel, writeable, &options, checked)
 	checked.Close()
+	if refused := (*OwnerError)(nil); err != nil && errors.As(checked.judged(), &refused) { // the library may have met it first
+		refused.Layer = cmp.Or(options.OriginalDigest, digest.Digest(id))
+		err = refused
+	}
 	_ = plain.Close() // what it read has been judged by then
 	if err == nil && options.OriginalSize != nil {
 		g.mu.Lock()
@@ -247,11 +253,11 @@ type checkedReader struct {
 	err     error // what every further Read returns
 }
 
-func newCheckedReader(ctx context.Context, src io.Reader) *checkedReader {
+func newCheckedReader(ctx context.Context, src io.Reader, owner func(uid, gid int) error) *checkedReader {
 	pr, pw := io.Pipe()
 	c := &checkedReader{ctx: ctx, src: src, copy: pw, verdict: make(chan error, 1)}
 	go func() {
-		err := checkLayer(tar.NewReader(pr))
+		err := checkLayer(tar.NewReader(pr), owner)
 		if err == nil {
 			_, err = io.Copy(io.Discard, pr) // padding behind the end of the archive
 		}
@@ -295,6 +301,14 @@ func (c *checkedReader) fail(err error) error {
 	c.err = err
 	_ = c.copy.CloseWithError(err) // documented to return nil always
 	return err
+}
+
+// judged is what is wrong with the stream, as far as it was read. It must have been closed.
+func (c *checkedReader) judged() error {
+	if c.err != nil {
+		return c.err
+	}
+	return <-c.verdict
 }
 
 // Close ends the check of a stream that was not read to its end.

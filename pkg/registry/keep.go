@@ -218,16 +218,41 @@ func (l *Layout) put(k *kept, names []string, all bool) error {
 		lines = append(lines, line)
 	}
 	return l.change(func(list []ocispec.Descriptor) []ocispec.Descriptor {
-		list = slices.DeleteFunc(list, func(d ocispec.Descriptor) bool {
-			name := d.Annotations[ocispec.AnnotationRefName]
-			if name == "" {
-				return d.Digest == k.desc.Digest
-			}
+		for i, d := range list {
 			same := d.Platform != nil && k.desc.Platform != nil && platformText(*d.Platform) == platformText(*k.desc.Platform)
-			return slices.Contains(names, name) && (all || same)
-		})
-		return append(list, lines...)
+			if slices.Contains(names, d.Annotations[ocispec.AnnotationRefName]) && (all || same) {
+				list[i].Annotations = nil
+			}
+		}
+		return forget(append(list, lines...))
 	})
+}
+
+// maxUnnamed is how many images without a name an index has, for builds that are at work with one whose name was taken.
+const maxUnnamed = 64
+
+// forget leaves out lines without a name that another line of the image makes needless, and the oldest of the others. New
+// lines are last.
+func forget(list []ocispec.Descriptor) (out []ocispec.Descriptor) {
+	seen := map[digest.Digest]bool{}
+	for _, d := range list {
+		if d.Annotations != nil {
+			seen[d.Digest] = true
+		}
+	}
+	unnamed := 0
+	for _, d := range slices.Backward(list) {
+		if d.Annotations == nil {
+			if seen[d.Digest] || unnamed == maxUnnamed {
+				continue
+			}
+			seen[d.Digest] = true
+			unnamed++
+		}
+		out = append(out, d)
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // platformOf is what the config says that the image is for.

@@ -138,6 +138,9 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 		return "", err
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
+	if err := p.look(ctx, src, sys); err != nil {
+		return "", err
+	}
 	ref, err := p.layout.reference()
 	if err != nil {
 		return "", err
@@ -170,6 +173,24 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 	}
 	k.desc.Platform = platformOf(config)
 	return k.id, p.layout.put(k, names, false)
+}
+
+// look shows the config of an image to who may refuse it.
+func (p puller) look(ctx context.Context, src types.ImageReference, sys *types.SystemContext) error {
+	if p.o.Config == nil {
+		return nil
+	}
+	return p.o.withRetry(ctx, p.shown(src), func() error {
+		img, err := src.NewImage(ctx, sys)
+		if err != nil {
+			return fmt.Errorf("pulling %s: %w", p.shown(src), plainError(err))
+		}
+		config, err := img.ConfigBlob(ctx)
+		if err == nil {
+			err = p.o.Config(config)
+		}
+		return errors.Join(err, img.Close())
+	})
 }
 
 func (l *Layout) reference() (types.ImageReference, error) {
@@ -288,7 +309,7 @@ func (l *Layout) Layer(ctx context.Context, blob ocispec.Descriptor, diffID dige
 	if err := diffID.Validate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("layer %s: the config gives it the digest %q", blob.Digest, diffID), plain.Close(), f.Close())
 	}
-	checked := newCheckedReader(ctx, &verifier{Reader: plain, want: diffID, sum: diffID.Verifier()})
+	checked := newCheckedReader(ctx, &verifier{Reader: plain, want: diffID, sum: diffID.Verifier()}, nil)
 	return &layerReader{checkedReader: checked, raw: raw, plain: plain, file: f}, nil
 }
 

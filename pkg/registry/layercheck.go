@@ -7,6 +7,8 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 const (
@@ -26,6 +28,21 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("refusing the layer: entry %q %s", e.Entry, e.Reason)
 }
 
+// An OwnerError says that a layer holds a file that belongs to whom no file can belong here.
+type OwnerError struct {
+	Layer    digest.Digest // as it is in the registry, if that is known
+	Path     string
+	UID, GID int
+	Err      error // why
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("layer %s: %s belongs to %d:%d, and %v", e.Layer, e.Path, e.UID, e.GID, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *OwnerError) Unwrap() error { return e.Err }
+
 // checkLayer reads the headers of a layer and returns a *RefusedError for:
 //
 //   - names with a ".." component: the library cleans them when it unpacks, and
@@ -36,7 +53,9 @@ func (e *RefusedError) Error() string {
 //     redirects files without a whiteout;
 //   - whiteouts of "", "." and "..";
 //   - impossible sizes. (Negative ones are errors of archive/tar.)
-func checkLayer(tr *tar.Reader) error {
+//
+// An entry that owner, which may be nil, has something against is an *OwnerError.
+func checkLayer(tr *tar.Reader, owner func(uid, gid int) error) error {
 	links := make(map[string]string)     // symbolic link -> target
 	parents := make(map[string]struct{}) // directories that have entries
 	for {
@@ -51,6 +70,11 @@ func checkLayer(tr *tar.Reader) error {
 			return &RefusedError{Entry: hdr.Name, Reason: reason}
 		}
 		name := cleanName(hdr.Name)
+		if owner != nil {
+			if err := owner(hdr.Uid, hdr.Gid); err != nil {
+				return &OwnerError{Path: "/" + name, UID: hdr.Uid, GID: hdr.Gid, Err: err}
+			}
+		}
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if _, seen := parents[dir]; seen {
 				break

@@ -24,11 +24,15 @@ type Options struct {
 	SignaturePolicy   string           // file to read instead of policy.json
 	Platform          ocispec.Platform // what to choose from a manifest list; empty fields: the host's
 	TempDir           string           // where layers lie while they are pulled, private to the user; empty: a directory of the store
-	Sources           Sources          // which registries may be used; zero: all
-	UserAgent         string           // sent to registries; empty: the library's
-	Report            io.Writer        // progress, as lines or, on a terminal, as bars; nil: none
-	Retries           int              // attempts after the first; 0: 3, negative: none
-	RetryDelay        time.Duration    // before the first retry, doubled for each further one; 0: 1 s
+	// Config looks at the config of an image before its layers are pulled into a layout, and may refuse it; nil: nothing does.
+	Config func(config []byte) error
+	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
+	Owner      func(uid, gid int) error
+	Sources    Sources       // which registries may be used; zero: all
+	UserAgent  string        // sent to registries; empty: the library's
+	Report     io.Writer     // progress, as lines or, on a terminal, as bars; nil: none
+	Retries    int           // attempts after the first; 0: 3, negative: none
+	RetryDelay time.Duration // before the first retry, doubled for each further one; 0: 1 s
 }
 
 const (

@@ -361,7 +361,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	if err != nil {
 		return "", err
 	}
-	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st, p.o.Platform), named, id)
+	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st, p.o), named, id)
 	if err != nil {
 		return "", fmt.Errorf("storing %s: %w", src.StringWithinTransport(), err)
 	}
@@ -396,6 +396,9 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 func plainError(err error) error {
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		return refused
+	}
+	if owner := (*OwnerError)(nil); errors.As(err, &owner) {
+		return owner
 	}
 	if strings.Contains(err.Error(), "\n") {
 		return lineError{err}

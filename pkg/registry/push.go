@@ -191,7 +191,7 @@ func destinationReference(ctx context.Context, st cs.Store, destination string) 
 		if err != nil {
 			return nil, err
 		}
-		ref, err := istorage.Transport.NewStoreReference(guard(ctx, st, ocispec.Platform{}), named, "")
+		ref, err := istorage.Transport.NewStoreReference(guard(ctx, st, Options{}), named, "")
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", destination, err)
 		}

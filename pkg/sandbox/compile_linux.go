@@ -69,6 +69,9 @@ func (c Config) compile(targets string) (_ *program, err error) {
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
 	}
+	if c.LockMounts {
+		g.lock()
+	}
 	if err := g.become(); err != nil {
 		return nil, err
 	}
@@ -196,6 +199,13 @@ const (
 	whatHostname = "setting the host name"
 )
 
+// lock enters another user namespace with the same ids and a copy of the mounts: what is copied into a mount namespace of
+// lesser rights cannot be taken away or be made writable there (mount_namespaces(7)).
+func (g *program) lock() {
+	g.do("locking the mounts", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
+	g.p.Sync("waiting for the id maps behind the mounts")
+}
+
 // validate refuses what the sandbox would otherwise ignore.
 func (c Config) validate() error {
 	s := c.Spec
@@ -223,23 +233,22 @@ func (c Config) validate() error {
 		return errors.New("starting a process: its root has no upper directory")
 	}
 	for what, set := range map[string]bool{
-		"hooks":               s.Hooks != nil,
-		"a terminal":          s.Process.Terminal,
-		"an AppArmor profile": s.Process.ApparmorProfile != "",
-		"an SELinux label":    s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
-		"oom_score_adj":       s.Process.OOMScoreAdj != nil,
-		"a scheduler":         s.Process.Scheduler != nil,
-		"an I/O priority":     s.Process.IOPriority != nil,
-		"resource limits":     s.Linux.Resources != nil,
-		"sysctl":              len(s.Linux.Sysctl) > 0,
-		"devices":             len(s.Linux.Devices) > 0,
-		"id mappings":         len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
-		"a read-only root":    s.Root != nil && s.Root.Readonly,
-		"mount propagation":   s.Linux.RootfsPropagation != "",
-		"a personality":       s.Linux.Personality != nil,
-		"time offsets":        len(s.Linux.TimeOffsets) > 0,
-		"a cgroup path":       s.Linux.CgroupsPath != "",
-		"an NIS domain name":  s.Domainname != "",
+		"hooks":              s.Hooks != nil,
+		"a terminal":         s.Process.Terminal,
+		"an SELinux label":   s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
+		"oom_score_adj":      s.Process.OOMScoreAdj != nil,
+		"a scheduler":        s.Process.Scheduler != nil,
+		"an I/O priority":    s.Process.IOPriority != nil,
+		"resource limits":    s.Linux.Resources != nil,
+		"sysctl":             len(s.Linux.Sysctl) > 0,
+		"devices":            len(s.Linux.Devices) > 0,
+		"id mappings":        len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"a read-only root":   s.Root != nil && s.Root.Readonly,
+		"mount propagation":  s.Linux.RootfsPropagation != "",
+		"a personality":      s.Linux.Personality != nil,
+		"time offsets":       len(s.Linux.TimeOffsets) > 0,
+		"a cgroup path":      s.Linux.CgroupsPath != "",
+		"an NIS domain name": s.Domainname != "",
 		"inheritable or ambient capabilities": s.Process.Capabilities != nil &&
 			len(s.Process.Capabilities.Inheritable)+len(s.Process.Capabilities.Ambient) > 0,
 	} {
@@ -260,6 +269,8 @@ func (g *program) explain(err error) error {
 	switch {
 	case f.What == whatExec:
 		return execError(arg, f.Notes)
+	case f.What == whatAppArmor, f.What == whatFindAppArmor:
+		return explainAppArmor(err, g.c.Spec.Process.ApparmorProfile)
 	case strings.HasPrefix(f.What, "entering the working directory"):
 		return fmt.Errorf("%w (a WORKDIR instruction creates it)", err)
 	case isTarget(f.What) && f.Errno == unix.EXDEV:

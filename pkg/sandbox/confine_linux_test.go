@@ -132,3 +132,26 @@ func TestMasks(t *testing.T) {
 		t.Errorf("below /proc/self: %v", err)
 	}
 }
+
+// TestLockMounts lets a process with all capabilities try to take away what hides paths. Without the lock it can.
+func TestLockMounts(t *testing.T) {
+	const script = `umount /proc/sys && echo unmounted
+		mount -o remount,rw,bind /sys && echo writable
+		umount /proc/interrupts && echo shown
+		mount -t proc proc /mnt && echo fresh
+		mount -t tmpfs none /mnt && echo tmpfs
+		touch /kept; id -u`
+	for _, lock := range []bool{false, true} {
+		box := newBox(t, "mnt/")
+		c := box.config(script)
+		caps, err := sandbox.MergeCapabilities(nil, []string{"all"}, nil)
+		check(t, err)
+		c.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		c.LockMounts = lock
+		out, state := run(t, c)
+		taken := strings.Contains(out, "unmounted") || strings.Contains(out, "writable") || strings.Contains(out, "shown") || strings.Contains(out, "fresh")
+		if taken == lock || state.ExitCode != 0 || !strings.Contains(out, "tmpfs") || !strings.HasSuffix(out, "\n0\n") {
+			t.Errorf("locked: %v: %q", lock, out)
+		}
+	}
+}

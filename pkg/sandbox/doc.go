@@ -43,8 +43,8 @@
 //
 // # Limits
 //
-// Linux 5.12 is needed, amd64 or arm64 for seccomp. Resource limits but rlimits, devices, hooks,
-// AppArmor and SELinux labels of a runtime-spec are refused. The kernel is the border: this is as
+// Linux 5.12 is needed, amd64 or arm64 for seccomp. Resource limits but rlimits, devices, hooks
+// and SELinux labels of a runtime-spec are refused. The kernel is the border: this is as
 // strong as any container of its user namespace kind, and not a virtual machine.
 //
 // Sources: the OCI runtime-spec; docker's defaults of containers (github.com/moby/moby

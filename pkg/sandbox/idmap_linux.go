@@ -17,7 +17,10 @@ import (
 type IDRange struct{ First, Count uint32 }
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
-type idMaps struct{ uid, gid string }
+type idMaps struct {
+	uid, gid    string
+	fixedGroups bool // supplementary groups cannot be set: one id is mapped, by its owner (user_namespaces(7), setgroups)
+}
 
 // readIDMaps derives them from the maps of this process, as far as they are in the given ranges, if there are any.
 func readIDMaps(uids, gids []IDRange) (idMaps, error) {
@@ -26,7 +29,14 @@ func readIDMaps(uids, gids []IDRange) (idMaps, error) {
 		return idMaps{}, err
 	}
 	gid, err := readIDMap("/proc/self/gid_map", gids)
-	return idMaps{uid, gid}, err
+	if err != nil {
+		return idMaps{}, err
+	}
+	setgroups, err := os.ReadFile("/proc/self/setgroups")
+	if err != nil {
+		return idMaps{}, fmt.Errorf("reading whether groups can be set: %w", err)
+	}
+	return idMaps{uid, gid, strings.TrimSpace(string(setgroups)) == "deny"}, nil
 }
 
 func readIDMap(file string, within []IDRange) (string, error) {
@@ -99,6 +109,40 @@ func (m idMaps) write(child *linux.Child) error {
 		}
 	}
 	return nil
+}
+
+// writeInside is write for a child in a second user namespace. The kernel takes that one's maps from its parent, the first
+// one, alone (user_namespaces(7)), which this process, of many threads, cannot enter: one that is forked does.
+func (m idMaps) writeInside(child *linux.Child) error {
+	dir, err := child.ProcDir()
+	if err != nil {
+		return err
+	}
+	inner, err := os.Open(dir + "/ns/user")
+	if err != nil {
+		return err
+	}
+	defer inner.Close()
+	fd, err := unix.IoctlRetInt(int(inner.Fd()), unix.NS_GET_PARENT)
+	if err != nil {
+		return os.NewSyscallError("ioctl NS_GET_PARENT", err)
+	}
+	outer := os.NewFile(uintptr(fd), "the user namespace of the sandbox")
+	defer outer.Close()
+	p := new(linux.Program)
+	p.Do("entering the user namespace of the sandbox", unix.SYS_SETNS, outer, unix.CLONE_NEWUSER)
+	for _, f := range [][2]string{{dir + "/uid_map", m.uid}, {dir + "/gid_map", m.gid}} {
+		file := p.Reg()
+		p.Do("opening "+f[0], unix.SYS_OPENAT, unix.AT_FDCWD, f[0], unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(file)
+		p.Do("mapping the ids behind the mounts", unix.SYS_WRITE, file, []byte(f[1]), len(f[1]))
+	}
+	p.Do("", unix.SYS_EXIT_GROUP, 0)
+	writer, err := p.Start(0)
+	if err != nil {
+		return err
+	}
+	_, err = writer.Wait()
+	return err
 }
 
 // writeOnce writes text with one call, as these files demand. The process waits meanwhile, and

@@ -19,9 +19,6 @@ const whatExec = "executing the program"
 // and a change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)).
 func (g *program) become() error {
 	p := g.c.Spec.Process
-	if err := g.rlimits(p.Rlimits); err != nil {
-		return err
-	}
 	umask := 0o022
 	if p.User.Umask != nil {
 		umask = int(*p.User.Umask)
@@ -44,6 +41,12 @@ func (g *program) become() error {
 	g.cleanSignals()
 	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
 	g.find()
+	if err := g.appArmor(); err != nil {
+		return err
+	}
+	if err := g.rlimits(p.Rlimits); err != nil { // after the last descriptor of the set-up: there may be fewer for the process
+		return err
+	}
 	if p.NoNewPrivileges {
 		g.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		g.settle(final)
@@ -94,11 +97,11 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 }
 
 // user sets the ids. Supplementary groups are set even if there are none: those of the builder
-// must not stay (CVE-2022-2990) unless that is asked for.
+// must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
 func (g *program) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
-	case g.c.KeepGroups:
+	case g.c.KeepGroups, g.maps.fixedGroups:
 	case len(groups) == 0:
 		g.do(whatGroups, unix.SYS_SETGROUPS, 0, 0)
 	default:

@@ -366,7 +366,8 @@ func TestNamesOfTheMachine(t *testing.T) {
 func TestRefusesWhatItDoesNotDo(t *testing.T) {
 	box := newBox(t)
 	tests := map[string]func(*sandbox.Config){
-		"hooks":          func(c *sandbox.Config) { c.Spec.Process.ApparmorProfile = "x" },
+		"label":          func(c *sandbox.Config) { c.Spec.Process.SelinuxLabel = "x" },
+		"AppArmor":       func(c *sandbox.Config) { c.Spec.Process.ApparmorProfile = "none" },
 		"not absolute":   func(c *sandbox.Config) { c.Spec.Process.Cwd = "x" },
 		"no program":     func(c *sandbox.Config) { c.Spec.Process.Args = nil },
 		"NUL byte":       func(c *sandbox.Config) { c.Spec.Process.Env = []string{"a\x00b"} },
@@ -484,7 +485,7 @@ func TestManyAtOnceLeaveNothing(t *testing.T) {
 		all.Go(func() {
 			c := box.config("echo ok")
 			c.Root.Upper, c.Root.Work = box.path(fmt.Sprint("upper", i)), box.path(fmt.Sprint("work", i))
-			c.Root.Classic = i%2 == 0
+			c.Root.Classic = i%4 != 0
 			if err := mkdirs(c.Root.Upper, c.Root.Work); err != nil {
 				t.Error(err)
 			}

@@ -69,6 +69,9 @@ type Config struct {
 	// UIDs and GIDs are the ids of the caller's user namespace that the process knows, 0 among them. None: all. Files of
 	// others belong to the overflow id for it (user_namespaces(7)), and it cannot change them.
 	UIDs, GIDs []IDRange
+	// LockMounts keeps a process that has CAP_SYS_ADMIN from unmounting what Spec hides and from making writable what it
+	// shows read-only. It then has no capability over its other namespaces.
+	LockMounts bool
 	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
 	KeepGroups bool
 
@@ -145,6 +148,9 @@ func (c Config) start(targets string) (*Process, error) {
 	}
 	if c.Cgroup != nil {
 		prog.p.InCgroup(c.Cgroup)
+	}
+	if c.LockMounts {
+		steps = append(steps, prog.maps.writeInside)
 	}
 	p.child, err = prog.p.Start(c.namespaces(), steps...)
 	if err != nil {

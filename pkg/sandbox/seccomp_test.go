@@ -289,3 +289,54 @@ func BenchmarkNewFilter(b *testing.B) {
 		}
 	}
 }
+
+func TestParseSeccomp(t *testing.T) {
+	for _, tc := range []struct{ text, want string }{
+		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}`, ""},
+		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":null}`, ""},
+		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[null]}`, "a rule is null"},
+		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"a","names":["b"],"action":"SCMP_ACT_ALLOW"}]}`, "both 'name' and 'names'"},
+		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":{}}`, "cannot unmarshal"},
+		{`{}`, "neither a default action nor rules"},
+		{`null`, "neither a default action nor rules"},
+		{``, "unexpected end"},
+		{`{} {}`, "after top-level value"},
+		{`[]`, "cannot unmarshal"},
+	} {
+		_, err := ParseSeccomp([]byte(tc.text), DefaultCapabilities())
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: got %v, want %q", tc.text, err, tc.want)
+		}
+	}
+	// A rule of a capability is there with it alone.
+	text := []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO","includes":{"caps":["CAP_SYS_ADMIN"]}}]}`)
+	for _, caps := range [][]string{{"CAP_SYS_ADMIN"}, {"CAP_KILL"}} {
+		if p, err := ParseSeccomp(text, caps); err != nil || len(p.Syscalls) == 1 != (caps[0] == "CAP_SYS_ADMIN") {
+			t.Errorf("%v: %+v, %v", caps, p, err)
+		}
+	}
+}
+
+// TestRun compares the two interpreters of filters, this file's and that of Check.
+func TestRun(t *testing.T) {
+	profile, err := DefaultSeccomp(DefaultCapabilities())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := filterOf(t, profile)
+	if err := f.Check(false); err != nil {
+		t.Error(err)
+	}
+	native, err := architectures(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for nr := range uint32(600) {
+		for _, arg := range []uint64{0, 0x10000000, 40 << 32} {
+			want, _ := interpret(t, f.code, seccompData{arch: uint32(native[0].ID), number: nr, args: [6]uint64{arg}})
+			if got := f.run(nr, arg); got != want {
+				t.Errorf("call %d with %#x: %#x, want %#x", nr, arg, got, want)
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -119,8 +120,13 @@ func (d *dir) add(op, name string, make func() *inode) error {
 	if err := linux.CheckName(op, name); err != nil {
 		return err
 	}
-	if name == self || d.node.kids[name] != nil {
+	switch {
+	case name == self || d.node.kids[name] != nil:
 		return linux.PathError(op, name, linux.EEXIST)
+	case len(name) > maxName:
+		return linux.PathError(op, name, linux.ENAMETOOLONG)
+	case d.tree.inodes >= maxFiles:
+		return errTooMany
 	}
 	d.copyUp()
 	n := make()
@@ -143,6 +149,9 @@ func (d *dir) Mkdir(name string, mode uint32) error {
 
 // Symlink makes a symbolic link.
 func (d *dir) Symlink(target, name string) error {
+	if len(target) > maxTarget {
+		return linux.PathError("symlink", name, linux.ENAMETOOLONG)
+	}
 	return d.add("symlink", name, func() *inode {
 		n := d.tree.newInode(linux.Symlink, 0o777)
 		n.target, n.stat.Size = target, int64(len(target))
@@ -264,12 +273,19 @@ func (d *dir) SetMtime(name string, t linux.Time) error {
 
 // Setxattr sets an extended attribute of the directory.
 func (d *dir) Setxattr(key string, value []byte) error {
-	return d.change("setxattr", self, func(n *inode) { n.setXattr(key, value) })
+	var full error
+	err := d.change("setxattr", self, func(n *inode) { full = d.tree.setXattr(n, key, value) })
+	return cmp.Or(err, full)
 }
 
-func (n *inode) setXattr(key string, value []byte) {
+// setXattr sets an attribute of a file. The tree must be locked.
+func (t *Tree) setXattr(n *inode, key string, value []byte) error {
+	if t.xattrs += len(key) + len(value); t.xattrs > maxXattrs {
+		return errXattrs
+	}
 	if n.xattrs == nil {
 		n.xattrs = map[string]string{}
 	}
 	n.xattrs[key] = string(value)
+	return nil
 }

@@ -137,8 +137,9 @@ func (f *openFile) Getxattr(key string) ([]byte, error) {
 
 // Setxattr sets an extended attribute.
 func (f *openFile) Setxattr(key string, value []byte) error {
-	f.change(func(n *inode) { n.setXattr(key, value) })
-	return nil
+	var err error
+	f.change(func(n *inode) { err = f.tree.setXattr(n, key, value) })
+	return err
 }
 
 // Close ends the writing.

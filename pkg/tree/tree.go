@@ -4,7 +4,7 @@
 //	spool, err := tree.NewSpool(dir)                 // dir: where temporary files may lie
 //	base := tree.New(spool)                          // a layer
 //	err = copy.ExtractLayer(ctx, tar, base.Root())   // as its tar has it, whiteouts too
-//	whole.Apply(base)                                // what an overlay would show
+//	err = whole.Apply(base)                          // what an overlay would show
 //	whole.Begin()                                    // what changes from here on is a new layer
 //	sel.Write(ctx, whole.Root())
 //	res, err := whole.WriteLayer(ctx, w, layer.Options{})
@@ -13,12 +13,15 @@
 // in which something changed is copied up with those that lead to it, what was removed from below is a whiteout, a
 // directory made in place of something else is opaque. The times of directories change when their entries do.
 //
+// Bounds, beside those of the kernel on names and links: 2 Mi files made or applied, and 64 MiB of extended attributes.
+//
 // Nothing of an image becomes a file of the host: links, devices and names are values here, and resolve below the root
 // (linux.Cursor). A Tree may be used by several goroutines. Contents are never freed before the spool is.
 package tree
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -30,6 +33,19 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
+const (
+	maxFiles  = 2 << 20
+	maxXattrs = 64 << 20 // bytes
+
+	maxName   = 255  // bytes, NAME_MAX of include/uapi/linux/limits.h
+	maxTarget = 4095 // PATH_MAX without its NUL
+)
+
+var (
+	errTooMany = fmt.Errorf("more than %d files cannot be kept in memory", maxFiles)
+	errXattrs  = fmt.Errorf("more than %d bytes of extended attributes cannot be kept in memory", maxXattrs)
+)
+
 // Tree is a file system in memory.
 type Tree struct {
 	spool *Spool
@@ -38,6 +54,7 @@ type Tree struct {
 	root   *inode
 	layer  uint64 // number of the layer that is being made
 	inodes uint64 // numbers given away
+	xattrs int    // bytes of extended attributes
 	below  layer.Root
 }
 
@@ -103,7 +120,7 @@ func (t *Tree) Root() linux.Dir { return &dir{tree: t, node: t.root} }
 func (t *Tree) Clone() *Tree {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	c := &Tree{spool: t.spool, inodes: t.inodes, below: t.below}
+	c := &Tree{spool: t.spool, inodes: t.inodes, xattrs: t.xattrs, below: t.below}
 	copies := map[*inode]*inode{}
 	c.root = t.root.clone(copies)
 	return c
@@ -152,13 +169,20 @@ func (t *Tree) rootAttributes() layer.Root {
 }
 
 // Apply puts the files of a layer on top, with whiteouts as image-spec layer.md has them. The layer must not be used
-// afterwards.
-func (t *Tree) Apply(l *Tree) {
+// afterwards. After an error, which is one of the bounds, the tree is of no use.
+func (t *Tree) Apply(l *Tree) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.inodes+l.inodes > maxFiles {
+		return errTooMany
+	}
+	if t.xattrs += l.xattrs; t.xattrs > maxXattrs {
+		return errXattrs
+	}
 	t.renumber(l.root, map[*inode]bool{})
 	t.merge(t.root, l.root)
 	t.below = t.rootAttributes()
+	return nil
 }
 
 // renumber gives inodes of another tree numbers of this one.

@@ -13,6 +13,8 @@ const (
 	EINVAL    = unix.EINVAL
 	EXDEV     = unix.EXDEV
 	EFBIG     = unix.EFBIG
+
+	ENAMETOOLONG = unix.ENAMETOOLONG
 )
 
 // PathError is an error about name, as package os has it; nil for a nil error.

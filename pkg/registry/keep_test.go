@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// newImage is an image without layers for an architecture.
+func newImage(t *testing.T, arch, author string, names ...string) store.NewImage {
+	t.Helper()
+	config, err := json.Marshal(ocispec.Image{Author: author, Platform: ocispec.Platform{OS: "linux", Architecture: arch}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{}}
+	m.SchemaVersion = 2
+	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.NewImage{Config: config, Manifest: raw, Names: names}
+}
+
+func openTestLayout(t *testing.T) *Layout {
+	t.Helper()
+	l, err := OpenLayout(filepath.Join(t.TempDir(), "layout"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestLayoutNames(t *testing.T) {
+	l := openTestLayout(t)
+	first, second := newImage(t, "amd64", "first", "localhost/a:1", "localhost/b:1"), newImage(t, "amd64", "second", "localhost/a:1")
+	var ids []string
+	for _, n := range []store.NewImage{first, second, first} {
+		n.Names = n.Names[:1]
+		if len(ids) == 0 {
+			n = first
+		}
+		id, shared, err := l.PutImage(n)
+		if err != nil || len(shared) > 0 {
+			t.Fatal(err, shared)
+		}
+		ids = append(ids, id)
+	}
+	for name, want := range map[string]string{"localhost/a:1": ids[2], "localhost/b:1": ids[0], ids[0][:8]: ids[0]} {
+		k, _, err := l.lookUp(name, Options{})
+		if err != nil || k.id != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	if _, _, err := l.lookUp("localhost/c", Options{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("missing: %v", err)
+	}
+	config, layers, err := l.Image(ids[1])
+	if err != nil || len(layers) > 0 || !strings.Contains(string(config), "second") {
+		t.Errorf("an image without a name: %s, %v, %v", config, layers, err)
+	}
+}
+
+// Names of pulled images stand for one image of each platform.
+func TestLayoutPlatforms(t *testing.T) {
+	l := openTestLayout(t)
+	for _, arch := range []string{"arm64", "s390x", "arm64"} {
+		n := newImage(t, arch, "", "localhost/a:1")
+		if _, _, err := l.PutImage(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sys, err := Options{}.systemContext()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, found, other, err := l.local("localhost/a:1", sys, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	if diff := cmp.Diff([]string{"localhost/a:1", "linux/arm64"}, []string{found, other}); diff != "" || !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if img, _, _, err := l.local("localhost/a:1", sys, ocispec.Platform{OS: "linux", Architecture: "arm64"}); err != nil || img == nil {
+		t.Error(err)
+	}
+}
+
+func TestForget(t *testing.T) {
+	named := func(d, name string) ocispec.Descriptor {
+		return ocispec.Descriptor{Digest: digest.Digest(d), Annotations: map[string]string{ocispec.AnnotationRefName: name}}
+	}
+	list := []ocispec.Descriptor{{Digest: "twice"}, {Digest: "named"}, named("named", "n"), {Digest: "twice"}}
+	if diff := cmp.Diff([]ocispec.Descriptor{named("named", "n"), {Digest: "twice"}}, forget(list)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	list = nil
+	for i := range maxUnnamed + 10 {
+		list = append(list, ocispec.Descriptor{Digest: digest.Digest(fmt.Sprint(i))})
+	}
+	if got := forget(list); len(got) != maxUnnamed || got[0].Digest != "10" {
+		t.Errorf("%d, the first %s", len(got), got[0].Digest)
+	}
+}
+
+func TestLayoutConcurrent(t *testing.T) {
+	l := openTestLayout(t)
+	var all sync.WaitGroup
+	const count = 8
+	for i := range count {
+		all.Go(func() {
+			if _, _, err := l.PutImage(newImage(t, "amd64", fmt.Sprint(i), fmt.Sprintf("localhost/n:%d", i))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	index, err := l.index()
+	if err != nil || len(index.Manifests) != count {
+		t.Errorf("%d images: %v", len(index.Manifests), err)
+	}
+	left, err := filepath.Glob(filepath.Join(l.tmp, spoolPrefix+"*"))
+	for _, path := range left {
+		if !strings.HasSuffix(path, spoolMaster) {
+			t.Errorf("left: %s, %v", path, err)
+		}
+	}
+}
+
+func TestLayoutSpoiled(t *testing.T) {
+	l := openTestLayout(t)
+	id, _, err := l.PutImage(newImage(t, "amd64", "me", "localhost/a:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(l.blobs(), id)
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Image(id); err == nil || !strings.Contains(err.Error(), "does not have the digest") {
+		t.Error(err)
+	}
+}
