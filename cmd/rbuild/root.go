@@ -42,7 +42,7 @@ func newRootCmd(a *app) *cobra.Command {
 		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.readSources()) },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.leaveHome(), a.readSources()) },
 	}
 	cmd.SetFlagErrorFunc(refuseFlag)
 	f := cmd.PersistentFlags()
@@ -115,9 +115,6 @@ func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx cont
 	if a.state.Mode != userns.Single || cmd.Name() != budName { // that one may do without the namespace
 		a.warn()
 	}
-	if err := a.leaveHome(); err != nil {
-		return err
-	}
 	return fn(cmd.Context())
 }
 
@@ -132,7 +129,7 @@ func (a *app) warn() {
 // for it that are nobody's, root's own is closed to it, and what is looked up there would fail.
 func (a *app) leaveHome() error {
 	home := os.Getenv("HOME")
-	if a.state.Mode != userns.Direct || home == "" {
+	if a.state == nil || a.state.Mode != userns.Direct || home == "" {
 		return nil
 	}
 	if _, err := os.ReadDir(home); !errors.Is(err, fs.ErrPermission) {

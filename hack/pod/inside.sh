@@ -24,8 +24,10 @@ try map rbuild unshare cat /proc/self/uid_map
 try doctor rbuild doctor
 try unpulled rbuild bud unpulled
 try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
+try limits rbuild bud -m 64m unpulled
 try run rbuild bud -t localhost/run run
 try owners owners
 try norun norun
 try push rbuild bud --push --tls-verify=false -t "$PUSH_TO/app" norun
 try apt rbuild bud -t localhost/apt apt
+: >"$out/end"

@@ -123,6 +123,7 @@ run_pod() {
 # judge_pod PROFILE MANIFEST MAP RUN APT NORUN NOTE adds a line to the table, and compares with what is expected.
 judge_pod() {
   local out=$PODS_DIR/$1/store/out map verdict file
+  [ -e "$out/end" ] || { tail -n 3 "$out"/* "$PODS_DIR/$1/network" >&2 && die "pod $1 ended early"; }
   map=$(awk '{ n += $3 } END { print n }' "$out/map")
   [ "$(cat "$out/map.code")" = 0 ] || map=refused
   table_row "$1" "$2" "$map" "$(outcome "$out/run")" "$(outcome "$out/apt")" "$(outcome "$out/norun")"
@@ -135,19 +136,20 @@ judge_pod() {
   check "$1: without RUN" [ "$(outcome "$out/norun")" = "$6" ]
   check "$1: the owner of a file that RUN has made" agrees "$4" grep -q ' 33/33 .* x$' "$out/owners"
   check "$1: the owner of a file that COPY has made" agrees "$6" grep -q ' 33/33 .* srv/file$' "$out/norun"
+  check "$1: a limit that nobody can enforce, before a pull" not grep -q 'Trying to pull' "$out/limits"
   check "$1: a push with the secret" agrees "$6" [ "$(outcome "$out/push")" = ok ]
   check "$1: what RUN is told to lack" [ "$(notes "$out/run")" = "${7:-}" ]
   check "$1: a store on the root of the container" grep -q "$OVERLAY_REFUSAL" "$out/overlay"
   check "$1: the same, before a pull" not grep -q 'Trying to pull' "$out/overlay"
   for file in run apt norun; do
     [ "$(outcome "$out/$file")" = refused ] || continue
-    printf '%s, %s: %s\n' "$1" "$file" "$(cat "$out/$file")" >>"$PODS_DIR/texts"
+    printf '%s, %s: %s\n' "$1" "$file" "$(tail -n 1 "$out/$file")" >>"$PODS_DIR/texts"
     check "$1: $file is refused on a line that names fields of the pod" refusal "$out/$file"
   done
   [ "$3" != refused ] || check "$1: refused before a pull" not grep -q '127.0.0.1:9' "$out/unpulled"
 }
 
-OVERLAY_REFUSAL='creating a user namespace\|mapping\|newuidmap\|overlayfs\|overlays cannot be stacked there'
+OVERLAY_REFUSAL='RUN needs a user namespace\|overlays cannot be stacked there.*emptyDir'
 
 table_row() { printf '| %-3s | %-22s | %-14s | %-7s | %-22s | %-11s |\n' "$@" >>"$PODS_DIR/table"; }
 

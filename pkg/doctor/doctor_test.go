@@ -101,8 +101,8 @@ func TestDocs(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile("`(doctor(_[a-z]+)?)`").FindAllStringSubmatch(string(text), -1) {
 		found, err := filepath.Glob("../../tests/integration/*/" + m[1] + ".txtar")
-		if err != nil || len(found) != 1 {
-			t.Errorf("docs/doctor.md names %s, of which there is %q", m[1], found)
+		if err != nil || len(found) == 0 {
+			t.Errorf("docs/doctor.md names %s, which there is not", m[1])
 		}
 	}
 }

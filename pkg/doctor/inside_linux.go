@@ -29,7 +29,9 @@ func Inside(ctx context.Context, state *userns.State, o Options) []Finding {
 	if o.Refused {
 		return append(out, overlays(o)...)
 	}
-	out = append(out, idMap(state))
+	if state.Mode != userns.Single { // why there is but one id, Refused tells
+		out = append(out, idMap(state))
+	}
 	if !state.PIDNamespace {
 		out = append(out, Finding{
 			ID: idPIDs, Status: Degraded, Summary: "the builder has no PID namespace of its own", Detail: strings.Join(state.Warnings, "\n"),
@@ -66,11 +68,9 @@ func idMap(state *userns.State) Finding {
 		f.Summary += ", mapped by newuidmap and newgidmap"
 	case userns.Direct:
 		f.Summary += ", mapped by root itself"
-	case userns.Single:
-		f.Status, f.Summary, f.Detail = Degraded, "one user id and one group id", strings.Join(state.Warnings, "\n")
 	case userns.Root:
 		f.Summary = "all ids of the machine"
-	case userns.Identity:
+	case userns.Identity, userns.Single:
 	}
 	return f
 }

@@ -157,7 +157,7 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		"BUILDAH_RUNTIME=runc", "BUILDAH_ISOLATION=chroot",
 		"HELPERS="+helpers,
 		"RBUILD="+bin,
-		"SELF="+self,
+		"ATTACKER="+self,
 		"LC_ALL=C.UTF-8",
 	)
 	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "CGROUP_PARENT", "CGROUP_TREE"} {
