@@ -25,6 +25,7 @@ try doctor rbuild doctor
 try unpulled rbuild bud unpulled
 try overlay rbuild --root /tmp/storage --runroot /tmp/run bud unpulled
 try limits rbuild bud -m 64m unpulled
+try small rbuild bud small
 try run rbuild bud -t localhost/run run
 try owners owners
 try norun norun
