@@ -62,12 +62,11 @@ machine_ssh() {
 
 # push_file DIR FILE PATH copies FILE to PATH below /opt/rbuild unless the same is there already.
 push_file() {
-  local sum stamp
+  local sum stamp part=/opt/rbuild/$3.$$
   sum=$(sha256sum <"$2")
   stamp=$1/pushed/$3
   [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ] || return 0
-  machine_ssh "$1" "mkdir -p /opt/rbuild/$(dirname "$3") && cat >/opt/rbuild/$3.part && chmod 755 /opt/rbuild/$3.part &&
-    mv /opt/rbuild/$3.part /opt/rbuild/$3" <"$2"
+  machine_ssh "$1" "mkdir -p $(dirname "$part") && cat >$part && chmod 755 $part && mv $part /opt/rbuild/$3" <"$2"
   run_as_user mkdir -p "$(dirname "$stamp")"
   run_as_user tee "$stamp" <<<"$sum" >/dev/null
 }

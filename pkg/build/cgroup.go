@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"syscall"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/cgroup"
@@ -47,7 +46,7 @@ func (g stepGroup) remove() error {
 func (g stepGroup) account(state sandbox.State, r *report) reached {
 	const block = 512 // of ru_inblock and ru_oublock (task_io_accounting_ops.h of the kernel)
 	usage := &progress.Usage{
-		CPUSeconds: (duration(state.Rusage.Utime) + duration(state.Rusage.Stime)).Seconds(), CPUSource: progress.Rusage,
+		CPUSeconds: time.Duration(state.Rusage.Utime.Nano() + state.Rusage.Stime.Nano()).Seconds(), CPUSource: progress.Rusage,
 		Memory: state.Rusage.Maxrss << 10, MemorySource: progress.Rusage,
 		Read: state.Rusage.Inblock * block, Written: state.Rusage.Oublock * block, IOSource: progress.Rusage,
 	}
@@ -67,8 +66,6 @@ func (g stepGroup) account(state sandbox.State, r *report) reached {
 	}
 	return reached{g.Limits().Reached(u), u.OOMKills > 0}
 }
-
-func duration(t syscall.Timeval) time.Duration { return time.Duration(t.Nano()) }
 
 // warnStep shows a warning about a step that runs.
 func (s *stage) warnStep(r *report, text string) {

@@ -72,6 +72,30 @@ func (g *Group) Limits() Limits { return g.limits }
 // Dir is the directory of the group in the hierarchy of version 2, for clone3(2); nil on version 1. It is closed by Remove.
 func (g *Group) Dir() *os.File { return g.dir }
 
+// Enter moves the calling thread into the group, and leave takes it into another of the Parent, on version 1. The thread must
+// be locked to its goroutine, and end with it. Unlike Add this waits for nothing (since Linux 5.7).
+func (g *Group) Enter() (leave func() error, err error) {
+	if g.dir != nil {
+		return nil, errors.ErrUnsupported
+	}
+	leave = func() error {
+		var errs []error
+		for _, dir := range g.paths {
+			errs = append(errs, cgroups.WriteFile(filepath.Join(filepath.Dir(dir), leaf), fileTasks, "0"))
+		}
+		return errors.Join(errs...)
+	}
+	for _, dir := range g.paths {
+		if err := cgroups.WriteFile(dir, fileTasks, "0"); err != nil {
+			return nil, errors.Join(err, leave())
+		}
+	}
+	return leave, nil
+}
+
+// fileTasks lists the threads of a cgroup of version 1 (cgroup-v1/cgroups.rst).
+const fileTasks = "tasks"
+
 // Add moves a process into the group.
 func (g *Group) Add(pid int) error {
 	for _, dir := range g.paths {
@@ -98,6 +122,9 @@ func (g *Group) Kill() error {
 			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
 		}
 		for _, pid := range pids {
+			if pid == os.Getpid() { // a thread that could not leave
+				continue
+			}
 			if err := syscall.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("killing process %d of cgroup %s: %w", pid, dir, err)
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ const root = "/sys/fs/cgroup"
 // The names of what this package makes.
 const (
 	prefix = "rbuild-" // of directories and scopes
-	leaf   = "builder" // where this process is, so that no other cgroup that has children holds a process
+	leaf   = "builder" // where this process is on v2, so that no other cgroup that has children holds one; on v1 some of its threads
 )
 
 // Parent is a place in which cgroups can be made. It is safe for concurrent use.
@@ -71,7 +72,15 @@ func Open(ctx context.Context, o Options) (*Parent, error) {
 func (p *Parent) Close() error {
 	var errs []error
 	for _, lock := range p.locks {
-		errs = append(errs, p.tree.remove(lock.Name()), lock.Close())
+		err := p.tree.remove(lock.Name())
+		for range 50 {
+			if err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond) // the threads that were in it end
+			err = p.tree.remove(lock.Name())
+		}
+		errs = append(errs, err, lock.Close())
 	}
 	p.locks = nil
 	return errors.Join(errs...)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 )
 
 // scopeTimeout is how long systemd may take to make a scope.
@@ -40,12 +40,18 @@ func (o Options) wantsBus() bool {
 	if !ok {
 		return true
 	}
-	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", path)
+	return listens(path)
+}
+
+// listens tells whether somebody listens on a Unix socket.
+func listens(path string) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
-	_ = c.Close() // nothing was written
-	return true
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	return err == nil || errors.Is(err, unix.EAGAIN) // EAGAIN: others wait to be let in
 }
 
 // openScope has systemd make a scope with this process in it, which goes when the process ends.

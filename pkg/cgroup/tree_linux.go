@@ -22,7 +22,7 @@ type Tree struct{ dir *os.File }
 func Seal() (_ *Tree, err error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // documented
+		return nil, nil //nolint:nilnil // documented
 	}
 	defer func() {
 		if err != nil {

@@ -52,7 +52,7 @@ func number(dir, file string) int64 {
 
 // traffic adds up the lines of io.stat, which are like "8:0 rbytes=1 wbytes=2 rios=3 ..." (cgroup-v2.rst).
 func traffic(text string) (read, written int64) {
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(field, "=")
 		n, err := strconv.ParseInt(value, 10, 64)
 		switch {

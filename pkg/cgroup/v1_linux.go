@@ -73,8 +73,13 @@ func (p *Parent) claimV1(controller, dir string) error {
 		}
 		p.locks = append(p.locks, lock)
 	}
-	if controller == CPUSet { // which is empty at first, and then takes no process
-		if err := new(cgroupfs.CpusetGroup).ApplyDir(dir, &cgroups.Resources{}, -1); err != nil {
+	if !shared {
+		if err := p.tree.mkdir(filepath.Join(dir, leaf)); err != nil {
+			return err
+		}
+	}
+	if controller == CPUSet { // which is empty at first, and then takes no process; it sees to dir too
+		if err := new(cgroupfs.CpusetGroup).ApplyDir(filepath.Join(dir, leaf), &cgroups.Resources{}, -1); err != nil {
 			return err
 		}
 	}

@@ -75,9 +75,40 @@ func attachNetwork(path string, child *linux.Child) (*helper, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &helper{output: &tail{}, done: make(chan struct{})}
-	// It lives as long as the process it is for, whose end the caller decides.
-	h.cmd = exec.CommandContext(context.Background(), path, helperArgs(path, filepath.Base(dir))...)
+	h, err := startHelper(dir, helperCommand(path, filepath.Base(dir)))
+	var ended *exec.ExitError
+	if filepath.Base(path) != "pasta" || !errors.As(err, &ended) {
+		return h, err
+	}
+	// AppArmor's profile of Debian 12's pasta does not let it open namespaces of other processes. Descriptors that it is given
+	// it may open again; later versions, which have other profiles, close them.
+	if h := startWithNamespaces(dir, path); h != nil {
+		return h, nil
+	}
+	return nil, err
+}
+
+// startWithNamespaces starts pasta with the namespaces of the process at dir as descriptors. It returns nil if that fails.
+func startWithNamespaces(dir, path string) *helper {
+	cmd := helperCommand(path, "--netns=/proc/self/fd/3", "--userns=/proc/self/fd/4")
+	for _, name := range []string{"/ns/net", "/ns/user"} {
+		f, err := os.Open(dir + name)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	h, err := startHelper(dir, cmd)
+	if err != nil {
+		return nil
+	}
+	return h
+}
+
+// startHelper starts cmd, which connects the network namespace of the process at dir, and waits until it has.
+func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
+	h := &helper{cmd: cmd, output: &tail{}, done: make(chan struct{})}
 	h.cmd.Env = []string{"PATH=" + DefaultPath}
 	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
 	h.cmd.WaitDelay = time.Second // if it left something behind that holds its output
@@ -97,23 +128,27 @@ func attachNetwork(path string, child *linux.Child) (*helper, error) {
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("connecting the private network with %s: %w: %s", path, err, h.output)
+			return nil, fmt.Errorf("connecting the private network with %s: %w: %s", cmd.Path, err, h.output)
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("connecting the private network: %s has made no route after %v: %s", path, networkTimeout, h.output), h.stop())
+			return nil, errors.Join(fmt.Errorf("connecting the private network: %s has made no route after %v: %s", cmd.Path, networkTimeout, h.output), h.stop())
 		}
 	}
 }
 
-func helperArgs(path, pid string) []string {
-	if filepath.Base(path) == "slirp4netns" {
-		return []string{"--configure", "--mtu=65520", "--disable-host-loopback", pid, "tap0"}
-	}
-	return []string{
+// helperCommand returns the helper's command for the namespaces that it is told of: by a process id, or pasta by options. It lives
+// as long as the process it is for, whose end the caller decides.
+func helperCommand(path string, namespaces ...string) *exec.Cmd {
+	args := []string{
 		"--config-net", "--foreground", "--quiet", "--no-map-gw", "--dns-forward", Nameserver(path).String(),
-		"-t", "none", "-u", "none", "-T", "none", "-U", "none", pid,
+		"-t", "none", "-u", "none", "-T", "none", "-U", "none",
 	}
+	if filepath.Base(path) == "slirp4netns" {
+		args = []string{"--configure", "--mtu=65520", "--disable-host-loopback"}
+		namespaces = append(namespaces, "tap0")
+	}
+	return exec.CommandContext(context.Background(), path, append(args, namespaces...)...)
 }
 
 // hasRoute reports whether the network namespace of the process has a default route.

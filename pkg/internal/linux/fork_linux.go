@@ -185,6 +185,7 @@ type Child struct {
 	state  State
 	err    error
 	born   bool // in the cgroup of its program
+	thread bool // the thread that forked has been in that cgroup, and must not be used for anything else
 }
 
 // State is how a process ended and what it used.
@@ -222,7 +223,11 @@ func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, err
 // handing them to another would cost more than most of them.
 func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	defer func() {
+		if !c.thread { // else it ends with this goroutine
+			runtime.UnlockOSThread()
+		}
+	}()
 	if err := c.fork(p, flags); err != nil {
 		started <- fmt.Errorf("creating a process in new namespaces: %w", err)
 		return
@@ -265,6 +270,7 @@ func (c *Child) fork(p *Program, flags uintptr) error {
 	syscall.ForkLock.Lock()
 	pid, errno := c.forkInto(p, flags|unix.CLONE_PIDFD, pidfd)
 	if !c.born {
+		defer c.enter(p)()
 		pid, errno = fork(flags|unix.CLONE_PIDFD|uintptr(unix.SIGCHLD), pidfd, nil, p.code, p.regs, &p.record)
 	}
 	syscall.ForkLock.Unlock()
@@ -292,6 +298,21 @@ func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, sysc
 	c.born = errno == 0
 	runtime.KeepAlive(pidfd)
 	return pid, errno
+}
+
+// enter moves this thread into the cgroup of p, if that can be, and returns how to get out again. A thread that cannot get
+// out does no harm there: it waits for the child, and ends.
+func (c *Child) enter(p *Program) (leave func()) {
+	nothing := func() {}
+	if p.cgroup == nil || unix.Gettid() == unix.Getpid() { // the main thread does not end with its goroutine: it would stay
+		return nothing
+	}
+	out, err := p.cgroup.Enter()
+	if err != nil {
+		return nothing // the child is moved instead
+	}
+	c.born, c.thread = true, true
+	return func() { _ = out() }
 }
 
 // prologue compiles p with ops before it that close every descriptor that is not inherited: a

@@ -191,6 +191,8 @@ type group struct {
 
 func (g *group) Dir() *os.File { return g.dir }
 
+func (g *group) Enter() (func() error, error) { return nil, errors.ErrUnsupported }
+
 func (g *group) Add(pid int) error {
 	g.added = append(g.added, pid)
 	return os.WriteFile(filepath.Join(g.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
@@ -210,7 +212,7 @@ func newGroup(t *testing.T) *group {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil || own == "/" {
 			continue
 		}
-		path, err := os.MkdirTemp(dir, "test-")
+		path, err := os.MkdirTemp(dir, "test-") //nolint:usetesting // a cgroup, not a temporary directory
 		if err != nil {
 			break
 		}

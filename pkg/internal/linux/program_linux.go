@@ -37,7 +37,10 @@ type Program struct {
 type Cgroup interface {
 	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil: there is none.
 	Dir() *os.File
-	// Add moves a process into the cgroup.
+	// Enter moves the calling thread into the cgroup, so that what it forks is born there, and returns how to leave it. It
+	// fails where threads cannot be moved by themselves, as on version 2.
+	Enter() (leave func() error, err error)
+	// Add moves a process into the cgroup. The kernel waits for a grace period first, some milliseconds.
 	Add(pid int) error
 }
 
