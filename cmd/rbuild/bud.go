@@ -126,7 +126,7 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 	}
 	inStore := func(ctx context.Context) error {
 		cmd.SetContext(ctx)
-		return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+		return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error { //nolint:contextcheck // it goes with cmd
 			release, err := st.Use(ctx)
 			if err != nil {
 				return err

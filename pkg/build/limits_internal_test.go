@@ -41,7 +41,7 @@ func TestBecause(t *testing.T) {
 	cancel(errors.New("another step"))
 	library := fmt.Errorf("pulling: %w", context.Canceled)
 	for name, tc := range map[string]struct {
-		ctx  context.Context
+		ctx  context.Context //nolint:containedctx // of one line of the table
 		err  error
 		want error
 	}{

@@ -6,9 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"go.podman.io/storage/pkg/mount"
+
 	"codeberg.org/rbuild/rbuild/pkg/commit"
+	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -147,5 +151,36 @@ func TestReserve(t *testing.T) {
 	other := errors.New("another")
 	if err := s.Freeing(func() error { calls++; return other }); !errors.Is(err, other) || calls != 1 || gone(t, reserve) {
 		t.Errorf("another error: %d calls, %v", calls, err)
+	}
+}
+
+// TestReserveTogether: many can make the reserve at once.
+func TestReserveTogether(t *testing.T) {
+	nstest.Need(t)
+	for range 10 {
+		dir := t.TempDir()
+		t.Cleanup(func() { _ = mount.Unmount(filepath.Join(dir, "root", "overlay")) })
+		first, err := store.Open(store.Options{GraphRoot: dir + "/root", RunRoot: dir + "/run", Driver: "overlay"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if err := os.RemoveAll(dir + "/root/rbuild-reserve/space"); err != nil {
+					t.Error(err)
+				}
+				if err := first.KeepReserve(); err != nil {
+					t.Error(err)
+				}
+				if err := first.Freeing(func() error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if err := first.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,26 +29,42 @@ func (s *Store) keepReserve() error {
 	if r, err := linux.RoomAt(s.GraphRoot()); err != nil || r.Bytes < 2*reserveBytes || r.Inodes < 2*reserveInodes {
 		return err
 	}
-	err := os.MkdirAll(dir, 0o700)
-	for i := range reserveInodes {
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600)
-		}
-	}
-	part := whole + ".new"
-	if err == nil {
-		err = allocate(part, reserveBytes)
-	}
-	if err == nil {
-		err = os.Rename(part, whole) // the last: with it the reserve is there
-	}
-	if linux.NoRoom(err) {
+	err := makeReserve(dir, whole)
+	switch {
+	case linux.NoRoom(err):
 		return os.RemoveAll(dir)
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist): // another process has just given it up
+		return nil
+	case err != nil:
 		return fmt.Errorf("making the reserve of the store: %w", err)
 	}
 	return nil
+}
+
+// makeReserve leaves it to another process that is about to do it. whole is the last that is made: with it the reserve is
+// there.
+func makeReserve(dir, whole string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if free, err := linux.TryLock(lock); err != nil || !free {
+		return err
+	}
+	for i := range reserveInodes {
+		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	part := whole + ".new"
+	if err := allocate(part, reserveBytes); err != nil {
+		return err
+	}
+	return os.Rename(part, whole)
 }
 
 // allocate makes a file that takes size bytes of the disk.
