@@ -124,8 +124,9 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 	}
-	err = a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
-		return f.time.within(ctx, func(ctx context.Context) error {
+	inStore := func(ctx context.Context) error {
+		cmd.SetContext(ctx)
+		return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 			release, err := st.Use(ctx)
 			if err != nil {
 				return err
@@ -133,9 +134,12 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			defer release()
 			return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
 		})
-	})
-	if err == nil || a.state != nil {
-		return err
+	}
+	if a.state != nil { // it may have to wait for the store, too
+		return f.time.within(cmd.Context(), inStore)
+	}
+	if err = inStore(cmd.Context()); err == nil {
+		return nil
 	}
 	layout, err := a.withoutNamespace(err)
 	if err != nil {

@@ -50,39 +50,31 @@ func newDoctorCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// told is what the launcher gives the builder.
-type told struct {
-	Findings []doctor.Finding
-	Refused  bool // builds have no namespace; this one has been made to look further
-}
-
 // doctor probes in both roles. The builder prints what was found, and the launcher where there is no builder.
 func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Report) error) error {
 	if a.state != nil {
 		return a.doctorInside(cmd.Context(), o, show)
 	}
-	t := told{Findings: doctor.Outside(cmd.Context(), o)}
+	findings := doctor.Outside(cmd.Context(), o)
 	ns := buildNamespace()
-	single := ns.AllowSingle
-	ns.AllowSingle = false
-	err := a.enterWith(cmd, ns, t)
-	if err == nil {
-		return nil
+	for _, ns.AllowSingle = range []bool{false, true} { // builds take a single id, and do not say at once what that is for
+		err := a.enterWith(cmd, ns, findings)
+		if err == nil {
+			return nil
+		}
+		f := doctor.Refused(err)
+		findings = append(findings, f)
+		if f.Status == doctor.Missing {
+			break
+		}
 	}
-	t.Findings = append(t.Findings, doctor.Refused(err, single))
-	if t.Refused = !single; t.Refused {
-		t.Findings = append(t.Findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
-	}
-	ns.AllowSingle = true
-	if err := a.enterWith(cmd, ns, t); err == nil {
-		return nil
-	}
-	return show(doctor.NewReport(doctor.None, t.Findings))
+	findings = append(findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
+	return show(doctor.NewReport(doctor.None, findings))
 }
 
 // enterWith starts the builder.
-func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, t told) error {
-	text, err := json.Marshal(t)
+func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, findings []doctor.Finding) error {
+	text, err := json.Marshal(findings)
 	if err != nil {
 		return err
 	}
@@ -92,18 +84,14 @@ func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, t told) error {
 }
 
 func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doctor.Report) error) error {
-	var t told
-	if err := json.Unmarshal([]byte(os.Getenv(findingsEnv)), &t); err != nil {
+	var findings []doctor.Finding
+	if err := json.Unmarshal([]byte(os.Getenv(findingsEnv)), &findings); err != nil {
 		return fmt.Errorf("reading what the launcher has found: %w", err)
 	}
 	if err := os.Unsetenv(findingsEnv); err != nil {
 		return err
 	}
-	mode := a.state.Mode
-	if o.Refused = t.Refused; o.Refused {
-		mode = doctor.None
-	}
-	return show(doctor.NewReport(mode, append(t.Findings, doctor.Inside(ctx, a.state, o)...)))
+	return show(doctor.NewReport(a.state.Mode, append(findings, doctor.Inside(ctx, a.state, o)...)))
 }
 
 // printReport prints a report, and makes the exit code of it.

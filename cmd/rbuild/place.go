@@ -83,7 +83,7 @@ const layoutName = "rbuild-layout"
 // failed, it is returned.
 func (a *app) withoutNamespace(err error) (*plainImages, error) {
 	var refused *userns.Error
-	if a.state != nil || !errors.As(err, &refused) {
+	if a.state != nil || !errors.As(err, &refused) || refused.Reason == userns.Unjoined {
 		return nil, err
 	}
 	return a.openLayout(refused, "building without a user namespace, in memory and without a cache ("+refused.Detail+")")
@@ -148,6 +148,7 @@ func (s *singleImages) prepare(o *build.Options) error {
 		}
 	}
 	s.app.warn()
+	o.Owner = func(uid, gid uint32) error { return s.app.singleOwner(int(uid), int(gid)) }
 	return s.images.prepare(o)
 }
 

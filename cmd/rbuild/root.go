@@ -146,7 +146,13 @@ func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *sto
 
 func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
 	o.Env = append(o.Env, ownerEnv()...)
+	if a.state == nil {
+		ctx, ended := context.WithCancel(context.WithoutCancel(cmd.Context()))
+		defer ended()
+		go watchStopped(ctx, a.storeOptions())
+	}
 	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
+		defer endAnyway(ctx)()
 		defer func() { err = a.explain(err) }()
 		options := a.storeOptions()
 		options.Owner = takeOwner()

@@ -80,6 +80,8 @@ type Options struct {
 	StepTimeout    time.Duration // how long a step, or the pull of an image, may take; 0: as long as it wants
 	SilenceTimeout time.Duration // how long a RUN may print nothing; 0: as long as it wants
 
+	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
+	Owner   func(uid, gid uint32) error
 	Trusted bool // real root: overlayfs marks in trusted.*
 }
 

@@ -80,7 +80,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		left, err := os.ReadDir(home + "/root/overlay/staging")
+		left, err := os.ReadDir(home + "/root/overlay/tempdirs")
 		if err != nil || len(left) > 0 {
 			t.Errorf("staging directories are left: %v, %v", left, err)
 		}

@@ -122,6 +122,5 @@ type Options struct {
 	Registries []string         // HOST[:PORT] of those that are asked
 	Registry   registry.Options // how registries are reached
 	Cgroups    cgroup.Options   // who makes cgroups
-	Refused    bool             // builds have no namespace: what is inside is one made for looking further
 	Trusted    bool             // real root: overlayfs marks in trusted.*
 }

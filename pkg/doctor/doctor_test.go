@@ -110,21 +110,19 @@ func TestDocs(t *testing.T) {
 func TestRefused(t *testing.T) {
 	ids := &userns.Error{Reason: userns.HelperRights, Detail: "newuidmap has no privilege", Fix: "setcap", Err: io.EOF}
 	for _, tc := range []struct {
-		name   string
-		err    error
-		single bool
-		want   Finding
+		name string
+		err  error
+		want Finding
 	}{
-		{"ids", ids, false, Finding{idIDMap, Missing, "newuidmap has no privilege", "EOF", "setcap"}},
-		{"ids, one is enough", ids, true, Finding{idIDMap, Degraded, "newuidmap has no privilege", "EOF", "setcap"}},
+		{"ids", ids, Finding{idIDMap, Degraded, "newuidmap has no privilege", "EOF", "setcap"}},
 		{
-			"namespace", &userns.Error{Reason: userns.Seccomp, Detail: "a filter", Fix: "hostUsers: false"}, true,
+			"namespace", &userns.Error{Reason: userns.Seccomp, Detail: "a filter", Fix: "hostUsers: false"},
 			Finding{ID: idUserns, Status: Missing, Summary: "a filter", Fix: "hostUsers: false"},
 		},
-		{"other", io.EOF, true, Finding{ID: idUserns, Status: Missing, Summary: "EOF"}},
+		{"other", io.EOF, Finding{ID: idUserns, Status: Missing, Summary: "EOF"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, Refused(tc.err, tc.single)); diff != "" {
+			if diff := cmp.Diff(tc.want, Refused(tc.err)); diff != "" {
 				t.Error(diff)
 			}
 		})

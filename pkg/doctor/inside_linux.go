@@ -26,9 +26,6 @@ import (
 // Inside makes the probes of the builder, in its namespaces.
 func Inside(ctx context.Context, state *userns.State, o Options) []Finding {
 	out := []Finding{{ID: idUserns, Status: OK, Summary: usernsSummary(state.Mode)}}
-	if o.Refused {
-		return append(out, overlays(o)...)
-	}
 	if state.Mode != userns.Single { // why there is but one id, Refused tells
 		out = append(out, idMap(state))
 	}
@@ -82,9 +79,9 @@ func count(m []userns.IDMap) (n uint64) {
 	return n
 }
 
-// Refused is the finding that no namespace, or none with enough ids, could be made: err is that of userns.Enter. Where
-// builds go on with a single id, single is true.
-func Refused(err error, single bool) Finding {
+// Refused is the finding that no namespace, or none with enough ids, could be made: err is that of userns.Enter without
+// Options.AllowSingle. It is Degraded where a single id may be had.
+func Refused(err error) Finding {
 	f := Finding{ID: idUserns, Status: Missing, Summary: err.Error()}
 	e, ok := errors.AsType[*userns.Error](err)
 	if !ok {
@@ -95,10 +92,7 @@ func Refused(err error, single bool) Finding {
 		f.Detail = e.Err.Error()
 	}
 	if aboutIDs(e.Reason) {
-		f.ID = idIDMap
-		if single {
-			f.Status = Degraded
-		}
+		f.ID, f.Status = idIDMap, Degraded
 	}
 	return f
 }

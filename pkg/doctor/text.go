@@ -89,7 +89,7 @@ func modeWords(m userns.Mode) string {
 	words := map[userns.Mode]string{
 		userns.Root: "as root of the machine", userns.Identity: "as root of the user namespace that this is",
 		userns.Direct: "as root of a user namespace of its own", userns.Helper: "as an ordinary user, with ids mapped by newuidmap",
-		userns.Single: "as an ordinary user with a single id",
+		userns.Single: "as an ordinary user with a single id: what needs another is refused",
 	}
 	return words[m]
 }

@@ -53,6 +53,9 @@ type Options struct {
 	// Xattrs is the prefix under which overlayfs keeps its own attributes; empty: "user.overlay.", what a mount
 	// with the option userxattr uses. A mount by the real root uses "trusted.overlay.".
 	Xattrs string
+	// Owner says why nothing can belong to that user and group, as where their ids are not mapped: such a file is refused.
+	// Nil: files can belong to anybody.
+	Owner func(uid, gid uint32) error
 	// Merged says that the directory is what an overlay shows, not what it keeps: no attribute in it is a mark of
 	// overlayfs, whatever its name. The stream is then the tar of the whole, flattened.
 	Merged bool

@@ -46,6 +46,9 @@ func newWriter(w io.Writer, o Options) *writer {
 // end ends the stream. err is what went wrong before, if anything.
 func (t *writer) end(mode os.FileMode, err error) (Result, error) {
 	if err == nil {
+		err = t.refused
+	}
+	if err == nil {
 		t.emit(make([]byte, 2*blockSize))
 		err = t.split.close()
 	}
@@ -71,6 +74,7 @@ type writer struct {
 	split   *splitter
 	links   map[inode]string // first name of each file that has several
 	entries int
+	refused error // by Options.Owner
 	crc     hash.Hash64
 
 	head  bytes.Buffer // blocks of the current header
@@ -226,6 +230,11 @@ func (t *writer) special(ctx context.Context, parent directory, name, path strin
 // header describes a file; when another name of it was written before, as a hard link to that.
 func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 	h := t.opts.header(kind, path, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
+	if t.opts.Owner != nil && t.refused == nil {
+		if err := t.opts.Owner(st.Uid, st.Gid); err != nil {
+			t.refused = &RefusedError{path, fmt.Sprintf("it belongs to others: %v", err)}
+		}
+	}
 	if kind != tar.TypeDir && st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}
 		if first, ok := t.links[id]; ok {

@@ -472,3 +472,24 @@ func TestDeviceHeader(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// TestOwner refuses the files of those to whom none can belong.
+func TestOwner(t *testing.T) {
+	root := t.TempDir()
+	ok(t, os.MkdirAll(root+"/d/e", 0o755))
+	dir, err := os.Open(root)
+	ok(t, err)
+	t.Cleanup(func() { ok(t, dir.Close()) })
+	_, err = Write(t.Context(), dir, nil, Options{Owner: func(uid, gid uint32) error {
+		if uid == uint32(os.Getuid()) && gid == uint32(os.Getgid()) {
+			return errors.New("why")
+		}
+		return nil
+	}})
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Path != "d/" || !strings.Contains(err.Error(), "why") {
+		t.Errorf("%v, want a refusal of d/", err)
+	}
+	_, err = Write(t.Context(), dir, nil, Options{Owner: func(uint32, uint32) error { return nil }})
+	ok(t, err)
+}

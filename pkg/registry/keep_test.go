@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,4 +150,55 @@ func TestLayoutSpoiled(t *testing.T) {
 	if _, _, err := l.Image(id); err == nil || !strings.Contains(err.Error(), "does not have the digest") {
 		t.Error(err)
 	}
+}
+
+// A layer is believed only when it has been read to its end.
+func TestLayoutLayer(t *testing.T) {
+	honest := layerTar(t, entry("f", "abc"))
+	hostile := layerTar(t, entry("../f", ""))
+	for _, tc := range []struct {
+		name    string
+		content []byte // of the tar
+		want    digest.Digest
+		size    int64  // that the manifest gives it, more than it has
+		spoil   bool   // the file is not what its name says
+		err     string // empty: none
+	}{
+		{name: "honest", content: honest},
+		{name: "another tar", content: honest, want: digest.FromString("x"), err: "what should be layer sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881 has another digest"},
+		{name: "no digest", content: honest, want: "sha256:x", err: `the config gives it the digest "sha256:x"`},
+		{name: "another size", content: honest, size: 1, err: "the manifest says"},
+		{name: "another file", content: honest, spoil: true, err: "has another digest"},
+		{name: "hostile", content: hostile, err: `has ".." in its name`},
+		{name: "half", content: honest[:514], err: "unexpected EOF"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := openTestLayout(t)
+			packed := gzipped(t, tc.content)
+			blob := ocispec.Descriptor{Digest: digest.FromBytes(packed), Size: int64(len(packed)) + tc.size}
+			if tc.spoil {
+				packed[9] ^= 1 // the operating system, which nothing verifies
+			}
+			if err := os.WriteFile(filepath.Join(l.blobs(), blob.Digest.Encoded()), packed, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := tc.want
+			if want == "" {
+				want = digest.FromBytes(tc.content)
+			}
+			err := readLayer(t, l, blob, want)
+			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+				t.Errorf("%v, want %q", err, tc.err)
+			}
+		})
+	}
+}
+
+func readLayer(t *testing.T, l *Layout, blob ocispec.Descriptor, diffID digest.Digest) error {
+	r, err := l.Layer(t.Context(), blob, diffID)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
 }

@@ -1,7 +1,7 @@
 package store
 
 // Sweep is what Close does with the directory of staging directories.
-var Sweep = sweep
+func Sweep(root string) error { return sweep(root, stagingPrefix) }
 
 // MendLinks is what Open does before the library opens the store.
 var MendLinks = mendLinks

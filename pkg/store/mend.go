@@ -21,7 +21,7 @@ import (
 // staging directory too; a store without any sign is not looked through.
 func mendLinks(graphRoot string, died bool) error {
 	home := filepath.Join(graphRoot, "overlay")
-	staged, _ := os.ReadDir(filepath.Join(home, "staging"))
+	staged, _ := filepath.Glob(filepath.Join(stagingRoot(graphRoot), stagingPrefix+"*"))
 	if len(staged) == 0 && !died {
 		return nil // a store that is not there yet, or has never staged anything
 	}

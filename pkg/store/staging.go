@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
-	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/stringid"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
@@ -20,16 +20,16 @@ import (
 // Staging is a directory of the store that becomes a layer without being copied, or is discarded. It is protected by
 // a lock of its own: a process that dies leaves it to the next Close. Apply or Discard ends it.
 //
-// The library hands such a directory out only for the duration of a callback (its Differ); Staging turns that round,
-// so that a build can hold several.
+// The library would lend such directories too (PrepareStagedLayer), below overlay/staging; but podman 4 empties that at the
+// end of every command, whoever works in it. Here they lie beside the library's own temporary directories, which older
+// versions do not know and newer ones tell by other names, and below overlay, which the library makes a mount: a
+// directory cannot be renamed into that from outside.
 type Staging struct {
 	Upper string // the layer's content to be: an overlay upper directory, or any tree
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
 
-	store    *Store
-	content  chan *Content // nil: discard
-	prepared chan prepared
-	ended    bool
+	store *Store
+	lock  *os.File // nil: ended
 }
 
 // Content describes what a Staging's Upper holds when it is complete.
@@ -40,13 +40,6 @@ type Content struct {
 	RootMode os.FileMode // permission bits of the layer's root directory
 }
 
-type prepared struct {
-	output *graphdriver.DriverWithDifferOutput
-	err    error
-}
-
-var errDiscarded = errors.New("staging directory discarded")
-
 // stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
 // that is given to go on in between.
 const (
@@ -54,67 +47,64 @@ const (
 	stagingPause = time.Millisecond
 )
 
+// stagingPrefix begins the names of staging directories.
+const stagingPrefix = "rbuild-"
+
 // NewStaging makes an empty staging directory.
-func (s *Store) NewStaging() (st *Staging, err error) {
+func (s *Store) NewStaging() (*Staging, error) {
+	root := s.stagingRoot()
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("making a staging directory in the store: %w", err)
+	}
 	for range stagingTries {
-		if st, err = s.newStaging(); err == nil && st.whole() {
+		dir := filepath.Join(root, stagingPrefix+rand.Text())
+		st := &Staging{store: s, Dir: dir, Upper: filepath.Join(dir, "dir")}
+		err := st.make()
+		if err == nil {
 			return st, nil
 		}
-		if err == nil {
-			err = st.Discard()
+		if st.lock != nil {
+			err = errors.Join(err, st.lock.Close())
 		}
-		if linux.NoRoom(err) {
-			return nil, err
+		switch {
+		case errors.Is(err, errTaken), errors.Is(err, fs.ErrNotExist):
+			time.Sleep(stagingPause)
+		default:
+			return nil, fmt.Errorf("making a staging directory in the store: %w", errors.Join(err, os.RemoveAll(dir)))
 		}
-		time.Sleep(stagingPause)
 	}
-	const text = "making a staging directory in the store: another process keeps removing it"
-	if err == nil {
-		return nil, errors.New(text)
-	}
-	return nil, fmt.Errorf("%s: %w", text, err)
+	return nil, errors.New("making a staging directory in the store: another process keeps removing it")
 }
 
-// whole says whether the directory and its lock are there. The library makes the directory first and locks it a moment
-// later; whoever sweeps the store in between takes it for one that a dead process left.
-func (st *Staging) whole() bool {
-	for _, path := range []string{st.Upper, filepath.Join(st.Dir, stagingLock)} {
-		if _, err := os.Lstat(path); err != nil {
-			return false
-		}
-	}
-	return true
-}
+// errTaken says that another process takes a staging directory, which has just been made, for one that a dead one left.
+var errTaken = errors.New("taken by another process")
 
-func (s *Store) newStaging() (*Staging, error) {
-	st := &Staging{store: s, content: make(chan *Content, 1), prepared: make(chan prepared, 1)}
-	ready := make(chan struct{})
-	go func() {
-		out, err := s.storage.PrepareStagedLayer(&graphdriver.ApplyDiffWithDifferOpts{}, &differ{st, ready})
-		st.prepared <- prepared{out, err}
-	}()
-	select {
-	case <-ready:
-		return st, nil
-	case p := <-st.prepared:
-		st.ended = true
-		return nil, fmt.Errorf("making a staging directory in the store: %w", errors.Join(p.err, s.cleanup(p.output)))
+// make makes the directory and locks it. Whoever sweeps the store in between takes it for one that a dead process left.
+func (st *Staging) make() (err error) {
+	if err := os.Mkdir(st.Dir, 0o700); err != nil {
+		return err
 	}
+	if st.lock, err = os.OpenFile(filepath.Join(st.Dir, stagingLock), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if free, err := linux.TryLock(st.lock); err != nil || !free {
+		return errors.Join(err, errTaken)
+	}
+	if !linux.Linked(st.lock) {
+		return errTaken
+	}
+	return os.Mkdir(st.Upper, 0o555) // as the library has it
 }
 
 // Apply makes the directory a layer above parent ("": none), known by names if any, and ends the Staging. The
 // directory is renamed into place: whoever has it mounted, as an overlay's lower, keeps it.
 // Of two processes that bring the same name, the first has it; the second's layer is stored without.
 func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, error) {
-	st.ended = true
-	st.content <- &c
-	p := <-st.prepared
-	if p.err != nil {
-		return Layer{}, errors.Join(p.err, st.store.cleanup(p.output))
-	}
-	l, err := st.apply(p.output, parent, names)
+	l, err := st.apply(&graphdriver.DriverWithDifferOutput{
+		Target: st.Upper, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode, Metadata: madeByUs,
+	}, parent, names)
 	// The directory itself has moved; what stood beside it, and its lock, go now.
-	if err := errors.Join(err, st.store.cleanup(p.output)); err != nil {
+	if err := errors.Join(err, st.Discard()); err != nil {
 		return Layer{}, fmt.Errorf("storing a layer: %w", err)
 	}
 	return fromLibrary(l), nil
@@ -126,7 +116,6 @@ func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string,
 		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
 		DiffOutput: out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
 	}
-	out.Metadata = madeByUs
 	if len(names) == 0 {
 		return st.store.storage.ApplyStagedLayer(args)
 	}
@@ -144,51 +133,14 @@ func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string,
 
 // Discard removes the directory and what is beside it. After Apply or Discard it does nothing.
 func (st *Staging) Discard() error {
-	if st.ended {
+	if st.lock == nil {
 		return nil
 	}
-	st.ended = true
-	st.content <- nil
-	p := <-st.prepared
-	if err := st.store.cleanup(p.output); err != nil {
+	err := removeStaging(st.Dir)
+	err = errors.Join(err, st.lock.Close())
+	st.lock = nil
+	if err != nil {
 		return fmt.Errorf("removing a staging directory: %w", err)
 	}
 	return nil
 }
-
-// cleanup removes a staging directory, and closes its tar-split.
-func (s *Store) cleanup(out *graphdriver.DriverWithDifferOutput) error {
-	if out == nil || out.Target == "" {
-		return nil
-	}
-	err := s.storage.CleanupStagedLayer(out)
-	for range stagingTries {
-		if !errors.Is(err, fs.ErrExist) { // ENOTEMPTY: another process's sweep has just made a lock file in it
-			return err
-		}
-		err = os.RemoveAll(filepath.Dir(out.Target))
-	}
-	return err
-}
-
-// differ is the callback within which the library keeps a staging directory locked.
-type differ struct {
-	st    *Staging
-	ready chan<- struct{}
-}
-
-// ApplyDiff lends the directory to the Staging until its content is described or it is given up.
-func (d *differ) ApplyDiff(dest string, _ *archive.TarOptions, _ *graphdriver.DifferOptions) (graphdriver.DriverWithDifferOutput, error) {
-	d.st.Upper, d.st.Dir = dest, filepath.Dir(dest)
-	close(d.ready)
-	c := <-d.st.content
-	if c == nil {
-		return graphdriver.DriverWithDifferOutput{}, errDiscarded
-	}
-	return graphdriver.DriverWithDifferOutput{
-		Differ: d, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode,
-	}, nil
-}
-
-// Close is part of the library's interface.
-func (d *differ) Close() error { return nil }

@@ -6,7 +6,7 @@
 //
 // The store is shared with podman and buildah, and with other rbuild processes; each call takes the library's locks
 // for its own duration only, none is held while a step runs. A layer appears whole or not at all: its directory is
-// filled below overlay/staging under a lock of its own, and renamed into place when its record is written. What a
+// filled below overlay/tempdirs under a lock of its own, and renamed into place when its record is written. What a
 // killed process leaves there is removed by the next Close of any process.
 //
 // Source of the formats: containers/storage, docs/containers-storage.md and pkg layers.go.
@@ -161,10 +161,12 @@ func (s *Store) Close() error {
 	if s.noRoom {
 		end = s.record.close
 	}
-	err := errors.Join(sweep(s.stagingRoot()), end())
+	err := errors.Join(sweep(s.stagingRoot(), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
 	s.record = nil
 	return err
 }
 
-// stagingRoot is where the overlay driver keeps directories that are not layers yet.
-func (s *Store) stagingRoot() string { return filepath.Join(s.GraphRoot(), "overlay", "staging") }
+// stagingRoot is where directories lie that are not layers yet.
+func (s *Store) stagingRoot() string { return stagingRoot(s.GraphRoot()) }
+
+func stagingRoot(graphRoot string) string { return filepath.Join(graphRoot, "overlay", "tempdirs") }

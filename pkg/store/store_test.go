@@ -66,7 +66,7 @@ func wait(t *testing.T, j *commit.Job) store.Layer {
 
 func staging(t *testing.T, s *store.Store) []string {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(s.GraphRoot(), "overlay", "staging"))
+	entries, err := os.ReadDir(filepath.Join(s.GraphRoot(), "overlay", "tempdirs"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestNewestHasTheName(t *testing.T) {
 func TestStagingIsMadeAgain(t *testing.T) {
 	s := open(t)
 	sweeper := exec.Command(os.Args[0], "-test.run=^TestSweeper$")
-	sweeper.Env = append(os.Environ(), sweepVar+"="+filepath.Join(s.GraphRoot(), "overlay", "staging"))
+	sweeper.Env = append(os.Environ(), sweepVar+"="+filepath.Join(s.GraphRoot(), "overlay", "tempdirs"))
 	stop, err := sweeper.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -239,15 +239,15 @@ func TestDiscard(t *testing.T) {
 
 func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 	s := open(t)
-	root := filepath.Join(s.GraphRoot(), "overlay", "staging")
-	dead := filepath.Join(root, "dead")
+	root := filepath.Join(s.GraphRoot(), "overlay", "tempdirs")
+	dead := filepath.Join(root, "rbuild-dead")
 	if err := os.MkdirAll(filepath.Join(dead, "dir", "sub"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dead, "staging.lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	half := filepath.Join(root, "half") // its removal was interrupted
+	half := filepath.Join(root, "rbuild-half") // its removal was interrupted
 	if err := os.MkdirAll(filepath.Join(half, "work"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestEmptyLinkIsMended(t *testing.T) {
 	whole := wait(t, layer(t, s, commit.Stored(store.Layer{}), "a", ""))
 	home := filepath.Join(s.GraphRoot(), "overlay")
 	dead := filepath.Join(home, strings.Repeat("d", 64))
-	for _, dir := range []string{dead, filepath.Join(home, "staging", "dead")} {
+	for _, dir := range []string{dead, filepath.Join(home, "tempdirs", "rbuild-dead")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}

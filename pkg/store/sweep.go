@@ -6,17 +6,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
-// stagingLock is the file by which the overlay driver's user holds a staging directory, locked as linux.TryLock does.
+// stagingLock is the file by which the user of a staging directory holds it, locked as linux.TryLock does. The library does
+// the same with those that it lends, for pulls in parts.
 const stagingLock = "staging.lock"
 
-// sweep removes the staging directories whose process is gone: nobody holds their lock. One that is just being made can
-// look like that, which is why newStaging looks twice. This process must hold none itself: to close a file gives back
-// what locks the process has on it (fcntl(2)).
-func sweep(root string) error {
+// sweep removes the directories of root that begin with prefix and whose process is gone: nobody holds their lock. One that
+// is just being made can look like that, which is why NewStaging looks twice.
+func sweep(root, prefix string) error {
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -26,7 +27,9 @@ func sweep(root string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		errs = append(errs, sweepOne(filepath.Join(root, e.Name())))
+		if strings.HasPrefix(e.Name(), prefix) {
+			errs = append(errs, sweepOne(filepath.Join(root, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -45,7 +48,15 @@ func sweepOne(dir string) error {
 	if err != nil || !free {
 		return err
 	}
-	// The lock goes last: as long as it is there nobody else gets it, and when it is gone there is nothing left to own.
+	if err := removeStaging(dir); err != nil {
+		return fmt.Errorf("removing what an interrupted build left: %w", err)
+	}
+	return nil
+}
+
+// removeStaging removes a staging directory whose lock the caller has. The lock goes last: as long as it is there nobody
+// else gets it, and when it is gone there is nothing left to own.
+func removeStaging(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) { // its owner has just removed it
 		return nil
@@ -56,7 +67,14 @@ func sweepOne(dir string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("removing what an interrupted build left: %w", err)
+		return err
 	}
-	return os.RemoveAll(dir)
+	err = os.RemoveAll(dir)
+	for range stagingTries {
+		if !errors.Is(err, fs.ErrExist) { // ENOTEMPTY: another process's sweep has just made a lock file in it
+			break
+		}
+		err = os.RemoveAll(dir)
+	}
+	return err
 }

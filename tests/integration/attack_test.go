@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,14 +101,20 @@ func call(nr uintptr, args ...uintptr) error {
 	return nil
 }
 
-// text is a C string.
-func text(s string) uintptr {
+// texts are C strings that stay where they are while it is in use.
+type texts [][]byte
+
+func (t *texts) add(s string) uintptr {
 	b := append([]byte(s), 0)
-	return uintptr(unsafe.Pointer(&b[0])) //nolint:govet // escapes, and used at once
+	*t = append(*t, b)
+	return uintptr(unsafe.Pointer(&b[0]))
 }
 
 // systemCalls tries those that docker's profile or the capabilities refuse.
 func (a *attack) systemCalls() {
+	var all texts
+	text := all.add
+	defer runtime.KeepAlive(&all)
 	here := uintptr(0xffffffffffffff9c) // AT_FDCWD
 	for _, c := range []struct {
 		name string
@@ -161,6 +168,9 @@ func (a *attack) systemCalls() {
 
 // boundary tries what root of a user namespace may not do, with all of its capabilities.
 func (a *attack) boundary() {
+	var all texts
+	text := all.add
+	defer runtime.KeepAlive(&all)
 	a.fails("a key of the user's session", a.readKeys())
 	_ = unix.Mount("", "/sys", "", unix.MS_REMOUNT|unix.MS_BIND, "") // its files are root's of the machine all the same
 	a.fails("a file system of the disk", unix.Mount("/dev/vda", "/mnt", "ext4", 0, ""))

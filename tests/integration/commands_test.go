@@ -39,6 +39,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"same":       same,
 		"save":       save,
 		"killbuilds": killbuilds,
+		"stopbuilds": stopbuilds,
 	}
 }
 
@@ -138,7 +139,7 @@ func storeclean(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 0, "storeclean")
 	private := ts.Getenv("PRIVATE")
 	var found []string
-	deadline := time.Now().Add(2 * time.Second) // the kernel may still be ending what was killed
+	deadline := time.Now().Add(patience / 4) // the kernel may still be ending what was killed
 	for {
 		found = slices.Concat(processes(private), mounts(private), staging(ts.Getenv("STORE")), incomplete(ts.Getenv("STORE")),
 			strays(ts.Getenv("STORE")), temporary(filepath.Join(private, "tmp")))
@@ -155,7 +156,7 @@ func storeclean(ts *testscript.TestScript, neg bool, args []string) {
 // ended waits until the processes of a killed build are gone: the kernel ends them a moment after the launcher.
 func ended(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 0, "ended")
-	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience / 4); ; time.Sleep(10 * time.Millisecond) {
 		found := processes(ts.Getenv("PRIVATE"))
 		if len(found) == 0 {
 			return

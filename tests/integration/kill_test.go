@@ -82,11 +82,52 @@ func (b *mixedBuild) next() string {
 	return least
 }
 
+// stopRounds is how often each signal is sent in each phase.
+const stopRounds = 2
+
+// stopbuilds CONTEXT interrupts the same builds in each phase, by SIGINT to the whole group, as a terminal does, and by
+// SIGTERM to the launcher: they end with 130 and leave nothing, before any other command has run. That they end is all
+// that is asked of their speed here, where several tests share the machine; the slowest is logged.
+func stopbuilds(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 1, "stopbuilds CONTEXT")
+	b := &mixedBuild{ts: ts, context: args[0], lasts: map[string]time.Duration{}, hits: map[string]int{}}
+	b.measure()
+	var slowest time.Duration
+	for i := range 2 * stopRounds * len(phases) {
+		phase, whom := phases[i%len(phases)].name, []int{0, 1}[i/len(phases)%2]
+		output(ts, "rbuild", "prune", "--all", "--force")
+		p := b.start(i)
+		p.reach(phase)
+		time.Sleep(time.Duration(rand.Int64N(int64(b.lasts[phase]) + 1)))
+		began := time.Now()
+		if whom == 0 {
+			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT)
+		} else {
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		}
+		_ = p.wait()
+		slowest = max(slowest, time.Since(began))
+		if code := p.cmd.ProcessState.ExitCode(); code == 0 {
+			b.hits["ended"]++
+		} else if code != 130 && code != 128+int(syscall.SIGINT) && code != 128+int(syscall.SIGTERM) || time.Since(began) > patience {
+			ts.Fatalf("build %d, interrupted in its %s, ended with %d after %v:\n%s", i, phase, code, time.Since(began), p.log.String())
+		}
+		storeclean(ts, false, nil)
+		b.verify(i)
+	}
+	ts.Logf("the slowest took %v to end; %d had ended before", slowest.Round(time.Millisecond), b.hits["ended"])
+}
+
+// name is that of the image of build i.
+func (b *mixedBuild) name(i int) string {
+	return fmt.Sprintf("%s/chaos/%s-x%d", b.ts.Getenv("REGISTRY"), b.ts.Getenv("BASE"), i)
+}
+
 // arguments are those of build i; each pushes to a place of its own, so that the registry has nothing of it yet.
 func (b *mixedBuild) arguments(i int) []string {
 	return []string{
-		"bud", "--progress=rawjson", "-t", fmt.Sprintf("%s/chaos/x%d", b.ts.Getenv("REGISTRY"), i), "--push", "--tls-verify=false",
-		"--timestamp", "0", "--build-arg", "BASE=" + b.ts.Getenv("REGISTRY") + "/chaos/base", b.context,
+		"bud", "--progress=rawjson", "-t", b.name(i), "--push", "--tls-verify=false",
+		"--timestamp", "0", "--build-arg", "BASE=" + b.ts.Getenv("REGISTRY") + "/chaos/" + b.ts.Getenv("BASE"), b.context,
 	}
 }
 
@@ -129,11 +170,11 @@ func (b *mixedBuild) verify(i int) {
 		b.ts.Fatalf("build after kill %d made %q, not %s", i, fields, b.want)
 	}
 	storeclean(b.ts, false, nil)
-	if id := strings.TrimSpace(output(b.ts, "podman", "images", "-q", "--no-trunc", "chaos/x"+strconv.Itoa(i))); id != "sha256:"+b.want {
+	if id := strings.TrimSpace(output(b.ts, "podman", "images", "-q", "--no-trunc", b.name(i))); id != "sha256:"+b.want {
 		b.ts.Fatalf("podman after kill %d sees %q, not %s", i, id, b.want)
 	}
 	if i%10 == 0 {
-		layertree(b.ts, false, []string{fmt.Sprintf("%s/chaos/x%d", b.ts.Getenv("REGISTRY"), i)})
+		layertree(b.ts, false, []string{b.name(i)})
 	}
 }
 

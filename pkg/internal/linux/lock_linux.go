@@ -35,3 +35,17 @@ func tryLock(f *os.File, kind int16) (bool, error) {
 func LockFileAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_RDWR|unix.O_CREAT, 0o600)
 }
+
+// LockHolder is the process that has a lock of fcntl(2) on f that keeps others from writing, as numbered in this PID
+// namespace; 0: there is none, or it cannot be told: the holder is in a PID namespace that this process does not see, or the
+// lock is one of an open file description.
+func LockHolder(f *os.File) (pid int, err error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
+		return 0, os.NewSyscallError("fcntl", err)
+	}
+	if lock.Type == unix.F_UNLCK || lock.Pid < 0 {
+		return 0, nil
+	}
+	return int(lock.Pid), nil
+}
