@@ -20,8 +20,8 @@ make_image() {
   run_as_user mkdir -p "$dir"
   exec 8>"$dir/lock"
   flock -n 8 || { say "waiting for another run to make the machine's disk" && flock 8; }
-  run_as_user find "$dir" -mindepth 1 -maxdepth 1 -name 'image-*' -mtime +30 -exec rm -rf {} +
-  IMAGE=$dir/image-$recipe
+  run_as_user find "$dir" -mindepth 1 -maxdepth 1 -name 'disk-*' -mtime +30 -exec rm -rf {} +
+  IMAGE=$dir/disk-$recipe
   [ -d "$IMAGE" ] || build_image "$IMAGE"
   exec 8>&-
 }
