@@ -8,9 +8,9 @@ VM_SUITE=bookworm
 VM_USER=dev
 VM_DISK=12G # sparse
 VM_HOST_PACKAGES=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client)
-VM_PACKAGES=(systemd-sysv udev kmod dbus dbus-user-session libpam-systemd openssh-server sudo procps iproute2 apparmor uidmap
-  podman buildah skopeo umoci crun runc slirp4netns passt fuse-overlayfs libcap2-bin attr acl git gcc libc6-dev curl
-  zstd xz-utils bzip2 docker-registry python3 busybox-static bash-static apache2-utils openssl openssh-client)
+VM_PACKAGES=(systemd-sysv udev kmod dbus dbus-user-session libpam-systemd openssh-server sudo procps iproute2 e2fsprogs
+  apparmor uidmap podman buildah skopeo umoci crun runc slirp4netns passt fuse-overlayfs libcap2-bin attr acl git gcc
+  libc6-dev curl zstd xz-utils bzip2 docker-registry python3 busybox-static bash-static apache2-utils openssl openssh-client)
 
 make_image() {
   need "${VM_HOST_PACKAGES[@]}"
@@ -20,8 +20,8 @@ make_image() {
   run_as_user mkdir -p "$dir"
   exec 8>"$dir/lock"
   flock -n 8 || { say "waiting for another run to make the machine's disk" && flock 8; }
-  run_as_user find "$dir" -mindepth 1 -maxdepth 1 -name 'image-*' \( -mtime +30 -o ! -name "image-$recipe" \) -exec rm -rf {} +
-  IMAGE=$dir/image-$recipe
+  run_as_user find "$dir" -mindepth 1 -maxdepth 1 -name 'disk-*' -mtime +30 -exec rm -rf {} +
+  IMAGE=$dir/disk-$recipe
   [ -d "$IMAGE" ] || build_image "$IMAGE"
   exec 8>&-
 }

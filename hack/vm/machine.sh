@@ -12,7 +12,7 @@ VM_BOOT_SECONDS=900
 start_machine() {
   local dir=$1
   run_as_user mkdir -p "$dir"
-  run_as_user ln -sfn "$IMAGE" "$dir/image"
+  run_as_user cp "$IMAGE/key" "$dir/key"
   say "booting (half a minute)"
   for _ in 1 2 3 4 5; do
     shuf -i 20000-32000 -n 1 | run_as_user tee "$dir/port" >/dev/null
@@ -29,9 +29,9 @@ start_qemu() {
   local dir=$1
   "${USER_PREFIX[@]}" "TMPDIR=$dir" nice setsid qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
     -accel tcg,thread=multi -cpu max -smp "$VM_CPUS" -m "$VM_MEMORY" \
-    -kernel "$dir/image/vmlinuz" \
+    -kernel "$IMAGE/vmlinuz" \
     -append 'root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off random.trust_cpu=on' \
-    -drive "file=$dir/image/disk.img,format=raw,if=none,id=disk,snapshot=on,discard=unmap" -device nvme,drive=disk,serial=disk \
+    -drive "file=$IMAGE/disk.img,format=raw,if=none,id=disk,snapshot=on,discard=unmap" -device nvme,drive=disk,serial=disk \
     -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$(cat "$dir/port")-:22" \
     -device virtio-net-pci,netdev=net,romfile= -serial "file:$dir/console" -pidfile "$dir/pid" \
     >"$dir/qemu.log" 2>&1 </dev/null 8>&- 9>&- &
@@ -56,7 +56,7 @@ machine_alive() { [ -s "$1/pid" ] && tr '\0' '\n' <"/proc/$(cat "$1/pid")/cmdlin
 machine_ssh() {
   local dir=$1
   shift
-  run_as_user ssh -q -F none -i "$dir/image/key" -p "$(cat "$dir/port")" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+  run_as_user ssh -q -F none -i "$dir/key" -p "$(cat "$dir/port")" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
     -o IdentitiesOnly=yes -o BatchMode=yes "$VM_USER@127.0.0.1" "$@"
 }
 
