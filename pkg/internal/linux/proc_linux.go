@@ -1,7 +1,9 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -27,21 +29,30 @@ func Ancestry() ([]string, error) {
 		return nil, err
 	}
 	var pids []string
-	for pid := strings.TrimPrefix(dir, "/proc/"); pid != "0" && pid != ""; {
-		text, err := os.ReadFile("/proc/" + pid + "/status")
-		if err != nil && pids == nil {
-			return nil, fmt.Errorf("finding the parent of this process: %w", err)
-		}
-		if err != nil {
-			break // it has ended, and what it started has another parent by now
+	for pid := strings.TrimPrefix(dir, "/proc/"); pid != "0"; {
+		parent, err := parentOf(pid)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
+			return pids, nil // it has ended, and what it started has another parent by now
+		case err != nil:
+			return nil, err
 		}
 		pids = append(pids, pid)
-		pid = ""
-		for line := range strings.Lines(string(text)) {
-			if parent, ok := strings.CutPrefix(line, "PPid:"); ok {
-				pid = strings.TrimSpace(parent)
-			}
-		}
+		pid = parent
 	}
 	return pids, nil
+}
+
+// parentOf returns the name of a process's parent below /proc, "0" if it is not visible there (proc(5)).
+func parentOf(pid string) (string, error) {
+	text, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if parent, ok := strings.CutPrefix(line, "PPid:"); ok {
+			return strings.TrimSpace(parent), nil
+		}
+	}
+	return "", fmt.Errorf("/proc/%s/status names no parent", pid)
 }
