@@ -168,7 +168,7 @@ type trial struct {
 
 // try runs a program that does nothing, in the sandbox of RUN, below a directory in dir that is removed again.
 func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
-	base, err := os.MkdirTemp(dir, "doctor-probe-")
+	base, err := os.MkdirTemp(dir, ProbePrefix)
 	if err != nil {
 		return t, err
 	}
