@@ -168,19 +168,28 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 	}
 	changed, err := do(ctx, u)
 	if err != nil {
-		// What lies below may have been taken away while the step ran, and then that is why it failed.
-		if gone := s.intact(); gone != nil {
-			err = gone
-		} else if s.Explain != nil && ctx.Err() == nil {
-			err = s.Explain(err)
-		}
-		return errors.Join(err, u.Discard())
+		return errors.Join(s.why(ctx, err), u.Discard())
 	}
 	if !changed {
 		s.unchanged(step)
 		return u.Discard()
 	}
 	return s.commit(step, u)
+}
+
+// why looks for what is behind the failure of a step, if there is an error.
+func (s *stage) why(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	// What lies below may have been taken away while the step ran, and then that is why it failed.
+	if gone := s.intact(); gone != nil {
+		return gone
+	}
+	if s.Explain != nil && ctx.Err() == nil {
+		return s.Explain(err)
+	}
+	return err
 }
 
 // timeIngredients is what --timestamp and its kin do to the files of every layer.
@@ -319,7 +328,7 @@ func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error 
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	s.users = users{}
 	_, err := do(ctx, *s.single)
-	return err
+	return s.why(ctx, err)
 }
 
 func (s *stage) newUpper(ctx context.Context) (upper, error) {
