@@ -72,7 +72,7 @@ func newBudCmd(a *app) *cobra.Command {
 			if len(args) > 0 {
 				f.input.context = args[0]
 			}
-			return a.bud(cmd, &f)
+			return a.bud(cmd.Context(), &f)
 		},
 	}
 	for _, g := range f.groups() {
@@ -103,9 +103,8 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 	return o, nil
 }
 
-// bud checks the flags, and builds in the namespace.
-func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
-	var err error
+// bud checks the flags, and builds in the namespace, or without one where none can be made.
+func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 	if f.conf, err = readContainersConf(a.outerUID(os.Getuid())); err != nil {
 		return err
 	}
@@ -114,8 +113,20 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 		return err
 	}
 	if f.call.method != callBuild && f.input.local() {
-		return a.call(cmd.Context(), nil, f, o)
+		return a.call(ctx, nil, f, o)
 	}
+	err = f.time.within(ctx, func(ctx context.Context) error { return a.budInNamespace(ctx, f, o) })
+	if err == nil || a.state != nil {
+		return err
+	}
+	layout, err := a.withoutNamespace(err)
+	if err != nil {
+		return err
+	}
+	return a.explain(f.time.within(ctx, func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
+}
+
+func (a *app) budInNamespace(ctx context.Context, f *budFlags, o build.Options) error {
 	f.limits.cgroups.UID = a.outerUID(os.Getuid())
 	if a.state == nil {
 		release, err := f.limits.prepare()
@@ -124,34 +135,21 @@ func (a *app) bud(cmd *cobra.Command, f *budFlags) error {
 			return err
 		}
 	}
-	inStore := func(ctx context.Context) error {
-		cmd.SetContext(ctx)
-		return a.withStoreIn(cmd, buildNamespace(), func(ctx context.Context, st *store.Store) error { //nolint:contextcheck // it goes with cmd
-			release, err := st.Use(ctx)
-			if err != nil {
-				return err
-			}
-			defer release()
-			return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
-		})
-	}
-	if a.state != nil { // it may have to wait for the store, too
-		return f.time.within(cmd.Context(), inStore)
-	}
-	if err = inStore(cmd.Context()); err == nil {
-		return nil
-	}
-	layout, err := a.withoutNamespace(err)
-	if err != nil {
-		return err
-	}
-	return a.explain(f.time.within(cmd.Context(), func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
+	return a.withStoreIn(ctx, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+		release, err := st.Use(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return a.buildInStore(ctx, storeImages{st, !a.state.Rootless()}, f, o)
+	})
 }
 
 // buildInStore builds where there is a namespace. One with a single id is used only if something is to be run: what is kept
 // in memory has its owners.
 func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o build.Options) error {
 	if a.state.Mode != userns.Single {
+		a.warn()
 		return a.buildIn(ctx, st, f, o)
 	}
 	place := &singleImages{images: st, app: a}

@@ -32,7 +32,7 @@ func newHistoryCmd(a *app) *cobra.Command {
 		Short: "Show the steps that an image was built by, the last one first",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				img, _, err := registry.Lookup(st.Storage(), args[0], a.sys())
 				if err != nil {
 					return err

@@ -32,7 +32,7 @@ func newImagesCmd(a *app) *cobra.Command {
 		Short:   "List the images of the store",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				return f.list(cmd.OutOrStdout(), st, args, a.sys())
 			})
 		},

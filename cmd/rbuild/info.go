@@ -21,7 +21,7 @@ func newInfoCmd(a *app) *cobra.Command {
 		Short: "Show what rbuild sees of the host and the store",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				info, err := a.gatherInfo(st)
 				if err != nil {
 					return err

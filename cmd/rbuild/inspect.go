@@ -34,7 +34,7 @@ func newInspectCmd(a *app) *cobra.Command {
 			if kind != "image" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				img, found, err := registry.Lookup(st.Storage(), args[0], a.sys())
 				if err != nil {
 					return err

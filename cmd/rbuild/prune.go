@@ -22,7 +22,7 @@ func newPruneCmd(a *app) *cobra.Command {
 			"while a build runs on the store, prune refuses.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				return prune(st, all, force, cmd.OutOrStdout())
 			})
 		},

@@ -44,7 +44,7 @@ func newPullCmd(a *app) *cobra.Command {
 			if !quiet {
 				o.Report = os.Stderr
 			}
-			return a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)
 				if err != nil {
 					return err

@@ -55,7 +55,7 @@ func newPushCmd(a *app) *cobra.Command {
 				}
 				return nil
 			}
-			err = a.withStore(cmd, func(ctx context.Context, st *store.Store) error {
+			err = a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				err := push(ctx, storeImages{Store: st})
 				if a.state.Mode != userns.Single || !errors.Is(err, registry.ErrNotFound) {
 					return err

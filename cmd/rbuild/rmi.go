@@ -32,7 +32,7 @@ func newRmiCmd(a *app) *cobra.Command {
 			case !all && !pruneDangling && len(args) == 0:
 				return errors.New("name an image, or use --all or --prune")
 			}
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				r := remover{st: st, force: force, out: cmd.OutOrStdout()}
 				switch {
 				case all:

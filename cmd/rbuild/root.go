@@ -105,17 +105,14 @@ func (a *app) readSources() (err error) {
 // inNamespace runs fn as root of a user namespace. In the launcher it starts the builder, the same command line over
 // again, and waits for it; fn runs there. What fn needs from the command line must have been checked before, so that
 // bad input is reported without any namespace.
-func (a *app) inNamespace(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context) error) error {
+func (a *app) inNamespace(ctx context.Context, o userns.Options, fn func(ctx context.Context) error) error {
 	if a.state == nil {
 		// Enter passes signals on itself, and the builder decides what they mean.
-		code, err := userns.Enter(context.WithoutCancel(cmd.Context()), o)
+		code, err := userns.Enter(context.WithoutCancel(ctx), o)
 		a.exit = code
 		return err
 	}
-	if a.state.Mode != userns.Single || cmd.Name() != budName { // that one may do without the namespace
-		a.warn()
-	}
-	return fn(cmd.Context())
+	return fn(ctx)
 }
 
 // warn tells what is lesser about the namespace.
@@ -140,18 +137,21 @@ func (a *app) leaveHome() error {
 }
 
 // withStore runs fn in the namespace with the open store.
-func (a *app) withStore(cmd *cobra.Command, fn func(ctx context.Context, st *store.Store) error) error {
-	return a.withStoreIn(cmd, userns.Options{PID: true, AllowSingle: true}, fn)
+func (a *app) withStore(ctx context.Context, fn func(ctx context.Context, st *store.Store) error) error {
+	return a.withStoreIn(ctx, userns.Options{PID: true, AllowSingle: true}, func(ctx context.Context, st *store.Store) error {
+		a.warn()
+		return fn(ctx, st)
+	})
 }
 
-func (a *app) withStoreIn(cmd *cobra.Command, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
 	o.Env = append(o.Env, ownerEnv()...)
 	if a.state == nil {
-		ctx, ended := context.WithCancel(context.WithoutCancel(cmd.Context()))
+		watched, ended := context.WithCancel(context.WithoutCancel(ctx))
 		defer ended()
-		go watchStopped(ctx, a.storeOptions())
+		go watchStopped(watched, a.storeOptions())
 	}
-	return a.inNamespace(cmd, o, func(ctx context.Context) (err error) {
+	return a.inNamespace(ctx, o, func(ctx context.Context) (err error) {
 		defer endAnyway(ctx)()
 		defer func() { err = a.explain(err) }()
 		options := a.storeOptions()

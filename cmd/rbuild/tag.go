@@ -26,7 +26,7 @@ func newTagCmd(a *app) *cobra.Command {
 				}
 				names = append(names, name.String())
 			}
-			return a.withStore(cmd, func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				img, _, err := registry.Lookup(st.Storage(), args[0], a.sys())
 				if err != nil {
 					return err

@@ -24,7 +24,8 @@ func newUnshareCmd(a *app) *cobra.Command {
 			if len(args) == 0 {
 				args = []string{defaultShell(os.Getenv("SHELL"))}
 			}
-			return a.inNamespace(cmd, userns.Options{AllowSingle: true}, func(context.Context) error {
+			return a.inNamespace(cmd.Context(), userns.Options{AllowSingle: true}, func(context.Context) error {
+				a.warn()
 				return runCommand(args)
 			})
 		},

@@ -43,7 +43,7 @@ wait_for_login() {
   sleep 1
   while [ "$SECONDS" -lt "$end" ]; do
     machine_alive "$1" || return 1
-    ! machine_ssh "$1" -o ConnectTimeout=10 true 2>/dev/null </dev/null || return 0
+    ! machine_ssh "$1" -o ConnectTimeout=30 true 2>/dev/null </dev/null || return 0
     sleep 2
   done
   return 1
