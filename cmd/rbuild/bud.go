@@ -129,11 +129,7 @@ func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 func (a *app) budInNamespace(ctx context.Context, f *budFlags, o build.Options) error {
 	f.limits.cgroups.UID = a.outerUID(os.Getuid())
 	if a.state == nil {
-		release, err := f.limits.prepare()
-		defer release()
-		if err != nil {
-			return err
-		}
+		defer f.limits.prepare()()
 	}
 	return a.withStoreIn(ctx, buildNamespace(), func(ctx context.Context, st *store.Store) error {
 		release, err := st.Use(ctx)
@@ -188,12 +184,14 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
-	cgroups, err := f.limits.steps(ctx, a.state != nil, notice)
-	if err != nil {
-		return err
+	if a.state != nil { // else nothing is run
+		var cgroups *stepCgroups
+		if cgroups, err = f.limits.steps(ctx, notice); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cgroups.close()) }()
+		o.Run.NewCgroup = cgroups.new
 	}
-	defer func() { err = errors.Join(err, cgroups.close()) }()
-	o.Run.NewCgroup = cgroups.new
 	o.Listener = show
 	in, err := f.open(ctx, place, &o)
 	if err != nil {

@@ -28,21 +28,18 @@ func (a *app) cgroupOptions() (cgroup.Options, error) {
 	return f.cgroups, err
 }
 
-// prepare makes a place for cgroups as far as the launcher must do it; release gives it back.
-func (f *limitFlags) prepare() (release func(), err error) {
+// prepare makes a place for cgroups as far as the launcher must do it; release gives it back. Where it cannot, steps meets the
+// reason again, unless the build goes on without a namespace, which runs nothing.
+func (f *limitFlags) prepare() (release func()) {
 	back, err := cgroup.Prepare(f.cgroups)
-	release = func() {
+	if err != nil {
+		logrus.Debugf("cgroups: %v", err)
+	}
+	return func() {
 		if err := back(); err != nil {
 			logrus.Warn(err)
 		}
 	}
-	if err != nil {
-		if refused := f.refuse(f.asked.Controllers(), err); refused != nil && f.effort == "required" {
-			return release, refused
-		}
-		logrus.Debugf("cgroups: %v", err)
-	}
-	return release, nil
 }
 
 // refuse is the error for limits that cannot be enforced; nil if none of them was asked for.
@@ -68,16 +65,14 @@ type stepCgroups struct {
 }
 
 // steps are the cgroups of a build. Limits that were asked for are set up for a try, and refused if that fails, unless
-// best effort is enough: then warn is told once what is not in force. With seal, which a mount namespace of its own allows, the
+// best effort is enough: then warn is told once what is not in force. It is for a mount namespace of its own, in which the
 // process keeps cgroups for itself: see cgroup.Seal.
-func (f *limitFlags) steps(ctx context.Context, seal bool, warn func(text string)) (*stepCgroups, error) {
+func (f *limitFlags) steps(ctx context.Context, warn func(text string)) (*stepCgroups, error) {
 	s := &stepCgroups{flags: f, warn: warn}
 	s.open = sync.OnceFunc(func() {
-		if seal {
-			var err error
-			if s.tree, err = cgroup.Seal(); err != nil {
-				warn(err.Error())
-			}
+		var err error
+		if s.tree, err = cgroup.Seal(); err != nil {
+			warn(err.Error())
 		}
 		options := f.cgroups
 		options.Tree = s.tree

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/pkg/doctor"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -55,12 +57,13 @@ func prune(st *store.Store, all, force bool, out io.Writer) error {
 	}
 	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
 	layersErr := st.PruneLayers(time.Now())
+	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
 	var cachesErr error
 	if all {
 		cachesErr = st.RemoveCaches()
 	}
 	after, err := storedBytes(st)
-	if err := joinLines([]error{imagesErr, layersErr, cachesErr, err}); err != nil {
+	if err := joinLines([]error{imagesErr, layersErr, strayErr, cachesErr, err}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(out, "Total reclaimed space:", humanSize(before-after))

@@ -21,13 +21,14 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("stopped: %s %s (%s)", e.What, e.Limit, e.Flag)
 }
 
-// Because is err, or the time limit that made ctx end: what a library says then is that a context was canceled.
+// Because is err, or the time limit that made ctx end, with the step that reached it if that is known: what a library says
+// then is that a context was canceled.
 func Because(ctx context.Context, err error) error {
-	limit, ok := errors.AsType[*TimeoutError](context.Cause(ctx))
-	if err == nil || !ok || errors.As(err, new(*TimeoutError)) {
+	cause := context.Cause(ctx)
+	if err == nil || !errors.As(cause, new(*TimeoutError)) || errors.As(err, new(*TimeoutError)) {
 		return err
 	}
-	return limit
+	return cause
 }
 
 // stepClock ends a step that takes too long. It stands still while the step waits for others. The zero value has no

@@ -39,6 +39,9 @@ func TestBecause(t *testing.T) {
 	cancel(limit)
 	failed, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("another step"))
+	other := &StepError{File: "Dockerfile", Line: 2, Err: &TimeoutError{What: "the step ran longer than", Limit: time.Second, Flag: "--step-timeout"}}
+	slow, cancel := context.WithCancelCause(t.Context())
+	cancel(other)
 	library := fmt.Errorf("pulling: %w", context.Canceled)
 	for name, tc := range map[string]struct {
 		ctx  context.Context //nolint:containedctx // of one line of the table
@@ -47,6 +50,7 @@ func TestBecause(t *testing.T) {
 	}{
 		"no error":      {ended, nil, nil},
 		"the limit":     {ended, library, limit},
+		"a slow step":   {slow, library, other}, // not the step that was ended with it
 		"another cause": {failed, library, library},
 		"not ended":     {t.Context(), library, library},
 	} {

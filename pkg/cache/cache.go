@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -62,9 +61,6 @@ func digest(kind string, lists ...[]string) Key {
 
 // Name is the layer name that stands for the key.
 func (k Key) Name() string { return namePrefix + string(k) }
-
-// IsName says whether a layer's name is a key.
-func IsName(name string) bool { return strings.HasPrefix(name, namePrefix) }
 
 // Lookup finds the layer that the key names. Only one that lies on the given parent layer counts ("": none): a layer
 // is a difference, and means nothing on another base. A key may also name the parent itself: the step changed nothing.

@@ -30,7 +30,4 @@ func TestKeysDiffer(t *testing.T) {
 	if again := base; again.Key() != base.Key() {
 		t.Error("the same ingredients give another key")
 	}
-	if name := base.Key().Name(); !IsName(name) || IsName("name") {
-		t.Errorf("IsName does not tell %s from a name", name)
-	}
 }

@@ -25,6 +25,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
+// ProbePrefix begins the names of the directories in which trials are made.
+const ProbePrefix = "doctor-probe-"
+
 // Status is how well something works.
 type Status string
 

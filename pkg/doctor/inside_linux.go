@@ -91,18 +91,10 @@ func Refused(err error) Finding {
 	if e.Err != nil {
 		f.Detail = e.Err.Error()
 	}
-	if aboutIDs(e.Reason) {
+	if e.Reason.AboutIDs() {
 		f.ID, f.Status = idIDMap, Degraded
 	}
 	return f
-}
-
-// aboutIDs tells whether it is the ids that are missing, not the namespace.
-func aboutIDs(r userns.Reason) bool {
-	return slices.Contains([]userns.Reason{
-		userns.NoUser, userns.NoSubIDs, userns.TooFewIDs, userns.NoHelper, userns.HelperRights, userns.HelperFailed, userns.NoNewPrivs,
-		userns.Capabilities,
-	}, r)
 }
 
 // overlays tries an overlay where the store is.
@@ -176,7 +168,7 @@ type trial struct {
 
 // try runs a program that does nothing, in the sandbox of RUN, below a directory in dir that is removed again.
 func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
-	base, err := os.MkdirTemp(dir, "doctor-probe-")
+	base, err := os.MkdirTemp(dir, ProbePrefix)
 	if err != nil {
 		return t, err
 	}

@@ -98,7 +98,7 @@ func WithoutRun(dir string) Finding {
 	f := Finding{ID: idWithoutRun, Status: OK, Summary: "Dockerfiles without RUN are built, in memory; images are kept in " + dir}
 	at, err := existing(dir)
 	if err == nil {
-		at, err = os.MkdirTemp(at, "doctor-probe-")
+		at, err = os.MkdirTemp(at, ProbePrefix)
 	}
 	if err == nil {
 		err = os.Remove(at)

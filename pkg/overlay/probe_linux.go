@@ -29,11 +29,14 @@ func (e *Error) Error() string {
 // Unwrap returns the kernel's error.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ProbePrefix begins the names of the directories that Probe makes.
+const ProbePrefix = "overlay-probe-"
+
 // Probe tells whether overlays with their upper directory below dir work for this process, by
 // making one and changing it. It creates and removes a directory in dir. The error is an *Error
 // where the kernel refused, unless nobody knows why.
 func Probe(dir string, trusted bool) (err error) {
-	base, err := os.MkdirTemp(dir, "overlay-probe-")
+	base, err := os.MkdirTemp(dir, ProbePrefix)
 	if err != nil {
 		return fmt.Errorf("probing overlay: %w", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	cs "go.podman.io/storage"
@@ -83,6 +85,27 @@ func (s *Store) PruneLayers(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// strayAge is how old a directory of a trial must be to be nobody's: a trial takes seconds.
+const strayAge = time.Hour
+
+// RemoveStray removes what trials that were killed have left at the store's root: directories whose names begin with one of
+// the prefixes.
+func (s *Store) RemoveStray(now time.Time, prefixes ...string) error {
+	entries, err := os.ReadDir(s.GraphRoot())
+	if err != nil {
+		return fmt.Errorf("looking for what a killed trial left: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		named := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(e.Name(), p) })
+		if info, err := e.Info(); !named || err != nil || !info.IsDir() || now.Sub(info.ModTime()) < strayAge {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(s.GraphRoot(), e.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 // roots are the topmost layers of all images and containers.

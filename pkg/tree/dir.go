@@ -125,9 +125,10 @@ func (d *dir) add(op, name string, make func() *inode) error {
 		return linux.PathError(op, name, linux.EEXIST)
 	case len(name) > maxName:
 		return linux.PathError(op, name, linux.ENAMETOOLONG)
-	case d.tree.inodes >= maxFiles:
+	case d.tree.names >= maxFiles:
 		return errTooMany
 	}
+	d.tree.names++
 	d.copyUp()
 	n := make()
 	below := d.tree.layer > 0 && d.node.gone[name] == d.tree.layer

@@ -13,7 +13,7 @@
 // in which something changed is copied up with those that lead to it, what was removed from below is a whiteout, a
 // directory made in place of something else is opaque. The times of directories change when their entries do.
 //
-// Bounds, beside those of the kernel on names and links: 2 Mi files made or applied, and 64 MiB of extended attributes.
+// Bounds, beside those of the kernel on names and links: 2 Mi names made or applied, and 64 MiB of extended attributes.
 //
 // Nothing of an image becomes a file of the host: links, devices and names are values here, and resolve below the root
 // (linux.Cursor). A Tree may be used by several goroutines. Contents are never freed before the spool is.
@@ -54,6 +54,7 @@ type Tree struct {
 	root   *inode
 	layer  uint64 // number of the layer that is being made
 	inodes uint64 // numbers given away
+	names  int    // that were made or applied
 	xattrs int    // bytes of extended attributes
 	below  layer.Root
 }
@@ -120,7 +121,7 @@ func (t *Tree) Root() linux.Dir { return &dir{tree: t, node: t.root} }
 func (t *Tree) Clone() *Tree {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	c := &Tree{spool: t.spool, inodes: t.inodes, xattrs: t.xattrs, below: t.below}
+	c := &Tree{spool: t.spool, inodes: t.inodes, names: t.names, xattrs: t.xattrs, below: t.below}
 	copies := map[*inode]*inode{}
 	c.root = t.root.clone(copies)
 	return c
@@ -173,7 +174,7 @@ func (t *Tree) rootAttributes() layer.Root {
 func (t *Tree) Apply(l *Tree) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.inodes+l.inodes > maxFiles {
+	if t.names += l.names; t.names > maxFiles {
 		return errTooMany
 	}
 	if t.xattrs += l.xattrs; t.xattrs > maxXattrs {

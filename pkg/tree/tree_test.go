@@ -145,3 +145,19 @@ func TestErrors(t *testing.T) {
 		t.Errorf("more than was announced: %v", err)
 	}
 }
+
+// TestNames: a further name of a file counts as a file does, or a small layer of links could take all memory.
+func TestNames(t *testing.T) {
+	tree, small := newTree(t), newTree(t)
+	a := actor{t, tree.Root()}
+	a.file("one", "1", 0o600)
+	tree.names = maxFiles - 1
+	a.do(a.dir.Link(a.dir, "one", "two"))
+	if err := a.dir.Link(a.dir, "one", "three"); !errors.Is(err, errTooMany) {
+		t.Errorf("a link too many: %v", err)
+	}
+	actor{t, small.Root()}.file("one", "1", 0o600)
+	if err := tree.Apply(small); !errors.Is(err, errTooMany) {
+		t.Errorf("a layer too many: %v", err)
+	}
+}

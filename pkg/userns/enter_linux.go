@@ -56,20 +56,6 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 	return l.attempt(ctx, mapper{plan: single(s, err)})
 }
 
-// Choose returns the mode that [Enter] tries first with these options, without trying it. It serves reports; only
-// Enter finds out whether the mode works. Its errors are those of Enter that need no trial.
-func Choose(ctx context.Context, o Options) (Mode, error) {
-	s, err := readStanding()
-	if err != nil {
-		return "", err
-	}
-	m, err := plans(ctx, s, o)
-	if err != nil && o.AllowSingle && singleHelps(err) {
-		return Single, nil
-	}
-	return m.plan.Mode, err
-}
-
 // plans chooses the mode, with what is needed to write its maps.
 func plans(ctx context.Context, s standing, o Options) (mapper, error) {
 	dirs := o.HelperDirs
@@ -88,11 +74,8 @@ func plans(ctx context.Context, s standing, o Options) (mapper, error) {
 
 // singleHelps tells whether the maps were what failed: a single id needs nobody's leave.
 func singleHelps(err error) bool {
-	var e *Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	return slices.Contains([]Reason{NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities}, e.Reason)
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Reason.AboutIDs()
 }
 
 // notify registers the signals to be passed on. One that is ignored stays so, here and in the builder.

@@ -274,11 +274,15 @@ func launch(t *testing.T, scene string, o Options) *exec.Cmd {
 // needMode skips where this user cannot be made root, and tells the mode.
 func needMode(t *testing.T) Mode {
 	t.Helper()
-	mode, err := Choose(t.Context(), Options{})
+	s, err := readStanding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := plans(t.Context(), s, Options{})
 	if err != nil {
 		t.Skip("needs a user that can enter a namespace: ", err)
 	}
-	return mode
+	return m.plan.Mode
 }
 
 func needUser(t *testing.T) {

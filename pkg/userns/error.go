@@ -29,6 +29,16 @@ const (
 	Capabilities Reason = "no-capability" // root without the capabilities to map ids
 )
 
+// AboutIDs tells whether ids could not be mapped; else it is the namespace that could not be made.
+func (r Reason) AboutIDs() bool {
+	switch r {
+	case NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities:
+		return true
+	case Limit, AppArmor, Seccomp, Forbidden, NoKernel, Unjoined:
+	}
+	return false
+}
+
 // Error says on one line what is missing and what mends it.
 type Error struct {
 	Reason Reason
