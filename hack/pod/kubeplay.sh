@@ -22,7 +22,8 @@ kube_play() {
     --runtime runc --cgroup-manager cgroupfs)
   auth_file "$TLSREGISTRY" >"$dir/auth/.dockerconfigjson"
   sed 's/10\.0\.2\.2/127.0.0.1/' "$PODS_DIR/files/registries.conf" >"$dir/auth/registries.conf"
-  IMAGE=$("${PODMAN[@]}" pull -q "oci:$WORK/pod/oci:rbuild")
+  # By a relative path: podman takes it for the image's name, in which there are no capitals.
+  IMAGE=$(cd "$WORK/pod" && "${PODMAN[@]}" pull -q oci:oci:rbuild)
   for row in "${KUBE_PODS[@]}"; do
     # shellcheck disable=SC2086 # words
     kube_pod $row

@@ -146,6 +146,14 @@ func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
 	if len(ids) != len(blobs) {
 		return nil, fmt.Errorf("image %s: its config tells of %d layers, its manifest of %d", id, len(ids), len(blobs))
 	}
+	for i, sum := range ids {
+		if err := sum.Validate(); err != nil {
+			return nil, fmt.Errorf("image %s: its config gives layer %d the digest %q: %w", id, i+1, sum, err)
+		}
+		if blobs[i].Size < 0 {
+			return nil, fmt.Errorf("image %s: its manifest gives layer %d the size %d", id, i+1, blobs[i].Size)
+		}
+	}
 	s.config.History = commit.History(s.config.History, len(ids))
 	b.plain.mu.Lock()
 	defer b.plain.mu.Unlock()

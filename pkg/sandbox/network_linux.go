@@ -123,7 +123,7 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 	}()
 	deadline := time.Now().Add(networkTimeout)
 	for {
-		if hasRoute(dir) {
+		if connected(dir) {
 			return h, nil
 		}
 		select {
@@ -151,20 +151,29 @@ func helperCommand(path string, namespaces ...string) *exec.Cmd {
 	return exec.CommandContext(context.Background(), path, append(args, namespaces...)...)
 }
 
-// hasRoute reports whether the network namespace of the process has a default route.
-func hasRoute(dir string) bool {
-	for file, want := range map[string]string{
-		"/net/route":      "\t00000000\t", // the destination, after the interface
-		"/net/ipv6_route": "00000000000000000000000000000000 00 ",
-	} {
-		text, err := os.ReadFile(dir + file)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, want) && !strings.HasSuffix(strings.TrimSpace(line), " lo") {
-				return true
-			}
+// The tables of routes of a process's network namespace, below its directory, and what the line of a default route has
+// (proc_pid_net(5)).
+const (
+	routesV4, defaultV4 = "/net/route", "\t00000000\t" // the destination, after the interface
+	routesV6, defaultV6 = "/net/ipv6_route", "00000000000000000000000000000000 00 "
+)
+
+// connected reports whether the network namespace of the process at dir has the default route that it will have: for IPv4
+// where this process has one, as that may come after the one for IPv6.
+func connected(dir string) bool {
+	return hasLine(dir+routesV4, defaultV4) || hasLine(dir+routesV6, defaultV6) && !hasLine("/proc/self"+routesV4, defaultV4)
+}
+
+// hasLine reports whether a table of routes has such a line, but for the loopback interface. A family that the kernel lacks has
+// no table.
+func hasLine(table, text string) bool {
+	lines, err := os.ReadFile(table)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(lines)) {
+		if strings.Contains(line, text) && !strings.HasSuffix(strings.TrimSpace(line), " lo") {
+			return true
 		}
 	}
 	return false
