@@ -123,7 +123,10 @@ func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.explain(f.time.within(ctx, func(ctx context.Context) error { return a.buildIn(ctx, layout, f, o) }))
+	return a.explain(f.time.within(ctx, func(ctx context.Context) error {
+		defer endAnyway(ctx)()
+		return a.buildIn(ctx, layout, f, o)
+	}))
 }
 
 func (a *app) budInNamespace(ctx context.Context, f *budFlags, o build.Options) error {

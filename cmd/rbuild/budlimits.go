@@ -72,10 +72,17 @@ func (f *limitFlags) apply(env lookup, _ *build.Options) error {
 	return nil
 }
 
+// minMemory is docker's least limit, in bytes. Making a process alone takes more than some limits below: the builder's calls
+// fail then, in RUN's cgroup, and it may be left there.
+const minMemory = 6 << 20
+
 func (f *limitFlags) readMemory() (err error) {
 	if f.memory != "" {
 		if f.asked.Memory, err = units.RAMInBytes(f.memory); err != nil || f.asked.Memory < 0 {
 			return fmt.Errorf("--memory %q: want a number with b, k, m or g, e.g. 512m", f.memory)
+		}
+		if f.asked.Memory > 0 && f.asked.Memory < minMemory {
+			return fmt.Errorf("--memory %q: want at least 6m", f.memory)
 		}
 	}
 	switch f.memorySwap {

@@ -73,6 +73,7 @@ func newPushCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer endAnyway(cmd.Context())()
 			return push(cmd.Context(), layout)
 		},
 	}

@@ -67,7 +67,7 @@ func newSpool(base string) (dir string, release func() error, err error) {
 // if there is nothing, and is for every command that opens the store.
 func Tidy(graphRoot string, o Options) error {
 	base := o.spoolBase(graphRoot)
-	left, err := filepath.Glob(filepath.Join(base, spoolPrefix+"*"))
+	left, err := fs.Glob(os.DirFS(base), spoolPrefix+"*") // the name of base is no pattern
 	if err != nil || len(left) == 0 {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func TestSpool(t *testing.T) {
-	root := t.TempDir()
+	root := filepath.Join(t.TempDir(), "no[pattern")
 	base := Options{}.spoolBase(root)
 	live, release, err := newSpool(base)
 	if err != nil {

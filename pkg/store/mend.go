@@ -21,7 +21,7 @@ import (
 // staging directory too; a store without any sign is not looked through.
 func mendLinks(graphRoot string, died bool) error {
 	home := filepath.Join(graphRoot, "overlay")
-	staged, _ := filepath.Glob(filepath.Join(stagingRoot(graphRoot), stagingPrefix+"*"))
+	staged, _ := fs.Glob(os.DirFS(stagingRoot(graphRoot)), stagingPrefix+"*") // the name of the store is no pattern
 	if len(staged) == 0 && !died {
 		return nil // a store that is not there yet, or has never staged anything
 	}
@@ -87,10 +87,10 @@ func (s *Store) removeTemps() error {
 			return err
 		}
 		for _, pattern := range []string{".tmp-*", "*/.tmp-*"} {
-			temps, globErr := filepath.Glob(filepath.Join(home, pattern))
+			temps, globErr := fs.Glob(os.DirFS(home), pattern)
 			err = errors.Join(err, globErr)
 			for _, t := range temps {
-				err = errors.Join(err, os.Remove(t))
+				err = errors.Join(err, os.Remove(filepath.Join(home, t)))
 			}
 		}
 		lock.Unlock()
@@ -108,8 +108,10 @@ func (s *Store) removeLinks() error {
 		return err
 	}
 	defer lock.Unlock()
-	links, err := filepath.Glob(filepath.Join(s.GraphRoot(), "overlay", "l", "*"))
+	home := filepath.Join(s.GraphRoot(), "overlay", "l")
+	links, err := fs.Glob(os.DirFS(home), "*")
 	for _, l := range links {
+		l = filepath.Join(home, l)
 		if _, gone := os.Stat(l); errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, os.Remove(l))
 		}

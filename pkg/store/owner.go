@@ -25,6 +25,14 @@ const ownersDir = "rbuild-owners"
 // maxOwner bounds the file of an owner, in bytes.
 const maxOwner = 1 << 20
 
+// ownedName tells whether path is of the form that files have which are removed with their owner: .NAME.XXXXXXXX, the end from
+// rand.Text. A record that somebody else has written is no way to have another file removed.
+func ownedName(path string) bool {
+	name := filepath.Base(path)
+	dot := strings.LastIndexByte(name, '.')
+	return filepath.IsAbs(path) && dot > 1 && name[0] == '.' && len(name)-dot == 9 && strings.Trim(name[dot+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
 // Owner is a process as the user sees it: the one that he has started. The zero value is unknown.
 type Owner struct {
 	PID   int    `json:"pid,omitempty"`
@@ -124,8 +132,12 @@ func (r *record) close() error {
 }
 
 // OwnFile tells that this process is about to make a file outside the store that is to go if the process dies. The path is
-// absolute, and nobody else's: it is not told when the file has got its name and stays.
+// absolute, its last part .NAME.XXXXXXXX with an end from rand.Text, and nobody else's: it is not told when the file has got its
+// name and stays.
 func (s *Store) OwnFile(path string) error {
+	if !ownedName(path) {
+		return fmt.Errorf("recording what is to be removed: %s has no name of a temporary file", path)
+	}
 	if s.record == nil {
 		return nil
 	}
@@ -169,7 +181,7 @@ func (r *record) reap() error {
 	lines := bufio.NewScanner(io.NewSectionReader(r.file, 0, maxOwner))
 	for lines.Scan() {
 		var o owned
-		if json.Unmarshal(lines.Bytes(), &o) != nil || !filepath.IsAbs(o.File) {
+		if json.Unmarshal(lines.Bytes(), &o) != nil || !ownedName(o.File) {
 			continue // the first line, or one that it was killed in the middle of
 		}
 		if info, err := os.Lstat(o.File); err == nil && info.Mode().IsRegular() {

@@ -56,8 +56,9 @@ func TestReap(t *testing.T) {
 	s := open(t)
 	whole := wait(t, layer(t, s, commit.Stored(store.Layer{}), "a", ""))
 	root, outside := s.GraphRoot(), t.TempDir()
-	half, link, kept, own := outside+"/half", outside+"/link", outside+"/kept", outside+"/own"
-	for _, path := range []string{half, kept, own} {
+	half, link, kept, own := outside+"/.half.ABCDEFG2", outside+"/.link.ABCDEFG2", outside+"/.kept.ABCDEFG2", outside+"/.own.ABCDEFG2"
+	others := []string{outside + "/a.ABCDEFG2", outside + "/.b.ABCDEFG1", outside + "/.c", outside + "/..ABCDEFG2", outside + "/.d.ABCDEFG2.e"}
+	for _, path := range append(others, half, kept, own) {
 		write(t, path, "x")
 	}
 	if err := os.Symlink(kept, link); err != nil {
@@ -67,6 +68,9 @@ func TestReap(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := []string{`{"pid":1,"start":2,"boot":"b"}`, `{"file":"` + half + `"}`, `{"file":"` + link + `"}`, `{"file":"relative"}`, `{"file":"` + kept}
+	for _, path := range others {
+		lines = append([]string{`{"file":"` + path + `"}`}, lines...)
+	}
 	write(t, root+"/rbuild-owners/dead", strings.Join(lines, "\n"))
 	strays := []string{"overlay-layers/.tmp-layers.json12", "overlay-images/.tmp-images.json3", "overlay-images/" + whole.ID + "/.tmp-=x4"}
 	for _, path := range strays {
@@ -80,6 +84,14 @@ func TestReap(t *testing.T) {
 	for _, path := range append(strays, "rbuild-owners/dead", "overlay/l/DANGLING") {
 		if !gone(t, filepath.Join(root, path)) {
 			t.Errorf("%s is left", path)
+		}
+	}
+	for _, path := range others {
+		if gone(t, path) {
+			t.Errorf("%s, which is not of the names that are recorded, is gone", path)
+		}
+		if err := s.OwnFile(path); err == nil {
+			t.Errorf("%s can be recorded", path)
 		}
 	}
 	if !gone(t, half) || gone(t, link) || gone(t, kept) || gone(t, own) {
