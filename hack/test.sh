@@ -32,10 +32,10 @@ parse_options() {
   [ $# -gt 0 ] || set -- --all
   while [ $# -gt 0 ]; do
     case $1 in
-    --all) UNIT=1 INTEGRATION=. CONFORMANCE=. POD='.*' VM=. ;;
+    --all) UNIT=1 INTEGRATION='.*' CONFORMANCE='.*' POD='.*' VM='.*' ;;
     --unit) UNIT=1 ;;
     --integration | --conformance | --pod | --vm)
-      local value=.
+      local value='.*'
       if [ $# -gt 1 ] && [ "${2#--}" = "$2" ]; then value=$2; fi
       case $1 in
       --integration) INTEGRATION=$value ;;
@@ -121,7 +121,7 @@ integration() {
   compile_tests "$TREE" ./tests/integration "$WORK/integration.test"
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
-  [ "$1" != . ] || without_subids
+  [ "$1" != '.*' ] || without_subids
 }
 
 # without_subids runs the scripts for a user who has no subordinate ids, as such a user.
@@ -158,6 +158,7 @@ pod() {
   if ! is_root; then say 'skipped: the pods of hack/pod, which runc makes as root' && return; fi
   push_distribution_bases
   pods "$1"
+  if [ $((PODS_PASSED + PODS_FAILED)) = 0 ]; then echo 'no pod ran' && PODS_FAILED=1; fi
   tally pod "$PODS_PASSED" "$PODS_FAILED" 0
 }
 

@@ -122,7 +122,7 @@ func (g *Group) Kill() error {
 			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
 		}
 		for _, pid := range pids {
-			if pid == os.Getpid() { // a thread that could not leave
+			if pid == os.Getpid() || pid <= 0 { // a thread that could not leave; one outside of this PID namespace
 				continue
 			}
 			if err := syscall.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {

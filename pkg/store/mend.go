@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
@@ -119,17 +120,36 @@ func (s *Store) removeLinks() error {
 	return err
 }
 
+// halfImageWait is how long an image stays that has no manifest yet: podman 4 records an image, and stores its documents in calls
+// of their own.
+const halfImageWait = time.Second
+
 // removeHalfImages removes the records of images without a manifest and a name: the library records an image before it
 // stores its documents, both under one lock.
 func (s *Store) removeHalfImages() error {
-	images, err := s.storage.Images()
-	for _, img := range images {
-		if len(img.Names) > 0 || img.ReadOnly || slices.Contains(img.BigDataNames, cs.ImageDigestBigDataKey) {
+	half, err := s.halfImages()
+	if err != nil || len(half) == 0 {
+		return err
+	}
+	time.Sleep(halfImageWait)
+	still, err := s.halfImages()
+	for _, id := range still {
+		if !slices.Contains(half, id) {
 			continue
 		}
-		if _, removeErr := s.storage.DeleteImage(img.ID, true); !errors.Is(removeErr, cs.ErrImageUnknown) {
+		if _, removeErr := s.storage.DeleteImage(id, true); !errors.Is(removeErr, cs.ErrImageUnknown) {
 			err = errors.Join(err, removeErr)
 		}
 	}
 	return err
+}
+
+func (s *Store) halfImages() (ids []string, err error) {
+	images, err := s.storage.Images()
+	for _, img := range images {
+		if len(img.Names) == 0 && !img.ReadOnly && !slices.Contains(img.BigDataNames, cs.ImageDigestBigDataKey) {
+			ids = append(ids, img.ID)
+		}
+	}
+	return ids, err
 }
