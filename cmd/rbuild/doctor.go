@@ -79,8 +79,7 @@ func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, findings []doctor
 		return err
 	}
 	ns.Env = append(ns.Env, findingsEnv+"="+string(text))
-	a.exit, err = userns.Enter(context.WithoutCancel(cmd.Context()), ns)
-	return err
+	return a.enter(cmd.Context(), ns)
 }
 
 func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doctor.Report) error) error {

@@ -42,6 +42,9 @@ func run() int {
 	a := &app{state: state}
 	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+	if state == nil {
+		a.patient = endAnyway(ctx) // a file of settings may be a pipe
+	}
 	if err := newRootCmd(a).ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(errInterrupted, err)

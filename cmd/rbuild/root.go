@@ -32,6 +32,8 @@ type app struct {
 
 	state *userns.State // nil in the launcher
 	exit  int           // the builder's exit code, in the launcher
+
+	patient func() bool // ends endAnyway of the launcher; nil: it has none
 }
 
 func backgroundContext() context.Context { return context.Background() }
@@ -107,12 +109,18 @@ func (a *app) readSources() (err error) {
 // bad input is reported without any namespace.
 func (a *app) inNamespace(ctx context.Context, o userns.Options, fn func(ctx context.Context) error) error {
 	if a.state == nil {
-		// Enter passes signals on itself, and the builder decides what they mean.
-		code, err := userns.Enter(context.WithoutCancel(ctx), o)
-		a.exit = code
-		return err
+		return a.enter(ctx, o)
 	}
 	return fn(ctx)
+}
+
+// enter starts the builder and waits for it. Signals are passed on, and the builder decides what they mean.
+func (a *app) enter(ctx context.Context, o userns.Options) (err error) {
+	if a.patient != nil {
+		a.patient()
+	}
+	a.exit, err = userns.Enter(context.WithoutCancel(ctx), o)
+	return err
 }
 
 // warn tells what is lesser about the namespace.
