@@ -175,7 +175,7 @@ func (f *resultFlags) deliver(ctx context.Context, place images, r build.Result,
 	for _, to := range f.pushes {
 		pushed, err := place.Push(ctx, r.ID, to, o)
 		if err != nil {
-			return told, fmt.Errorf("image %s is in the store, but not everywhere it should be: %w", shortID(r.ID), err)
+			return told, fmt.Errorf("image %s is kept here, but not everywhere it should be: %w", shortID(r.ID), err)
 		}
 		if strings.HasPrefix(to, "docker://") {
 			told = pushed

@@ -75,17 +75,37 @@ func (t *Tree) rmdir(path string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
+// claimTries is how often a directory is made anew that another's reap has taken away before it was locked.
+const claimTries = 100
+
 // claim makes the directory and locks it, against reap.
-func (t *Tree) claim(dir string) (*os.File, error) {
-	if err := t.mkdir(dir); err != nil {
-		return nil, err
+func (t *Tree) claim(dir string) (f *os.File, err error) {
+	for range claimTries {
+		if err = t.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		if f, err = lockDir(dir); err == nil || !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EWOULDBLOCK) {
+			return f, err
+		}
 	}
+	return nil, err
+}
+
+// lockDir locks the directory that is at dir once it has the lock.
+func lockDir(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, errors.Join(err, t.rmdir(dir))
+		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(&os.PathError{Op: "flock", Path: dir, Err: err}, f.Close())
+	}
+	locked, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if there, err := os.Stat(dir); err != nil || !os.SameFile(there, locked) {
+		return nil, errors.Join(&os.PathError{Op: "locking", Path: dir, Err: os.ErrNotExist}, f.Close())
 	}
 	return f, nil
 }
