@@ -16,4 +16,4 @@ TREE=$ROOT
 trap stop_testenv EXIT
 start_testenv
 env -C "$ROOT/tests/integration" "RBUILD_BIN=/opt/rbuild/bin/rbuild" "TMPDIR=$WORK" VM=1 \
-  /opt/rbuild/integration.test -test.v -test.timeout 60m "${PARALLEL[@]}" -test.run "^${1%%/*}\$/${1#*/}"
+  /opt/rbuild/integration.test -test.v -test.timeout 20m "${PARALLEL[@]}" -test.run "^${1%%/*}\$/${1#*/}"

@@ -52,12 +52,13 @@ wait_for_login() {
 # machine_alive DIR: the process of that number may be another's by now, so its command line is looked at.
 machine_alive() { [ -s "$1/pid" ] && tr '\0' '\n' <"/proc/$(cat "$1/pid")/cmdline" 2>/dev/null | grep -qxF "$1/pid"; }
 
-# machine_ssh DIR [OPTION...] COMMAND... runs a shell command as the machine's user, in a session of its own.
+# machine_ssh DIR [OPTION...] COMMAND... runs a shell command as the machine's user, in a session of its own. A machine that does
+# not answer for 5 minutes is given up.
 machine_ssh() {
   local dir=$1
   shift
   run_as_user ssh -q -F none -i "$dir/key" -p "$(cat "$dir/port")" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-    -o IdentitiesOnly=yes -o BatchMode=yes "$VM_USER@127.0.0.1" "$@"
+    -o IdentitiesOnly=yes -o BatchMode=yes -o ServerAliveInterval=30 -o ServerAliveCountMax=10 "$VM_USER@127.0.0.1" "$@"
 }
 
 # push_file DIR FILE PATH copies FILE to PATH below /opt/rbuild unless the same is there already.
