@@ -78,14 +78,18 @@ func (c Confinement) filter(caps []string) (*sandbox.Filter, error) {
 	if c.NoSeccomp {
 		return nil, nil //nolint:nilnil // documented
 	}
-	profile, err := sandbox.DefaultSeccomp(caps)
-	if c.Seccomp != nil {
-		profile, err = sandbox.ParseSeccomp(c.Seccomp, caps)
-	}
+	profile, err := c.profile(caps)
 	if err != nil {
 		return nil, err
 	}
 	return sandbox.NewFilter(profile)
+}
+
+func (c Confinement) profile(caps []string) (*specs.LinuxSeccomp, error) {
+	if c.Seccomp != nil {
+		return sandbox.ParseSeccomp(c.Seccomp, caps)
+	}
+	return sandbox.DefaultSeccomp(caps)
 }
 
 // newFilter is that of all steps but insecure ones.

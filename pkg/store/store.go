@@ -72,15 +72,24 @@ func Open(o Options) (st *Store, err error) {
 		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
 	}
 	st = &Store{storage: s, driver: differ}
+	if err := st.begin(dead, o.Owner); err != nil {
+		s.Free()
+		return nil, errors.Join(err, st.record.remove())
+	}
+	return st, nil
+}
+
+// begin removes what the dead have left, and tells who works here now.
+func (s *Store) begin(dead []*record, o Owner) (err error) {
 	if len(dead) > 0 {
-		if err := st.reap(dead); err != nil {
-			return nil, err
+		if err := s.reap(dead); err != nil {
+			return err
 		}
 	}
-	if st.record, err = newRecord(st.GraphRoot(), o.Owner); err == nil {
-		err = st.keepReserve()
+	if s.record, err = newRecord(s.GraphRoot(), o); err != nil {
+		return err
 	}
-	return st, err
+	return s.keepReserve()
 }
 
 // Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
