@@ -184,6 +184,9 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	defer func() { err = errors.Join(err, finish()) }()
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
+	for _, hint := range f.result.hints {
+		notice(hint)
+	}
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
 
@@ -43,35 +44,16 @@ func (f *allowFlags) apply(_ lookup, o *build.Options) error {
 	return nil
 }
 
-// fileTransports are those of registry names that read files.
-var fileTransports = []string{"oci:", "oci-archive:", "docker-archive:", "dir:"}
-
-// ofFiles splits the name of an image in a file or directory: before the path, the path, what follows.
-func ofFiles(image string) (transport, path, which string, ok bool) {
-	for _, transport = range fileTransports {
-		if path, ok = strings.CutPrefix(image, transport); !ok {
-			continue
-		}
-		if transport == "dir:" {
-			return transport, path, "", true
-		}
-		if i := strings.IndexByte(path, ':'); i >= 0 {
-			path, which = path[:i], path[i:]
-		}
-		return transport, path, which, true
-	}
-	return "", "", "", false
-}
-
 // refuse is for plan.Options: what images the Dockerfile may not name. from is the --from of the command line.
 func (f *allowFlags) refuse(from string) func(image string) error {
 	return func(image string) error {
-		if !registry.HasTransport(image) || strings.HasPrefix(image, "docker://") || image == from {
-			return nil
+		n, err := imagename.Parse(image)
+		if err != nil || image == from || n.Transport == "" || n.Transport == imagename.Registry {
+			return err
 		}
-		_, path, _, ok := ofFiles(image)
+		path, _ := n.Path()
 		switch {
-		case !ok:
+		case !n.InFiles():
 			return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", image)
 		case len(f.read) == 0:
 			return fmt.Errorf("%s is refused: it reads files of this machine (allow it with --allow fs.read=%s)", image, path)
@@ -82,7 +64,11 @@ func (f *allowFlags) refuse(from string) func(image string) error {
 
 // load reads the image that a Dockerfile names by its transport, if it lies where that is allowed.
 func (f *allowFlags) load(ctx context.Context, place images, image string, o registry.Options) (string, error) {
-	transport, path, which, _ := ofFiles(image)
+	n, err := imagename.Parse(image)
+	if err != nil {
+		return "", err
+	}
+	path, which := n.Path()
 	file, err := openPath(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", image, err)
@@ -93,7 +79,7 @@ func (f *allowFlags) load(ctx context.Context, place images, image string, o reg
 	}
 	// By its descriptor it is the one that was looked at, whatever becomes of the path.
 	pinned := descriptorPath(file)
-	id, err := place.Load(ctx, transport+pinned+which, o)
+	id, err := place.Load(ctx, n.Transport+":"+pinned+which, o)
 	if err != nil {
 		return "", &pinnedError{err, pinned, path}
 	}

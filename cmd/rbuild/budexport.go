@@ -225,7 +225,11 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 	}
 	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
 	if e.isDir {
-		_, err := place.Push(ctx, id, "oci:"+e.dest+name, o)
+		dest := e.dest
+		if !filepath.IsAbs(dest) {
+			dest = "./" + dest // "oci:out" would be the name of an image
+		}
+		_, err := place.Push(ctx, id, "oci:"+dest+name, o)
 		return err
 	}
 	dir, release, err := place.NewScratch()

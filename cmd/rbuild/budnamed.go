@@ -12,8 +12,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
 )
 
@@ -65,7 +65,10 @@ func checkContext(value string) error {
 		return fmt.Errorf("unknown kind %s://: want a directory, docker-image://, oci-layout://, a git URL, http:// or https://", scheme)
 	case rest == "":
 		return errors.New("nothing is named")
-	case scheme+"://" != layoutScheme && registry.HasTransport(rest):
+	case scheme+"://" == layoutScheme:
+		return nil
+	}
+	if n, err := imagename.Parse(rest); err != nil || n.Transport != "" {
 		return errors.New("want the name of an image")
 	}
 	return nil

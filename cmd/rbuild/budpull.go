@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
@@ -110,13 +111,17 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if err != nil {
 		return "", err
 	}
-	if _, _, _, ok := ofFiles(name); ok {
+	n, err := imagename.Parse(name)
+	if err != nil {
+		return "", err
+	}
+	if n.InFiles() {
 		if name == p.from {
 			return p.place.Load(ctx, name, o)
 		}
 		return p.allow.load(ctx, p.place, name, o)
 	}
-	if registry.HasTransport(name) && !strings.HasPrefix(name, "docker://") {
+	if n.Transport == imagename.Store {
 		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
 	}
 	policy, err := p.flags.pullPolicy()

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
 
@@ -30,6 +31,7 @@ type resultFlags struct {
 
 	exports []export // of outputs
 	pushes  []string // where the image is copied to after the build, with transports
+	hints   []string // about tags that may be meant as paths
 }
 
 func (f *resultFlags) register(fs *pflag.FlagSet) {
@@ -48,7 +50,7 @@ func (f *resultFlags) register(fs *pflag.FlagSet) {
 
 // apply sorts names and destinations. It comes after the group of the image, whose names it sets.
 func (f *resultFlags) apply(_ lookup, o *build.Options) error {
-	f.exports, f.pushes = nil, nil
+	f.exports, f.pushes, f.hints = nil, nil, nil
 	for _, text := range f.tags {
 		if err := f.tag(text, o); err != nil {
 			return err
@@ -73,15 +75,21 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 
 // tag reads one --tag: a name for the store, or a place outside.
 func (f *resultFlags) tag(text string, o *build.Options) error {
-	name := strings.TrimPrefix(text, "containers-storage:")
-	if registry.HasTransport(name) {
-		if err := registry.CheckDestination(name); err != nil {
+	n, err := imagename.Parse(text)
+	if err != nil {
+		return fmt.Errorf("--tag: %w", err)
+	}
+	if n.Transport != "" && n.Transport != imagename.Store {
+		if err := registry.CheckDestination(text); err != nil {
 			return fmt.Errorf("--tag: %w", err)
 		}
-		f.pushes = append(f.pushes, name)
+		f.pushes = append(f.pushes, text)
 		return nil
 	}
-	named, err := registry.NormalizeTag(name)
+	if hint := imagename.Hint(text); hint != "" {
+		f.hints = append(f.hints, "--tag "+hint)
+	}
+	named, err := registry.NormalizeTag(text)
 	if err != nil {
 		return fmt.Errorf("--tag: %w", err)
 	}
@@ -96,7 +104,7 @@ func (f *resultFlags) imageOutputs(o *build.Options) error {
 	push := f.push
 	for _, e := range f.exports {
 		for _, name := range e.names {
-			if registry.HasTransport(name) {
+			if n, err := imagename.Parse(name); err != nil || n.Transport != "" {
 				return fmt.Errorf("--output: name=%s: want the name of an image", name)
 			}
 			if err := f.tag(name, o); err != nil {

@@ -23,7 +23,8 @@ func newPullCmd(a *app) *cobra.Command {
 		Use:   "pull [flags] IMAGE [IMAGE...]",
 		Short: "Copy images from a registry, an archive or a directory into the store",
 		Long: "Copy images into the store and print their IDs. IMAGE is a name in a registry, or names another place:\n" +
-			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.",
+			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
+			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when, err := registry.ParsePolicy(policy)

@@ -26,7 +26,8 @@ func newPushCmd(a *app) *cobra.Command {
 		Use:   "push [flags] IMAGE [DESTINATION]",
 		Short: "Copy an image from the store to a registry, an archive or a directory",
 		Long: "Copy an image of the store to DESTINATION: a name in a registry (default: the name of the image), or\n" +
-			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.",
+			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
+			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error

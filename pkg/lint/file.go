@@ -7,6 +7,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"go.podman.io/image/v5/docker/reference"
 
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
@@ -163,7 +164,7 @@ func (r *run) defaultArgs() {
 	}
 	for _, st := range r.file.Stages {
 		name, u, err := r.expand(&st, st.Base, lookup)
-		if err != nil || len(u.set)+len(u.unset) == 0 || hasTransport(name) {
+		if err != nil || len(u.set)+len(u.unset) == 0 || isPlace(name) {
 			continue
 		}
 		if _, err := reference.ParseNormalizedNamed(name); err != nil {
@@ -172,9 +173,10 @@ func (r *run) defaultArgs() {
 	}
 }
 
-func hasTransport(name string) bool {
-	transport, _, ok := strings.Cut(name, ":")
-	return ok && slices.Contains([]string{"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"}, transport)
+// isPlace reports whether a name has a transport, supported or not.
+func isPlace(name string) bool {
+	n, err := imagename.Parse(name)
+	return err != nil || n.Transport != ""
 }
 
 // fromArgs looks at the variables of FROM.

@@ -21,6 +21,7 @@ import (
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
@@ -69,8 +70,16 @@ func (l *Layout) lookUp(name string, o Options) (k *kept, found string, err erro
 	if err != nil {
 		return nil, "", err
 	}
+	n, err := imagename.Parse(name)
+	if err != nil {
+		return nil, "", err
+	}
+	if n.Transport != "" && n.Transport != imagename.Store {
+		return nil, "", fmt.Errorf("%s: not a name of the store: %w", name, ErrNotFound)
+	}
+	name = n.Rest
 	isID := len(name) >= minIDPrefix && hexDigits.MatchString(name)
-	candidates, err := localCandidates(sys, strings.TrimPrefix(name, "containers-storage:"))
+	candidates, err := localCandidates(sys, name)
 	if err != nil && !isID {
 		return nil, "", err
 	}
@@ -94,7 +103,12 @@ func (l *Layout) Pull(ctx context.Context, name string, policy Policy, o Options
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	return p.byName(ctx, strings.TrimPrefix(name, "docker://"), policy)
+	n, err := imagename.Parse(name)
+	if err != nil {
+		return "", "", err
+	}
+	id, found, err = p.byName(ctx, n.Rest, policy)
+	return id, found, hinted(err, name)
 }
 
 func (l *Layout) puller(o Options) (p puller, release func() error, err error) {
@@ -282,7 +296,7 @@ func (l *Layout) Push(ctx context.Context, image, destination string, o PushOpti
 	src := &layoutReference{ImageReference: ref, dir: l.dir, manifest: img.raw, mediaType: img.desc.MediaType}
 	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
 	if err != nil {
-		return pushed, fmt.Errorf("pushing %s to %s: %w", image, destination, err)
+		return pushed, hinted(fmt.Errorf("pushing %s to %s: %w", image, destination, err), destination)
 	}
 	return describePushed(raw)
 }

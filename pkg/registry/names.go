@@ -16,6 +16,8 @@ import (
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 )
 
 // ErrNotFound says that the store has no image of that name.
@@ -27,37 +29,37 @@ const minIDPrefix = 3
 
 var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
 
-// transport returns the transport that name is prefixed with, and the rest.
-// A nil transport with a nil error means that name has no such prefix.
+// transport returns the transport that name is prefixed with by the rules of
+// package imagename, and the rest as the transport parses it. A nil transport
+// with a nil error means that name is the name of an image.
 func transport(name string) (types.ImageTransport, string, error) {
-	prefix, rest, ok := strings.Cut(name, ":")
-	if !ok {
-		return nil, name, nil
+	n, err := imagename.Parse(name)
+	if err != nil {
+		return nil, "", err
 	}
-	switch prefix {
-	case "docker":
-		return docker.Transport, rest, nil
-	case "oci":
-		return ocilayout.Transport, rest, nil
-	case "oci-archive":
-		return ociarchive.Transport, rest, nil
-	case "docker-archive":
-		return dockerarchive.Transport, rest, nil
-	case "dir":
-		return directory.Transport, rest, nil
-	case "containers-storage":
-		return istorage.Transport, rest, nil
-	case "docker-daemon", "sif", "tarball", "atomic", "ostree":
-		return nil, "", fmt.Errorf("%s: transport %s: is not supported (docker://, oci:, oci-archive:, docker-archive:, dir: and containers-storage: are)", name, prefix)
+	switch n.Transport {
+	case imagename.Registry:
+		return docker.Transport, "//" + n.Rest, nil
+	case imagename.Layout:
+		return ocilayout.Transport, n.Rest, nil
+	case imagename.LayoutArchive:
+		return ociarchive.Transport, n.Rest, nil
+	case imagename.DockerArchive:
+		return dockerarchive.Transport, n.Rest, nil
+	case imagename.Directory:
+		return directory.Transport, n.Rest, nil
+	case imagename.Store:
+		return istorage.Transport, n.Rest, nil
 	}
-	return nil, name, nil
+	return nil, n.Rest, nil
 }
 
-// HasTransport reports whether name begins with the prefix of a transport, as
-// in "oci:/path": such a name is not one that an image of the store can have.
-func HasTransport(name string) bool {
-	t, _, err := transport(name)
-	return t != nil || err != nil
+// hinted adds to an error what the user may have meant by a name like "dir:out".
+func hinted(err error, name string) error {
+	if hint := imagename.Hint(name); err != nil && hint != "" {
+		return fmt.Errorf("%w (%s)", err, hint)
+	}
+	return err
 }
 
 // Resolve finds the image of st that name means where an image is used as a
@@ -70,18 +72,22 @@ func HasTransport(name string) bool {
 // It returns the image and the name under which it was found; the ID if by ID.
 // The error wraps ErrNotFound if there is none.
 func Resolve(st cs.Store, name string, o Options) (*cs.Image, string, error) {
-	sys, err := o.systemContext()
-	if err != nil {
-		return nil, "", err
-	}
-	t, rest, err := transport(name)
+	n, err := imagename.Parse(name)
 	switch {
 	case err != nil:
 		return nil, "", err
-	case t != nil && t.Name() == istorage.Transport.Name():
-		name = storeSpecifier.ReplaceAllString(rest, "")
-	case t != nil:
+	case n.Transport != "" && n.Transport != imagename.Store:
 		return nil, "", fmt.Errorf("%s: not a name of the store: %w", name, ErrNotFound)
+	}
+	img, found, err := resolve(st, n.Rest, o)
+	return img, found, hinted(err, name)
+}
+
+// resolve is Resolve for a name that is known to have no transport.
+func resolve(st cs.Store, name string, o Options) (*cs.Image, string, error) {
+	sys, err := o.systemContext()
+	if err != nil {
+		return nil, "", err
 	}
 	if id := strings.TrimPrefix(strings.TrimPrefix(name, "@"), "sha256:"); reference.IsFullIdentifier(id) {
 		return byID(st, id)
@@ -117,10 +123,6 @@ func Lookup(st cs.Store, name string, o Options) (*cs.Image, string, error) {
 	}
 	return nil, "", err
 }
-
-// storeSpecifier is the "[driver@root+runroot:options]" of containers-storage:
-// names: the store is the one that was opened.
-var storeSpecifier = regexp.MustCompile(`^\[[^\]]*\]`)
 
 func byID(st cs.Store, id string) (*cs.Image, string, error) {
 	img, err := st.Image(id)
@@ -190,8 +192,21 @@ func dropTagBesideDigest(name string) (string, error) {
 
 // NormalizeTag returns the full name that an image gets when it is tagged with
 // name: a short one below localhost/, and with :latest if it has no tag. A
-// digest is refused, since it can only follow from the content.
+// digest is refused, since it can only follow from the content, and so is a
+// place outside the store, such as "oci:/path".
 func NormalizeTag(name string) (reference.NamedTagged, error) {
+	n, err := imagename.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if n.Transport != "" && n.Transport != imagename.Store {
+		return nil, fmt.Errorf("%q names a place outside the store, not an image", name)
+	}
+	return normalizeTag(n.Rest)
+}
+
+// normalizeTag is NormalizeTag for a name that is known to have no transport.
+func normalizeTag(name string) (reference.NamedTagged, error) {
 	ref, err := reference.Parse(name)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not the name of an image: %w", name, err)

@@ -14,7 +14,7 @@ func TestResolve(t *testing.T) {
 	id, _ := mustPull(t, st, img.layout(t, "localhost/local:latest"), PullAlways, o)
 	names := []string{
 		"localhost/local:latest", "docker.io/library/hub:1", "registry.example/some/aliased:2",
-		"registry.example:5000/deep/er:3", "localhost/tagged:v1",
+		"registry.example:5000/deep/er:3", "localhost/tagged:v1", "localhost/oci:v1", "docker.io/library/docker:cli",
 	}
 	if err := st.AddNames(id, names); err != nil {
 		t.Fatal(err)
@@ -53,6 +53,10 @@ func TestResolve(t *testing.T) {
 		{name: id[:2]},
 		{name: id[:1]},
 		{name: "oci:/somewhere"},
+		{name: "oci:v1", byName: "localhost/oci:v1"},
+		{name: "docker:cli", byName: "docker.io/library/docker:cli"},
+		{name: "docker:29-cli"},
+		{name: "containers-storage:oci:v1", byName: "localhost/oci:v1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, found, err := Resolve(st, tc.name, o)
@@ -68,7 +72,7 @@ func TestResolve(t *testing.T) {
 			checkFound(t, "Lookup", want, found, err)
 		})
 	}
-	for _, bad := range []string{"", "UPPER", "a b", "x:y:z@", "docker-daemon:x"} {
+	for _, bad := range []string{"", "UPPER", "a b", "x:y:z@", "docker-daemon:x:1"} {
 		if _, _, err := Resolve(st, bad, o); err == nil {
 			t.Errorf("Resolve accepts %q", bad)
 		}
@@ -102,6 +106,12 @@ func TestNormalizeTag(t *testing.T) {
 		"x@sha256:" + hex(64):   "",
 		"x:1@sha256:" + hex(64): "",
 		"-x":                    "",
+		"docker:foo":            "localhost/docker:foo",
+		"oci:v1":                "localhost/oci:v1",
+		"containers-storage:x":  "localhost/x:latest",
+		"docker://x":            "",
+		"oci:./x":               "",
+		"sif:/x":                "",
 	} {
 		got := ""
 		if named, err := NormalizeTag(name); err == nil {
@@ -114,17 +124,6 @@ func TestNormalizeTag(t *testing.T) {
 }
 
 func hex(n int) string { return strings.Repeat("a", n) }
-
-func TestHasTransport(t *testing.T) {
-	for name, want := range map[string]bool{
-		"x": false, "x:1": false, "localhost:5000/x": false, "docker://x": true, "oci:/x": true, "oci-archive:x": true,
-		"docker-archive:x": true, "dir:/x": true, "containers-storage:x": true, "docker-daemon:x:1": true, "tarball:x": true,
-	} {
-		if got := HasTransport(name); got != want {
-			t.Errorf("%q: %v", name, got)
-		}
-	}
-}
 
 func TestParsePolicy(t *testing.T) {
 	for text, want := range map[string]Policy{

@@ -77,7 +77,7 @@ func (p puller) local(name string) (img *cs.Image, found, other string, err erro
 	if p.layout != nil {
 		return p.layout.local(name, p.sys, p.o.wanted())
 	}
-	img, found, err = Resolve(p.st, name, p.o)
+	img, found, err = resolve(p.st, name, p.o)
 	if err != nil && !errors.Is(err, ErrNotFound) || err == nil && found == img.ID {
 		return img, found, "", err
 	}

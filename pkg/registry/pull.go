@@ -71,9 +71,10 @@ func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Option
 	p := puller{st: st, sys: sys, o: o}
 	switch {
 	case t == nil:
-		return p.byName(ctx, name, policy)
+		id, found, err = p.byName(ctx, name, policy)
+		return id, found, hinted(err, name)
 	case t.Name() == istorage.Transport.Name():
-		img, found, err := Resolve(st, name, o)
+		img, found, err := resolve(st, rest, o)
 		if err != nil {
 			return "", "", err
 		}
@@ -301,7 +302,7 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 		if name == "" {
 			continue
 		}
-		named, err := NormalizeTag(name)
+		named, err := normalizeTag(name)
 		if err != nil {
 			// An index in an OCI layout (oci:/path:@0) or a free-form
 			// annotation: no name to keep.

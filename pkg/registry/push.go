@@ -78,7 +78,7 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	}
 	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
 	if err != nil {
-		return pushed, fmt.Errorf("pushing %s to %s: %w", image, destination, err)
+		return pushed, hinted(fmt.Errorf("pushing %s to %s: %w", image, destination, err), destination)
 	}
 	if dest.Transport().Name() == docker.Transport.Name() {
 		if err := recordPushed(st, img.TopLayer, raw); err != nil {
@@ -187,7 +187,7 @@ func destinationReference(ctx context.Context, st cs.Store, destination string) 
 		t, rest = docker.Transport, "//"+destination
 	}
 	if t.Name() == istorage.Transport.Name() {
-		named, err := NormalizeTag(storeSpecifier.ReplaceAllString(rest, ""))
+		named, err := normalizeTag(rest)
 		if err != nil {
 			return nil, err
 		}
