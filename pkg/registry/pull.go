@@ -151,12 +151,15 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (id, ful
 	if name, err = dropTagBesideDigest(name); err != nil {
 		return "", "", err
 	}
-	resolved, err := shortnames.Resolve(p.sys, name)
+	resolved, text, err := resolveShort(p.sys, name)
 	if err != nil {
 		if local != nil && policy == PullNewer {
 			return local.ID, found, nil
 		}
 		return "", "", fmt.Errorf("%s: %w", name, err)
+	}
+	if text != "" {
+		p.o.say("%s", text)
 	}
 	return p.fromCandidates(ctx, resolved, local, found, policy)
 }
@@ -168,9 +171,6 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if text := resolved.Description(); text != "" {
-		p.o.say("%s", text)
-	}
 	var failures []error
 	for _, candidate := range resolved.PullCandidates {
 		ref, err := p.registryReference(candidate.Value)

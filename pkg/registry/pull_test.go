@@ -292,7 +292,9 @@ func TestPullShortNames(t *testing.T) {
 		{"insecure", "[[registry]]\nlocation = \"HOST\"\ninsecure = true\n", "HOST/library/x", "HOST/library/x:latest", ""},
 		{"secure", "", "HOST/library/x", "", "HTTP"},
 		{"blocked", "[[registry]]\nlocation = \"HOST\"\ninsecure = true\nblocked = true\n", "HOST/library/x", "", "blocked"},
-		{"nothing", "", "library/x", "", "short-name"},
+		{"no list", "[[registry]]\nprefix = \"docker.io\"\nlocation = \"HOST\"\ninsecure = true\n", "x", "docker.io/library/x:latest", ""},
+		{"no list and enforcing", "short-name-mode = \"enforcing\"\n[[registry]]\nprefix = \"docker.io\"\nlocation = \"HOST\"\ninsecure = true\n", "library/x", "docker.io/library/x:latest", ""},
+		{"empty list", "unqualified-search-registries = []\n", "library/x", "", "short-name"},
 		{"local only", "", "localhost/nothing", "", ErrNotFound.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
