@@ -104,8 +104,7 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	if img.BigDataDigests[cs.ImageDigestBigDataKey] == sum {
 		return true
 	}
-	pushed, _ := notedOrigins(g.Store, img)
-	return slices.ContainsFunc(pushed, func(o Origin) bool { return o.Digest == sum })
+	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o Origin) bool { return o.Name != "" && o.Digest == sum })
 }
 
 // complete adds to an image that the store has already what a pull brings anew: the list of manifests and signatures.

@@ -23,39 +23,42 @@ const (
 
 // Origin is a manifest that a registry has of an image: it was pulled from there, or pushed to it.
 type Origin struct {
-	Name   string        `json:"name"`   // full name, for example docker.io/library/alpine:3
+	Name   string        `json:"name"`   // full name, for example docker.io/library/alpine:3; empty: no registry has it
 	Digest digest.Digest `json:"digest"` // of the manifest, or of the list of manifests
 }
 
 // Origins are the manifests that registries are known to have of an image, the latest first. An image that was only built
-// has none. For an image that another tool stored, they are guessed from its names and manifests.
+// has none. Where another tool pulled an image, its names and manifests tell.
 func Origins(st cs.Store, img *cs.Image) []Origin {
-	if known, ok := notedOrigins(st, img); ok {
+	return slices.DeleteFunc(allOrigins(st, img), func(o Origin) bool { return o.Name == "" })
+}
+
+// allOrigins are the origins, and with an empty name the digests that come from no registry.
+func allOrigins(st cs.Store, img *cs.Image) []Origin {
+	known := notedOrigins(st, img)
+	own := img.BigDataDigests[cs.ImageDigestBigDataKey]
+	if slices.ContainsFunc(known, func(o Origin) bool { return o.Digest == own }) || !looksPulled(st, img) {
 		return known
 	}
-	if !looksPulled(st, img) {
-		return nil
+	digests := []digest.Digest{own}
+	if known == nil {
+		digests = append(digests, slices.DeleteFunc(slices.Clone(img.Digests), func(d digest.Digest) bool { return d == own })...)
 	}
-	digests := slices.Clone(img.Digests)
-	if own, ok := img.BigDataDigests[cs.ImageDigestBigDataKey]; ok {
-		digests = append([]digest.Digest{own}, slices.DeleteFunc(digests, func(d digest.Digest) bool { return d == own })...)
-	}
-	var out []Origin
 	for _, name := range img.Names {
-		if strings.HasPrefix(name, "localhost/") {
+		if strings.HasPrefix(name, "localhost/") || slices.ContainsFunc(known, func(o Origin) bool { return o.Name == name }) {
 			continue
 		}
 		for _, d := range digests {
-			out = append(out, Origin{Name: name, Digest: d})
+			known = append(known, Origin{Name: name, Digest: d})
 		}
 	}
-	return out
+	return known
 }
 
-// notedOrigins reads the item. ok is false if the image has none.
-func notedOrigins(st cs.Store, img *cs.Image) (known []Origin, ok bool) {
+// notedOrigins reads the item. It returns nil if the image has none.
+func notedOrigins(st cs.Store, img *cs.Image) (known []Origin) {
 	if !slices.Contains(img.BigDataNames, originsKey) {
-		return nil, false
+		return nil
 	}
 	data, err := st.ImageBigData(img.ID, originsKey)
 	if err == nil && len(data) <= maxOriginsLen {
@@ -63,9 +66,9 @@ func notedOrigins(st cs.Store, img *cs.Image) (known []Origin, ok bool) {
 	}
 	if err != nil {
 		logrus.Debugf("Reading where registries have image %s: %v", img.ID, err)
-		return nil, false
+		return nil
 	}
-	return slices.DeleteFunc(known, func(o Origin) bool { return o.Digest.Validate() != nil }), true
+	return slices.DeleteFunc(known, func(o Origin) bool { return o.Digest.Validate() != nil })
 }
 
 // looksPulled reports whether the manifest has compressed layers, as in a registry. A build leaves them uncompressed.
@@ -85,21 +88,21 @@ func looksPulled(st cs.Store, img *cs.Image) bool {
 	return len(layers) > 0 && !slices.ContainsFunc(layers, func(l manifest.LayerInfo) bool { return !compressed(l) })
 }
 
-// noteOrigin adds to an image that the registry of the name has the digests. Without the note the image is shown with the
-// digest of its stored manifest, so that failing to write the note is no error. Without digests the note says that the
-// image has no origin.
-func noteOrigin(st cs.Store, id string, name reference.Named, digests ...digest.Digest) {
+// noteOrigin adds to an image that the registry of the name has the digests; with an empty name, that the digests come from
+// no registry. Without the note the image is shown with the digest of its stored manifest, so that failing to write the
+// note is no error.
+func noteOrigin(st cs.Store, id, name string, digests ...digest.Digest) {
 	img, err := st.Image(id)
 	if err != nil {
 		logrus.Debugf("Noting where a registry has image %s: %v", id, err)
 		return
 	}
-	known, noted := notedOrigins(st, img)
-	if !noted && len(digests) > 0 {
-		known = slices.DeleteFunc(Origins(st, img), func(o Origin) bool { return name != nil && o.Name == name.String() })
+	known := allOrigins(st, img)
+	if notedOrigins(st, img) == nil { // this pull gave the image its name, too
+		known = slices.DeleteFunc(known, func(o Origin) bool { return name == "" || o.Name == name })
 	}
 	for _, d := range slices.Backward(digests) {
-		origin := Origin{Name: name.String(), Digest: d}
+		origin := Origin{Name: name, Digest: d}
 		known = append([]Origin{origin}, slices.DeleteFunc(known, func(o Origin) bool { return o == origin })...)
 	}
 	data, err := json.Marshal(known[:min(len(known), maxOrigins)])
@@ -126,7 +129,7 @@ func notePushed(st cs.Store, id string, name reference.Named, raw []byte) {
 			logrus.Debugf("Keeping manifest %s of image %s: %v", sum, id, err)
 		}
 	}
-	noteOrigin(st, id, name, sum)
+	noteOrigin(st, id, name.String(), sum)
 }
 
 // Digest is the digest of an image's manifest as the registry of the name has it. If that is not known, it is the digest

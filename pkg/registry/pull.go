@@ -365,7 +365,7 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 		return p.copy(ctx, ref, nil, config.Encoded())
 	}
 	if ref.Transport().Name() == docker.Transport.Name() {
-		noteOrigin(p.st, have.ID, ref.DockerReference(), sum)
+		noteOrigin(p.st, have.ID, ref.DockerReference().String(), sum)
 	}
 	return have.ID, nil
 }
@@ -419,9 +419,9 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 		return "", fmt.Errorf("reading %s back from the store: %w", what, ErrNotFound)
 	}
 	if src.Transport().Name() == docker.Transport.Name() {
-		noteOrigin(p.st, guarded.image, src.DockerReference(), guarded.manifests...)
+		noteOrigin(p.st, guarded.image, src.DockerReference().String(), guarded.manifests...)
 	} else if guarded.created[guarded.image] {
-		noteOrigin(p.st, guarded.image, nil)
+		noteOrigin(p.st, guarded.image, "", guarded.manifests...)
 	}
 	return guarded.image, nil
 }
