@@ -229,7 +229,7 @@ type metadata struct {
 func (f *resultFlags) writeMetadata(r build.Result, names []string, steps []stepRecord) error {
 	var text strings.Builder
 	err := writeJSON(&text, metadata{
-		Config: digest.NewDigestFromEncoded(digest.SHA256, r.ID), Descriptor: r.Manifest, Digest: r.Manifest.Digest,
+		Config: r.Config, Descriptor: r.Manifest, Digest: r.Manifest.Digest,
 		Names: strings.Join(names, ","), Steps: steps,
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
 	cs "go.podman.io/storage"
@@ -58,6 +59,14 @@ func (l *imageList) size(img *cs.Image) int64 {
 		sum += l.layers[id].UncompressedSize
 	}
 	return sum
+}
+
+// digest is the digest of the image's manifest, as the registry of the name has it. Without a name, that of the first name.
+func (l *imageList) digest(img *cs.Image, name string) digest.Digest {
+	if name == "" && len(img.Names) > 0 {
+		name = img.Names[0]
+	}
+	return registry.Digest(l.st.Storage(), img, name)
 }
 
 // config is the image's config; an empty one for what is no image that runs.
@@ -266,7 +275,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 	}
 	row := imageRow{
 		ID:           id,
-		Digest:       manifestDigest(img).String(),
+		Digest:       l.digest(img, "").String(),
 		Names:        img.Names,
 		Created:      humanSince(img.Created),
 		CreatedSince: humanSince(img.Created),
@@ -289,6 +298,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 	for _, name := range img.Names {
 		r := row
 		r.Name, r.Tag = splitName(name)
+		r.Digest = l.digest(img, name).String()
 		r.Repository = r.Name
 		rows = append(rows, r)
 	}

@@ -166,7 +166,7 @@ func buildahImages(l *imageList, images []*cs.Image) []buildahImage {
 	out := make([]buildahImage, 0, len(images))
 	for _, img := range images {
 		out = append(out, buildahImage{
-			ID: img.ID, Names: img.Names, Digest: manifestDigest(img).String(),
+			ID: img.ID, Names: img.Names, Digest: l.digest(img, "").String(),
 			CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
 			Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
 		})
@@ -194,8 +194,8 @@ func podmanImages(l *imageList, images []*cs.Image) []podmanImage {
 	out := make([]podmanImage, 0, len(images))
 	for _, img := range images {
 		out = append(out, podmanImage{
-			ID: img.ID, RepoTags: img.Names, RepoDigests: repoDigests(img), Created: img.Created.Unix(), CreatedAt: img.Created,
-			Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names, Digest: manifestDigest(img),
+			ID: img.ID, RepoTags: img.Names, RepoDigests: registry.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(), CreatedAt: img.Created,
+			Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names, Digest: l.digest(img, ""),
 			History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
 		})
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
-	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 
@@ -126,15 +125,15 @@ func inspectImage(st *store.Store, img *cs.Image, found string) (*imageInfo, err
 	if err != nil {
 		return nil, err
 	}
-	size := l.size(img)
+	size, sum := l.size(img), registry.Digest(st.Storage(), img, found)
 	info := &imageInfo{
-		Type: "image", ID: img.ID, Digest: manifestDigest(img), RepoTags: tags(img), RepoDigests: repoDigests(img), Names: img.Names,
+		Type: "image", ID: img.ID, Digest: sum, RepoTags: tags(img), RepoDigests: registry.RepoDigests(st.Storage(), img), Names: img.Names,
 		Created: config.Created, Author: config.Author, Architecture: config.Architecture, Variant: config.Variant, Os: config.OS,
 		User: config.Config.User, Size: size, VirtualSize: size, Config: config.Config, Labels: config.Config.Labels,
 		Annotations: annotated.Annotations, RootFS: rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
 		History: config.History, NamesHistory: img.NamesHistory, TopLayer: img.TopLayer, ManifestType: manifest.GuessMIMEType(raw),
 		GraphDriver: driverData{Name: st.Storage().GraphDriverName()}, Healthcheck: config.Config.Healthcheck,
-		FromImageID: img.ID, FromImageDigest: manifestDigest(img).String(), ImageAnnotations: annotated.Annotations,
+		FromImageID: img.ID, FromImageDigest: sum.String(), ImageAnnotations: annotated.Annotations,
 		OCIv1: config, Docker: config, Manifest: string(raw), ConfigText: string(documents.Config),
 	}
 	if found != img.ID {
@@ -162,31 +161,4 @@ func layerPaths(st *store.Store, top string, d *driverData) error {
 // tags are the names of an image that are not digests.
 func tags(img *cs.Image) []string {
 	return slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool { return strings.Contains(name, "@") })
-}
-
-// manifestDigest is the digest of the image's present manifest. The record's own
-// is that of the manifest which the image was first stored with.
-func manifestDigest(img *cs.Image) digest.Digest {
-	if d, ok := img.BigDataDigests[cs.ImageDigestBigDataKey]; ok {
-		return d
-	}
-	return img.Digest
-}
-
-// repoDigests are the names by which the image can be pulled exactly as it is.
-func repoDigests(img *cs.Image) []string {
-	digests := []string{}
-	for _, name := range img.Names {
-		named, err := reference.ParseNamed(name)
-		if err != nil {
-			continue
-		}
-		for _, d := range img.Digests {
-			pinned := named.Name() + "@" + d.String()
-			if !slices.Contains(digests, pinned) {
-				digests = append(digests, pinned)
-			}
-		}
-	}
-	return digests
 }

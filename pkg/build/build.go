@@ -115,7 +115,8 @@ type Label struct{ Key, Value string }
 
 // Result is the image that was made; the zero value: none was asked for.
 type Result struct {
-	ID       string             // hexadecimal digest of the config document
+	ID       string             // of the image's record
+	Config   digest.Digest      // of the config document
 	Manifest ocispec.Descriptor // of the manifest as stored
 }
 

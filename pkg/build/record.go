@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -45,11 +44,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
-	if len(recorded.Shared) > 0 {
-		b.warn(fmt.Sprintf("this image has the same config as %s: in the store they are one image, with the annotations and "+
-			"the format of this build", strings.Join(recorded.Shared, ", ")))
-	}
-	return Result{ID: recorded.ID, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
+	return Result{ID: recorded.ID, Config: recorded.Config, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
 }
 
 // annotations are those of the manifest of an image that was made at the time created, if that is known.

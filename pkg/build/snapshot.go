@@ -83,7 +83,7 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ID)}
+	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ConfigDigest.Encoded())}
 	if err := json.Unmarshal(img.Config, &s.config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}

@@ -25,9 +25,9 @@ const namePrefix = "rbuild-cache-"
 // Key identifies the result of a step. The zero value is the key of nothing.
 type Key string
 
-// ForBase is the key of a stage's start: an image by the digest of its config document, which covers its layers'
-// digests; the empty ID is scratch.
-func ForBase(imageID string) Key { return digest("base", []string{imageID}) }
+// ForBase is the key of a stage's start: an image by the hexadecimal digest of its config document, which covers its
+// layers' digests; the empty text is scratch.
+func ForBase(config string) Key { return digest("base", []string{config}) }
 
 // ForSquash is the key of the one layer that is made of several (--squash), by their DiffIDs.
 func ForSquash(diffIDs, options []string) Key { return digest("squash", diffIDs, options) }

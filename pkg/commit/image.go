@@ -48,17 +48,15 @@ type ImageSpec struct {
 
 // Recorded is an image in the store.
 type Recorded struct {
-	ID string // hexadecimal digest of the config
+	ID     string        // of the record: the digest of the config, unless another image with that config has it
+	Config digest.Digest // of the config document
 	// Manifest is what a list of manifests would say of the image's, as stored.
 	Manifest ocispec.Descriptor
-	// Shared are names of images with the same config, but with another manifest until now: the store has one record
-	// for all of them.
-	Shared []string
 }
 
 // Images records images: the store, or what is in its place.
 type Images interface {
-	PutImage(n store.NewImage) (id string, shared []string, err error)
+	PutImage(n store.NewImage) (id string, manifest []byte, err error)
 }
 
 // Image records an image. The same spec gives the same ID and digest each time.
@@ -84,9 +82,9 @@ func Image(s Images, spec ImageSpec) (Recorded, error) {
 	if spec.Image.Created != nil {
 		n.Created = *spec.Image.Created
 	}
-	id, shared, err := s.PutImage(n)
+	id, doc, err := s.PutImage(n)
 	desc := ocispec.Descriptor{MediaType: mediaTypes[spec.Format][0], Digest: digest.FromBytes(doc), Size: int64(len(doc))}
-	return Recorded{ID: id, Manifest: desc, Shared: shared}, err
+	return Recorded{ID: id, Config: digest.FromBytes(config), Manifest: desc}, err
 }
 
 func diffIDs(layers []store.Layer) []digest.Digest {

@@ -38,12 +38,14 @@ type guardedStore struct {
 	mu   sync.Mutex
 	seen map[string]int64 // compressed size of the layers that were put, by ID
 
-	twin *cs.Image // as the store has it, with the top layer of the image that was to be created in its place; nil: none
+	image     string          // ID of the image that CreateImage gave last
+	manifests []digest.Digest // of the image: its own, and the list that it was chosen from
+	created   map[string]bool // the images that this guard has created, by ID
 }
 
-func guard(ctx context.Context, st cs.Store, o Options) cs.Store {
+func guard(ctx context.Context, st cs.Store, o Options) *guardedStore {
 	want := cmp.Or(o.Platform.OS, runtime.GOOS) + "/" + cmp.Or(o.Platform.Architecture, runtime.GOARCH)
-	return &guardedStore{Store: st, ctx: ctx, want: want, owner: o.Owner, seen: make(map[string]int64)}
+	return &guardedStore{Store: st, ctx: ctx, want: want, owner: o.Owner, seen: make(map[string]int64), created: make(map[string]bool)}
 }
 
 // PutLayer refuses a layer that checkLayer refuses. The library deletes what
@@ -87,64 +89,6 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 		}
 	}
 	return layer, size, err
-}
-
-// CreateImage refuses an image whose config does not describe its layers.
-func (g *guardedStore) CreateImage(id string, names []string, layer, metadata string, options *cs.ImageOptions) (*cs.Image, error) {
-	if options != nil {
-		if err := g.checkImage(layer, options.BigData); err != nil {
-			return nil, err
-		}
-	}
-	img, err := g.Store.CreateImage(id, names, layer, metadata, options)
-	if errors.Is(err, cs.ErrDuplicateID) {
-		g.compare(id, layer)
-	}
-	return img, err
-}
-
-// compare looks whether the image that the store has already is of the same layers. The IDs of layers differ if it was
-// built here; the library, which gives the image another name then, knows it by them.
-func (g *guardedStore) compare(id, top string) {
-	img, err := g.Store.Image(id)
-	if err != nil || img.TopLayer == top || !g.sameLayers(img.TopLayer, top) {
-		return
-	}
-	twin := *img
-	twin.TopLayer = top
-	g.mu.Lock()
-	g.twin = &twin
-	g.mu.Unlock()
-}
-
-// sameLayers tells whether two stacks of layers have the same content.
-func (g *guardedStore) sameLayers(a, b string) bool {
-	for a != b {
-		if a == "" || b == "" {
-			return false
-		}
-		one, err := g.Layer(a)
-		if err != nil {
-			return false
-		}
-		other, err := g.Layer(b)
-		if err != nil || one.UncompressedDigest == "" || one.UncompressedDigest != other.UncompressedDigest {
-			return false
-		}
-		a, b = one.Parent, other.Parent
-	}
-	return true
-}
-
-// Image finds an image, and after CreateImage that one's twin.
-func (g *guardedStore) Image(id string) (*cs.Image, error) {
-	g.mu.Lock()
-	twin := g.twin
-	g.mu.Unlock()
-	if twin != nil && twin.ID == id {
-		return twin, nil
-	}
-	return g.Store.Image(id)
 }
 
 // PullOptions turns partial pulls off: they write layers that never pass as a

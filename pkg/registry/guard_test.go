@@ -10,7 +10,10 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // TestPullRefusesLayers pulls images whose second layer is as in layerCases.
@@ -128,61 +131,150 @@ func TestCheckedReaderEarlyEnd(t *testing.T) {
 	}
 }
 
-// TestPullTwin pulls an image that the store has with layers of other IDs, as an image that was built has: it gets the
-// name, unless its layers differ.
+// TestPullTwin pulls an image whose config an image of the store has already: what is stored does not change, and the name
+// that was pulled has the manifest of the registry.
 func TestPullTwin(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2")))
-	other := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "3")))
 	for _, tc := range []struct {
-		name string
-		tars [][]byte
-		err  string
+		name   string
+		tars   [][]byte
+		shared bool // the record of the pulled image shares the layers of the stored one
 	}{
-		{name: "same", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}},
-		{name: "other layer", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "3"))}, err: "top layer"},
-		{name: "layer less", tars: [][]byte{layerTar(t, entry("two", "2"))}, err: "top layer"},
-		{name: "layer more", tars: [][]byte{nil, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}, err: "top layer"},
+		{name: "same", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}, shared: true},
+		{name: "other layer", tars: [][]byte{layerTar(t, entry("one", "1")), layerTar(t, entry("two", "3"))}},
+		{name: "layer less", tars: [][]byte{layerTar(t, entry("two", "2"))}},
+		{name: "layer more", tars: [][]byte{layerTar(t, entry("zero", "0")), layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2"))}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			st, o, f := newStore(t), insecure(t), newFakeRegistry(t)
-			f.put(t, "img", "1", img)
-			f.put(t, "img", "2", other)
-			var top string
-			for _, data := range tc.tars {
-				if data == nil {
-					data = layerTar(t, entry("zero", "0"))
-				}
-				layer, _, err := st.PutLayer("", top, nil, "", false, nil, bytes.NewReader(data))
-				if err != nil {
-					t.Fatal(err)
-				}
-				top = layer.ID
-			}
-			config := img.configJSON(t)
-			built := cs.ImageOptions{BigData: []cs.ImageBigDataOption{{Key: "sha256:" + img.id(t), Data: config, Digest: digest.FromBytes(config)}}}
-			if _, err := st.CreateImage(img.id(t), []string{"localhost/built:latest"}, top, "", &built); err != nil {
-				t.Fatal(err)
-			}
+			sum := f.put(t, "img", "1", img)
+			top, built := putBuilt(t, st, img, tc.tars)
 			id, found, err := Pull(t.Context(), st, f.host+"/img:1", PullMissing, o)
-			if tc.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tc.err) {
-					t.Errorf("%v, want %q", err, tc.err)
-				}
-				return
-			}
-			if err != nil || id != img.id(t) || found != f.host+"/img:1" {
+			if err != nil || id != store.DerivedID(digest.FromBytes(img.configJSON(t)), sum) || found != f.host+"/img:1" {
 				t.Fatalf("%s, %s, %v", id, found, err)
 			}
-			got, err := st.Image(f.host + "/img:1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.ID != id || got.TopLayer != top || !slices.Contains(got.Names, "localhost/built:latest") {
-				t.Errorf("the store has %+v", got)
+			wantManifest(t, st, "localhost/built:latest", built)
+			wantManifest(t, st, f.host+"/img:1", mustJSON(t, img.manifest))
+			got, err := st.Image(id)
+			if err != nil || (got.TopLayer == top) != tc.shared {
+				t.Errorf("the topmost layer is %s, that of the stored image is %s (%v)", got.TopLayer, top, err)
 			}
 			if again, _ := mustPull(t, st, f.host+"/img:1", PullAlways, o); again != id {
 				t.Errorf("pulled again: %s", again)
 			}
+			if pinned := mustLookup(t, st, f.host+"/img@"+sum.String(), o); pinned != id {
+				t.Errorf("by digest: %s", pinned)
+			}
+			if _, _, err := Resolve(st, "sha256:"+img.id(t), o); err != nil {
+				t.Errorf("by the digest of the config: %v", err)
+			}
+			if is, _ := isFor(st, got, ocispec.Platform{OS: "linux", Architecture: "other"}); is {
+				t.Error("the platform of the image is not read")
+			}
 		})
+	}
+}
+
+// TestLoadTwin loads an image from a layout whose config an image of the store has already.
+func TestLoadTwin(t *testing.T) {
+	img := makeImage(t, layerTar(t, entry("one", "1")))
+	st, o := newStore(t), insecure(t)
+	_, built := putBuilt(t, st, img, [][]byte{layerTar(t, entry("one", "1"))})
+	want := store.DerivedID(digest.FromBytes(img.configJSON(t)), digest.FromBytes(mustJSON(t, img.manifest)))
+	for range 2 {
+		id, err := Load(t.Context(), st, img.layout(t, "x"), o)
+		if err != nil || id != want {
+			t.Fatalf("%s, %v, want %s", id, err, want)
+		}
+	}
+	wantManifest(t, st, "localhost/built:latest", built)
+	wantManifest(t, st, want, mustJSON(t, img.manifest))
+}
+
+// TestPullPushed pulls an image that was pushed from this store: it is the image that was pushed.
+func TestPullPushed(t *testing.T) {
+	img := makeImage(t, layerTar(t, entry("one", "1")))
+	st, o, reg := newStore(t), insecure(t), newRealRegistry(t, false, false)
+	_, built := putBuilt(t, st, img, [][]byte{layerTar(t, entry("one", "1"))})
+	name := reg.host + "/x:1"
+	digests := map[string]digest.Digest{}
+	for tag, compression := range map[string]string{"1": "gzip", "2": "zstd"} {
+		pushed, err := Push(t.Context(), st, "localhost/built", "docker://"+reg.host+"/x:"+tag, PushOptions{Options: o, CompressionFormat: compression})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[tag] = pushed.Digest
+	}
+	stored, err := st.Image("localhost/built:latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantManifest(t, st, "localhost/built:latest", built)
+	for tag, want := range digests {
+		if got := Digest(st, stored, reg.host+"/x:"+tag); got != want {
+			t.Errorf("%s has the digest %s, was pushed with %s", tag, got, want)
+		}
+		if pinned := reg.host + "/x@" + want.String(); !slices.Contains(RepoDigests(st, stored), pinned) {
+			t.Errorf("%s is none of %v", pinned, RepoDigests(st, stored))
+		}
+	}
+	if got := RepoDigests(st, stored); len(got) != 2 {
+		t.Errorf("digests of registries: %v", got)
+	}
+	if id, _ := mustPull(t, st, name, PullAlways, o); id != stored.ID {
+		t.Errorf("pulled back: %s, want %s", id, stored.ID)
+	}
+	wantManifest(t, st, "localhost/built:latest", built)
+	if pinned := mustLookup(t, st, reg.host+"/x@"+digests["1"].String(), o); pinned != stored.ID {
+		t.Errorf("by digest: %s", pinned)
+	}
+	if _, err := st.DeleteImage(stored.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := mustPull(t, st, name, PullAlways, o); id != img.id(t) {
+		t.Errorf("pulled anew: %s, want %s", id, img.id(t))
+	}
+	wantManifestDigest(t, st, name, digests["1"])
+}
+
+// putBuilt stores an image as a build does: with the config of img, layers of the tars under IDs that no pull gives, and a
+// manifest without compression.
+func putBuilt(t *testing.T, st cs.Store, img *testImage, tars [][]byte) (top string, manifest []byte) {
+	t.Helper()
+	m := img.manifest
+	m.Layers = nil
+	for _, data := range tars {
+		layer, _, err := st.PutLayer("", top, nil, "", false, nil, bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		top = layer.ID
+	}
+	for _, d := range img.config.RootFS.DiffIDs {
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: 1})
+	}
+	config, raw := img.configJSON(t), mustJSON(t, m)
+	key := cs.ImageDigestManifestBigDataNamePrefix + "-" + digest.FromBytes(raw).String()
+	options := cs.ImageOptions{Digest: digest.FromBytes(raw), BigData: []cs.ImageBigDataOption{
+		{Key: "sha256:" + img.id(t), Data: config, Digest: digest.FromBytes(config)},
+		{Key: key, Data: raw, Digest: digest.FromBytes(raw)},
+		{Key: cs.ImageDigestBigDataKey, Data: raw, Digest: digest.FromBytes(raw)},
+	}}
+	if _, err := st.CreateImage(img.id(t), []string{"localhost/built:latest"}, top, "", &options); err != nil {
+		t.Fatal(err)
+	}
+	return top, raw
+}
+
+func wantManifest(t *testing.T, st cs.Store, name string, want []byte) {
+	t.Helper()
+	wantManifestDigest(t, st, name, digest.FromBytes(want))
+}
+
+func wantManifestDigest(t *testing.T, st cs.Store, name string, want digest.Digest) {
+	t.Helper()
+	raw, err := st.ImageBigData(name, cs.ImageDigestBigDataKey)
+	if got := digest.FromBytes(raw); err != nil || got != want {
+		t.Errorf("%s has the manifest %s, want %s (%v)", name, got, want, err)
 	}
 }

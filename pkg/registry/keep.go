@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,7 +132,7 @@ func (l *Layout) index() (index ocispec.Index, err error) {
 }
 
 // change edits the index.
-func (l *Layout) change(edit func(list []ocispec.Descriptor) []ocispec.Descriptor) error {
+func (l *Layout) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error)) error {
 	lock, err := lockfile.GetLockFile(filepath.Join(l.dir, layoutLock))
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", l.dir, err)
@@ -142,7 +143,9 @@ func (l *Layout) change(edit func(list []ocispec.Descriptor) []ocispec.Descripto
 	if err != nil {
 		return err
 	}
-	index.Manifests = edit(index.Manifests)
+	if index.Manifests, err = edit(index.Manifests); err != nil {
+		return err
+	}
 	data, err := json.Marshal(index)
 	if err != nil {
 		return err
@@ -152,7 +155,7 @@ func (l *Layout) change(edit func(list []ocispec.Descriptor) []ocispec.Descripto
 
 // kept is an image of a layout.
 type kept struct {
-	id       string // hexadecimal digest of the config
+	id       string // see store.RecordID
 	desc     ocispec.Descriptor
 	manifest manifest.Manifest
 	raw      []byte
@@ -168,8 +171,13 @@ func describe(desc ocispec.Descriptor, raw []byte) (*kept, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("manifest %s has no config: %w", desc.Digest, err)
 	}
-	return &kept{id: config.Encoded(), desc: desc, manifest: m, raw: raw}, nil
+	id := cmp.Or(desc.Annotations[derivedNote], config.Encoded())
+	return &kept{id: id, desc: desc, manifest: m, raw: raw}, nil
 }
+
+// derivedNote is the annotation of a line of the index that has the ID of an image whose ID is not the digest of its config,
+// because another image has that ID. See store.DerivedID.
+const derivedNote = "rbuild.image.id"
 
 // find returns the first image that want accepts, nil if there is none.
 func (l *Layout) find(want func(k *kept) bool) (*kept, error) {
@@ -203,29 +211,69 @@ func (k *kept) isFor(want ocispec.Platform) (same bool, is string) {
 	return samePlatform(*k.desc.Platform, want), platformText(*k.desc.Platform)
 }
 
-// put adds an image to the index, under names or, if there are none, under its ID alone. It takes names that mean an image for the
-// same platform; with all, those that mean any.
+// put adds an image to the index, under names or, if there are none, under its ID alone, and sets the ID of the image. It
+// takes names that mean an image for the same platform; with all, those that mean any.
 func (l *Layout) put(k *kept, names []string, all bool) error {
-	lines := make([]ocispec.Descriptor, 0, max(1, len(names)))
-	for _, name := range names {
-		line := k.desc
-		line.Annotations = map[string]string{ocispec.AnnotationRefName: name}
-		lines = append(lines, line)
-	}
-	if len(lines) == 0 {
-		line := k.desc
-		line.Annotations = nil
-		lines = append(lines, line)
-	}
-	return l.change(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+	return l.change(func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if err := l.identify(k, list); err != nil {
+			return nil, err
+		}
 		for i, d := range list {
 			same := d.Platform != nil && k.desc.Platform != nil && platformText(*d.Platform) == platformText(*k.desc.Platform)
 			if slices.Contains(names, d.Annotations[ocispec.AnnotationRefName]) && (all || same) {
-				list[i].Annotations = nil
+				list[i].Annotations = maps.Clone(d.Annotations)
+				delete(list[i].Annotations, ocispec.AnnotationRefName)
 			}
 		}
-		return forget(append(list, lines...))
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, name := range names {
+			list = append(list, k.line(name))
+		}
+		return forget(list), nil
 	})
+}
+
+// line is a line of the index.
+func (k *kept) line(name string) ocispec.Descriptor {
+	line, notes := k.desc, map[string]string{}
+	if name != "" {
+		notes[ocispec.AnnotationRefName] = name
+	}
+	if config := k.manifest.ConfigInfo().Digest; k.id != config.Encoded() {
+		notes[derivedNote] = k.id
+	}
+	line.Annotations = notes
+	return line
+}
+
+// identify finds the ID of an image that is about to be added: the digest of the config, unless an image of the list with
+// another manifest has that ID.
+func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
+	config := k.manifest.ConfigInfo().Digest
+	k.id = config.Encoded()
+	for _, d := range list {
+		if d.Digest == k.desc.Digest {
+			k.id = cmp.Or(d.Annotations[derivedNote], config.Encoded())
+			return nil
+		}
+	}
+	for _, d := range list {
+		raw, err := l.readBlob(d.Digest)
+		if err != nil {
+			return err
+		}
+		other, err := describe(d, raw)
+		if err != nil {
+			return err
+		}
+		if other.id == config.Encoded() {
+			k.id = store.DerivedID(config, k.desc.Digest)
+			return nil
+		}
+	}
+	return nil
 }
 
 // maxUnnamed is how many images without a name an index has, for builds that are at work with one whose name was taken.
@@ -235,14 +283,15 @@ const maxUnnamed = 64
 // lines are last.
 func forget(list []ocispec.Descriptor) (out []ocispec.Descriptor) {
 	seen := map[digest.Digest]bool{}
+	named := func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] != "" }
 	for _, d := range list {
-		if d.Annotations != nil {
+		if named(d) {
 			seen[d.Digest] = true
 		}
 	}
 	unnamed := 0
 	for _, d := range slices.Backward(list) {
-		if d.Annotations == nil {
+		if !named(d) {
 			if seen[d.Digest] || unnamed == maxUnnamed {
 				continue
 			}
@@ -265,20 +314,27 @@ func platformOf(config []byte) *ocispec.Platform {
 	return &p
 }
 
-// PutImage records an image whose layers the layout has: see store.Store.PutImage. shared is always empty.
-func (l *Layout) PutImage(n store.NewImage) (id string, shared []string, err error) {
-	config, err := l.putBlob(n.Config)
+// PutImage records an image whose layers the layout has: see store.Store.PutImage.
+func (l *Layout) PutImage(n store.NewImage) (id string, raw []byte, err error) {
+	if _, err := l.putBlob(n.Config); err != nil {
+		return "", nil, err
+	}
+	if _, err := l.putBlob(n.Manifest); err != nil {
+		return "", nil, err
+	}
+	desc, err := describePushed(n.Manifest)
 	if err != nil {
 		return "", nil, err
 	}
-	sum, err := l.putBlob(n.Manifest)
+	desc.Platform = platformOf(n.Config)
+	k, err := describe(desc, n.Manifest)
 	if err != nil {
 		return "", nil, err
 	}
-	desc := ocispec.Descriptor{
-		MediaType: manifest.GuessMIMEType(n.Manifest), Digest: sum, Size: int64(len(n.Manifest)), Platform: platformOf(n.Config),
+	if err := l.put(k, n.Names, true); err != nil {
+		return "", nil, err
 	}
-	return config.Encoded(), nil, l.put(&kept{desc: desc}, n.Names, true)
+	return k.id, n.Manifest, nil
 }
 
 // Image reads the config of an image, by its ID, and what the manifest says of its layers, lowest first.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,9 +54,9 @@ func TestLayoutNames(t *testing.T) {
 		if len(ids) == 0 {
 			n = first
 		}
-		id, shared, err := l.PutImage(n)
-		if err != nil || len(shared) > 0 {
-			t.Fatal(err, shared)
+		id, _, err := l.PutImage(n)
+		if err != nil {
+			t.Fatal(err)
 		}
 		ids = append(ids, id)
 	}
@@ -71,6 +72,38 @@ func TestLayoutNames(t *testing.T) {
 	config, layers, err := l.Image(ids[1])
 	if err != nil || len(layers) > 0 || !strings.Contains(string(config), "second") {
 		t.Errorf("an image without a name: %s, %v, %v", config, layers, err)
+	}
+}
+
+// TestLayoutSameConfig puts images with one config and different manifests: each has an ID of its own, which stays.
+func TestLayoutSameConfig(t *testing.T) {
+	l := openTestLayout(t)
+	one := newImage(t, "amd64", "me", "localhost/a:1")
+	two := one
+	two.Manifest = bytes.Replace(one.Manifest, []byte(`"layers":[]`), []byte(`"layers":[],"annotations":{"a":"b"}`), 1)
+	two.Names = []string{"localhost/b:1"}
+	config := digest.FromBytes(one.Config)
+	ids := []string{config.Encoded(), store.DerivedID(config, digest.FromBytes(two.Manifest))}
+	for i, n := range []store.NewImage{one, two, one, two} {
+		id, raw, err := l.PutImage(n)
+		if err != nil || id != ids[i%2] || !bytes.Equal(raw, n.Manifest) {
+			t.Fatalf("put %d: %s, want %s: %s, %v", i+1, id, ids[i%2], raw, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"localhost/a:1": string(one.Manifest), ids[0]: string(one.Manifest),
+		"localhost/b:1": string(two.Manifest), ids[1]: string(two.Manifest),
+	} {
+		if k, _, err := l.lookUp(name, Options{}); err != nil || string(k.raw) != want {
+			t.Errorf("%s is %s (%v)", name, k.raw, err)
+		}
+	}
+	other := newImage(t, "amd64", "other", "localhost/b:1")
+	if _, _, err := l.PutImage(other); err != nil {
+		t.Fatal(err)
+	}
+	if k, _, err := l.lookUp(ids[1], Options{}); err != nil || string(k.raw) != string(two.Manifest) {
+		t.Errorf("without a name %s is %s (%v)", ids[1], k.raw, err)
 	}
 }
 

@@ -186,7 +186,10 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 		return "", fmt.Errorf("pulling %s: %w", what, err)
 	}
 	k.desc.Platform = platformOf(config)
-	return k.id, p.layout.put(k, names, false)
+	if err := p.layout.put(k, names, false); err != nil { // sets the ID
+		return "", err
+	}
+	return k.id, nil
 }
 
 // look shows the config of an image to who may refuse it.

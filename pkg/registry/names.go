@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker"
 	dockerarchive "go.podman.io/image/v5/docker/archive"
@@ -18,6 +19,7 @@ import (
 	cs "go.podman.io/storage"
 
 	"codeberg.org/rbuild/rbuild/pkg/imagename"
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // ErrNotFound says that the store has no image of that name.
@@ -126,6 +128,15 @@ func Lookup(st cs.Store, name string, o Options) (*cs.Image, string, error) {
 
 func byID(st cs.Store, id string) (*cs.Image, string, error) {
 	img, err := st.Image(id)
+	if errors.Is(err, cs.ErrImageUnknown) && reference.IsFullIdentifier(id) {
+		img, err = store.ByConfig(st, digest.NewDigestFromEncoded(digest.SHA256, id))
+		if err == nil {
+			return img, img.ID, nil
+		}
+	}
+	if errors.Is(err, store.ErrSeveral) {
+		return nil, "", fmt.Errorf("%s: %w", id, err)
+	}
 	if err != nil || !strings.HasPrefix(img.ID, id) {
 		return nil, "", fmt.Errorf("%s: %w", id, ErrNotFound)
 	}

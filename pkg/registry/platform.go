@@ -13,6 +13,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/docker/reference"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // A name of the store belongs to one image, and that is the one for the host's
@@ -55,7 +57,11 @@ func (o Options) foreign() bool {
 // says, and what it says.
 func isFor(st cs.Store, img *cs.Image, want ocispec.Platform) (bool, string) {
 	var is ocispec.Platform
-	data, err := st.ImageBigData(img.ID, "sha256:"+img.ID)
+	config, err := store.ConfigDigest(st, img)
+	if err != nil {
+		return true, ""
+	}
+	data, err := st.ImageBigData(img.ID, config.String())
 	if err != nil || json.Unmarshal(data, &is) != nil || is.OS == "" || is.Architecture == "" {
 		return true, ""
 	}

@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	imagecopy "go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker"
 	dockerarchive "go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/manifest"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/shortnames"
@@ -21,6 +23,8 @@ import (
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // Policy says when Pull asks the registry.
@@ -343,16 +347,44 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
 	}
 	config := img.ConfigInfo().Digest
-	if err := img.Close(); err != nil {
+	raw, _, err := img.Manifest(ctx)
+	if err := errors.Join(err, img.Close()); err != nil {
 		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
 	if err := config.Validate(); err != nil {
 		return "", fmt.Errorf("%s has no config to take an ID from: %w", p.shown(ref), err)
 	}
-	if have, err := p.st.Image(config.Encoded()); err == nil && have.ID == config.Encoded() && (have.TopLayer == "" || p.st.Exists(have.TopLayer)) {
-		return have.ID, nil // its layers may have other IDs than those of the copy would have, which the store refuses
+	sum, err := manifest.Digest(raw)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
-	return p.copy(ctx, ref, nil, config.Encoded())
+	have, err := p.stored(config, sum)
+	if err != nil {
+		return "", err
+	}
+	if have == nil {
+		return p.copy(ctx, ref, nil, config.Encoded())
+	}
+	if ref.Transport().Name() == docker.Transport.Name() {
+		noteOrigin(p.st, have.ID, ref.DockerReference().String(), sum)
+	}
+	return have.ID, nil
+}
+
+// stored finds the image with this config and manifest in the store. It returns nil if there is none, or its layers are
+// gone.
+func (p puller) stored(config, sum digest.Digest) (*cs.Image, error) {
+	twins, err := store.Twins(p.st, config)
+	if err != nil {
+		return nil, err
+	}
+	for i, img := range twins {
+		complete := img.TopLayer == "" || p.st.Exists(img.TopLayer)
+		if img.BigDataDigests[cs.ImageDigestBigDataKey] == sum && complete {
+			return &twins[i], nil
+		}
+	}
+	return nil, nil
 }
 
 // copy stores src under the name or, if that is nil, the ID, and returns the
@@ -362,7 +394,8 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	if err != nil {
 		return "", err
 	}
-	dest, err := istorage.Transport.NewStoreReference(guard(ctx, p.st, p.o), named, id)
+	guarded := guard(ctx, p.st, p.o)
+	dest, err := istorage.Transport.NewStoreReference(guarded, named, id)
 	if err != nil {
 		return "", fmt.Errorf("storing %s: %w", src.StringWithinTransport(), err)
 	}
@@ -372,24 +405,26 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
 	what := p.shown(src)
-	var stored types.ImageReference
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:            p.o.Report,
-			SourceCtx:               sys,
-			DestinationCtx:          p.sys,
-			ReportResolvedReference: &stored,
+			ReportWriter:   p.o.Report,
+			SourceCtx:      sys,
+			DestinationCtx: p.sys,
 		})
 		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
 	}
-	_, img, err := istorage.ResolveReference(stored)
-	if err != nil {
-		return "", fmt.Errorf("reading %s back from the store: %w", what, err)
+	if guarded.image == "" {
+		return "", fmt.Errorf("reading %s back from the store: %w", what, ErrNotFound)
 	}
-	return img.ID, nil
+	if src.Transport().Name() == docker.Transport.Name() {
+		noteOrigin(p.st, guarded.image, src.DockerReference().String(), guarded.manifests...)
+	} else if guarded.created[guarded.image] {
+		noteOrigin(p.st, guarded.image, "", guarded.manifests...)
+	}
+	return guarded.image, nil
 }
 
 // plainError leaves of a refusal what the user has to know, and makes one line

@@ -65,6 +65,9 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 		return pushed, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if t, rest, err := transport(destination); err == nil && t != nil && t.Name() == istorage.Transport.Name() && o.Format == "" {
+		return nameInStore(st, img, rest)
+	}
 	dest, err := destinationReference(ctx, st, destination)
 	if err != nil {
 		return pushed, err
@@ -84,6 +87,23 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 		if err := recordPushed(st, img.TopLayer, raw); err != nil {
 			return pushed, err
 		}
+		notePushed(st, img.ID, dest.DockerReference(), raw)
+	}
+	return describePushed(raw)
+}
+
+// nameInStore is a push of an image of the store to the store: the image gets the name.
+func nameInStore(st cs.Store, img *cs.Image, name string) (pushed ocispec.Descriptor, err error) {
+	named, err := normalizeTag(name)
+	if err != nil {
+		return pushed, err
+	}
+	if err := st.AddNames(img.ID, []string{named.String()}); err != nil {
+		return pushed, fmt.Errorf("naming image %s: %w", img.ID, err)
+	}
+	raw, err := st.ImageBigData(img.ID, cs.ImageDigestBigDataKey)
+	if err != nil {
+		return pushed, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
 	return describePushed(raw)
 }

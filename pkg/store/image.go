@@ -16,9 +16,10 @@ const maxConfig = 8 << 20
 
 // Image is what a build needs to know of an image of the store.
 type Image struct {
-	ID       string // hexadecimal digest of the config document
-	TopLayer string // ID of the topmost layer; "": an image without layers
-	Config   []byte // the config document, as stored; its digest is verified
+	ID           string        // of the record; see RecordID
+	ConfigDigest digest.Digest // of the config document
+	TopLayer     string        // ID of the topmost layer; "": an image without layers
+	Config       []byte        // the config document, as stored; its digest is verified
 }
 
 // Image reads the image with this ID or name.
@@ -48,7 +49,7 @@ func (s *Store) Image(id string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{ID: img.ID, TopLayer: img.TopLayer, Config: config}, nil
+	return Image{ID: img.ID, ConfigDigest: m.Config.Digest, TopLayer: img.TopLayer, Config: config}, nil
 }
 
 // document reads one of an image's documents and verifies its digest.
@@ -79,50 +80,80 @@ type NewImage struct {
 	Created  time.Time // as the store lists it
 }
 
-// PutImage records an image and gives it its names. The store has one record for all images with the same config: if
-// there is one already it is kept, with its own layers, whose content is the same, and the manifest replaces its own.
-// shared are the names of that record that the caller does not know of: they stand for the new manifest from then on.
-func (s *Store) PutImage(n NewImage) (id string, shared []string, err error) {
-	config, manifest := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
-	id = config.Encoded()
-	old, err := s.storage.Image(id)
-	switch {
-	case err == nil && old.BigDataDigests[cs.ImageDigestBigDataKey] == manifest:
-		return id, nil, s.nameImage(old, n.Names)
-	case err == nil:
-		shared := slices.DeleteFunc(slices.Clone(old.Names), func(name string) bool { return slices.Contains(n.Names, name) })
-		return id, shared, errors.Join(s.replaceManifest(id, n.Manifest), s.nameImage(old, n.Names))
-	case !errors.Is(err, cs.ErrImageUnknown):
-		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
+// PutImage records an image and gives it its names. It returns the ID of the record and the manifest that the record has.
+//
+// Images with different manifests have different records, also if their config is the same: no record that exists is
+// changed. Two manifests that differ only in the compression of the layers count as the same one: a build that gives
+// again an image that was pulled is that image, with the manifest that was pulled.
+//
+// A record shares the layers of an older record with the same config, if their content is the same.
+func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
+	for range putTries {
+		id, manifest, err = s.putImage(n)
+		if !errors.Is(err, cs.ErrDuplicateID) { // else another process was quicker
+			break
+		}
 	}
-	img, err := s.storage.CreateImage(id, nil, n.TopLayer, "", &cs.ImageOptions{
+	return id, manifest, err
+}
+
+// putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
+const putTries = 5
+
+func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
+	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
+	twins, err := Twins(s.storage, config)
+	if err != nil {
+		return "", nil, err
+	}
+	old, manifest, err := s.sameImage(twins, n)
+	if err != nil {
+		return "", nil, err
+	}
+	if old != nil {
+		return old.ID, manifest, s.nameImage(old, n.Names)
+	}
+
+	id, err = RecordID(s.storage, config, sum)
+	if err != nil {
+		return "", nil, err
+	}
+	img, err := s.storage.CreateImage(id, nil, SharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
 		CreationDate: n.Created,
-		Digest:       manifest,
+		Digest:       sum,
 		BigData: []cs.ImageBigDataOption{
 			{Key: config.String(), Data: n.Config, Digest: config},
-			{Key: cs.ImageDigestManifestBigDataNamePrefix + "-" + manifest.String(), Data: n.Manifest, Digest: manifest},
-			{Key: cs.ImageDigestBigDataKey, Data: n.Manifest, Digest: manifest},
+			{Key: cs.ImageDigestManifestBigDataNamePrefix + "-" + sum.String(), Data: n.Manifest, Digest: sum},
+			{Key: cs.ImageDigestBigDataKey, Data: n.Manifest, Digest: sum},
 		},
 	})
-	if errors.Is(err, cs.ErrDuplicateID) { // another build was quicker
-		return s.PutImage(n)
-	}
 	if err != nil {
 		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
 	}
-	return id, nil, s.nameImage(img, n.Names)
+	return id, n.Manifest, s.nameImage(img, n.Names)
 }
 
-func (s *Store) replaceManifest(id string, manifest []byte) error {
-	digestOf := func([]byte) (digest.Digest, error) { return digest.FromBytes(manifest), nil }
-	for _, key := range []string{
-		cs.ImageDigestManifestBigDataNamePrefix + "-" + digest.FromBytes(manifest).String(), cs.ImageDigestBigDataKey,
-	} {
-		if err := s.storage.SetImageBigData(id, key, manifest, digestOf); err != nil {
-			return fmt.Errorf("recording image %s: %w", id, err)
+// sameImage finds the record of an image among those with the same config. It returns nil if there is none.
+func (s *Store) sameImage(twins []cs.Image, n NewImage) (*cs.Image, []byte, error) {
+	sum := digest.FromBytes(n.Manifest)
+	for i := range twins {
+		if twins[i].BigDataDigests[cs.ImageDigestBigDataKey] == sum {
+			return &twins[i], n.Manifest, nil
 		}
 	}
-	return nil
+	for i, img := range twins {
+		if _, ok := img.BigDataDigests[cs.ImageDigestBigDataKey]; !ok {
+			continue
+		}
+		manifest, err := s.document(&img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+		if err != nil {
+			return nil, nil, err
+		}
+		if sameButCompression(manifest, n.Manifest) && SameLayers(s.storage, img.TopLayer, n.TopLayer) {
+			return &twins[i], manifest, nil
+		}
+	}
+	return nil, nil, nil
 }
 
 // nameImage adds the names that the image does not have yet.

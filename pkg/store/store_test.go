@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/pkg/cache"
@@ -180,24 +182,58 @@ func TestSweeper(t *testing.T) {
 	}
 }
 
+// TestImagesWithTheSameConfig records manifests that name the same config: none changes the record of another.
 func TestImagesWithTheSameConfig(t *testing.T) {
 	s := open(t)
-	put := func(manifest, name string) (id string, shared []string) {
-		id, shared, err := s.PutImage(store.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
+	config := digest.FromString("{}")
+	manifest := func(annotation, layers string) string {
+		return fmt.Sprintf(`{"annotations":{"a":%q},"config":{"digest":%q},"layers":[%s]}`, annotation, config, layers)
+	}
+	put := func(manifest, name string) (id, stored string) {
+		id, raw, err := s.PutImage(store.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return id, shared
+		return id, string(raw)
 	}
-	first, shared := put(`{"a":1}`, "localhost/a:latest")
-	if shared != nil {
-		t.Errorf("shared with %v", shared)
+	plain, gzip := `{"mediaType":"x.tar","digest":"d","size":1}`, `{"mediaType":"x.tar+gzip","digest":"e","size":2}`
+	one, two := manifest("1", gzip), manifest("2", plain)
+	first, _ := put(one, "localhost/a:1")
+	if first != config.Encoded() {
+		t.Errorf("the first image has the ID %s, not the digest of its config", first)
 	}
-	if again, shared := put(`{"a":1}`, "localhost/b:latest"); again != first || shared != nil {
-		t.Errorf("the same image again: %s, shared with %v", again, shared)
+	second, stored := put(two, "localhost/b:1")
+	if second == first || stored != two {
+		t.Errorf("another manifest has the ID %s, and is %s", second, stored)
 	}
-	if other, shared := put(`{"a":2}`, "localhost/b:latest"); other != first || !cmp.Equal(shared, []string{"localhost/a:latest"}) {
-		t.Errorf("another manifest: %s, shared with %v", other, shared)
+	for _, tc := range []struct{ name, manifest, id, stored string }{
+		{"the first again", one, first, one},
+		{"the second again", two, second, two},
+		{"the first without compression", manifest("1", plain), first, one},
+		{"the second with compression", manifest("2", gzip), second, two},
+		{"a third", manifest("3", plain), store.DerivedID(config, digest.FromString(manifest("3", plain))), manifest("3", plain)},
+		{"one layer more", manifest("1", gzip+","+gzip), store.DerivedID(config, digest.FromString(manifest("1", gzip+","+gzip))), manifest("1", gzip+","+gzip)},
+	} {
+		if id, stored := put(tc.manifest, "localhost/again:1"); id != tc.id || stored != tc.stored {
+			t.Errorf("%s: %s, %s", tc.name, id, stored)
+		}
+	}
+	for name, want := range map[string]string{"localhost/a:1": one, "localhost/b:1": two} {
+		if raw, err := s.Storage().ImageBigData(name, "manifest"); err != nil || string(raw) != want {
+			t.Errorf("%s is %s now (%v)", name, raw, err)
+		}
+	}
+	if img, err := s.Image(second); err != nil || img.ConfigDigest != config || img.ID != second {
+		t.Errorf("read back: %+v, %v", img, err)
+	}
+	if _, err := store.ByConfig(s.Storage(), config); !errors.Is(err, store.ErrSeveral) {
+		t.Errorf("by the digest of the config: %v", err)
+	}
+	if _, err := s.Storage().DeleteImage(first, true); err != nil {
+		t.Fatal(err)
+	}
+	if id, _ := put(two, "localhost/c:1"); id != second {
+		t.Errorf("without the first the second has the ID %s", id)
 	}
 }
 
