@@ -70,6 +70,7 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 	if format == "" {
 		format, _ = env("BUILDAH_FORMAT")
 	}
+	o.AnyFormat = format == ""
 	switch format {
 	case "", "oci":
 		o.Format = commit.OCI
