@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -70,6 +71,7 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 	if format == "" {
 		format, _ = env("BUILDAH_FORMAT")
 	}
+	o.AnyFormat = format == ""
 	switch format {
 	case "", "oci":
 		o.Format = commit.OCI
@@ -105,6 +107,9 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 	return o, nil
 }
 
+// epochVariable is a variable of the environment and a build argument.
+const epochVariable = "SOURCE_DATE_EPOCH"
+
 // time reads the flags that replace the clock.
 func (f *imageFlags) time(env lookup, o *build.Options) error {
 	if f.timestamp != "" && f.epoch != "" {
@@ -115,7 +120,7 @@ func (f *imageFlags) time(env lookup, o *build.Options) error {
 		flag, text = "--source-date-epoch", f.epoch
 	}
 	if text == "" {
-		flag = "SOURCE_DATE_EPOCH"
+		flag = epochVariable
 		text, _ = env(flag)
 	}
 	if text == "" {
@@ -133,6 +138,20 @@ func (f *imageFlags) time(env lookup, o *build.Options) error {
 		o.FileTimes = build.ClampTimes
 	}
 	return nil
+}
+
+// epochArg returns the value that --source-date-epoch or the environment gives the build argument SOURCE_DATE_EPOCH, as
+// buildah and docker pass it on. --timestamp is no such value: it says what the builder does, not what RUN is told.
+func (f *imageFlags) epochArg(env lookup) map[string]string {
+	text := f.epoch
+	if text == "" {
+		text, _ = env(epochVariable)
+	}
+	t, err := plan.ParseEpoch(text)
+	if err != nil { // with --timestamp nobody has looked at the environment
+		return nil
+	}
+	return map[string]string{epochVariable: strconv.FormatInt(t.Unix(), 10)}
 }
 
 // rewriteNeedsTime refuses --rewrite-timestamp alone.

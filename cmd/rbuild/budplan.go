@@ -105,7 +105,7 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 }
 
 // make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
-// same.
+// same. The build arguments of want are defaults for those of the flags.
 func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Options) (*instructions.File, error) {
 	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
@@ -114,6 +114,11 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Opti
 	args, err := f.arguments(env)
 	if err != nil {
 		return nil, err
+	}
+	for name, value := range want.BuildArgs {
+		if _, given := args[name]; !given {
+			args[name] = value
+		}
 	}
 	contextEpoch(args, in.time)
 	if err := warnings(file, args, o.Listener); err != nil {

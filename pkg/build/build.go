@@ -100,6 +100,7 @@ type ImageOptions struct {
 	Names       []string         // full references
 	Platform    ocispec.Platform // what the image is said to be for; the zero value: what the last stage is for
 	Format      commit.Format
+	AnyFormat   bool // nobody asked for Format: an image that the build does not change keeps its own
 	Annotations map[string]string
 	Labels      []Label // over those of the Dockerfile, in this order
 	NoLabels    bool    // no stage inherits the labels of its base

@@ -155,6 +155,7 @@ func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
 		}
 	}
 	s.config.History = commit.History(s.config.History, len(ids))
+	s.origin = &baseImage{id: id, config: s.config}
 	b.plain.mu.Lock()
 	defer b.plain.mu.Unlock()
 	if b.plain.blobs == nil {
@@ -163,6 +164,10 @@ func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
 	for i, blob := range blobs {
 		b.plain.blobs[ids[i]] = blob
 		s.layers = append(s.layers, commit.Stored(store.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}))
+	}
+	if len(ids) == 0 {
+		s.memory = b.emptyFiles()
+		return s, nil
 	}
 	s.memory = lazily(func(ctx context.Context) (*tree.Tree, error) { return b.readLayers(ctx, ids, blobs) })
 	return s, nil

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,15 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 	if b.NoImage {
 		return Result{}, nil
 	}
+	place := b.place()
+	keep, err := b.unchanged(target)
+	if err != nil {
+		return Result{}, err
+	}
+	if keep {
+		kept, err := commit.Keep(place, target.origin.id, b.Image.Names)
+		return Result{ID: kept.ID, Config: kept.Config, Manifest: kept.Manifest}, err
+	}
 	if b.Flatten {
 		if layers, err = b.squash(ctx, target, layers); err != nil {
 			return Result{}, err
@@ -33,10 +43,6 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		created := b.Epoch.UTC()
 		image.Created = &created
 	}
-	var place commit.Images = b.Store
-	if b.Plain != nil {
-		place = b.Plain
-	}
 	recorded, err := commit.Image(place, commit.ImageSpec{
 		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
@@ -45,6 +51,40 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		return Result{}, err
 	}
 	return Result{ID: recorded.ID, Config: recorded.Config, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
+}
+
+// place is where the build's images are.
+func (b *builder) place() commit.Images {
+	if b.Plain != nil {
+		return b.Plain
+	}
+	return b.Store
+}
+
+// unchanged reports whether the target is an image that was there before, and no option changes anything of it. Then
+// the build gives that image its names, and makes none.
+func (b *builder) unchanged(target *snapshot) (bool, error) {
+	was := target.origin
+	if was == nil || b.Flatten || len(b.Image.Annotations) > 0 || b.Image.CreatedNote || len(was.config.Config.OnBuild) > 0 ||
+		b.Image.NoLabels && len(was.config.Config.Labels) > 0 || b.Image.NoHistory && len(was.config.History) > 0 {
+		return false, nil
+	}
+
+	config := b.Image.edit(was.config)
+	if b.Epoch != nil {
+		created := b.Epoch.UTC()
+		config.Created = &created
+	}
+	if same := reflect.DeepEqual(config, was.config); !same || b.Image.AnyFormat {
+		return same, nil
+	}
+
+	manifest, err := b.place().NameImage(was.id, nil)
+	if err != nil {
+		return false, err
+	}
+	format, _, err := commit.FormatOf(manifest)
+	return format == b.Image.Format, err
 }
 
 // annotations are those of the manifest of an image that was made at the time created, if that is known.

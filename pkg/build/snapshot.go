@@ -25,6 +25,13 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
+	origin *baseImage         // the image that the snapshot is; nil: a step has been done, or there was no image
+}
+
+// baseImage is an image as a build found it.
+type baseImage struct {
+	id     string
+	config instructions.Image
 }
 
 // top is the topmost layer.
@@ -38,9 +45,9 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	if s.memory != nil {
-		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config}
+		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, origin: s.origin}
 	}
-	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config}
+	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, origin: s.origin}
 }
 
 // stored waits until every layer is in the store.
@@ -56,14 +63,19 @@ func (s *snapshot) stored(ctx context.Context) ([]store.Layer, error) {
 	return layers, nil
 }
 
-// emptySnapshot is scratch: an empty directory that is no layer, because an overlay needs a lower one.
+// emptySnapshot is scratch: no layers and no config.
 func (b *builder) emptySnapshot() (*snapshot, error) {
 	if b.Plain != nil {
 		return &snapshot{memory: b.emptyFiles()}, nil
 	}
 	s := &snapshot{root: b.newRoot(), key: cache.ForBase("")}
+	return s, s.pushBottom(b)
+}
+
+// pushBottom gives a snapshot without layers an empty directory, because an overlay mount needs a lower directory.
+func (s *snapshot) pushBottom(b *builder) error {
 	s.root.bottom = 1
-	return s, s.root.push(b.scratch.Upper)
+	return s.root.push(b.scratch.Upper)
 }
 
 // openImage is the snapshot of an image of the store.
@@ -88,6 +100,10 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}
 	s.config.History = commit.History(s.config.History, len(chain))
+	s.origin = &baseImage{id: img.ID, config: s.config}
+	if len(dirs) == 0 {
+		return s, s.pushBottom(b)
+	}
 	for _, dir := range slices.Backward(dirs) {
 		if err := s.root.push(dir); err != nil {
 			return nil, err

@@ -59,6 +59,8 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	if err != nil {
 		return nil, err
 	}
+	// The defaults of a config belong to the stage: a stage without instructions has them too.
+	s.config = scope.Image()
 	s.total = scope.Len() + 1
 	s.report(p.Heading()).end(ctx, nil)
 	if err := s.run(ctx, scope); err != nil {
@@ -78,6 +80,7 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 			return nil
 		}
 		s.number++
+		s.origin = nil
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}
@@ -375,6 +378,9 @@ func (s *stage) finish(ctx context.Context) (*snapshot, error) {
 		s.config.History = nil
 	}
 	created := s.baseTime()
+	if first := created; s.config.Created == nil {
+		s.config.Created = &first
+	}
 	for _, e := range s.history {
 		if e.layer != nil {
 			l, err := e.layer.Wait(ctx)

@@ -57,6 +57,8 @@ type Recorded struct {
 // Images records images: the store, or what is in its place.
 type Images interface {
 	PutImage(n store.NewImage) (id string, manifest []byte, err error)
+	// NameImage gives an image that is there more names, and returns its manifest.
+	NameImage(id string, names []string) (manifest []byte, err error)
 }
 
 // Image records an image. The same spec gives the same ID and digest each time.
@@ -85,6 +87,42 @@ func Image(s Images, spec ImageSpec) (Recorded, error) {
 	id, doc, err := s.PutImage(n)
 	desc := ocispec.Descriptor{MediaType: mediaTypes[spec.Format][0], Digest: digest.FromBytes(doc), Size: int64(len(doc))}
 	return Recorded{ID: id, Config: digest.FromBytes(config), Manifest: desc}, err
+}
+
+// Keep gives an image that is there more names. The image stays as it is, with its ID and its manifest.
+func Keep(s Images, id string, names []string) (Recorded, error) {
+	doc, err := s.NameImage(id, names)
+	if err != nil {
+		return Recorded{}, err
+	}
+	_, mediaType, err := FormatOf(doc)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(doc, &m); err != nil {
+		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+	}
+
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(doc), Size: int64(len(doc))}
+	return Recorded{ID: id, Config: m.Config.Digest, Manifest: desc}, nil
+}
+
+// FormatOf returns the format of a manifest and its media type.
+func FormatOf(manifest []byte) (Format, string, error) {
+	var m struct {
+		MediaType string `json:"mediaType"`
+		Config    struct {
+			MediaType string `json:"mediaType"`
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return OCI, "", err
+	}
+	if m.MediaType == mediaTypes[Docker][0] || m.Config.MediaType == mediaTypes[Docker][1] {
+		return Docker, mediaTypes[Docker][0], nil
+	}
+	return OCI, mediaTypes[OCI][0], nil
 }
 
 func diffIDs(layers []store.Layer) []digest.Digest {

@@ -337,6 +337,21 @@ func (l *Layout) PutImage(n store.NewImage) (id string, raw []byte, err error) {
 	return k.id, n.Manifest, nil
 }
 
+// NameImage gives an image more names, which it takes from the images that have them, and returns the image's manifest.
+func (l *Layout) NameImage(id string, names []string) (manifest []byte, err error) {
+	k, err := l.find(func(k *kept) bool { return k.id == id })
+	if err == nil && k == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	if len(names) == 0 {
+		return k.raw, nil
+	}
+	return k.raw, l.put(k, names, true)
+}
+
 // Image reads the config of an image, by its ID, and what the manifest says of its layers, lowest first.
 func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, err error) {
 	k, err := l.find(func(k *kept) bool { return k.id == id })
