@@ -5,6 +5,8 @@
 # root; all else, the build and the tests too, is done by an ordinary user: the caller, or $TEST_USER where the caller is root.
 
 set -euo pipefail
+umask 022            # files of the tree, of base images and of the tests have usual modes, whatever the caller's umask is
+export LC_ALL=C.UTF-8 # programs print the messages that the scripts and the tests read
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TEST_USER=${TEST_USER:-rbuild-test}
@@ -170,7 +172,8 @@ prefix() {
   home=$(getent passwd "$user" | cut -d: -f6)
   PREFIX=()
   ! is_root || PREFIX=(setpriv "--reuid=$user" "--regid=$(id -g "$user")" --init-groups --inh-caps=-all --)
-  PREFIX+=(env -i)
+  # A caller in the background, or below nohup, ignores signals, and every program that it starts does so too.
+  PREFIX+=(env -i --default-signal)
   for k in "${PASS_ENV[@]}"; do
     [ -z "${!k:-}" ] || PREFIX+=("$k=${!k}")
   done
@@ -183,6 +186,17 @@ prefix() {
 
 # run_as_user COMMAND... runs it as RUN_USER.
 run_as_user() { "${USER_PREFIX[@]}" "$@" 9>&-; } # without the lock of own_tree
+
+# end_process PID ends a process that this shell has started: by SIGTERM, and by SIGKILL after ten seconds.
+end_process() {
+  kill "$1" 2>/dev/null || true
+  for _ in $(seq 100); do
+    kill -0 "$1" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -KILL "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
 
 # state_dir prints the directory where RUN_USER keeps what is good for the next run too.
 state_dir() { printf '%s/.cache/rbuild-test' "$RUN_HOME"; }

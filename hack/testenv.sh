@@ -27,8 +27,7 @@ start_testenv() {
 
 stop_testenv() {
   local p
-  for p in "${PIDS[@]}"; do kill "$p" 2>/dev/null || true; done
-  wait
+  for p in "${PIDS[@]}"; do end_process "$p"; done
   PIDS=()
   [ -z "${WORK:-}" ] || remove_tree "$WORK"
 }

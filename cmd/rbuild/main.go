@@ -17,6 +17,7 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/pkg/program"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -35,6 +36,9 @@ func main() {
 // run is main with an exit code for a result.
 func run() int {
 	log.SetOutput(io.Discard) // x/crypto's SSH agent would let a step write lines to the user's terminal
+	if err := cleanPath(); err != nil {
+		return report(err)
+	}
 	state, err := userns.Join()
 	if err != nil {
 		return report(err)
@@ -52,6 +56,16 @@ func run() int {
 		return report(err)
 	}
 	return a.exit
+}
+
+// cleanPath removes the directories that are not absolute from PATH, for the programs that libraries start too: credential
+// helpers, decompressors. In a context or a checkout such a directory may hold the files of others.
+func cleanPath() error {
+	path, ok := os.LookupEnv("PATH")
+	if !ok {
+		return nil
+	}
+	return os.Setenv("PATH", program.Clean(path))
 }
 
 var errInterrupted = errors.New("interrupted")

@@ -113,8 +113,7 @@ run_pod() {
     slirp=$!
     runc start "rbuild-pod-$1"
     tail --pid="$pid" -f /dev/null
-    kill "$slirp" 2>/dev/null || true
-    wait "$slirp" || true
+    end_process "$slirp"
   fi
   runc delete --force "rbuild-pod-$1" >/dev/null 2>&1 || true
   umount "$dir/rootfs"

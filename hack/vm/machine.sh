@@ -82,6 +82,7 @@ stop_machine() {
   if machine_alive "$1"; then
     kill "$(cat "$1/pid")" 2>/dev/null || true
     for _ in $(seq 100); do machine_alive "$1" || break; sleep 0.1; done
+    ! machine_alive "$1" || kill -KILL "$(cat "$1/pid")" 2>/dev/null || true
   fi
   run_as_user rm -rf "$1"
 }

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/program"
 )
 
 // patience bounds a trial.
@@ -38,16 +39,16 @@ const patience = 20 * time.Second
 
 // Emulators are those of one user namespace. Its methods may be called by several goroutines.
 type Emulators struct {
-	path []string // directories
+	path []string // absolute directories
 
 	mu    sync.Mutex
 	root  *os.File         // of the own binfmt_misc; nil: not mounted
 	known map[string]error // by architecture
 }
 
-// New looks for emulators in the directories of path, separated as in PATH, when one is needed.
+// New looks for emulators in the absolute directories of path, separated as in PATH, when one is needed.
 func New(path string) *Emulators {
-	return &Emulators{path: filepath.SplitList(path), known: map[string]error{}}
+	return &Emulators{path: program.Dirs(path), known: map[string]error{}}
 }
 
 // Close takes the own registrations away.
@@ -145,9 +146,6 @@ func (e *Emulators) find(m machine) (*os.File, error) {
 	dynamic := ""
 	for _, dir := range e.path {
 		for _, name := range names {
-			if !filepath.IsAbs(dir) {
-				continue
-			}
 			f, err := os.Open(filepath.Join(dir, name))
 			if err != nil {
 				continue

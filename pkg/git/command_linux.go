@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/pkg/program"
 )
 
 // limits bound a Fetch. The zero value is none of them; see defaultLimits.
@@ -63,7 +62,7 @@ func (f *fetcher) settings() []string {
 // environment is git's, made from nothing.
 func (f *fetcher) environment() []string {
 	env := []string{
-		"PATH=" + strings.Join(searchPath(f.Environment), ":"), "HOME=" + f.home, "LC_ALL=C",
+		"PATH=" + program.Clean(searchPath(f.Environment)), "HOME=" + f.home, "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_CEILING_DIRECTORIES=" + f.dir,
 		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=http:https:ssh:git", "GIT_LITERAL_PATHSPECS=1", "GIT_LFS_SKIP_SMUDGE=1",
 	}
@@ -88,23 +87,18 @@ func lookup(env []string, name, otherwise string) string {
 	return value
 }
 
-// searchPath is PATH without what is relative: git runs among files of strangers.
-func searchPath(env []string) []string {
-	return slices.DeleteFunc(filepath.SplitList(lookup(env, "PATH", stdPath)), func(dir string) bool { return !filepath.IsAbs(dir) })
-}
+// searchPath is the PATH of env, or stdPath.
+func searchPath(env []string) string { return lookup(env, "PATH", stdPath) }
 
 // Find returns the path of the git that would be used with the environment env ("KEY=value").
 func Find(env []string) (string, error) { return find("git", env) }
 
 // find finds a program by the PATH of env.
-func find(program string, env []string) (string, error) {
-	for _, dir := range searchPath(env) {
-		file := filepath.Join(dir, program)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
+func find(name string, env []string) (string, error) {
+	if file, err := program.Find(searchPath(env), name); err == nil {
+		return file, nil
 	}
-	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)", program)
+	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)", name)
 }
 
 // run runs git and returns what it prints.

@@ -17,21 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	hostprogram "codeberg.org/rbuild/rbuild/pkg/program"
 )
 
 // networkTimeout is how long a helper may take until the namespace has a route.
 const networkTimeout = 10 * time.Second
 
 // FindNetworkHelper returns the path of pasta or, if that is not there, of slirp4netns, found in
-// the directories of a PATH.
+// the absolute directories of a PATH.
 func FindNetworkHelper(dirs string) (string, error) {
-	for _, name := range []string{"pasta", "slirp4netns"} {
-		for _, dir := range filepath.SplitList(dirs) {
-			file := filepath.Join(dir, name)
-			if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
-				return file, nil
-			}
-		}
+	if file, err := hostprogram.Find(dirs, "pasta", "slirp4netns"); err == nil {
+		return file, nil
 	}
 	return "", errors.New("a private network needs pasta (Debian: apt install passt) or slirp4netns (apt install slirp4netns), and neither is installed")
 }

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		attacker(os.Args[1:])
 		return
 	}
+	heedSignals()
 	os.Exit(m.Run())
 }
 

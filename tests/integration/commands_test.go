@@ -32,6 +32,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"layertree":  layertree,
 		"storeclean": storeclean,
 		"ended":      ended,
+		"helper":     helper,
 		"waitfor":    waitfor,
 		"sigterm":    sigterm,
 		"stopwatch":  stopwatch,
