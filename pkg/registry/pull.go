@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	imagecopy "go.podman.io/image/v5/copy"
@@ -237,7 +239,11 @@ func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local 
 	if err != nil {
 		return false, err
 	}
-	dgst, err := docker.GetDigest(ctx, sys, ref)
+	var dgst digest.Digest
+	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) (err error) {
+		dgst, err = docker.GetDigest(ctx, sys, ref)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
@@ -338,12 +344,16 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 	if err != nil {
 		return "", err
 	}
-	img, err := ref.NewImage(ctx, sys)
+	var config digest.Digest
+	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+		img, err := ref.NewImage(ctx, sys)
+		if err != nil {
+			return plainError(err)
+		}
+		config = img.ConfigInfo().Digest
+		return img.Close()
+	})
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
-	}
-	config := img.ConfigInfo().Digest
-	if err := img.Close(); err != nil {
 		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
 	if err := config.Validate(); err != nil {
@@ -374,13 +384,17 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	what := p.shown(src)
 	var stored types.ImageReference
 	err = p.o.withRetry(ctx, what, func() error {
-		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:            p.o.Report,
-			SourceCtx:               sys,
-			DestinationCtx:          p.sys,
-			ReportResolvedReference: &stored,
+		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
+			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+				ReportWriter:            p.o.Report,
+				SourceCtx:               sys,
+				DestinationCtx:          p.sys,
+				ReportResolvedReference: &stored,
+				Progress:                progress,
+				ProgressInterval:        time.Nanosecond,
+			})
+			return err
 		})
-		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
