@@ -44,7 +44,7 @@ func Check(ctx context.Context, host string, o Options) (location, user string, 
 		if location != host { // as the library does, when it pulls
 			to.DockerAuthConfig = nil
 		}
-		if user, err = checkOne(ctx, to, location, s.Endpoint.Insecure); err == nil {
+		if user, err = checkOne(ctx, to, location, s.Endpoint.Insecure, o); err == nil {
 			return location, user, nil
 		}
 		errs = append(errs, err)
@@ -68,7 +68,7 @@ func pullSources(sys *types.SystemContext, ref reference.Named) ([]sysregistries
 }
 
 // checkOne asks one host.
-func checkOne(ctx context.Context, sys types.SystemContext, host string, insecure bool) (user string, err error) {
+func checkOne(ctx context.Context, sys types.SystemContext, host string, insecure bool, o Options) (user string, err error) {
 	if sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(insecure)
 	}
@@ -76,7 +76,9 @@ func checkOne(ctx context.Context, sys types.SystemContext, host string, insecur
 	if err != nil {
 		return "", fmt.Errorf("reading the credentials for %s: %w", host, err)
 	}
-	err = docker.CheckAuth(ctx, &sys, known.Username, known.Password, host)
+	err = o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+		return docker.CheckAuth(ctx, &sys, known.Username, known.Password, host)
+	})
 	if _, ok := errors.AsType[docker.ErrUnauthorizedForCredentials](err); ok {
 		err = ErrUnauthorized
 	}

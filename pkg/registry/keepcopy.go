@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -162,10 +163,13 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 	dest := &keepingReference{ImageReference: ref}
 	what := p.shown(src)
 	err = p.o.withRetry(ctx, what, func() error {
-		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter: p.o.Report, SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
+		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
+			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+				ReportWriter: p.o.Report, SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
+				Progress: progress, ProgressInterval: time.Nanosecond,
+			})
+			return err
 		})
-		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
@@ -198,15 +202,19 @@ func (p puller) look(ctx context.Context, src types.ImageReference, sys *types.S
 		return nil
 	}
 	return p.o.withRetry(ctx, p.shown(src), func() error {
-		img, err := src.NewImage(ctx, sys)
+		var config []byte
+		err := p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+			img, err := src.NewImage(ctx, sys)
+			if err != nil {
+				return plainError(err)
+			}
+			config, err = img.ConfigBlob(ctx)
+			return errors.Join(err, img.Close())
+		})
 		if err != nil {
-			return fmt.Errorf("pulling %s: %w", p.shown(src), plainError(err))
+			return fmt.Errorf("pulling %s: %w", p.shown(src), err)
 		}
-		config, err := img.ConfigBlob(ctx)
-		if err == nil {
-			err = p.o.Config(config)
-		}
-		return errors.Join(err, img.Close())
+		return p.o.Config(config)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"go.podman.io/common/pkg/auth"
 	"go.podman.io/image/v5/pkg/docker/config"
+	"go.podman.io/image/v5/types"
 )
 
 // LoginOptions are what login needs beside the Options. Of these AuthFile,
@@ -31,18 +32,20 @@ func Login(ctx context.Context, target string, o LoginOptions) error {
 	if err != nil {
 		return err
 	}
-	err = auth.Login(ctx, sys, &auth.LoginOptions{
-		AuthFile:             o.AuthFile,
-		DockerCompatAuthFile: o.CompatAuthFile,
-		CertDir:              o.CertDir,
-		Username:             o.Username,
-		Password:             o.Password,
-		StdinPassword:        o.PasswordStdin,
-		Verbose:              o.Verbose,
-		Stdin:                o.Stdin,
-		Stdout:               o.Stdout,
-		AcceptRepositories:   true,
-	}, []string{target})
+	err = o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+		return auth.Login(ctx, sys, &auth.LoginOptions{
+			AuthFile:             o.AuthFile,
+			DockerCompatAuthFile: o.CompatAuthFile,
+			CertDir:              o.CertDir,
+			Username:             o.Username,
+			Password:             o.Password,
+			StdinPassword:        o.PasswordStdin,
+			Verbose:              o.Verbose,
+			Stdin:                o.Stdin,
+			Stdout:               o.Stdout,
+			AcceptRepositories:   true,
+		}, []string{target})
+	})
 	if err != nil {
 		return fmt.Errorf("logging in to %s: %w", target, err)
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	Report     io.Writer     // progress, as lines or, on a terminal, as bars; nil: none
 	Retries    int           // attempts after the first; 0: 3, negative: none
 	RetryDelay time.Duration // before the first retry, doubled for each further one; 0: 1 s
+
+	limits watchLimits // of tests; zero: the defaults
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -241,7 +242,11 @@ func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local 
 	if err != nil {
 		return false, err
 	}
-	dgst, err := docker.GetDigest(ctx, sys, ref)
+	var dgst digest.Digest
+	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) (err error) {
+		dgst, err = docker.GetDigest(ctx, sys, ref)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
@@ -342,13 +347,18 @@ func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (stri
 	if err != nil {
 		return "", err
 	}
-	img, err := ref.NewImage(ctx, sys)
+	var config digest.Digest
+	var raw []byte
+	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+		img, err := ref.NewImage(ctx, sys)
+		if err != nil {
+			return plainError(err)
+		}
+		config = img.ConfigInfo().Digest
+		raw, _, err = img.Manifest(ctx)
+		return errors.Join(err, img.Close())
+	})
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", p.shown(ref), plainError(err))
-	}
-	config := img.ConfigInfo().Digest
-	raw, _, err := img.Manifest(ctx)
-	if err := errors.Join(err, img.Close()); err != nil {
 		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
 	}
 	if err := config.Validate(); err != nil {
@@ -406,12 +416,16 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
 	what := p.shown(src)
 	err = p.o.withRetry(ctx, what, func() error {
-		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:   p.o.Report,
-			SourceCtx:      sys,
-			DestinationCtx: p.sys,
+		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
+			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+				ReportWriter:     p.o.Report,
+				SourceCtx:        sys,
+				DestinationCtx:   p.sys,
+				Progress:         progress,
+				ProgressInterval: time.Nanosecond,
+			})
+			return err
 		})
-		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))

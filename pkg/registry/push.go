@@ -122,16 +122,17 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
 	var raw []byte
 	err = o.withRetry(ctx, dest.StringWithinTransport(), func() error {
-		var err error
-		raw, err = imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:          o.Report,
-			SourceCtx:             sys,
-			DestinationCtx:        sys,
-			ForceManifestMIMEType: mediaType,
-			// A format that was asked for is the one that is delivered.
-			ForceCompressionFormat: o.CompressionFormat != "" && !o.AnyCompression,
+		return o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) (err error) {
+			raw, err = imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+				ReportWriter:          o.Report,
+				SourceCtx:             sys,
+				DestinationCtx:        sys,
+				ForceManifestMIMEType: mediaType,
+				// A format that was asked for is the one that is delivered.
+				ForceCompressionFormat: o.CompressionFormat != "" && !o.AnyCompression,
+			})
+			return err
 		})
-		return err
 	})
 	return raw, err
 }

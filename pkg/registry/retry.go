@@ -46,6 +46,9 @@ func (o Options) withRetry(ctx context.Context, what string, op func() error) er
 // server errors, connections cut, time-outs. Errors about names, credentials,
 // certificates and content are final, and so is that nobody listens.
 func transient(err error) bool {
+	if errors.Is(err, errStalled) {
+		return true
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}

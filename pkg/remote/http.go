@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -25,7 +26,8 @@ const (
 	maxTries     = 3
 	headerWait   = time.Minute // until the server begins to answer
 
-	downloadSilence = time.Minute // without a byte of the body
+	downloadSilence = time.Minute // in which the body must bring downloadPace, or end
+	downloadPace    = 16 << 10    // bytes
 	bufferSize      = 1 << 17
 )
 
@@ -51,7 +53,7 @@ func (a *Access) File(ctx context.Context, text, dir, checksum string) (File, er
 		}
 		return File{}, fmt.Errorf("a URL: %w", err)
 	}
-	d := &download{url: u, max: a.maxDownload}
+	d := &download{url: u, max: a.maxDownload, silence: a.silence}
 	if d.max == 0 {
 		d.max = maxDownload
 	}
@@ -129,6 +131,8 @@ type download struct {
 	url  *url.URL
 	want digest.Digest
 	max  int64 // bytes
+
+	silence time.Duration // 0: downloadSilence
 }
 
 // fetch tries until the file is there or the server says that it will not be.
@@ -169,7 +173,10 @@ func (d *download) fetch(ctx context.Context, authorization string) error {
 func (d *download) once(ctx context.Context, client *http.Client) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silent := time.AfterFunc(downloadSilence, func() { cancel(fmt.Errorf("%w: no data for %v", errRetry, downloadSilence)) })
+	silence := cmp.Or(d.silence, downloadSilence)
+	silent := time.AfterFunc(silence, func() {
+		cancel(fmt.Errorf("%w: less than %d bytes in %v", errRetry, downloadPace, silence))
+	})
 	defer silent.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
 	if err != nil {
@@ -195,7 +202,8 @@ func (d *download) once(ctx context.Context, client *http.Client) error {
 	case resp.StatusCode != http.StatusOK:
 		return errors.New(resp.Status)
 	}
-	d.Size, err = d.receive(&watched{resp.Body, silent})
+	silent.Reset(silence)
+	d.Size, err = d.receive(&watched{r: resp.Body, timer: silent, silence: silence})
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -237,15 +245,20 @@ func (d *download) receive(body io.Reader) (size int64, err error) {
 	return size, nil
 }
 
-// watched puts the timer off whenever something is read.
+// watched puts the timer off whenever downloadPace has been read.
 type watched struct {
-	r     io.Reader
-	timer *time.Timer
+	r       io.Reader
+	timer   *time.Timer
+	silence time.Duration
+	got     int // bytes since the timer was put off
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
-	w.timer.Reset(downloadSilence)
+	if w.got += n; w.got >= downloadPace {
+		w.got = 0
+		w.timer.Reset(w.silence)
+	}
 	return n, err
 }
 

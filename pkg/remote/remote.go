@@ -12,7 +12,7 @@
 // without port. They are sent to that very host and port alone, never over a weaker scheme, wherever it redirects.
 // Credentials in a URL are used and never shown.
 //
-// Limits: a download has at most 16 GiB, follows 10 redirects, is tried 3 times, and may be silent for a minute; see
+// Limits: a download has at most 16 GiB, follows 10 redirects, is tried 3 times, and brings 16 KiB a minute; see
 // packages git and copy for those of repositories and archives.
 package remote
 
@@ -39,7 +39,8 @@ type Access struct {
 	Agent       git.Agent         // for ssh; nil: none
 	KnownHosts  []string          // files with the keys of ssh hosts
 
-	maxDownload int64 // of tests; 0: the default
+	maxDownload int64         // of tests; 0: the default
+	silence     time.Duration // of tests; 0: the default
 }
 
 // IsURL tells whether text is an http or https URL.
