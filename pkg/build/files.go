@@ -81,7 +81,7 @@ func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree,
 
 func (s *stage) copySpec(ctx context.Context, op *plan.Copy) (copy.Spec, error) {
 	spec := copy.Spec{
-		Sources: op.Sources, Dest: op.Dest, Chmod: op.Chmod, Exclude: op.Exclude, Parents: op.Parents,
+		Sources: op.Sources, Dest: op.Dest, Chmod: op.Chmod, Exclude: op.Exclude, Parents: op.Parents, Link: op.Link,
 		Add: op.Add, Unpack: op.Unpack,
 	}
 	for _, f := range op.Inline {

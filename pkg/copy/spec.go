@@ -32,6 +32,10 @@ type Spec struct {
 	Exclude []string // patterns of .dockerignore, relative to each source directory
 	Parents bool     // keep the path of each source below Dest, from the pivot /./ on if there is one; ** is any number of directories
 
+	// Link says that the layer does not depend on those below (--link): directories on the way to Dest that are made have
+	// the time of the latest source, not that of the build.
+	Link bool
+
 	Add    bool  // ADD: archives of the tree are unpacked
 	Unpack *bool // of Add: unpack archives, also those that were fetched, or none; nil: those of the tree only
 

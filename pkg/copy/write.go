@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"slices"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
@@ -27,6 +28,7 @@ type writer struct {
 	from  *sharedDir       // the directory that holds the last source
 	where string           // path of from
 	names map[string]bool  // what has been written into into
+	ways  []string         // paths of the directories that were made on the way to the destination, in this order
 }
 
 // place is a name in a directory.
@@ -53,7 +55,31 @@ func (s *Selection) Write(ctx context.Context, root linux.Dir) (err error) {
 	err = w.writeItems()
 	w.into.release()
 	w.leaveSource()
-	return w.pool.close(err)
+	if err := w.pool.close(err); err != nil || !s.spec.Link {
+		return err
+	}
+	return w.dateWays()
+}
+
+// dateWays gives the directories on the way to the destination the time of the latest source. It comes last, because each
+// entry that is written changes the time of its directory.
+func (w *writer) dateWays() error {
+	var latest linux.Time
+	for _, it := range w.items {
+		if t := it.node.stat.Mtime; t.Sec > latest.Sec || t.Sec == latest.Sec && t.Nsec > latest.Nsec {
+			latest = t
+		}
+	}
+	for _, path := range slices.Backward(w.ways) {
+		err := w.dest.Enter("/"+path, nil)
+		if err == nil {
+			err = w.dest.Dir().SetMtime(".", latest)
+		}
+		if err != nil {
+			return fmt.Errorf("setting the time of %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 func (w *writer) writeItems() error {
@@ -117,6 +143,7 @@ func (w *writer) mkdir(dir linux.Dir, name string) error {
 	if w.spec.Chown != nil {
 		owner = *w.spec.Chown
 	}
+	w.ways = append(w.ways, path.Join(w.dest.Path(), name))
 	return makeDir(dir, name, owner, w.chmod.forNewDir())
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -333,6 +334,44 @@ func TestWrite(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, list(t, root)); diff != "" {
 				t.Errorf("tree (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLinkTimes looks at the times of the directories that a COPY makes on the way to its destination.
+func TestLinkTimes(t *testing.T) {
+	nstest.Need(t)
+	src := build(t, t.TempDir(), "f a 644 A", "f b 644 B", "f d/in/x 644 X", "f e/x 644 X")
+	for name, sec := range map[string]int64{"a": 1000, "b": 2000, "d/in/x": 5000, "d/in": 4000, "d": 3000, "e": 500} {
+		if err := os.Chtimes(filepath.Join(src, name), time.Unix(sec, 0), time.Unix(sec, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name string
+		spec Spec
+		root []string         // what is there before
+		want map[string]int64 // time by path
+	}{
+		{name: "file", spec: Spec{Sources: []string{"a"}, Dest: "/x/y/z"}, want: map[string]int64{"x": 1000, "x/y": 1000, "x/y/z": 1000}},
+		{name: "files", spec: Spec{Sources: []string{"b", "a"}, Dest: "/x/y/"}, want: map[string]int64{"x": 2000, "x/y": 2000, "x/y/a": 1000}},
+		{name: "directory", spec: Spec{Sources: []string{"d"}, Dest: "/x/y"}, want: map[string]int64{"x": 3000, "x/y": 3000, "x/y/in": 4000}},
+		{name: "directories", spec: Spec{Sources: []string{"e", "d"}, Dest: "/x/"}, want: map[string]int64{"x": 3000, "x/in": 4000, "x/x": -1}},
+		{name: "parents", spec: Spec{Sources: []string{"d/in/x"}, Dest: "/x/", Parents: true}, want: map[string]int64{"x/d": 3000, "x/d/in": 4000, "x/d/in/x": 5000}},
+		{name: "what is there", spec: Spec{Sources: []string{"a"}, Dest: "/x/y/z"}, root: []string{"d x 755"}, want: map[string]int64{"x": -1, "x/y": 1000}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			root := build(t, t.TempDir(), tc.root...)
+			tc.spec.Link = true
+			if err := do(t, src, nil, root, tc.spec); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range tc.want {
+				info, err := os.Stat(filepath.Join(root, name))
+				if err != nil || (want >= 0) != (info.ModTime().Unix() == want) {
+					t.Errorf("%s has the time %v, want %d (-1: the build's), %v", name, info.ModTime().Unix(), want, err)
+				}
 			}
 		})
 	}

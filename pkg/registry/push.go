@@ -13,6 +13,7 @@ import (
 	dockerarchive "go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
+	ociarchive "go.podman.io/image/v5/oci/archive"
 	"go.podman.io/image/v5/pkg/compression"
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
@@ -115,6 +116,9 @@ func describePushed(raw []byte) (ocispec.Descriptor, error) {
 }
 
 func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
+	if dest.Transport().Name() == ociarchive.Transport.Name() {
+		return copyToArchive(ctx, src, dest, sys, mediaType, o)
+	}
 	policy, err := localPolicyContext()
 	if err != nil {
 		return nil, err
