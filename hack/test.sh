@@ -96,10 +96,43 @@ show_failures() {
     cut -c 1-300 | tail -n 600
 }
 
-# unexpected_skips LOG prints the names of skipped tests that no pattern of tests/expected-skips knows.
+# unexpected_skips LOG prints the skipped tests that tests/expected-skips does not know, or not with the reason that the test
+# gave, each with that reason.
 unexpected_skips() {
-  sed -n 's/^ *--- SKIP: \([^ ]*\).*/\1/p' "$1" |
-    grep -vxE -f <(sed 's/[[:space:]]*#.*//; /^$/d' "$TREE/tests/expected-skips"; echo 'no pattern') || true
+  local name reason pattern wanted known
+  while IFS=$'\t' read -r name reason; do
+    known=''
+    while IFS=$'\t' read -r pattern wanted; do
+      if [[ $name =~ ^($pattern)$ && $reason =~ $wanted ]]; then known=1; fi
+    done < <(sed -n 's/[[:space:]]*#.*//; /^$/d; s/ if /\t/; p' "$TREE/tests/expected-skips")
+    [ -n "$known" ] || printf '%s: %s\n' "$name" "${reason:-no reason given}"
+  done < <(skips "$1")
+}
+
+# skips LOG prints the skipped tests of a log of "go test -v", each with a tab and the last line that it logged.
+skips() {
+  awk '/^=== RUN / { said[$3] = "" }
+    /^=== (RUN|NAME|CONT) / { name = $3; next }
+    /^ *--- SKIP: / { printf "%s\t%s\n", $3, said[$3]; next }
+    /^ +[^ ]/ && name != "" { sub(/^ +/, ""); gsub(/\t/, " "); said[name] = $0 }' "$1"
+}
+
+# ----------------------------------------------------------------------------------------------------- the tun device
+# open_tun makes /dev/net/tun what it is on a usual Debian, where udev gives it mode 0666: helpers of a private network open it.
+# close_tun undoes it. Where that cannot be done the tests that need the device are skipped, and say why.
+open_tun() {
+  TUN_MODE=''
+  if [ ! -e /dev/net/tun ] && command -v modprobe >/dev/null; then try_as_root modprobe tun; fi
+  if [ ! -c /dev/net/tun ] || run_as_user sh -c ': <>/dev/net/tun' 2>/dev/null; then return 0; fi
+  TUN_MODE=$(stat -c %a /dev/net/tun)
+  try_as_root chmod 666 /dev/net/tun
+}
+
+close_tun() { [ -z "${TUN_MODE:-}" ] || try_as_root chmod "$TUN_MODE" /dev/net/tun; }
+
+# try_as_root COMMAND... runs it as root if that needs no password, and is silent.
+try_as_root() {
+  if is_root; then "$@"; else sudo -n -- "$@"; fi >/dev/null 2>&1 || true
 }
 
 # tree COMMAND... runs it as the ordinary user in the tree, in a scratch directory of this run.
@@ -175,7 +208,8 @@ main() {
   ensure_user
   [ -n "${TREE:-}" ] || own_tree # else .ci/run has made it
   build "$TREE"
-  trap 'stop_pods; stop_testenv; give_back_cgroups' EXIT
+  trap 'close_tun; stop_pods; stop_testenv; give_back_cgroups' EXIT
+  open_tun
   delegate_cgroups
   start_testenv
   run_as_user mkdir -p "$WORK/tmp"

@@ -69,6 +69,8 @@ const (
 	idEmulators   = "emulators"
 	idGit         = "git"
 	idAuth        = "auth"
+	idRegConf     = "registries-conf"
+	idPolicy      = "policy"
 	idRegistry    = "registry:"
 )
 
@@ -76,7 +78,7 @@ const (
 func order() []string {
 	return []string{
 		idKernel, idConfined, idUserns, idIDMap, idWithoutRun, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
-		idSandbox, idPivot, idProc, idCgroup, idNetwork, idEmulators, idGit, idAuth,
+		idSandbox, idPivot, idProc, idCgroup, idNetwork, idEmulators, idGit, idAuth, idRegConf, idPolicy,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -72,6 +73,12 @@ func (o Options) cause(err error) (Finding, bool) {
 	}
 	if f, ok := setup(err); ok {
 		return f, true
+	}
+	if _, ok := errors.AsType[*sandbox.NetworkError](err); ok {
+		if why, fix := tunDevice(); fix != "" {
+			return Finding{ID: idNetwork, Status: Degraded, Summary: why, Fix: fix}, true
+		}
+		return Finding{}, false
 	}
 	switch {
 	case errors.Is(err, graphdriver.ErrIncompatibleFS), o.remembered(err): // the library found it out by itself

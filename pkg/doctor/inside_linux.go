@@ -36,12 +36,12 @@ func Inside(ctx context.Context, state *userns.State, o Options) []Finding {
 		})
 	}
 	out = append(out, overlays(o)...)
-	tried, ok := trials(ctx, o)
+	tried, dir := trials(ctx, o)
 	out = append(out, tried...)
-	if !ok {
+	if dir == "" {
 		return out
 	}
-	return append(out, emulators(ctx, o))
+	return append(out, network(ctx, o, dir), emulators(ctx, o))
 }
 
 func usernsSummary(m userns.Mode) string {
@@ -134,15 +134,15 @@ func (o Options) untried(id string, err error) Finding {
 }
 
 // trials runs a process as RUN would, on the store's file system, or where that cannot hold it, on that of temporary
-// files. It tells whether one ran.
-func trials(ctx context.Context, o Options) (out []Finding, ok bool) {
+// files. It returns the directory where a process ran; empty: none did.
+func trials(ctx context.Context, o Options) (out []Finding, ran string) {
 	var failed error
 	for _, dir := range []string{o.Store, o.Temp} {
 		dir, err := existing(dir)
 		if err == nil {
 			var t trial
 			if t, err = try(ctx, dir, o.Trusted); err == nil {
-				return t.findings(), true
+				return t.findings(), dir
 			}
 		}
 		if _, explained := setup(failed); !explained {
@@ -150,9 +150,9 @@ func trials(ctx context.Context, o Options) (out []Finding, ok bool) {
 		}
 	}
 	if isOverlay(failed) {
-		return []Finding{{ID: idSandbox, Status: Missing, Summary: "could not be tried: see " + idOverlay, Detail: failed.Error()}}, false
+		return []Finding{{ID: idSandbox, Status: Missing, Summary: "could not be tried: see " + idOverlay, Detail: failed.Error()}}, ""
 	}
-	return []Finding{o.untried(idSandbox, failed)}, false
+	return []Finding{o.untried(idSandbox, failed)}, ""
 }
 
 func isOverlay(err error) bool {

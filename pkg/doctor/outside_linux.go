@@ -14,7 +14,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/git"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -25,7 +24,8 @@ const patience = 10 * time.Second
 func Outside(ctx context.Context, o Options) []Finding {
 	out := []Finding{kernel(), confinement()}
 	out = append(out, places(o)...)
-	out = append(out, cgroups(ctx, o.Cgroups), network(o.Path), gitProgram(o.Path), auth(o.Registry))
+	out = append(out, cgroups(ctx, o.Cgroups), gitProgram(ctx, o.Path), auth(o.Registry))
+	out = append(out, configuration(o.Registry)...)
 	return append(out, registries(ctx, o)...)
 }
 
@@ -89,7 +89,21 @@ func places(o Options) (out []Finding) {
 	case temp.dev != kept.dev:
 		out = append(out, temp.findings()...)
 	}
+	if err == nil && temp.dir == filepath.Clean(o.Temp) {
+		if err := tryWriting(o.Temp); err != nil {
+			out = append(out, Finding{ID: idTempDisk, Status: Degraded, Summary: "temporary files cannot be made: " + err.Error(), Fix: "set TMPDIR to a directory of your own"})
+		}
+	}
 	return append(out, store)
+}
+
+// tryWriting makes a directory in dir and removes it.
+func tryWriting(dir string) error {
+	made, err := os.MkdirTemp(dir, ProbePrefix)
+	if err != nil {
+		return err
+	}
+	return os.Remove(made)
 }
 
 // WithoutRun tries where builds keep images if they have no namespace, dir: then Dockerfiles without RUN are all that can be
@@ -98,10 +112,7 @@ func WithoutRun(dir string) Finding {
 	f := Finding{ID: idWithoutRun, Status: OK, Summary: "Dockerfiles without RUN are built, in memory; images are kept in " + dir}
 	at, err := existing(dir)
 	if err == nil {
-		at, err = os.MkdirTemp(at, ProbePrefix)
-	}
-	if err == nil {
-		err = os.Remove(at)
+		err = tryWriting(at)
 	}
 	if err != nil {
 		f.Status, f.Summary, f.Detail = Missing, "images cannot be kept in "+dir, err.Error()
@@ -118,20 +129,40 @@ func (p *place) readOnlyFinding() Finding {
 	}
 }
 
-func network(path string) Finding {
-	helper, err := sandbox.FindNetworkHelper(path)
+// gitProgram starts git, and asks for its version.
+func gitProgram(ctx context.Context, path string) Finding {
+	const install = "run as root: apt-get install git"
+	env := []string{"PATH=" + path}
+	file, err := git.Find(env)
 	if err != nil {
-		return Finding{idNetwork, Degraded, "--network private is refused: neither pasta nor slirp4netns is installed", err.Error(), "run as root: apt-get install passt"}
+		return Finding{idGit, Degraded, "git repositories are refused as contexts and in ADD: there is no git", err.Error(), install}
 	}
-	return Finding{ID: idNetwork, Status: OK, Summary: "--network private uses " + helper}
+
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	version, err := git.Version(ctx, env)
+	switch {
+	case err != nil:
+		return Finding{idGit, Degraded, fmt.Sprintf("git repositories cannot be fetched: %s does not work: %v", file, err), "", install}
+	case !git.Supported(version):
+		return Finding{idGit, Degraded, fmt.Sprintf("git repositories cannot be fetched: %s is git %s, and %s is needed", file, version, git.OldestVersion), "", install}
+	}
+	return Finding{ID: idGit, Status: OK, Summary: fmt.Sprintf("%s, version %s", file, version)}
 }
 
-func gitProgram(path string) Finding {
-	program, err := git.Find([]string{"PATH=" + path})
-	if err != nil {
-		return Finding{idGit, Degraded, "git repositories are refused as contexts and in ADD: there is no git", err.Error(), "run as root: apt-get install git"}
+// configuration reads registries.conf and policy.json as a pull does.
+func configuration(o registry.Options) []Finding {
+	names := Finding{ID: idRegConf, Status: OK, Summary: "registries.conf can be read"}
+	if err := registry.CheckRegistriesConf(o); err != nil {
+		names.Status, names.Summary = Degraded, "images cannot be pulled: "+err.Error()
+		names.Fix = "correct the file that is named: containers-registries.conf(5)"
 	}
-	return Finding{ID: idGit, Status: OK, Summary: program}
+	policy := Finding{ID: idPolicy, Status: OK, Summary: "policy.json can be read"}
+	if err := registry.CheckPolicy(o); err != nil {
+		policy.Status, policy.Summary = Degraded, "images cannot be pulled: "+err.Error()
+		policy.Fix = "correct the file that is named: containers-policy.json(5)"
+	}
+	return []Finding{names, policy}
 }
 
 // auth reads the user's credentials, and asks the helpers that keep them, in bounded time.

@@ -93,6 +93,38 @@ func searchPath(env []string) string { return lookup(env, "PATH", stdPath) }
 // Find returns the path of the git that would be used with the environment env ("KEY=value").
 func Find(env []string) (string, error) { return find("git", env) }
 
+// OldestVersion is the oldest git whose options Fetch knows.
+const OldestVersion = "2.31"
+
+// Version starts the git that would be used with the environment env and returns its version, such as "2.39.5".
+func Version(ctx context.Context, env []string) (string, error) {
+	file, err := Find(env)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, file, "--version")
+	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=" + program.Clean(searchPath(env)), "LC_ALL=C"}, "/", waitDelay
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("git --version: %w", err)
+	}
+	fields := strings.Fields(string(out)) // "git version 2.39.5", or more behind it
+	if len(fields) < 3 || fields[0] != "git" || fields[1] != "version" {
+		return "", fmt.Errorf("git --version prints %.40q", out)
+	}
+	return fields[2], nil
+}
+
+// Supported reports whether a version, as Version returns it, is OldestVersion or newer.
+func Supported(version string) bool {
+	var major, minor, oldMajor, oldMinor int
+	_, _ = fmt.Sscanf(OldestVersion, "%d.%d", &oldMajor, &oldMinor) // a constant
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major > oldMajor || major == oldMajor && minor >= oldMinor
+}
+
 // find finds a program by the PATH of env.
 func find(name string, env []string) (string, error) {
 	if file, err := program.Find(searchPath(env), name); err == nil {

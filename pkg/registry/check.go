@@ -97,3 +97,29 @@ func Known(o Options) ([]string, error) {
 	}
 	return slices.Sorted(maps.Keys(all)), nil
 }
+
+// CheckRegistriesConf reads registries.conf and the files of registries.conf.d as a pull does. The error names the file. It is
+// no error if there is none.
+func CheckRegistriesConf(o Options) error {
+	sys, err := o.systemContext()
+	if err != nil {
+		return err
+	}
+	if _, err := sysregistriesv2.GetRegistries(sys); err != nil {
+		return fmt.Errorf("reading registries.conf: %w", err)
+	}
+	return nil
+}
+
+// CheckPolicy reads policy.json as a pull does. The error names the file. It is no error if there is none.
+func CheckPolicy(o Options) error {
+	sys, err := o.systemContext()
+	if err != nil {
+		return err
+	}
+	policy, err := policyContext(sys)
+	if err != nil {
+		return err
+	}
+	return policy.Destroy()
+}

@@ -355,7 +355,7 @@ func TestNoNetwork(t *testing.T) {
 func TestPrivateNetwork(t *testing.T) {
 	box := newBox(t)
 	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil {
-		t.Skip("no private network without /dev/net/tun: ", err)
+		t.Skip("no private network without the tun device: ", err)
 	} else {
 		check(t, f.Close())
 	}

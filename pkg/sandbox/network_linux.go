@@ -21,7 +21,7 @@ import (
 )
 
 // networkTimeout is how long a helper may take until the namespace has a route.
-const networkTimeout = 10 * time.Second
+const networkTimeout = 30 * time.Second
 
 // FindNetworkHelper returns the path of pasta or, if that is not there, of slirp4netns, found in
 // the absolute directories of a PATH.
@@ -57,6 +57,24 @@ func (g *program) loopback() {
 	copy(req.name[:], "lo")
 	g.do(what, unix.SYS_IOCTL, sock, unix.SIOCSIFFLAGS, linux.Pointer(req))
 }
+
+// A NetworkError says that the helper of a private network did not connect it.
+type NetworkError struct {
+	Helper string // path of the program
+	Err    error
+	Output string // the end of the helper's output, on one line; empty: it printed nothing
+}
+
+func (e *NetworkError) Error() string {
+	text := fmt.Sprintf("connecting the private network with %s: %v", e.Helper, e.Err)
+	if e.Output != "" {
+		text += ": " + e.Output
+	}
+	return text
+}
+
+// Unwrap returns the error of the program's start or end.
+func (e *NetworkError) Unwrap() error { return e.Err }
 
 // helper is the running program that connects a network namespace. A nil helper is none.
 type helper struct {
@@ -110,7 +128,7 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 	h.cmd.WaitDelay = time.Second // if it left something behind that holds its output
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := h.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the helper for the private network: %w", err)
+		return nil, &NetworkError{Helper: cmd.Path, Err: err}
 	}
 	ended := make(chan error, 1)
 	go func() {
@@ -124,11 +142,15 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("connecting the private network with %s: %w: %s", cmd.Path, err, h.output)
+			if err == nil {
+				err = errors.New("it has ended and made no route")
+			}
+			return nil, &NetworkError{cmd.Path, err, h.output.String()}
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("connecting the private network: %s has made no route after %v: %s", cmd.Path, networkTimeout, h.output), h.stop())
+			err := &NetworkError{cmd.Path, fmt.Errorf("no route after %v", networkTimeout), h.output.String()}
+			return nil, errors.Join(err, h.stop())
 		}
 	}
 }

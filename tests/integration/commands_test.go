@@ -33,6 +33,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"storeclean": storeclean,
 		"ended":      ended,
 		"helper":     helper,
+		"needtun":    needtun,
 		"waitfor":    waitfor,
 		"sigterm":    sigterm,
 		"stopwatch":  stopwatch,

@@ -28,6 +28,22 @@ func heedSignals() {
 	}
 }
 
+type testKey struct{}
+
+// needtun skips the script if this user cannot open /dev/net/tun, which the helper of a private network does.
+func needtun(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 0, "needtun")
+	device, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err == nil {
+		ts.Check(device.Close())
+		return
+	}
+	if t, ok := ts.Value(testKey{}).(testscript.T); ok {
+		t.Skip("no private network without the tun device:", err)
+	}
+	ts.Fatalf("needtun: %v", err)
+}
+
 // helper COMMAND... starts a program that the script needs until its end, such as a server. At the end it gets SIGTERM, and
 // SIGKILL if it has not ended after a grace. Its output is logged.
 func helper(ts *testscript.TestScript, neg bool, args []string) {

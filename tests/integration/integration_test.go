@@ -170,6 +170,7 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		e.Vars = append(e.Vars, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"), "DBUS_SESSION_BUS_ADDRESS="+os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
 	}
 	e.Values[marksKey{}] = &marks{}
+	e.Values[testKey{}] = e.T()
 	return nil
 }
 
