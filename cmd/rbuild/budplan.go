@@ -45,10 +45,15 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
 	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
 	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
-	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for (default: the host's)")
-	fs.StringVar(&f.os, "os", "", "operating system to build for")
-	fs.StringVar(&f.arch, "arch", "", "architecture to build for")
-	fs.StringVar(&f.variant, "variant", "", "variant of the architecture to build for")
+	f.registerPlatform(fs)
+}
+
+// registerPlatform adds the flags of the platform, which pull has too.
+func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] of the image (default: the host's)")
+	fs.StringVar(&f.os, "os", "", "operating system of the image")
+	fs.StringVar(&f.arch, "arch", "", "architecture of the image")
+	fs.StringVar(&f.variant, "variant", "", "variant of that architecture")
 }
 
 func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
@@ -215,16 +220,4 @@ func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 // hostPlatform is this machine's.
 func hostPlatform() ocispec.Platform {
 	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
-}
-
-// checkPlatform refuses a --platform that is not the host's own.
-func checkPlatform(want string) error {
-	host := hostPlatform()
-	if want == "" || want == "local" {
-		return nil
-	}
-	if p, ok := plan.ParsePlatform(want, host); !ok || plan.FormatPlatform(p) != plan.FormatPlatform(host) {
-		return fmt.Errorf("--platform %q: this version of rbuild works for the host's own, %s", want, plan.FormatPlatform(host))
-	}
-	return nil
 }

@@ -315,18 +315,3 @@ func readProfile(name string) ([]byte, error) {
 	}
 	return text, err
 }
-
-// whyUnsupported is the reason for flags of the sandbox that rbuild cannot have, to follow the refusal.
-func whyUnsupported(flag string) string {
-	switch flag {
-	case "runtime", "runtime-flag":
-		return ": RUN is started by rbuild itself, without an OCI runtime"
-	case "hooks-dir":
-		return ": OCI hooks are programs that a runtime starts, and rbuild needs none"
-	case "cdi-config-dir":
-		return ": devices are given by their files, --device /dev/NAME"
-	case "userns-uid-map-user", "userns-gid-map-group":
-		return ": the store keeps the ids of the image, and they cannot stand for those of another user; see --userns-uid-map"
-	}
-	return ""
-}

@@ -39,7 +39,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		place = b.Plain
 	}
 	recorded, err := commit.Image(place, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
+		Image: image, Layers: layers, Annotations: b.annotations(target, image.Created), Format: b.Image.Format, Names: b.Image.Names,
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
@@ -53,11 +53,11 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 }
 
 // annotations are those of the manifest of an image that was made at the time created, if that is known.
-func (b *builder) annotations(created *time.Time) map[string]string {
-	if !b.Image.CreatedNote || created == nil {
-		return b.Image.Annotations
+func (b *builder) annotations(target *snapshot, created *time.Time) map[string]string {
+	all := b.Image.inherited(target)
+	if b.Image.CreatedNote && created != nil {
+		all[ocispec.AnnotationCreated] = created.Format(time.RFC3339Nano)
 	}
-	all := map[string]string{ocispec.AnnotationCreated: created.Format(time.RFC3339Nano)}
 	maps.Copy(all, b.Image.Annotations)
 	return all
 }
@@ -83,9 +83,12 @@ func (o ImageOptions) edit(image instructions.Image) instructions.Image {
 		if p.Variant == "" && p.OS == image.OS && p.Architecture == image.Architecture {
 			p.Variant = image.Variant
 		}
+		if p.OS == image.OS {
+			p.OSVersion, p.OSFeatures = image.OSVersion, image.OSFeatures
+		}
 		image.Platform = p
 	}
-	return image
+	return o.system(image)
 }
 
 // keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the

@@ -25,6 +25,8 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
+	// annotations are those of the base image's manifest.
+	annotations map[string]string
 }
 
 // top is the topmost layer.
@@ -38,9 +40,9 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	if s.memory != nil {
-		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config}
+		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations}
 	}
-	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config}
+	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, annotations: s.annotations}
 }
 
 // stored waits until every layer is in the store.
@@ -83,7 +85,7 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ID)}
+	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ID), annotations: img.Annotations}
 	if err := json.Unmarshal(img.Config, &s.config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}
