@@ -13,7 +13,10 @@ import (
 
 // peerFlags are flags of buildah, podman and docker that scripts bring along and that change nothing here. A value that
 // asks for something else than what rbuild does anyway is refused.
-type peerFlags struct{ flags *pflag.FlagSet }
+type peerFlags struct {
+	flags *pflag.FlagSet
+	list  []peerFlag
+}
 
 // peerFlag is one of them.
 type peerFlag struct {
@@ -28,6 +31,7 @@ type peerFlag struct {
 
 // peers are all of them.
 var peers = []peerFlag{
+	{name: "all-platforms", alone: "true", allowed: "false", why: "one platform is built at a time; name it with --platform"},
 	{name: "builder", why: "there is one builder, rbuild"},
 	{name: "cni-config-dir", why: "RUN's network is set up without CNI, in newer buildah too"},
 	{name: "cni-plugin-path", why: "RUN's network is set up without CNI, in newer buildah too"},
@@ -43,17 +47,29 @@ var peers = []peerFlag{
 }
 
 // otherPeers are those of other commands than bud.
-var otherPeers = []peerFlag{
-	{name: "no-prune", alone: "true", why: "layers that another image or the cache needs stay; rbuild prune removes the others"},
-	{name: "size", shorthand: "s", alone: "true", why: "the size is always shown"},
+var otherPeers = map[string][]peerFlag{
+	"pull": {{name: "disable-content-trust", alone: "true", why: "a no-op in podman and buildah too: policy.json says which images are trusted"}},
+	"push": {
+		{name: "all", alone: "true", allowed: "false", why: noLists},
+		{name: "compress", alone: "true", why: "layers are compressed in any case; choose how with --compression-format"},
+		{
+			name: "disable-compression", shorthand: "D", alone: "true", allowed: "false",
+			why: "layers are compressed on their way; --compression-level 1 takes the least time",
+		},
+		{name: "disable-content-trust", alone: "true", why: "a no-op in podman and buildah too: policy.json says which images are trusted"},
+		{name: "rm", alone: "true", allowed: "false", why: noLists},
+	},
+	"rmi":     {{name: "no-prune", alone: "true", why: "layers that another image or the cache needs stay; rbuild prune removes the others"}},
+	"inspect": {{name: "size", shorthand: "s", alone: "true", why: "the size is always shown"}},
 }
 
-func (f *peerFlags) register(fs *pflag.FlagSet) {
-	f.add(fs, peers)
-}
+func (f *peerFlags) register(fs *pflag.FlagSet) { f.add(fs, peers) }
+
+// registerOf is register for another command than bud.
+func (f *peerFlags) registerOf(command string, fs *pflag.FlagSet) { f.add(fs, otherPeers[command]) }
 
 func (f *peerFlags) add(fs *pflag.FlagSet, list []peerFlag) {
-	f.flags = fs
+	f.flags, f.list = fs, list
 	for _, p := range list {
 		fs.StringArrayP(p.name, p.shorthand, nil, "accepted: "+p.why)
 		flag := fs.Lookup(p.name)
@@ -61,19 +77,11 @@ func (f *peerFlags) add(fs *pflag.FlagSet, list []peerFlag) {
 	}
 }
 
-// registerOnly is register for some of the flags, by their names.
-func (f *peerFlags) registerOnly(fs *pflag.FlagSet, names ...string) {
-	f.add(fs, slices.DeleteFunc(slices.Concat(peers, otherPeers), func(p peerFlag) bool { return !slices.Contains(names, p.name) }))
-}
-
 func (f *peerFlags) apply(lookup, *build.Options) error { return f.check() }
 
 // check refuses a value that asks for something that rbuild does not do.
 func (f *peerFlags) check() error {
-	for _, p := range slices.Concat(peers, otherPeers) {
-		if f.flags.Lookup(p.name) == nil {
-			continue
-		}
+	for _, p := range f.list {
 		values, err := f.flags.GetStringArray(p.name)
 		if err != nil {
 			return err

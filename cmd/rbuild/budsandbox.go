@@ -129,6 +129,7 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 	case name == "systempaths" && value == "unconfined": // docker's
 		return f.unmaskPaths(c, "all", refuse)
 	case name == "label" && value == "disable": // RUN has what rbuild has
+	case name == "label" && !hasSELinux(): // nothing has a label, as with podman
 	case name == "label":
 		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, is accepted")
 	case name == "apparmor":
@@ -142,6 +143,12 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
 	}
 	return nil
+}
+
+// hasSELinux reports whether files and processes of this machine have SELinux labels.
+func hasSELinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 func (f *sandboxFlags) maskPaths(c *build.Confinement, value string, refuse func(string) error) error {

@@ -47,7 +47,7 @@ func newImagesCmd(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
 	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, readonly, containers")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
 	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
 	fs.BoolVar(&f.history, "history", false, "show names that images had before")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON as buildah does")

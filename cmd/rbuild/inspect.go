@@ -57,7 +57,7 @@ func newInspectCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
 	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image, or all, which means the same")
-	peers.registerOnly(cmd.Flags(), "size")
+	peers.registerOf("inspect", cmd.Flags())
 	return cmd
 }
 

@@ -68,7 +68,7 @@ func newPullCmd(a *app) *cobra.Command {
 	f.access.register(fs)
 	f.retry.register(fs)
 	f.platform.registerPlatform(fs)
-	f.peers.registerOnly(fs, "disable-content-trust")
+	f.peers.registerOf("pull", fs)
 	fs.StringVar(&f.policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
 	fs.BoolVarP(&f.all, "all-tags", "a", false, "pull every tag of the repository")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the IDs")

@@ -82,7 +82,7 @@ func newPushCmd(a *app) *cobra.Command {
 	access.register(f)
 	retry.register(f)
 	compress.register(f)
-	peers.registerOnly(f, "disable-content-trust")
+	peers.registerOf("push", f)
 	f.BoolVar(&o.NoSignatures, "remove-signatures", false, "leave the signatures of the image behind")
 	f.StringVarP(&o.Format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
 	f.StringVar(&digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")

@@ -60,7 +60,7 @@ func newRmiCmd(a *app) *cobra.Command {
 	f.BoolVarP(&all, "all", "a", false, "remove all images")
 	f.BoolVarP(&force, "force", "f", false, "remove images with several names, and containers made of them")
 	f.BoolVarP(&ignore, "ignore", "i", false, "an image that is not in the store is no error")
-	peers.registerOnly(f, "no-prune")
+	peers.registerOf("rmi", f)
 	f.BoolVarP(&pruneDangling, "prune", "p", false, "remove images that have no name and that no other image was built on")
 	return cmd
 }

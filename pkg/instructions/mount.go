@@ -104,6 +104,15 @@ var mountUses = map[string][]string{
 // misplaced are the options that are an error with a type that does not have them.
 var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
 
+// ParseMountFlag reads the value of a --mount that stands in no Dockerfile.
+func ParseMountFlag(text string) (MountFlag, error) {
+	m, err := parseMountFlag(text)
+	if err == nil {
+		_, err = m.Mount()
+	}
+	return m, err
+}
+
 // parseMountFlag splits the value of a --mount, and reports what is wrong whatever the variables in it are.
 func parseMountFlag(text string) (MountFlag, error) {
 	var m MountFlag

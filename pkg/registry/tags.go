@@ -8,6 +8,8 @@ import (
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	"go.podman.io/image/v5/types"
 )
 
 // maxTags bounds how many tags of a repository are pulled at once.
@@ -71,17 +73,9 @@ func isRepository(name string) error {
 
 // tagsOf lists the images of one repository.
 func (p puller) tagsOf(ctx context.Context, repository reference.Named) (names []string, err error) {
-	ref, err := p.registryReference(reference.TagNameOnly(repository))
-	if err != nil {
-		return nil, err
-	}
-	sys, err := p.o.Sources.admit(p.sys, ref)
-	if err != nil {
-		return nil, err
-	}
 	var tags []string
 	err = p.o.withRetry(ctx, repository.String(), func() (err error) {
-		tags, err = docker.GetRepositoryTags(ctx, sys, ref)
+		tags, err = p.listTags(ctx, repository)
 		return err
 	})
 	if err != nil {
@@ -98,4 +92,52 @@ func (p puller) tagsOf(ctx context.Context, repository reference.Named) (names [
 		names = append(names, named.String())
 	}
 	return names, nil
+}
+
+// listTags asks the mirrors and the registry that registries.conf names, in its order. The library's call for tags asks the
+// registry of the name only.
+func (p puller) listTags(ctx context.Context, repository reference.Named) ([]string, error) {
+	named := reference.TagNameOnly(repository)
+	if _, err := p.registryReference(named); err != nil {
+		return nil, err
+	}
+	sources := []sysregistriesv2.PullSource{{Reference: named}}
+	configured, err := sysregistriesv2.FindRegistry(p.sys, repository.Name())
+	if err != nil {
+		return nil, fmt.Errorf("reading registries.conf: %w", err)
+	}
+	if configured != nil {
+		if sources, err = configured.PullSourcesFromReference(named); err != nil {
+			return nil, fmt.Errorf("reading registries.conf: %w", err)
+		}
+	}
+
+	for _, s := range sources {
+		var tags []string
+		if tags, err = p.tagsAt(ctx, named, s); err == nil || ctx.Err() != nil {
+			return tags, err
+		}
+	}
+	return nil, err
+}
+
+// tagsAt asks one place for the tags of the repository that named is in.
+func (p puller) tagsAt(ctx context.Context, named reference.Named, at sysregistriesv2.PullSource) ([]string, error) {
+	ref, err := docker.NewReference(named)
+	if err != nil {
+		return nil, err
+	}
+	sys, err := p.o.Sources.admit(p.sys, ref)
+	if err != nil {
+		return nil, err
+	}
+	if ref, err = docker.NewReference(at.Reference); err != nil {
+		return nil, err
+	}
+	if at.Endpoint.Insecure && sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
+		own := *sys
+		own.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+		sys = &own
+	}
+	return docker.GetRepositoryTags(ctx, sys, ref)
 }
