@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -81,14 +80,6 @@ func newBudCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// unsupported are flags of buildah, podman and docker that a user may bring along and that rbuild does not have yet:
-// they are refused by name.
-var unsupported = strings.Fields(`all-platforms attest blob-cache cache-from cache-to
-	cdi-config-dir cpp-flag cw decryption-key hooks-dir layer-label log-rusage logsplit manifest
-	mount os-feature os-version policy runtime runtime-flag rusage-logfile
-	save-stages sign-by signature-policy source-policy-file stage-labels
-	userns-gid-map-group userns-uid-map-user`)
-
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
 func (f *budFlags) options(env lookup) (o build.Options, err error) {
 	f.box.conf = &f.conf
@@ -97,6 +88,7 @@ func (f *budFlags) options(env lookup) (o build.Options, err error) {
 			return o, err
 		}
 	}
+	f.output.platform = f.plan.platform
 	if f.run.stdin && f.input.fromStdin() {
 		return o, errors.New("--stdin: standard input is the Dockerfile or the context already")
 	}
@@ -174,7 +166,7 @@ func buildNamespace() userns.Options {
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
 func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
-	if err := f.result.checkFiles([2]string{"--logfile", f.output.logFile}); err != nil {
+	if err := f.result.checkFiles([2]string{"--logfile", f.output.log()}, [2]string{"--rusage-logfile", f.output.usage.file}); err != nil {
 		return err
 	}
 	lines, finish, err := f.output.listener()
@@ -182,6 +174,9 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 		return err
 	}
 	defer func() { err = errors.Join(err, finish()) }()
+	if lines, finish, err = f.output.usage.listener(lines, finish, f.output.quiet); err != nil {
+		return err
+	}
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
 	for _, hint := range f.result.hints {

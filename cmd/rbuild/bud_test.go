@@ -151,7 +151,14 @@ func TestBudRefuses(t *testing.T) {
 		{"--force-compression", "needs --compression-format"},
 		{"--retry -1", "--retry"},
 		{"--jobs -1", "--jobs"},
-		{"--identity-label", "--identity-label=true is not supported"},
+		{"--stage-labels", "--stage-labels needs --save-stages"},
+		{"--layer-label =x", "--layer-label"},
+		{"--os-feature -", "--os-feature"},
+		{"--logsplit", "--logsplit needs --logfile"},
+		{"--memory-swap 1g", "--memory-swap needs --memory"},
+		{"--runtime runsc", "--runtime=runsc is not supported"},
+		{"--runtime /usr/bin/kata-runtime", "runc and crun"},
+		{"--cgroup-manager none", "choose systemd, cgroupfs or disabled"},
 		{"--provenance=mode=max", "no attestations"},
 		{"--rm=perhaps", "true or false"},
 		{"-D=false", "--disable-compression=false"},
@@ -222,7 +229,8 @@ func TestResults(t *testing.T) {
 // TestPeerFlags wants each flag that changes nothing to be accepted, in the form in which scripts have it.
 func TestPeerFlags(t *testing.T) {
 	args := "--rm --rm=false --force-rm --compress -D --disable-compression --disable-content-trust --disable-content-trust=false " +
-		"--builder default --provenance=false --sbom=false --identity-label=false --inherit-annotations=false"
+		"--builder default --provenance=false --sbom=false --identity-label=false --inherit-annotations=false --loglevel 3 " +
+		"--cni-config-dir /x --cni-plugin-path /y --runtime crun --runtime /usr/bin/runc"
 	if _, err := parse(t, strings.Fields(args)...).options(environment()); err != nil {
 		t.Error(err)
 	}
@@ -236,6 +244,11 @@ func TestVolumes(t *testing.T) {
 		{"/etc:/x", "/x", false},
 		{"/etc:/x/:ro", "/x", true},
 		{"/etc:/x:rw,Z", "/x", false},
+		{"/etc:/x:ro,rbind,rprivate,nocopy,exec,z", "/x", true},
+		{"/etc:/x:rslave", "", false},
+		{"/etc:/x:dev", "", false},
+		{"/etc:/x:upperdir=/y", "", false},
+		{"/etc/passwd:/x:O", "", false},
 		{"/etc", "", false},
 		{"/etc:x", "", false},
 		{":/x", "", false},
@@ -315,7 +328,7 @@ func TestArgFile(t *testing.T) {
 func TestRefuseFlag(t *testing.T) {
 	cmd := newRootCmd(&app{})
 	for flag, want := range map[string]string{"--cache-from": "not supported", "--no-such": "unknown flag"} {
-		cmd.SetArgs([]string{"bud", flag, "1"})
+		cmd.SetArgs([]string{budName, flag, "1"})
 		cmd.SetErr(&bytes.Buffer{})
 		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", flag, err)
@@ -350,5 +363,134 @@ func TestRunCode(t *testing.T) {
 	plain := errors.New("other")
 	if err := runCode(plain); !errors.Is(err, plain) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRefusedFlags wants every flag in the table to be refused by its name and with its reason, and none to exist.
+func TestRefusedFlags(t *testing.T) {
+	for command, flags := range refusedFlags {
+		for flag, why := range flags {
+			form := "--" + flag
+			if len(flag) == 1 {
+				form = "-" + flag
+			}
+			args := []string{form}
+			if command != "" {
+				args = []string{command, form}
+			}
+			cmd := newRootCmd(&app{})
+			cmd.SetArgs(args)
+			want := form + " is not supported by this version of rbuild; nothing was done: " + why
+			if err := cmd.Execute(); err == nil || err.Error() != want {
+				t.Errorf("%s: %v, want %s", strings.Join(args, " "), err, want)
+			}
+		}
+	}
+}
+
+// TestGlobalFlags wants the flags that buildah's tests give with every command, before and after the command.
+func TestGlobalFlags(t *testing.T) {
+	dir := t.TempDir()
+	policy := filepath.Join(dir, "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{
+		"--registries-conf=/r", "--registries-conf-dir=" + dir, "--short-name-alias-conf=/s", "--signature-policy=" + policy,
+		"--root=/a", "--runroot=/b", "--storage-driver=overlay", "--storage-opt=x=y", "--log-level=error", "--debug=false",
+		"--cgroup-manager=cgroupfs", "--userns-uid-map=0:0:1000", "--userns-gid-map=0:0:1000",
+	}
+	for _, command := range []string{budName, "pull", "push", "images", "rmi", "tag", "inspect", "history", "login", "logout", "info", "version", "prune", "unshare"} {
+		for _, before := range []bool{true, false} {
+			a := &app{}
+			root := newRootCmd(a)
+			args := append([]string{command}, flags...)
+			if before {
+				args = append(flags[:len(flags):len(flags)], command)
+			}
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.ParseFlags(rest); err != nil {
+				t.Fatalf("%s: %v", command, err)
+			}
+			if err := a.config.check(); err != nil {
+				t.Errorf("%s: %v", command, err)
+			}
+			o := a.sys()
+			if cmd.Name() != command || o.RegistriesConf != "/r" || o.RegistriesConfDir != dir || o.ShortNameAliases != "/s" || o.SignaturePolicy != policy {
+				t.Errorf("%s: %+v", command, o)
+			}
+		}
+	}
+	for _, bad := range []string{"--registries-conf-dir=/no/such", "--signature-policy=/etc/passwd", "--signature-policy=/no/such", "--cgroup-manager=x", "--userns-uid-map=0:1:2"} {
+		a := &app{}
+		cmd := newRootCmd(a)
+		name, _, _ := strings.Cut(bad, "=")
+		if err := cmd.ParseFlags([]string{bad}); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.config.check(); err == nil || !strings.HasPrefix(err.Error(), name) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// TestBuildkitProgress: the flag wins over the environment.
+func TestBuildkitProgress(t *testing.T) {
+	for _, tc := range []struct{ env, args, want, err string }{
+		{"plain", "", "plain", ""},
+		{"rawjson", "--progress tty", "tty", ""},
+		{"", "", "auto", ""},
+		{"none", "", "none", ""},
+		{"fancy", "", "", "BUILDKIT_PROGRESS in the environment"},
+		{"fancy", "--progress plain", "plain", ""},
+	} {
+		f := parse(t, strings.Fields(tc.args)...)
+		_, err := f.options(environment("BUILDKIT_PROGRESS=" + tc.env))
+		if tc.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%+v: %v", tc, err)
+			}
+			continue
+		}
+		if err != nil || f.output.progress != tc.want {
+			t.Errorf("%+v: %q, %v", tc, f.output.progress, err)
+		}
+	}
+}
+
+func TestLogSplit(t *testing.T) {
+	for args, want := range map[string]string{
+		"--logfile a": "a",
+		"--logfile a --logsplit --platform linux/arm64":       "a_linux_arm64",
+		"--logfile a --logsplit --os linux --arch s390x":      "a_linux_s390x",
+		"--logfile a --logsplit=false --platform linux/arm64": "a",
+		"--logfile a --logsplit --platform linux/arm/v7":      "a_linux_arm",
+	} {
+		f := parse(t, strings.Fields(args)...)
+		if _, err := f.options(environment()); err != nil || f.output.log() != want {
+			t.Errorf("%s: %q, %v; want %q", args, f.output.log(), err, want)
+		}
+	}
+}
+
+func TestIdentityFlags(t *testing.T) {
+	o, err := parse(t, "--identity-label", "--label", "a=b", "--inherit-annotations=false", "--os-version", "10.0", "--os-feature", "x",
+		"--os-feature", "y-", "--save-stages", "--stage-labels", "--layer-label", "l", "--unsetannotation", "k").options(environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := o.Image, build.ImageOptions{
+		NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
+		StageLabels: []build.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
+		Labels: []build.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if o, err = parse(t).options(environment()); err != nil || o.Image.NoAnnotations || len(o.Image.Labels) > 0 || o.Image.SaveStages {
+		t.Errorf("by default: %+v, %v", o.Image, err)
 	}
 }

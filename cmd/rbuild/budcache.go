@@ -27,6 +27,8 @@ func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ttl, "cache-ttl", "", "run steps again that were run longer ago, e.g. 24h")
 	fs.BoolVar(&f.layers, "layers", true, "a layer for each instruction, kept for later builds; false: one layer for all (default: $BUILDAH_LAYERS, else true)")
 	fs.BoolVar(&f.squash, "squash", false, "one layer for all of the image, that of the base included")
+	fs.BoolVar(&f.squash, "squash-all", false, "same as --squash") // podman's, whose --squash keeps the base's layers
+	_ = fs.MarkHidden("squash-all")                                // the flag was defined on the line before
 	fs.IntVar(&f.jobs, "jobs", 0, "how many steps may run at the same time (default: as many as there are processors)")
 	f.flags = fs
 }

@@ -22,6 +22,7 @@ type imageFlags struct {
 	noHistory   bool
 	created     bool
 	unset       unsetFlags
+	identity    identityFlags
 	timestamp   string
 	epoch       string
 	rewrite     bool
@@ -35,6 +36,7 @@ func (f *imageFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.noHistory, "omit-history", false, "leave the history out of the image")
 	fs.BoolVar(&f.created, "created-annotation", false, "annotate the manifest with the time of the image")
 	f.unset.register(fs)
+	f.identity.register(fs)
 	fs.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970: the time of the image, its history and every file of its new layers")
 	fs.StringVar(&f.epoch, "source-date-epoch", "", "seconds since 1970: the time of the image and its history (default: $SOURCE_DATE_EPOCH)")
 	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
@@ -45,6 +47,9 @@ func (f *imageFlags) apply(env lookup, o *build.Options) (err error) {
 		return err
 	}
 	f.unset.apply(&o.Image)
+	if err := f.identity.apply(&o.Image); err != nil {
+		return err
+	}
 	return f.time(env, o)
 }
 
@@ -57,9 +62,9 @@ func (f *unsetFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.annotations, "unsetannotation", nil, "annotation that the image shall not have")
 }
 
-// apply takes annotations away at once; the rest is known when the stage has been built.
+// apply takes annotations of the command line away at once; the rest is known when the stage has been built.
 func (f *unsetFlags) apply(o *build.ImageOptions) {
-	o.UnsetEnv, o.UnsetLabels = f.env, f.labels
+	o.UnsetEnv, o.UnsetLabels, o.UnsetAnnotations = f.env, f.labels, f.annotations
 	for _, key := range f.annotations {
 		delete(o.Annotations, key)
 	}
@@ -81,11 +86,11 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 		return o, fmt.Errorf("--format %q: choose oci or docker", format)
 	}
 	for _, text := range f.labels {
-		key, value, _ := strings.Cut(text, "=")
-		if key == "" {
-			return o, fmt.Errorf("--label %q: want KEY=VALUE", text)
+		label, err := parseLabel("--label", text)
+		if err != nil {
+			return o, err
 		}
-		o.Labels = append(o.Labels, build.Label{Key: key, Value: value})
+		o.Labels = append(o.Labels, label)
 	}
 	for _, text := range f.annotations {
 		key, value, ok := strings.Cut(text, "=")

@@ -95,7 +95,12 @@ func (f *limitFlags) readMemory() (err error) {
 			return fmt.Errorf("--memory-swap %q: want a number with b, k, m or g, or -1", f.memorySwap)
 		}
 	}
-	if f.asked.Memory == 0 {
+	switch {
+	case f.asked.Memory != 0:
+	case f.asked.MemorySwap == -1: // neither is limited
+		f.asked.MemorySwap = 0
+		return nil
+	default:
 		return errors.New("--memory-swap needs --memory")
 	}
 	if f.asked.MemorySwap != -1 && f.asked.MemorySwap < f.asked.Memory {
@@ -201,12 +206,10 @@ func (f *limitFlags) readManager() error {
 		default:
 			f.cgroups.Manager = cgroup.Auto
 		}
-	case "systemd", "cgroupfs", "disabled":
-		f.cgroups.Manager = cgroup.Manager(f.manager)
 	default:
-		return fmt.Errorf("--cgroup-manager %q: choose systemd, cgroupfs or disabled", f.manager)
+		f.cgroups.Manager = cgroup.Manager(f.manager)
 	}
-	return nil
+	return checkManager(f.manager)
 }
 
 // userBus is the address of the user's D-Bus.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
@@ -20,22 +21,47 @@ type outputFlags struct {
 	progress string
 	quiet    bool
 	logFile  string
+	logSplit bool
+	usage    usageFlags
+
+	flags    *pflag.FlagSet
+	platform ocispec.Platform // what is built for
 }
 
 func (f *outputFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet or rawjson")
+	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet, none or rawjson (default: $BUILDKIT_PROGRESS, else auto)")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
 	fs.StringVar(&f.logFile, "logfile", "", "file for what would be shown on standard error")
+	fs.BoolVar(&f.logSplit, "logsplit", false, "add _OS_ARCHITECTURE of the platform to the name of --logfile")
+	f.usage.register(fs)
+	f.flags = fs
 }
 
 // progressModes are the values of --progress.
-var progressModes = []string{"auto", "plain", "tty", "quiet", "rawjson"}
+var progressModes = []string{"auto", "plain", "tty", "quiet", "none", "rawjson"}
 
-func (f *outputFlags) apply(lookup, *build.Options) error {
+func (f *outputFlags) apply(env lookup, _ *build.Options) error {
+	if f.logSplit && f.logFile == "" {
+		return errors.New("--logsplit needs --logfile")
+	}
+	if mode, _ := env("BUILDKIT_PROGRESS"); mode != "" && !f.flags.Changed("progress") {
+		if !slices.Contains(progressModes, mode) {
+			return fmt.Errorf("BUILDKIT_PROGRESS in the environment: %q: choose %s", mode, strings.Join(progressModes, ", "))
+		}
+		f.progress = mode
+	}
 	if !slices.Contains(progressModes, f.progress) {
 		return fmt.Errorf("--progress %q: choose %s", f.progress, strings.Join(progressModes, ", "))
 	}
 	return nil
+}
+
+// log is the file for what would be shown on standard error; "": there is none.
+func (f *outputFlags) log() string {
+	if !f.logSplit {
+		return f.logFile
+	}
+	return f.logFile + "_" + f.platform.OS + "_" + f.platform.Architecture
 }
 
 // listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
@@ -43,7 +69,7 @@ func (f *outputFlags) apply(lookup, *build.Options) error {
 func (f *outputFlags) listener() (l progress.Listener, finish func() error, err error) {
 	out, finish := os.Stderr, func() error { return nil }
 	if f.logFile != "" {
-		if out, err = os.OpenFile(f.logFile, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
+		if out, err = os.OpenFile(f.log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
 			return nil, nil, fmt.Errorf("--logfile: %w", err)
 		}
 		finish = sync.OnceValue(out.Close)
@@ -54,7 +80,7 @@ func (f *outputFlags) listener() (l progress.Listener, finish func() error, err 
 		log = progress.Safe(out)
 	}
 	switch {
-	case f.quiet || f.progress == "quiet":
+	case f.quiet || f.progress == "quiet" || f.progress == "none":
 		return progress.Quiet(log), finish, nil
 	case f.progress == "rawjson":
 		return progress.JSON(out), finish, nil

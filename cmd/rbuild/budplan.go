@@ -28,6 +28,7 @@ type planFlags struct {
 	env        []string
 	httpProxy  bool
 	skipUnused bool
+	mounts     []string
 	from       string
 	platforms  []string
 	os         string
@@ -44,11 +45,17 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the environment of RUN and of the image; NAME alone takes the environment's value")
 	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
 	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
+	fs.StringArrayVar(&f.mounts, "mount", nil, "mount of every RUN, as of RUN --mount, e.g. type=secret,id=ID")
 	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
-	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] to build for (default: the host's)")
-	fs.StringVar(&f.os, "os", "", "operating system to build for")
-	fs.StringVar(&f.arch, "arch", "", "architecture to build for")
-	fs.StringVar(&f.variant, "variant", "", "variant of the architecture to build for")
+	f.registerPlatform(fs)
+}
+
+// registerPlatform adds the flags of the platform, which pull has too.
+func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] of the image (default: the host's)")
+	fs.StringVar(&f.os, "os", "", "operating system of the image")
+	fs.StringVar(&f.arch, "arch", "", "architecture of the image")
+	fs.StringVar(&f.variant, "variant", "", "variant of that architecture")
 }
 
 func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
@@ -59,10 +66,25 @@ func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
 	if _, err := envVars(f.env, nil); err != nil {
 		return err
 	}
+	if _, err := f.runMounts(); err != nil {
+		return err
+	}
 	if f.platform, err = f.wanted(o.Platform); err != nil {
 		return err
 	}
 	return nil
+}
+
+// runMounts reads --mount.
+func (f *planFlags) runMounts() (flags []instructions.MountFlag, err error) {
+	for _, text := range f.mounts {
+		m, err := instructions.ParseMountFlag(text)
+		if err != nil {
+			return nil, fmt.Errorf("--mount %q: %w", text, err)
+		}
+		flags = append(flags, m)
+	}
+	return flags, nil
 }
 
 // ofImage is the platform that the image is to be for; the zero value: no flag says it.
@@ -130,6 +152,9 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Opti
 	}
 	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, !f.skipUnused
 	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
+	if want.Mounts, err = f.runMounts(); err != nil {
+		return nil, err
+	}
 	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
 	}
@@ -220,16 +245,4 @@ func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 // hostPlatform is this machine's.
 func hostPlatform() ocispec.Platform {
 	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
-}
-
-// checkPlatform refuses a --platform that is not the host's own.
-func checkPlatform(want string) error {
-	host := hostPlatform()
-	if want == "" || want == "local" {
-		return nil
-	}
-	if p, ok := plan.ParsePlatform(want, host); !ok || plan.FormatPlatform(p) != plan.FormatPlatform(host) {
-		return fmt.Errorf("--platform %q: this version of rbuild works for the host's own, %s", want, plan.FormatPlatform(host))
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -42,7 +41,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.compat, "compat-volumes", false, "throw away what RUN writes below a VOLUME")
 	fs.BoolVar(&f.stdin, "stdin", false, "pass standard input to RUN")
 	fs.StringVar(&f.isolated, "isolation", "", "accepted are oci, rootless, chroot and default: RUN always has rbuild's own sandbox")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:ro] to bind into RUN")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:OPTION,...] to bind into RUN, e.g. with ro, noexec or O")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }
@@ -146,33 +145,4 @@ func (f *runFlags) open(o *build.RunOptions, env lookup) (err error) {
 	}
 	o.SSH, err = openAgents(f.ssh, env)
 	return err
-}
-
-// parseVolumes opens what --volume names; it stays open for the life of the process.
-func parseVolumes(list []string) ([]build.Volume, error) {
-	var out []build.Volume
-	for _, text := range list {
-		parts := strings.Split(text, ":")
-		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) {
-			return nil, fmt.Errorf("--volume %q: want HOST-PATH:PATH[:ro]", text)
-		}
-		v := build.Volume{Text: text, Dest: path.Clean(parts[1])}
-		if len(parts) == 3 {
-			for opt := range strings.SplitSeq(parts[2], ",") {
-				switch {
-				case opt == "ro":
-					v.ReadOnly = true
-				case slices.Contains([]string{"rw", "z", "Z"}, opt): // RUN has no SELinux label of its own, so nothing needs z or Z
-				default:
-					return nil, fmt.Errorf("--volume %q: option %q is not supported (ro, rw, z and Z are)", text, opt)
-				}
-			}
-		}
-		var err error
-		if v.Source, err = os.Open(parts[0]); err != nil {
-			return nil, fmt.Errorf("--volume %q: %w", text, err)
-		}
-		out = append(out, v)
-	}
-	return out, nil
 }

@@ -129,6 +129,7 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 	case name == "systempaths" && value == "unconfined": // docker's
 		return f.unmaskPaths(c, "all", refuse)
 	case name == "label" && value == "disable": // RUN has what rbuild has
+	case name == "label" && !hasSELinux(): // nothing has a label, as with podman
 	case name == "label":
 		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, is accepted")
 	case name == "apparmor":
@@ -142,6 +143,12 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
 	}
 	return nil
+}
+
+// hasSELinux reports whether files and processes of this machine have SELinux labels.
+func hasSELinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 func (f *sandboxFlags) maskPaths(c *build.Confinement, value string, refuse func(string) error) error {
@@ -314,19 +321,4 @@ func readProfile(name string) ([]byte, error) {
 		err = fmt.Errorf("the profile has more than %d bytes", maxSeccomp)
 	}
 	return text, err
-}
-
-// whyUnsupported is the reason for flags of the sandbox that rbuild cannot have, to follow the refusal.
-func whyUnsupported(flag string) string {
-	switch flag {
-	case "runtime", "runtime-flag":
-		return ": RUN is started by rbuild itself, without an OCI runtime"
-	case "hooks-dir":
-		return ": OCI hooks are programs that a runtime starts, and rbuild needs none"
-	case "cdi-config-dir":
-		return ": devices are given by their files, --device /dev/NAME"
-	case "userns-uid-map-user", "userns-gid-map-group":
-		return ": the store keeps the ids of the image, and they cannot stand for those of another user; see --userns-uid-map"
-	}
-	return ""
 }

@@ -153,7 +153,7 @@ func (l *imageList) filters(args []string, o registry.Options) (filter, error) {
 	}, nil
 }
 
-var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, readonly, containers)")
+var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, readonly, containers)")
 
 func (l *imageList) filter(key, value string, o registry.Options) (filter, error) {
 	switch key {
@@ -171,6 +171,9 @@ func (l *imageList) filter(key, value string, o registry.Options) (filter, error
 			got, ok := l.config(img.ID).Config.Labels[name]
 			return ok && (!hasValue || got == want)
 		}, nil
+	case "until":
+		limit, err := parseUntil(value)
+		return func(img *cs.Image) bool { return img.Created.Before(limit) }, err
 	case "before", "since", "after":
 		img, _, err := registry.Lookup(l.st.Storage(), value, o)
 		if err != nil {
@@ -183,6 +186,22 @@ func (l *imageList) filter(key, value string, o registry.Options) (filter, error
 		return func(img *cs.Image) bool { return img.Created.After(limit) }, nil
 	}
 	return nil, errFilter
+}
+
+// parseUntil reads a point in time: a duration before now, seconds since 1970, or a date, as podman and docker take them.
+func parseUntil(text string) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && text != "0" {
+		return time.Now().Add(-ago), nil
+	}
+	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.Unix(seconds, 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil { //nolint:gosmopolitan // the user's clock
+			return t, nil
+		}
+	}
+	return time.Time{}, errors.New("want a duration, e.g. 24h, seconds since 1970, or a date, e.g. 2024-01-31")
 }
 
 func (l *imageList) boolFilter(key, value string) (filter, error) {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,6 +25,7 @@ type imagesFlags struct {
 	noHeading, noTrunc    bool
 	filters               []string
 	format                string
+	sort                  string
 }
 
 func newImagesCmd(a *app) *cobra.Command {
@@ -32,6 +36,9 @@ func newImagesCmd(a *app) *cobra.Command {
 		Short:   "List the images of the store",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, ok := imageOrders[f.sort]; !ok {
+				return fmt.Errorf("--sort %q: choose created, id, repository, size or tag", f.sort)
+			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				return f.list(cmd.OutOrStdout(), st, args, a.sys())
 			})
@@ -40,13 +47,14 @@ func newImagesCmd(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
 	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, readonly, containers")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
 	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
 	fs.BoolVar(&f.history, "history", false, "show names that images had before")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON as buildah does")
 	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "print no headings")
 	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
+	fs.StringVar(&f.sort, "sort", "created", "order of the list: created (the newest first), id, repository, size or tag")
 	return cmd
 }
 
@@ -72,6 +80,9 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, args []string, o registr
 			chosen = append(chosen, img)
 		}
 	}
+	if order := imageOrders[f.sort]; order != nil {
+		slices.SortStableFunc(chosen, func(a, b *cs.Image) int { return order(l, a, b) })
+	}
 	switch {
 	case f.asJSON:
 		return writeJSON(w, buildahImages(l, chosen))
@@ -84,10 +95,28 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, args []string, o registr
 	for _, img := range chosen {
 		rows = append(rows, l.rows(img, !f.noTrunc)...)
 	}
+	if order := rowOrders[f.sort]; order != nil {
+		slices.SortStableFunc(rows, order)
+	}
 	if f.format != "" {
 		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
 	return f.table(w, rows)
+}
+
+// imageOrders are the orders of --sort, of images; nil: the order of listImages.
+var imageOrders = map[string]func(l *imageList, a, b *cs.Image) int{
+	"created":    nil,
+	"id":         func(_ *imageList, a, b *cs.Image) int { return strings.Compare(a.ID, b.ID) },
+	"repository": func(_ *imageList, a, b *cs.Image) int { return slices.Compare(a.Names, b.Names) },
+	"size":       func(l *imageList, a, b *cs.Image) int { return cmp.Compare(l.size(a), l.size(b)) },
+	"tag":        func(_ *imageList, a, b *cs.Image) int { return slices.Compare(a.Names, b.Names) },
+}
+
+// rowOrders are the orders of --sort for rows, of which an image with several names has several.
+var rowOrders = map[string]func(a, b imageRow) int{
+	"repository": func(a, b imageRow) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Tag, b.Tag)) },
+	"tag":        func(a, b imageRow) int { return strings.Compare(a.Tag, b.Tag) },
 }
 
 // byArgument chooses what "rbuild images NAME" lists: the image of that name or

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -102,19 +101,6 @@ func TestImageRows(t *testing.T) {
 	unnamed := l.rows(&l.images[0], false)
 	if len(unnamed) != 1 || unnamed[0].Repository != none || unnamed[0].Tag != none || unnamed[0].ID != "sha256:aaa1" {
 		t.Errorf("an image without a name: %+v", unnamed)
-	}
-}
-
-func TestOwnPlatform(t *testing.T) {
-	for _, own := range []string{"", "local", runtime.GOOS + "/" + runtime.GOARCH, "linux"} {
-		if err := checkPlatform(own); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, foreign := range []string{"windows/amd64", "linux/mips64le", "linux/riscv", "/"} {
-		if checkPlatform(foreign) == nil {
-			t.Errorf("accepted %s", foreign)
-		}
 	}
 }
 

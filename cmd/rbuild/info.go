@@ -16,6 +16,7 @@ import (
 
 func newInfoCmd(a *app) *cobra.Command {
 	var format string
+	var debug bool
 	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Show what rbuild sees of the host and the store",
@@ -26,6 +27,9 @@ func newInfoCmd(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if debug {
+					info["debug"] = debugInfo(currentVersion())
+				}
 				if format != "" && !wantsJSON(format) {
 					return writeOne(cmd.OutOrStdout(), format, info)
 				}
@@ -33,13 +37,19 @@ func newInfoCmd(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "", "print with a Go template, or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
+	cmd.Flags().BoolVarP(&debug, "debug", "d", false, "show the versions of rbuild and of the compiler too")
 	return cmd
 }
 
 // info has the shape of buildah info, whose keys are in lower case in templates
 // too: {{.host.os}}.
 type info map[string]map[string]any
+
+// debugInfo is what info --debug adds, with buildah's keys.
+func debugInfo(v versionInfo) map[string]any {
+	return map[string]any{"rbuild version": v.Version, "compiler": runtime.Compiler, "git commit": v.GitCommit, "go version": v.GoVersion}
+}
 
 func (a *app) gatherInfo(st *store.Store) (info, error) {
 	lib := st.Storage()
@@ -70,15 +80,17 @@ func (a *app) gatherInfo(st *store.Store) (info, error) {
 	return info{
 		"host": a.hostInfo(),
 		"store": {
-			"GraphDriverName": lib.GraphDriverName(),
-			"GraphOptions":    lib.GraphOptions(),
-			"GraphRoot":       st.GraphRoot(),
-			"GraphStatus":     driver,
-			"RunRoot":         st.RunRoot(),
-			"ImageStore":      map[string]int{"number": len(images)},
-			"LayerStore":      map[string]int{"number": len(layers)},
-			"CacheMounts":     map[string]int64{"number": int64(caches.Number), "bytes": caches.Bytes},
-			"ContainerStore":  map[string]int{"number": len(containers)},
+			"GraphDriverName":     lib.GraphDriverName(),
+			"GraphOptions":        lib.GraphOptions(),
+			"GraphImageStore":     lib.ImageStore(),
+			"GraphRoot":           st.GraphRoot(),
+			"GraphStatus":         driver,
+			"RunRoot":             st.RunRoot(),
+			"GraphTransientStore": lib.TransientStore(),
+			"ImageStore":          map[string]int{"number": len(images)},
+			"LayerStore":          map[string]int{"number": len(layers)},
+			"CacheMounts":         map[string]int64{"number": int64(caches.Number), "bytes": caches.Bytes},
+			"ContainerStore":      map[string]int{"number": len(containers)},
 		},
 		"version": {"rbuild": currentVersion()},
 	}, nil
@@ -89,6 +101,7 @@ func (a *app) hostInfo() map[string]any {
 	host := map[string]any{
 		"os":            runtime.GOOS,
 		"arch":          runtime.GOARCH,
+		"variant":       hostPlatform().Variant,
 		"cpus":          runtime.NumCPU(),
 		"kernel":        firstLine("/proc/sys/kernel/osrelease"),
 		"hostname":      firstLine("/proc/sys/kernel/hostname"),
@@ -100,6 +113,7 @@ func (a *app) hostInfo() map[string]any {
 		"CgroupVersion": cgroupVersion(),
 		"Distribution":  distribution(),
 		"rootless":      a.state.Rootless(),
+		"OCIRuntime":    "rbuild", // RUN is started by rbuild itself
 	}
 	if a.state.Rootless() {
 		host["user"] = map[string]int{"uid": a.state.UID, "gid": a.state.GID}

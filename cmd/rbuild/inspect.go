@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 func newInspectCmd(a *app) *cobra.Command {
 	var kind, format string
+	var peers peerFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] IMAGE",
 		Short: "Show everything about an image of the store",
@@ -30,7 +32,10 @@ func newInspectCmd(a *app) *cobra.Command {
 			"podman's: an object; buildah has the text of the document there, which is ConfigText here.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if kind != "image" {
+			if err := peers.check(); err != nil {
+				return err
+			}
+			if kind != "image" && kind != "all" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
@@ -43,16 +48,20 @@ func newInspectCmd(a *app) *cobra.Command {
 					return err
 				}
 				if format != "" && !wantsJSON(format) {
-					return writeOne(cmd.OutOrStdout(), format, info)
+					return writeOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
 				}
 				return writeJSON(cmd.OutOrStdout(), info)
 			})
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
-	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect; only image")
+	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image, or all, which means the same")
+	peers.registerOf("inspect", cmd.Flags())
 	return cmd
 }
+
+// idField is the field ID in templates, by the name that it has in JSON, as podman and docker take it.
+var idField = regexp.MustCompile(`\.Id\b`)
 
 // imageInfo is what rbuild inspect shows.
 type imageInfo struct {

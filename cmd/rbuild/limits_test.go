@@ -26,6 +26,7 @@ func TestLimits(t *testing.T) {
 		{name: "processors", args: []string{"--cpus", "1.5"}, asked: cgroup.Limits{CPUPeriod: 100000, CPUQuota: 150000}, standing: cgroup.Limits{Pids: 2048}},
 		{name: "no limits", args: []string{"-m", "0", "--memory-swap", "0", "--cpu-quota", "-1", "--pids-limit", "-1"}},
 		{name: "swap without limit", args: []string{"-m", "64m", "--memory-swap", "-1", "--pids-limit", "0"}, asked: cgroup.Limits{Memory: 64 << 20, MemorySwap: -1}},
+		{name: "swap without limit alone", args: []string{"--memory-swap", "-1", "--pids-limit", "0"}},
 		{
 			name: "containers.conf", conf: func(c *containersConf) {
 				c.Containers.PidsLimit, c.Engine.CgroupManager = &eight, "cgroupfs"

@@ -11,14 +11,20 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
+// pullCommand is the state of rbuild pull.
+type pullCommand struct {
+	access   accessFlags
+	retry    retryFlags
+	platform planFlags // those of the platform only
+	peers    peerFlags
+	policy   string
+	all      bool
+	quiet    bool
+	unsigned bool
+}
+
 func newPullCmd(a *app) *cobra.Command {
-	var (
-		access   accessFlags
-		retry    retryFlags
-		policy   string
-		platform string
-		quiet    bool
-	)
+	var f pullCommand
 	cmd := &cobra.Command{
 		Use:   "pull [flags] IMAGE [IMAGE...]",
 		Short: "Copy images from a registry, an archive or a directory into the store",
@@ -27,23 +33,9 @@ func newPullCmd(a *app) *cobra.Command {
 			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			when, err := registry.ParsePolicy(policy)
-			if err != nil {
-				return fmt.Errorf("--policy: %w", err)
-			}
-			if err := checkPlatform(platform); err != nil {
-				return err
-			}
-			o, err := access.apply(a.sys())
+			when, o, err := f.options(a.sys())
 			if err != nil {
 				return err
-			}
-			if err := retry.check(); err != nil {
-				return err
-			}
-			o = retry.apply(o)
-			if !quiet {
-				o.Report = os.Stderr
 			}
 			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)
@@ -51,24 +43,62 @@ func newPullCmd(a *app) *cobra.Command {
 					return err
 				}
 				defer release()
+
 				for _, name := range args {
-					id, _, err := registry.Pull(ctx, st.Storage(), name, when, o)
-					if err != nil {
-						return err
+					names := []string{name}
+					if f.all {
+						if names, err = registry.Tags(ctx, name, o); err != nil {
+							return fmt.Errorf("--all-tags: %w", err)
+						}
 					}
-					if _, err := fmt.Fprintln(cmd.OutOrStdout(), id); err != nil {
-						return err
+					for _, name := range names {
+						id, _, err := registry.Pull(ctx, st.Storage(), name, when, o)
+						if err != nil {
+							return err
+						}
+						if _, err := fmt.Fprintln(cmd.OutOrStdout(), id); err != nil {
+							return err
+						}
 					}
 				}
 				return nil
 			})
 		},
 	}
-	f := cmd.Flags()
-	access.register(f)
-	retry.register(f)
-	f.StringVar(&policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
-	f.StringVar(&platform, "platform", "", "OS/ARCH[/VARIANT] of the image; only that of this machine")
-	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but the IDs")
+	fs := cmd.Flags()
+	f.access.register(fs)
+	f.retry.register(fs)
+	f.platform.registerPlatform(fs)
+	f.peers.registerOf("pull", fs)
+	fs.StringVar(&f.policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
+	fs.BoolVarP(&f.all, "all-tags", "a", false, "pull every tag of the repository")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the IDs")
+	fs.BoolVar(&f.unsigned, "remove-signatures", false, "leave the signatures of the image out of the store")
 	return cmd
+}
+
+// options checks the flags and turns them into those of a pull.
+func (f *pullCommand) options(base registry.Options) (when registry.Policy, o registry.Options, err error) {
+	if when, err = registry.ParsePolicy(f.policy); err != nil {
+		return when, o, fmt.Errorf("--policy: %w", err)
+	}
+	if o, err = f.access.apply(base); err != nil {
+		return when, o, err
+	}
+	if err := f.retry.check(); err != nil {
+		return when, o, err
+	}
+	if err := f.peers.check(); err != nil {
+		return when, o, err
+	}
+	if f.platform.platform, err = f.platform.wanted(hostPlatform()); err != nil {
+		return when, o, err
+	}
+
+	o = f.retry.apply(o)
+	o.Platform, o.KeepName, o.NoSignatures = f.platform.ofImage(), true, f.unsigned
+	if !f.quiet {
+		o.Report = os.Stderr
+	}
+	return when, o, nil
 }

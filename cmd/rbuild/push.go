@@ -18,6 +18,7 @@ func newPushCmd(a *app) *cobra.Command {
 		access     accessFlags
 		retry      retryFlags
 		compress   compressionFlags
+		peers      peerFlags
 		o          registry.PushOptions
 		digestFile string
 		quiet      bool
@@ -37,7 +38,7 @@ func newPushCmd(a *app) *cobra.Command {
 			if !quiet {
 				o.Report = os.Stderr
 			}
-			if err := errors.Join(retry.check(), compress.check()); err != nil {
+			if err := errors.Join(retry.check(), compress.check(), peers.check()); err != nil {
 				return err
 			}
 			o.Options = retry.apply(o.Options)
@@ -82,6 +83,8 @@ func newPushCmd(a *app) *cobra.Command {
 	access.register(f)
 	retry.register(f)
 	compress.register(f)
+	peers.registerOf("push", f)
+	f.BoolVar(&o.NoSignatures, "remove-signatures", false, "leave the signatures of the image behind")
 	f.StringVarP(&o.Format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
 	f.StringVar(&digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
 	f.BoolVarP(&quiet, "quiet", "q", false, "show no progress")

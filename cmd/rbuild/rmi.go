@@ -16,7 +16,8 @@ import (
 )
 
 func newRmiCmd(a *app) *cobra.Command {
-	var all, force, pruneDangling bool
+	var all, force, pruneDangling, ignore bool
+	var peers peerFlags
 	cmd := &cobra.Command{
 		Use:   "rmi [flags] IMAGE [IMAGE...]",
 		Short: "Remove images, or names of images, from the store",
@@ -32,6 +33,9 @@ func newRmiCmd(a *app) *cobra.Command {
 			case !all && !pruneDangling && len(args) == 0:
 				return errors.New("name an image, or use --all or --prune")
 			}
+			if err := peers.check(); err != nil {
+				return err
+			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				r := remover{st: st, force: force, out: cmd.OutOrStdout()}
 				switch {
@@ -42,7 +46,11 @@ func newRmiCmd(a *app) *cobra.Command {
 				}
 				var errs []error
 				for _, name := range args {
-					errs = append(errs, r.byName(name, a.sys()))
+					err := r.byName(name, a.sys())
+					if ignore && errors.Is(err, registry.ErrNotFound) {
+						continue
+					}
+					errs = append(errs, err)
 				}
 				return joinLines(errs)
 			})
@@ -51,6 +59,8 @@ func newRmiCmd(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&all, "all", "a", false, "remove all images")
 	f.BoolVarP(&force, "force", "f", false, "remove images with several names, and containers made of them")
+	f.BoolVarP(&ignore, "ignore", "i", false, "an image that is not in the store is no error")
+	peers.registerOf("rmi", f)
 	f.BoolVarP(&pruneDangling, "prune", "p", false, "remove images that have no name and that no other image was built on")
 	return cmd
 }

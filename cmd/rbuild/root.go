@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -27,6 +23,7 @@ type app struct {
 	driverOptions  []string
 	registriesConf string
 	logLevel       string
+	config         configFlags
 
 	sources registry.Sources // $BUILD_REGISTRY_SOURCES
 
@@ -40,11 +37,14 @@ func backgroundContext() context.Context { return context.Background() }
 
 func newRootCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "rbuild",
-		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return errors.Join(a.setUpLog(), a.leaveHome(), a.readSources()) },
+		Use:           "rbuild",
+		Short:         "Build OCI images from Dockerfiles, without a daemon and without root",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return errors.Join(a.setUpLog(), a.leaveHome(), a.readSources(), a.config.check())
+		},
+		Version: currentVersion().line(),
 	}
 	cmd.SetFlagErrorFunc(refuseFlag)
 	f := cmd.PersistentFlags()
@@ -53,6 +53,7 @@ func newRootCmd(a *app) *cobra.Command {
 	f.StringVar(&a.driver, "storage-driver", "", "storage driver; only overlay is supported")
 	f.StringArrayVar(&a.driverOptions, "storage-opt", nil, "option of the storage driver; replaces those of storage.conf")
 	f.StringVar(&a.registriesConf, "registries-conf", "", "use this file instead of registries.conf")
+	a.config.register(f)
 	f.StringVar(&a.logLevel, "log-level", "warn", "trace, debug, info, warn, error or fatal")
 	cmd.AddCommand(
 		newBudCmd(a),
@@ -62,27 +63,6 @@ func newRootCmd(a *app) *cobra.Command {
 		newInfoCmd(a), newDoctorCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
 	return cmd
-}
-
-// refuseFlag words the error for a flag that is not there, or is not used rightly.
-func refuseFlag(cmd *cobra.Command, err error) error {
-	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
-	if unknown && cmd.Name() == budName && slices.Contains(unsupported, name) {
-		return fmt.Errorf("--%s is not supported by this version of rbuild; nothing was built%s", name, whyUnsupported(name))
-	}
-	hint := "see " + cmd.CommandPath() + " --help"
-	if unknown {
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !f.Hidden {
-				names = append(names, f.Name)
-			}
-		})
-		if match := instructions.Suggest(name, names); match != "" {
-			hint = "did you mean --" + match + "?"
-		}
-	}
-	return fmt.Errorf("%w (%s)", err, hint)
 }
 
 // setUpLog makes --log-level hold for the libraries too.
@@ -200,5 +180,5 @@ func (a *app) sys() registry.Options {
 	if o.RegistriesConf == "" {
 		o.RegistriesConf = os.Getenv("CONTAINERS_REGISTRIES_CONF")
 	}
-	return o
+	return a.config.apply(o)
 }

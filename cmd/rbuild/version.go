@@ -23,6 +23,12 @@ type versionInfo struct {
 	OSArch       string `json:"osArch"`
 }
 
+// clientVersion is for templates: podman and docker have the fields below Client.
+type clientVersion struct {
+	versionInfo
+	Client versionInfo
+}
+
 // version is set by the linker (-X main.version=...) in builds from a source tree without history; empty: what the Go
 // command recorded.
 var version string
@@ -58,16 +64,25 @@ func currentVersion() versionInfo {
 	return v
 }
 
+// line is the text of rbuild --version after the name, with buildah's form.
+func (v versionInfo) line() string {
+	return fmt.Sprintf("%s (image-spec %s, runtime-spec %s)", v.Version, v.ImageSpec, v.RuntimeSpec)
+}
+
 func newVersionCmd(*app) *cobra.Command {
 	var asJSON bool
+	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Tell the version of rbuild and of what it is built from",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := currentVersion()
-			if asJSON {
+			if asJSON || wantsJSON(format) {
 				return writeJSON(cmd.OutOrStdout(), v)
+			}
+			if format != "" {
+				return writeOne(cmd.OutOrStdout(), format, clientVersion{v, v})
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Version:         %s\nGo Version:      %s\nImage Spec:      %s\n"+
 				"Runtime Spec:    %s\nimage Version:   %s\nGit Commit:      %s\nBuilt:           %s\nOS/Arch:         %s\n",
@@ -76,5 +91,6 @@ func newVersionCmd(*app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, such as {{.Version}}, or json")
 	return cmd
 }

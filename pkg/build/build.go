@@ -107,6 +107,15 @@ type ImageOptions struct {
 	NoHistory   bool    // the config has no history
 	CreatedNote bool    // annotate the manifest with the time of the image
 
+	NoAnnotations    bool     // the manifest has none of the annotations of the base's
+	UnsetAnnotations []string // of the base, which the manifest shall not have
+	OSVersion        string   // os.version of the config; empty: the base's
+	OSFeatures       []string // for os.features of the config, beside the base's; "NAME-" removes NAME
+
+	SaveStages     bool    // record an image without a name of each stage before the target
+	DescribeStages bool    // label these, and the target, with the stage's name and base
+	StageLabels    []Label // of these alone
+
 	// UnsetLabels and UnsetEnv are what the image shall not have, wherever it comes from. Steps still see it.
 	UnsetLabels, UnsetEnv []string
 }
@@ -157,6 +166,9 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		if target, err = b.stage(ctx, s).wait(ctx); err != nil {
 			return Result{}, err
 		}
+	}
+	if err := b.saveStages(ctx); err != nil {
+		return Result{}, err
 	}
 	result, err := b.record(ctx, target)
 	if err != nil {

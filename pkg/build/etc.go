@@ -64,6 +64,8 @@ type Volume struct {
 	Text     string   // as the command line has it
 	Dest     string   // absolute path in the image
 	ReadOnly bool
+	Overlay  bool     // Source is a directory; what a step writes there is thrown away
+	Options  []string // nosuid, nodev, noexec
 }
 
 // network is the network of one RUN: its own flag wins over the command line.

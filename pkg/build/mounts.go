@@ -29,7 +29,7 @@ import (
 type stepMounts struct {
 	list    []specs.Mount
 	volumes int                 // how many of the first are of --compat-volumes: below all others
-	sources map[string]*os.File // of bind mounts, by target
+	sources map[string]*os.File // of bind mounts, and of volumes with an overlay, by target
 	env     []string            // K=V: secrets, and the agent's socket
 
 	dir    string // scratch beside the step's upper directory, "" until it is needed
@@ -45,6 +45,9 @@ func (s *stage) makeMounts(ctx context.Context, u upper, op *plan.Run, files []r
 	if err := s.coverVolumes(p, u, op, files); err != nil {
 		return p, err
 	}
+	if err := s.overlayVolumes(p, u); err != nil {
+		return p, err
+	}
 	if err := s.openCaches(ctx, p, op, sources); err != nil {
 		return p, err
 	}
@@ -55,7 +58,7 @@ func (s *stage) makeMounts(ctx context.Context, u upper, op *plan.Run, files []r
 			err = s.bindMount(ctx, p, u, m, sources[m.Number])
 		case instructions.MountCache:
 			c := p.caches[cacheSpec(m, sources[m.Number]).Name()]
-			err = p.bind(m, c.Dir, "rw")
+			err = p.bind(m, c.Dir, "rw", m.Attributes...)
 		case instructions.MountTmpfs:
 			err = p.tmpfs(m)
 		case instructions.MountSecret:
@@ -126,7 +129,7 @@ func (p *stepMounts) tmpfs(m plan.Mount) error {
 	if err := p.mountPoint(m.Target, true); err != nil {
 		return err
 	}
-	options := []string{"nosuid"}
+	options := append([]string{"nosuid"}, m.Attributes...)
 	if m.ReadOnly {
 		options = append(options, "ro")
 	}
@@ -263,7 +266,7 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 		return fmt.Errorf("source %s: %w", src.path, err)
 	}
 	p.undo = append(p.undo, place.Close)
-	return p.bind(m, place, "rw")
+	return p.bind(m, place, "rw", m.Attributes...)
 }
 
 // errNotAsItIs says that files of the context have to be copied to be seen as COPY would give them.

@@ -30,6 +30,8 @@ type Images interface {
 	commit.Images
 	// Image reads the config of an image by its ID, and what its layers are as they are kept, lowest first.
 	Image(id string) (config []byte, layers []ocispec.Descriptor, err error)
+	// Annotations are those of the image's manifest.
+	Annotations(id string) (map[string]string, error)
 	// Layer opens a layer as a plain tar. At its end it is verified: diffID is what the config says.
 	Layer(ctx context.Context, kept ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error)
 	// PutLayer keeps the plain tar that write writes, of which it returns the digest.
@@ -139,6 +141,9 @@ func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
 		return nil, err
 	}
 	s := &snapshot{}
+	if s.annotations, err = b.Plain.Annotations(id); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(config, &s.config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}

@@ -44,7 +44,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		image.Created = &created
 	}
 	recorded, err := commit.Image(place, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
+		Image: image, Layers: layers, Annotations: b.annotations(target, image.Created), Format: b.Image.Format, Names: b.Image.Names,
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
@@ -66,7 +66,8 @@ func (b *builder) place() commit.Images {
 func (b *builder) unchanged(target *snapshot) (bool, error) {
 	was := target.origin
 	if was == nil || b.Flatten || len(b.Image.Annotations) > 0 || b.Image.CreatedNote || len(was.config.Config.OnBuild) > 0 ||
-		b.Image.NoLabels && len(was.config.Config.Labels) > 0 || b.Image.NoHistory && len(was.config.History) > 0 {
+		b.Image.NoLabels && len(was.config.Config.Labels) > 0 || b.Image.NoHistory && len(was.config.History) > 0 ||
+		b.Image.drops(target.annotations) {
 		return false, nil
 	}
 
@@ -88,11 +89,11 @@ func (b *builder) unchanged(target *snapshot) (bool, error) {
 }
 
 // annotations are those of the manifest of an image that was made at the time created, if that is known.
-func (b *builder) annotations(created *time.Time) map[string]string {
-	if !b.Image.CreatedNote || created == nil {
-		return b.Image.Annotations
+func (b *builder) annotations(target *snapshot, created *time.Time) map[string]string {
+	all := b.Image.inherited(target)
+	if b.Image.CreatedNote && created != nil {
+		all[ocispec.AnnotationCreated] = created.Format(time.RFC3339Nano)
 	}
-	all := map[string]string{ocispec.AnnotationCreated: created.Format(time.RFC3339Nano)}
 	maps.Copy(all, b.Image.Annotations)
 	return all
 }
@@ -118,9 +119,12 @@ func (o ImageOptions) edit(image instructions.Image) instructions.Image {
 		if p.Variant == "" && p.OS == image.OS && p.Architecture == image.Architecture {
 			p.Variant = image.Variant
 		}
+		if p.OS == image.OS {
+			p.OSVersion, p.OSFeatures = image.OSVersion, image.OSFeatures
+		}
 		image.Platform = p
 	}
-	return image
+	return o.system(image)
 }
 
 // keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the

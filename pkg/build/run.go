@@ -197,6 +197,7 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 		if v.ReadOnly {
 			m.Options[1] = "ro"
 		}
+		m.Options = append(m.Options, v.Options...)
 		spec.Mounts = append(spec.Mounts, m)
 	}
 	// A mount of the Dockerfile takes the place of one of the builder's files or the user's volumes.

@@ -25,7 +25,9 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
-	origin *baseImage         // the image that the snapshot is; nil: a step has been done, or there was no image
+	// annotations are those of the base image's manifest.
+	annotations map[string]string
+	origin      *baseImage // the image that the snapshot is; nil: a step has been done, or there was no image
 }
 
 // baseImage is an image as a build found it.
@@ -45,9 +47,13 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	if s.memory != nil {
-		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, origin: s.origin}
+		return &snapshot{
+			memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations, origin: s.origin,
+		}
 	}
-	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, origin: s.origin}
+	return &snapshot{
+		root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, annotations: s.annotations, origin: s.origin,
+	}
 }
 
 // stored waits until every layer is in the store.
@@ -95,7 +101,7 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ConfigDigest.Encoded())}
+	s := &snapshot{root: b.newRoot(), key: cache.ForBase(img.ConfigDigest.Encoded()), annotations: img.Annotations}
 	if err := json.Unmarshal(img.Config, &s.config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}

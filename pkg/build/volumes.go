@@ -3,6 +3,7 @@ package build
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -94,4 +95,30 @@ func (s *stage) taken(path string, op *plan.Run, files []runFile) bool {
 	return slices.ContainsFunc(files, func(f runFile) bool { return f.dest == path }) ||
 		slices.ContainsFunc(s.Run.Volumes, func(v Volume) bool { return v.Dest == path }) ||
 		slices.ContainsFunc(op.Mounts, func(m plan.Mount) bool { return m.Target == path })
+}
+
+// overlayVolumes shows the directories of --volume HOST:PATH:O below an upper directory that is thrown away with what the
+// step writes there.
+func (s *stage) overlayVolumes(p *stepMounts, u upper) error {
+	for _, v := range s.Run.Volumes {
+		if !v.Overlay {
+			continue
+		}
+		root, err := p.layered(u, []string{descriptorPath(v.Source)}, s.Trusted, func(upper string) error {
+			st, err := linux.FileStat(v.Source)
+			if err != nil {
+				return err
+			}
+			dir, err := os.Open(upper)
+			if err != nil {
+				return err
+			}
+			return errors.Join(linux.Chmod(dir, st.Mode), dir.Close())
+		})
+		if err != nil {
+			return fmt.Errorf("--volume %s: an overlay cannot be mounted over it: %w", v.Text, s.explain(err))
+		}
+		p.sources[v.Dest] = root
+	}
+	return nil
 }

@@ -56,6 +56,8 @@ type Mount struct {
 	Required bool    // of secret and ssh
 	Mode     *uint32 // of cache, secret, ssh, and tmpfs as buildah has it; nil: the type's default
 	UID, GID *uint32 // of cache, secret and ssh; nil: 0
+	// Attributes are those of mount(8) beside ro: nosuid, nodev, noexec. Of bind, cache and tmpfs.
+	Attributes []string
 
 	// Idle are the options given that a mount of this type takes no notice of.
 	Idle []string
@@ -66,22 +68,24 @@ var mountAliases = map[string]string{
 	"type": "type", "from": "from", "source": "source", "src": "source", "target": "target", "dst": "target",
 	"destination": "target", "readonly": "ro", "ro": "ro", "readwrite": "rw", "rw": "rw", "id": "id", "sharing": "sharing",
 	"required": "required", "size": "size", "tmpfs-size": "size", "tmpfs-mode": "tmpfs-mode", "mode": "mode", "uid": "uid",
-	"gid": "gid", "env": "env",
+	"gid": "gid", "env": "env", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec", "exec": "exec",
+	"relabel": "relabel", "z": "relabel", // Z is z here: keys have no case
+	"bind-propagation": "private", "private": "private", "rprivate": "private", "consistency": "consistency",
 }
+
+// bareMountKeys are the keys that may stand without a value.
+var bareMountKeys = []string{"ro", "rw", "required", "nosuid", "nodev", "noexec", "exec", "private", "relabel"}
 
 // refusedMountKeys are options of other tools' mounts, with the reason why RUN has none of them.
 var refusedMountKeys = map[string]string{
-	"z": noLabels, "relabel": noLabels, // Z is z here: keys have no case
 	"u": noChown, "chown": noChown,
-	"bind-propagation": noPropagation, "private": noPropagation, "rprivate": noPropagation, "slave": noPropagation,
-	"rslave": noPropagation, "shared": noPropagation, "rshared": noPropagation, "bind-nonrecursive": noPropagation,
-	"suid": noAttributes, "nosuid": noAttributes, "dev": noAttributes, "nodev": noAttributes, "exec": noAttributes,
-	"noexec": noAttributes, "tmpcopyup": noAttributes, "notmpcopyup": noAttributes, "no-dereference": noAttributes,
-	"consistency": noAttributes, "idmap": noAttributes,
+	"slave": noPropagation, "rslave": noPropagation, "shared": noPropagation, "rshared": noPropagation,
+	"bind-nonrecursive": noPropagation, "dev": "no mount of RUN has devices; give one with --device",
+	"suid": noAttributes, "tmpcopyup": noAttributes, "notmpcopyup": noAttributes, "no-dereference": noAttributes,
+	"idmap": noAttributes,
 }
 
 const (
-	noLabels      = "RUN has no SELinux label of its own, so nothing needs it"
 	noChown       = "the owners of a source are not changed; a cache has uid= and gid="
 	noPropagation = "the mounts of RUN are private"
 	noAttributes  = "it is no option of a Dockerfile's mounts"
@@ -90,15 +94,24 @@ const (
 // mountUses says which options each type has, type and target aside. Those that another type has are idle, or an
 // error as in BuildKit: see misplaced.
 var mountUses = map[string][]string{
-	MountBind:   {"from", "source", "ro", "rw"},
-	MountCache:  {"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid"},
-	MountTmpfs:  {"ro", "rw", "size", "tmpfs-mode"},
+	MountBind:   {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
+	MountCache:  {"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid", "nosuid", "nodev", "noexec", "exec", "private", "relabel"},
+	MountTmpfs:  {"ro", "rw", "size", "tmpfs-mode", "nosuid", "nodev", "noexec", "exec"},
 	MountSecret: {"source", "id", "env", "required", "mode", "uid", "gid"},
 	MountSSH:    {"id", "required", "mode", "uid", "gid"},
 }
 
 // misplaced are the options that are an error with a type that does not have them.
 var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
+
+// ParseMountFlag reads the value of a --mount that stands in no Dockerfile.
+func ParseMountFlag(text string) (MountFlag, error) {
+	m, err := parseMountFlag(text)
+	if err == nil {
+		_, err = m.Mount()
+	}
+	return m, err
+}
 
 // parseMountFlag splits the value of a --mount, and reports what is wrong whatever the variables in it are.
 func parseMountFlag(text string) (MountFlag, error) {
@@ -142,7 +155,7 @@ func checkMountKey(f MountField) error {
 			"--mount: unknown option " + strconv.Quote(shown(f.Key)),
 			didYouMean(f.Key, slices.Collect(maps.Keys(mountAliases)), ""),
 		}
-	case f.Bare && key != "ro" && key != "rw" && key != "required":
+	case f.Bare && (!slices.Contains(bareMountKeys, key) || f.Key == "relabel" || f.Key == "bind-propagation"):
 		return fmt.Errorf("--mount: option %s needs a value", f.Key)
 	}
 	return nil
@@ -215,6 +228,10 @@ func (m *Mount) set(key string, f MountField) (err error) {
 		m.ReadOnly = !m.ReadOnly
 	case "required":
 		m.Required, err = mountBool(f)
+	case "nosuid", "nodev", "noexec", "exec":
+		return m.setAttribute(f)
+	case "private", "relabel":
+		return checkIdle(f)
 	case "size":
 		if m.Size, err = units.RAMInBytes(f.Value); err == nil && m.Size < 0 {
 			err = fmt.Errorf("a size is not negative")
@@ -233,6 +250,43 @@ func (m *Mount) set(key string, f MountField) (err error) {
 		}
 	}
 	return err
+}
+
+// setAttribute takes an attribute of mount(8); exec is the default.
+func (m *Mount) setAttribute(f MountField) error {
+	on, err := mountBool(f)
+	if err != nil {
+		return err
+	}
+	name := f.Key
+	if name == "exec" {
+		name, on = "noexec", !on
+	}
+	m.Attributes = slices.DeleteFunc(m.Attributes, func(a string) bool { return a == name })
+	if on {
+		m.Attributes = append(m.Attributes, name)
+	}
+	return nil
+}
+
+// checkIdle checks an option that asks for what RUN does anyway: its mounts are private, and its processes have the
+// SELinux label of rbuild itself, which may read what the user may, so that no file needs another label.
+func checkIdle(f MountField) error {
+	switch f.Key {
+	case "relabel":
+		if f.Value != "shared" && f.Value != "private" {
+			return errors.New("neither shared nor private")
+		}
+	case "bind-propagation":
+		if f.Value != "private" && f.Value != "rprivate" {
+			return errors.New(noPropagation)
+		}
+	default:
+		if on, err := mountBool(f); err != nil || !on {
+			return errors.New("want it alone")
+		}
+	}
+	return nil
 }
 
 func mountBool(f MountField) (bool, error) {

@@ -16,6 +16,11 @@ const (
 	socketsDir = "/run/rbuild"
 )
 
+// mounts are the mounts of a RUN, with those of the command line before its own, which win at the same target.
+func (p *Plan) mounts(c instructions.Run) []instructions.MountFlag {
+	return slices.Concat(p.options.Mounts, c.Mounts)
+}
+
 // mounts reads the --mount flags of a RUN, whose variables are replaced.
 func (sc *Scope) mounts(in located, flags []instructions.MountFlag) ([]Mount, error) {
 	var out []Mount
@@ -97,10 +102,11 @@ func canonMounts(mounts []Mount) string {
 		if m.Env != nil {
 			env = "=" + *m.Env
 		}
-		fields = append(fields, canon(
+		all := []string{
 			m.Type, m.From, path.Join("/", m.Source), m.Target, strconv.FormatBool(m.ReadOnly), m.ID, m.Sharing,
 			strconv.FormatInt(m.Size, 10), env, strconv.FormatBool(m.Required), number(m.Mode), number(m.UID), number(m.GID),
-		))
+		}
+		fields = append(fields, canon(append(all, slices.Sorted(slices.Values(m.Attributes))...)...))
 	}
 	return canon(fields...)
 }

@@ -94,7 +94,8 @@ func TestMountCanon(t *testing.T) {
 	for _, flags := range []string{
 		"", "target=/a", "target=/b", "target=/a,rw", "target=/a,source=b", "target=/a,from=i", "type=cache,target=/a", "type=cache,target=/a,ro",
 		"type=cache,target=/a,id=b", "type=cache,target=/a,sharing=locked", "type=cache,target=/a,mode=0700", "type=cache,target=/a,uid=1",
-		"type=cache,target=/a,gid=1", "type=tmpfs,target=/a", "type=tmpfs,target=/a,size=1", "type=secret,id=a", "type=secret,id=b",
+		"type=cache,target=/a,gid=1", "type=tmpfs,target=/a", "type=tmpfs,target=/a,size=1", "type=tmpfs,target=/a,noexec",
+		"target=/a,noexec", "target=/a,nosuid", "target=/a,nosuid,noexec", "type=cache,target=/a,nodev", "type=secret,id=a", "type=secret,id=b",
 		"type=secret,id=a,env=A", "type=secret,id=a,env=B", "type=secret,id=a,required", "type=ssh", "type=ssh,id=a",
 	} {
 		text := "RUN x"

@@ -30,7 +30,7 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 		}
 	}
 	var err error
-	if op.Mounts, err = sc.mounts(in, c.Mounts); err != nil {
+	if op.Mounts, err = sc.mounts(in, sc.stage.plan.mounts(c)); err != nil {
 		return err
 	}
 	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, op.Hostname, inline(op.Files), canonMounts(op.Mounts))

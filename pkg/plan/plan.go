@@ -25,6 +25,8 @@ type Options struct {
 	Contexts  []string          // names of the named contexts, as ContextName gives them
 	Insecure  bool              // RUN --security=insecure is allowed
 
+	Mounts []instructions.MountFlag // of every RUN, below its own; variables in them are not replaced
+
 	// Refuse says why the file may not use an image of that name; nil: it may use any.
 	Refuse func(image string) error
 }
@@ -346,7 +348,7 @@ func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []
 		if c.Insecure && !s.plan.options.Insecure && s.refused == nil {
 			s.refused = f.Hintf(in.Range, "allow it with --allow security.insecure", "RUN --security=insecure is refused: it takes the step's sandbox away")
 		}
-		for _, m := range c.Mounts {
+		for _, m := range s.plan.mounts(c) {
 			add(mountFrom, m.From())
 		}
 	}

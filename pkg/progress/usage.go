@@ -2,6 +2,7 @@ package progress
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -29,6 +30,9 @@ type Usage struct {
 	Written  int64  `json:"writtenBytes"`
 	IOSource Source `json:"ioSource"`
 }
+
+// String is the usage on one line: "cpu 0.80s, memory 12.3 MiB, read 4 KiB, written 1 MiB".
+func (u *Usage) String() string { return strings.TrimPrefix(used(u), ", ") }
 
 // used is the usage for the line that closes a step: ", cpu 0.8s, memory 12.3 MiB, read 4 KiB, written 1 MiB". What the
 // largest process alone took is called so.

@@ -367,3 +367,21 @@ func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, e
 	config, err = l.readBlob(k.manifest.ConfigInfo().Digest)
 	return config, layers, err
 }
+
+// Annotations are those of the manifest of an image, by its ID; nil: it has none.
+func (l *Layout) Annotations(id string) (map[string]string, error) {
+	k, err := l.find(func(k *kept) bool { return k.id == id })
+	if err == nil && k == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	var m struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(k.raw, &m); err != nil {
+		return nil, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+	}
+	return m.Annotations, nil
+}

@@ -21,9 +21,14 @@ type Options struct {
 	TLSVerify         *bool            // nil: verify, except for registries marked insecure in registries.conf
 	RegistriesConf    string           // file to read instead of registries.conf
 	RegistriesConfDir string           // directory to read instead of registries.conf.d
+	ShortNameAliases  string           // file for recorded short names instead of the user's; it need not exist
 	SignaturePolicy   string           // file to read instead of policy.json
 	Platform          ocispec.Platform // what to choose from a manifest list; empty fields: the host's
-	TempDir           string           // where layers lie while they are pulled, private to the user; empty: a directory of the store
+	// KeepName gives an image the name that it is pulled by whatever its platform is. Otherwise a name goes on to mean the
+	// image for the host's platform.
+	KeepName     bool
+	NoSignatures bool   // leave the signatures of an image behind
+	TempDir      string // where layers lie while they are pulled, private to the user; empty: a directory of the store
 	// Config looks at the config of an image before its layers are pulled into a layout, and may refuse it; nil: nothing does.
 	Config func(config []byte) error
 	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
@@ -49,6 +54,7 @@ func (o Options) systemContext() (*types.SystemContext, error) {
 		DockerCertPath:              o.CertDir,
 		SystemRegistriesConfPath:    o.RegistriesConf,
 		SystemRegistriesConfDirPath: o.RegistriesConfDir,
+		UserShortNameAliasConfPath:  o.ShortNameAliases,
 		SignaturePolicyPath:         o.SignaturePolicy,
 		OSChoice:                    o.Platform.OS,
 		ArchitectureChoice:          o.Platform.Architecture,

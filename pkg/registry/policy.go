@@ -32,3 +32,12 @@ func localPolicyContext() (*signature.PolicyContext, error) {
 func acceptAnything() *signature.Policy {
 	return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
 }
+
+// CheckPolicyFile refuses a file that is no signature policy (containers-policy.json(5)). An empty name is none.
+func CheckPolicyFile(file string) error {
+	if file == "" {
+		return nil
+	}
+	_, err := signature.NewPolicyFromFile(file)
+	return err
+}

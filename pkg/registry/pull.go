@@ -60,8 +60,8 @@ func ParsePolicy(s string) (Policy, error) {
 // From a manifest list the host's platform is taken, and that of
 // Options.Platform if set. An image of the store for another platform does not
 // count: it is pulled again. What is pulled by name for a platform that is not
-// the host's is stored without a name, and is found by this package only, so
-// that the name goes on to mean an image that runs here. An interrupted or refused pull leaves no image;
+// the host's is stored without a name unless Options.KeepName is set, and is found
+// by this package only, so that the name goes on to mean an image that runs here. An interrupted or refused pull leaves no image;
 // layers that were complete by then stay for the next attempt, until they are
 // pruned.
 func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Options) (id, found string, err error) {
@@ -331,11 +331,19 @@ func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named r
 	if !p.o.foreign() {
 		return p.copy(ctx, ref, named, "")
 	}
-	id, err := p.copyUnnamed(ctx, ref)
+	id, err := p.copyForeign(ctx, ref, named)
 	if err == nil {
 		recordPulled(p.st, id, named, p.o.wanted())
 	}
 	return id, err
+}
+
+// copyForeign stores an image for a platform that is not the host's.
+func (p puller) copyForeign(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
+	if p.o.KeepName {
+		return p.copy(ctx, ref, named, "")
+	}
+	return p.copyUnnamed(ctx, ref)
 }
 
 // copyUnnamed stores an image that will be known by its ID only.
@@ -421,6 +429,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 				ReportWriter:     p.o.Report,
 				SourceCtx:        sys,
 				DestinationCtx:   p.sys,
+				RemoveSignatures: p.o.NoSignatures,
 				Progress:         progress,
 				ProgressInterval: time.Nanosecond,
 			})

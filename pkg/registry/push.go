@@ -132,6 +132,7 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 				SourceCtx:             sys,
 				DestinationCtx:        sys,
 				ForceManifestMIMEType: mediaType,
+				RemoveSignatures:      o.NoSignatures,
 				// A format that was asked for is the one that is delivered.
 				ForceCompressionFormat: o.CompressionFormat != "" && !o.AnyCompression,
 			})

@@ -16,10 +16,11 @@ const maxConfig = 8 << 20
 
 // Image is what a build needs to know of an image of the store.
 type Image struct {
-	ID           string        // of the record; see RecordID
-	ConfigDigest digest.Digest // of the config document
-	TopLayer     string        // ID of the topmost layer; "": an image without layers
-	Config       []byte        // the config document, as stored; its digest is verified
+	ID           string            // of the record; see RecordID
+	ConfigDigest digest.Digest     // of the config document
+	TopLayer     string            // ID of the topmost layer; "": an image without layers
+	Config       []byte            // the config document, as stored; its digest is verified
+	Annotations  map[string]string // of the manifest; nil: it has none
 }
 
 // Image reads the image with this ID or name.
@@ -38,6 +39,7 @@ func (s *Store) Image(id string) (Image, error) {
 		Config struct {
 			Digest digest.Digest `json:"digest"`
 		} `json:"config"`
+		Annotations map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return Image{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
@@ -49,7 +51,7 @@ func (s *Store) Image(id string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{ID: img.ID, ConfigDigest: m.Config.Digest, TopLayer: img.TopLayer, Config: config}, nil
+	return Image{ID: img.ID, ConfigDigest: m.Config.Digest, TopLayer: img.TopLayer, Config: config, Annotations: m.Annotations}, nil
 }
 
 // document reads one of an image's documents and verifies its digest.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/build"
+)
+
+// identityFlags say what an image has from its base, from its builder and from the system that it is for.
+type identityFlags struct {
+	builder    bool
+	annotated  bool
+	osVersion  string
+	osFeatures []string
+
+	saveStages  bool
+	stageLabels bool
+	layerLabels []string
+}
+
+// builderLabel is the label of --identity-label. buildah's is io.buildah.version.
+const builderLabel = "io.rbuild.version"
+
+func (f *identityFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.builder, "identity-label", false, "label the image with the version of rbuild, "+builderLabel)
+	fs.BoolVar(&f.annotated, "inherit-annotations", true, "keep the annotations of base images")
+	fs.StringVar(&f.osVersion, "os-version", "", "os.version of the image (default: that of the base)")
+	fs.StringArrayVar(&f.osFeatures, "os-feature", nil, "entry of os.features of the image, beside those of the base; NAME- removes NAME")
+	fs.BoolVar(&f.saveStages, "save-stages", false, "keep an image without a name of each stage before the target")
+	fs.BoolVar(&f.stageLabels, "stage-labels", false, "label the images of --save-stages, and the target, with stage and base")
+	fs.StringArrayVar(&f.layerLabels, "layer-label", nil, "KEY[=VALUE] label of the images of --save-stages")
+}
+
+func (f *identityFlags) apply(o *build.ImageOptions) error {
+	if f.stageLabels && !f.saveStages {
+		return errors.New("--stage-labels needs --save-stages")
+	}
+	for _, feature := range f.osFeatures {
+		if strings.Trim(feature, "-") == "" {
+			return fmt.Errorf("--os-feature %q: want a name, or a name and - to remove it", feature)
+		}
+	}
+	for _, text := range f.layerLabels {
+		label, err := parseLabel("--layer-label", text)
+		if err != nil {
+			return err
+		}
+		o.StageLabels = append(o.StageLabels, label)
+	}
+
+	o.NoAnnotations, o.OSVersion, o.OSFeatures = !f.annotated, f.osVersion, f.osFeatures
+	o.SaveStages, o.DescribeStages = f.saveStages, f.stageLabels
+	if f.builder { // before the labels of the user, which win
+		o.Labels = append([]build.Label{{Key: builderLabel, Value: currentVersion().Version}}, o.Labels...)
+	}
+	return nil
+}
+
+// parseLabel reads KEY[=VALUE].
+func parseLabel(flag, text string) (build.Label, error) {
+	key, value, _ := strings.Cut(text, "=")
+	if key == "" {
+		return build.Label{}, fmt.Errorf("%s %q: want KEY=VALUE", flag, text)
+	}
+	return build.Label{Key: key, Value: value}, nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/progress"
+)
+
+// usageFlags say where a line is written for each step, with the time that it took and what it used.
+type usageFlags struct {
+	on   bool
+	file string
+}
+
+func (f *usageFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.on, "log-rusage", false, "show a line with time and resources of each step")
+	fs.StringVar(&f.file, "rusage-logfile", "", "write these lines to this file instead")
+}
+
+// listener adds the lines to what goes to a listener. finish closes the file beside what the other finish does.
+func (f *usageFlags) listener(to progress.Listener, finish func() error, quiet bool) (progress.Listener, func() error, error) {
+	switch {
+	case f.file != "":
+		file, err := os.OpenFile(f.file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // as public as the image
+		if err != nil {
+			return to, finish, fmt.Errorf("--rusage-logfile: %w", err)
+		}
+		both := sync.OnceValue(func() error { return errors.Join(finish(), file.Close()) })
+		return &usageLog{to: to, out: file}, both, nil
+	case f.on && !quiet:
+		return &usageLog{to: to, out: notices{to}}, finish, nil
+	}
+	return to, finish, nil
+}
+
+// usageLog writes a line for each step that has ended, and passes all events on.
+type usageLog struct {
+	to  progress.Listener
+	out io.Writer
+}
+
+// Event implements progress.Listener.
+func (l *usageLog) Event(e progress.Event) {
+	l.to.Event(e)
+	switch e.Kind {
+	case progress.StepDone, progress.StepFailed, progress.StepStopped, progress.StepCached:
+		_, _ = fmt.Fprintln(l.out, usageLine(e)) // a full disk is no reason to end the build
+	default:
+	}
+}
+
+// usageLine is the line of one step: "[build 2/3] RUN make: 1.2s, cpu 0.80s, memory 12.3 MiB".
+func usageLine(e progress.Event) string {
+	line := fmt.Sprintf("[%d/%d] %s: %s", e.Step.Number, e.Step.Total, progress.Lines(e.Step.Text), e.Elapsed.Round(time.Millisecond))
+	if e.Step.Stage != "" {
+		line = fmt.Sprintf("[%s %s", progress.Lines(e.Step.Stage), line[1:])
+	}
+	if e.Usage != nil {
+		line += ", " + e.Usage.String()
+	}
+	return line
+}
