@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +41,7 @@ func newPullCmd(a *app) *cobra.Command {
 			}
 			o = retry.apply(o)
 			if !quiet {
-				o.Report = os.Stderr
+				a.reportTo(&o)
 			}
 			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)

@@ -12,9 +12,9 @@ import (
 //	{"time":"2026-11-20T18:00:00.1Z","kind":"output","stage":"build","number":4,"total":7,"data":"cc -o prog\n"}
 //
 // usage stands in the line that closes a step which ran a program. kind is one of started, output, cached, done, failed, notice, warning; seconds is how long a closed step took; size
-// is in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD.
+// is in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD, and characters that are not graphic are escaped.
 func JSON(w io.Writer) Listener {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(JSONWriter(w))
 	enc.SetEscapeHTML(false)
 	return &jsonLines{enc: enc, running: clock{}}
 }

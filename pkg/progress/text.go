@@ -3,7 +3,6 @@ package progress
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -80,7 +79,7 @@ func human(d time.Duration) string {
 func Lines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		lines[i] = clean(line, math.MaxInt)
+		lines[i] = Line(line)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -99,10 +98,8 @@ func clean(text string, limit int) string {
 			b.WriteByte(' ')
 		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
 			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case strconv.IsGraphic(r):
-			b.WriteRune(r)
 		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			escapeRune(&b, r)
 		}
 	}
 	return b.String()

@@ -149,7 +149,7 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 	what := p.shown(src)
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter: p.o.Report, SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
+			ReportWriter: p.o.copyReport(), SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
 		})
 		return err
 	})

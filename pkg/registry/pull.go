@@ -374,7 +374,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	var stored types.ImageReference
 	err = p.o.withRetry(ctx, what, func() error {
 		_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:            p.o.Report,
+			ReportWriter:            p.o.copyReport(),
 			SourceCtx:               sys,
 			DestinationCtx:          p.sys,
 			ReportResolvedReference: &stored,

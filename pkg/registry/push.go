@@ -104,7 +104,7 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 	err = o.withRetry(ctx, dest.StringWithinTransport(), func() error {
 		var err error
 		raw, err = imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-			ReportWriter:          o.Report,
+			ReportWriter:          o.copyReport(),
 			SourceCtx:             sys,
 			DestinationCtx:        sys,
 			ForceManifestMIMEType: mediaType,
