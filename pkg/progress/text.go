@@ -44,6 +44,18 @@ func closingParts(e Event) (head, foot string) {
 	return label(e.Step) + endings[e.Kind] + " " + text, "  " + human(e.Elapsed)
 }
 
+// longWait is the time from which a wait is shown.
+const longWait = 500 * time.Millisecond
+
+// waited is the end of the line that closes a step: " (waited 2.1s)" if the step waited long for others. A cached step
+// shows no time at all.
+func waited(e Event) string {
+	if e.Waited < longWait || e.Kind == StepCached {
+		return ""
+	}
+	return " (waited " + human(e.Waited) + ")"
+}
+
 // endings stand in the line that closes a step, where it did not succeed.
 var endings = map[Kind]string{StepFailed: " FAILED", StepStopped: " STOPPED"}
 
