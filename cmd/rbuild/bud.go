@@ -116,7 +116,7 @@ func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 		return err
 	}
 	return a.explain(f.time.within(ctx, func(ctx context.Context) error {
-		defer endAnyway(ctx)()
+		defer a.endAnyway(ctx)()
 		return a.buildIn(ctx, layout, f, o)
 	}))
 }
@@ -169,7 +169,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.log()}, [2]string{"--rusage-logfile", f.output.usage.file}); err != nil {
 		return err
 	}
-	lines, finish, err := f.output.listener()
+	lines, finish, err := f.output.listener(a.stderr)
 	if err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if err := finish(); err != nil {
 		return err
 	}
-	return f.result.announce(os.Stdout, result, o.Image.Names, show.ended())
+	return f.result.announce(a.stdout, result, o.Image.Names, show.ended())
 }
 
 // planned is what the flags say beside those of planFlags.

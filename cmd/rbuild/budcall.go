@@ -85,7 +85,7 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 
 // call tells what --call asks for. place is needed for a context that is no directory only.
 func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
-	o.Listener = progress.Plain(os.Stderr)
+	o.Listener = progress.Plain(a.stderr.Steps())
 	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
@@ -99,18 +99,18 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 	case callTargets:
 		t := outline.ListTargets(file)
 		t.Sources = in.sources()
-		return f.call.print(os.Stdout, t)
+		return f.call.print(a.stdout, t)
 	case callOutline:
 		out, err := outline.New(file, o.Plan, o.LintOptions.PlanOptions)
 		if err != nil {
 			return in.locate(err)
 		}
 		out.Sources = in.sources()
-		return f.call.print(os.Stdout, out)
+		return f.call.print(a.stdout, out)
 	}
 	o.LintOptions.Plan, o.LintOptions.AllStages = o.Plan, f.plan.target == ""
 	report := o.Lint.Check(o.LintOptions)
-	if perr := f.call.print(os.Stdout, newChecked(in, file, report, err)); perr != nil || err != nil {
+	if perr := f.call.print(a.stdout, newChecked(in, file, report, err)); perr != nil || err != nil {
 		return errors.Join(perr, in.locate(err))
 	}
 	if len(report.Findings) > 0 && !f.call.ignoreStatus {

@@ -152,7 +152,7 @@ func (f *resultFlags) checkStdout() error {
 	switch {
 	case n > 1:
 		return errors.New("--output: only one can go to standard output")
-	case n == 1 && progress.IsTerminal(os.Stdout):
+	case n == 1 && progress.IsTerminal(stdoutFile()):
 		return errors.New("--output: standard output is a terminal: send it to a file or a program, or give a destination")
 	}
 	return nil

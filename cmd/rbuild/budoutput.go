@@ -66,29 +66,25 @@ func (f *outputFlags) log() string {
 
 // listener is where progress goes: by default a live view on a terminal, and lines elsewhere. finish restores the
 // terminal; it may be called more than once.
-func (f *outputFlags) listener() (l progress.Listener, finish func() error, err error) {
-	out, finish := os.Stderr, func() error { return nil }
+func (f *outputFlags) listener(stderr *progress.Stream) (l progress.Listener, finish func() error, err error) {
+	out, finish := stderr, func() error { return nil }
 	if f.logFile != "" {
-		if out, err = os.OpenFile(f.log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {
+		file, err := os.OpenFile(f.log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err != nil {
 			return nil, nil, fmt.Errorf("--logfile: %w", err)
 		}
-		finish = sync.OnceValue(out.Close)
-	}
-	terminal := progress.IsTerminal(out)
-	var log io.Writer = out
-	if terminal {
-		log = progress.Safe(out)
+		out, finish = progress.NewStream(file, false), sync.OnceValue(file.Close)
 	}
 	switch {
 	case f.quiet || f.progress == "quiet" || f.progress == "none":
-		return progress.Quiet(log), finish, nil
+		return progress.Quiet(out.Steps()), finish, nil
 	case f.progress == "rawjson":
 		return progress.JSON(out), finish, nil
-	case f.progress == "tty" || f.progress == "auto" && terminal && os.Getenv("TERM") != "dumb":
-		t, closeOut := progress.Terminal(out, progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""}), finish
+	case f.progress == "tty" || f.progress == "auto" && out.Terminal() && os.Getenv("TERM") != "dumb":
+		t, closeOut := progress.Terminal(out.Raw(), progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""}), finish
 		return t, sync.OnceValue(func() error { return errors.Join(t.Close(), closeOut()) }), nil
 	}
-	return progress.Plain(log), finish, nil
+	return progress.Plain(out.Steps()), finish, nil
 }
 
 // notices is where lines of text go that tell of a pull or a push.

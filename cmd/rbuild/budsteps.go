@@ -12,7 +12,8 @@ type stepRecord struct {
 	Stage   string  `json:"stage,omitempty"`
 	Line    int     `json:"line,omitempty"`
 	Cached  bool    `json:"cached"`
-	Seconds float64 `json:"seconds"`
+	Seconds float64 `json:"seconds"`       // of the step's own work
+	Waited  float64 `json:"waitedSeconds"` // for others
 	// Usage is missing if the step ran no program.
 	Usage *progress.Usage `json:"usage,omitempty"`
 }
@@ -31,7 +32,7 @@ func (l *stepLog) Event(e progress.Event) {
 		l.mu.Lock()
 		l.steps = append(l.steps, stepRecord{
 			Name: e.Step.Text, Stage: e.Step.Stage, Line: e.Step.Line, Cached: e.Kind == progress.StepCached, Seconds: e.Elapsed.Seconds(),
-			Usage: e.Usage,
+			Waited: e.Waited.Seconds(), Usage: e.Usage,
 		})
 		l.mu.Unlock()
 	}

@@ -12,7 +12,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/doctor"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -99,8 +98,7 @@ func printReport(cmd *cobra.Command, r doctor.Report, asJSON bool) error {
 	if asJSON {
 		err = writeJSON(cmd.OutOrStdout(), r)
 	} else {
-		color := progress.IsTerminal(os.Stdout) && os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == ""
-		err = r.Write(cmd.OutOrStdout(), color)
+		err = r.Write(cmd.OutOrStdout())
 	}
 	if err == nil && !r.Healthy() {
 		return &exitError{code: exitUnhealthy}

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -158,7 +159,7 @@ func (f historyFlags) print(w io.Writer, steps []historyStep) error {
 	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
 	fmt.Fprintln(tw, "ID\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created, r.CreatedBy, r.Size, r.Comment)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created, progress.Line(r.CreatedBy), r.Size, progress.Line(r.Comment))
 	}
 	return tw.Flush() // and with it what was not written above
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
@@ -153,7 +154,7 @@ func (f imagesFlags) table(w io.Writer, rows []imageRow) error {
 		fmt.Fprintln(tw, "REPOSITORY\tTAG\t"+column(f.digests, "DIGEST\t")+"IMAGE ID\tCREATED\tSIZE"+column(f.history, "\tHISTORY"))
 	}
 	for _, r := range rows {
-		fmt.Fprintln(tw, r.Name+"\t"+r.Tag+"\t"+column(f.digests, r.Digest+"\t")+r.ID+"\t"+r.Created+"\t"+r.Size+column(f.history, "\t"+r.History))
+		fmt.Fprintln(tw, progress.Line(r.Name)+"\t"+progress.Line(r.Tag)+"\t"+column(f.digests, r.Digest+"\t")+r.ID+"\t"+r.Created+"\t"+r.Size+column(f.history, "\t"+progress.Line(r.History)))
 	}
 	return tw.Flush() // and with it what Fprintln could not write
 }

@@ -36,24 +36,26 @@ func main() {
 // run is main with an exit code for a result.
 func run() int {
 	log.SetOutput(io.Discard) // x/crypto's SSH agent would let a step write lines to the user's terminal
+	a := &app{}
+	a.openStreams()
 	if err := cleanPath(); err != nil {
-		return report(err)
+		return a.report(err)
 	}
 	state, err := userns.Join()
 	if err != nil {
-		return report(err)
+		return a.report(err)
 	}
-	a := &app{state: state}
+	a.state = state
 	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	if state == nil {
-		a.patient = endAnyway(ctx) // a file of settings may be a pipe
+		a.patient = a.endAnyway(ctx) // a file of settings may be a pipe
 	}
 	if err := newRootCmd(a).ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(errInterrupted, err)
 		}
-		return report(err)
+		return a.report(err)
 	}
 	return a.exit
 }
@@ -80,7 +82,7 @@ func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
 // report prints an error as one line, below the lines of the Dockerfile that it is about, and returns the exit code.
-func report(err error) int {
+func (a *app) report(err error) int {
 	code := exitTool
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code = e.code
@@ -89,13 +91,13 @@ func report(err error) int {
 		}
 	}
 	if errors.Is(err, errInterrupted) {
-		fmt.Fprintln(os.Stderr, "rbuild: interrupted")
+		fmt.Fprintln(a.stderr, "rbuild: interrupted")
 		return 130
 	}
 	logrus.Debugf("error: %+v", err)
 	if place, ok := errors.AsType[*sourceError](err); ok {
-		place.print(os.Stderr)
+		place.print(a.stderr)
 	}
-	fmt.Fprintln(os.Stderr, "rbuild:", progress.Lines(err.Error()))
+	fmt.Fprintln(a.stderr, "rbuild:", progress.Lines(err.Error()))
 	return code
 }

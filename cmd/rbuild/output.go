@@ -9,6 +9,8 @@ import (
 
 	"github.com/docker/go-units"
 	podreport "go.podman.io/common/pkg/report"
+
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // shortIDLength is how many digits of an ID are shown, as docker does.
@@ -26,9 +28,9 @@ func humanSince(t time.Time) string {
 	return units.HumanDuration(time.Since(t)) + " ago"
 }
 
-// writeJSON prints v as indented JSON.
+// writeJSON prints v as indented JSON, in which what is not graphic is escaped.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(progress.JSONWriter(w))
 	enc.SetIndent("", "    ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +35,9 @@ func newPullCmd(a *app) *cobra.Command {
 			when, o, err := f.options(a.sys())
 			if err != nil {
 				return err
+			}
+			if !f.quiet {
+				a.reportTo(&o)
 			}
 			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)
@@ -97,8 +99,5 @@ func (f *pullCommand) options(base registry.Options) (when registry.Policy, o re
 
 	o = f.retry.apply(o)
 	o.Platform, o.KeepName, o.NoSignatures = f.platform.ofImage(), true, f.unsigned
-	if !f.quiet {
-		o.Report = os.Stderr
-	}
 	return when, o, nil
 }

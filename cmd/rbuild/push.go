@@ -36,7 +36,7 @@ func newPushCmd(a *app) *cobra.Command {
 				return err
 			}
 			if !quiet {
-				o.Report = os.Stderr
+				a.reportTo(&o.Options)
 			}
 			if err := errors.Join(retry.check(), compress.check(), peers.check()); err != nil {
 				return err
@@ -75,7 +75,7 @@ func newPushCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer endAnyway(cmd.Context())()
+			defer a.endAnyway(cmd.Context())()
 			return push(cmd.Context(), layout)
 		},
 	}

@@ -140,7 +140,7 @@ type resultFile struct {
 func createResult(path string, own func(path string) error) (*resultFile, error) {
 	if path == "-" {
 		// Under another number, so that a reader who goes away is an error to report and no SIGPIPE.
-		fd, err := unix.FcntlInt(os.Stdout.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		fd, err := unix.FcntlInt(stdoutFile().Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			return nil, fmt.Errorf("opening standard output: %w", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -26,6 +27,8 @@ type app struct {
 	config         configFlags
 
 	sources registry.Sources // $BUILD_REGISTRY_SOURCES
+
+	stdout, stderr *progress.Stream // for all text
 
 	state *userns.State // nil in the launcher
 	exit  int           // the builder's exit code, in the launcher
@@ -47,6 +50,8 @@ func newRootCmd(a *app) *cobra.Command {
 		Version: currentVersion().line(),
 	}
 	cmd.SetFlagErrorFunc(refuseFlag)
+	cmd.SetOut(a.stdout)
+	cmd.SetErr(a.stderr)
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.root, "root", "", "directory of the store's images and layers (default: storage.conf)")
 	f.StringVar(&a.runroot, "runroot", "", "directory of the store's run-time state (default: storage.conf)")
@@ -140,7 +145,7 @@ func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx con
 		go watchStopped(watched, a.storeOptions())
 	}
 	return a.inNamespace(ctx, o, func(ctx context.Context) (err error) {
-		defer endAnyway(ctx)()
+		defer a.endAnyway(ctx)()
 		defer func() { err = a.explain(err) }()
 		options := a.storeOptions()
 		options.Owner = takeOwner()

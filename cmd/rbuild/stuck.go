@@ -18,13 +18,13 @@ const endPatience = 10 * time.Second
 
 // endAnyway ends this process, and with it all that it has started, if ctx has ended and endPatience has passed before
 // done is called. What is left behind goes with the next command.
-func endAnyway(ctx context.Context) (done func() bool) {
+func (a *app) endAnyway(ctx context.Context) (done func() bool) {
 	return context.AfterFunc(ctx, func() {
 		time.Sleep(endPatience)
 		if limit, ok := errors.AsType[*build.TimeoutError](context.Cause(ctx)); ok {
-			os.Exit(report(timeCode(ctx, limit)))
+			os.Exit(a.report(timeCode(ctx, limit)))
 		}
-		os.Exit(report(errInterrupted))
+		os.Exit(a.report(errInterrupted))
 	})
 }
 

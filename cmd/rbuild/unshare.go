@@ -47,7 +47,7 @@ func defaultShell(configured string) string {
 // to this process alone is passed on.
 func runCommand(args []string) error {
 	c := exec.Command(args[0], args[1:]...) //nolint:noctx // an interrupt is the command's business
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, stdoutFile(), stderrFile()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(signals)

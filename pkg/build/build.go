@@ -203,6 +203,7 @@ type future struct {
 	done chan struct{}
 	snap *snapshot
 	err  error
+	took time.Duration // how long it was made, until base has charged a step with it
 }
 
 func (f *future) wait(ctx context.Context) (*snapshot, error) {
@@ -231,7 +232,9 @@ func once[K comparable](b *builder, table map[K]*future, key K, fn func() (*snap
 	table[key] = f
 	b.background.Go(func() {
 		defer close(f.done)
+		began := time.Now()
 		f.snap, f.err = fn()
+		f.took = time.Since(began)
 	})
 	return f
 }
@@ -272,6 +275,20 @@ func (b *builder) source(ctx context.Context, s plan.Source) (*snapshot, error) 
 		return b.image(ctx, s).wait(ctx)
 	}
 	return b.emptySnapshot()
+}
+
+// base is source for FROM. It says how long the image was pulled; several stages that begin with an image share one pull,
+// which is the work of the first.
+func (b *builder) base(ctx context.Context, from plan.Source) (snap *snapshot, pulled time.Duration, err error) {
+	snap, err = b.source(ctx, from)
+	if err != nil || from.Stage != nil || from.Image == "" && from.Context == "" {
+		return snap, 0, err
+	}
+	f := b.image(ctx, from) // there since source has returned
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pulled, f.took = f.took, 0
+	return snap, pulled, nil
 }
 
 func (b *builder) open() error {

@@ -31,40 +31,77 @@ func Because(ctx context.Context, err error) error {
 	return cause
 }
 
-// stepClock ends a step that takes too long. It stands still while the step waits for others. The zero value has no
-// limit. It is for one goroutine.
+// stepClock measures how long a step works, and how long it waits for others: for a stage, the pull of an image, the layer
+// below, a slot of --jobs, the lock of a cache mount. The limit of a step and the times that are shown are both of this
+// clock. The zero value is not running. It is for one goroutine.
 type stepClock struct {
-	timer *time.Timer
-	left  time.Duration
-	since time.Time
+	worked, waited time.Duration // until since
+	since          time.Time     // when the step last began to work or to wait
+	waiting        bool
+
+	limit time.Duration // of the work; 0: none
+	timer *time.Timer   // calls what ends the step; nil: no limit
 }
 
-// limitStep ends what is done in the context after Options.StepTimeout; done gives the clock back.
+// startClock returns a clock that runs.
+func startClock() *stepClock { return &stepClock{since: time.Now()} }
+
+// limitStep ends what is done in the context after Options.StepTimeout of work; done gives the clock back.
 func (b *builder) limitStep(ctx context.Context) (_ context.Context, clock *stepClock, done func()) {
-	clock = &stepClock{}
+	clock = startClock()
 	if b.StepTimeout == 0 {
 		return ctx, clock, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := &TimeoutError{"the step ran longer than", b.StepTimeout, "--step-timeout"}
-	clock.left, clock.since = b.StepTimeout, time.Now()
-	clock.timer = time.AfterFunc(clock.left, func() { cancel(limit) })
+	clock.limit = b.StepTimeout
+	clock.timer = time.AfterFunc(clock.limit, func() { cancel(limit) })
 	return ctx, clock, func() {
 		clock.timer.Stop()
 		cancel(nil)
 	}
 }
 
-// pause stops the clock until resume is called.
+// pause says that the step waits from now on, until resume is called. Within a wait it changes nothing.
 func (c *stepClock) pause() (resume func()) {
-	if c.timer == nil || !c.timer.Stop() {
+	if c.waiting {
 		return func() {}
 	}
-	c.left -= time.Since(c.since)
-	return func() {
-		c.since = time.Now()
-		c.timer.Reset(c.left)
+	c.turn(true)
+	return func() { c.turn(false) }
+}
+
+// turn ends a period of work or of waiting, and begins one of the other kind.
+func (c *stepClock) turn(waiting bool) {
+	if c.waiting == waiting {
+		return
 	}
+	c.worked, c.waited = c.times()
+	c.since, c.waiting = time.Now(), waiting
+	switch {
+	case c.timer == nil:
+	case waiting:
+		c.timer.Stop()
+	default:
+		c.timer.Reset(c.limit - c.worked)
+	}
+}
+
+// charge makes a part of the time that the step has waited work: the pull that others share.
+func (c *stepClock) charge(work time.Duration) {
+	_, waited := c.times()
+	work = min(work, waited)
+	c.worked += work
+	c.waited -= work
+}
+
+// times returns how long the step has worked and waited so far.
+func (c *stepClock) times() (worked, waited time.Duration) {
+	now := time.Since(c.since)
+	if c.waiting {
+		return c.worked, c.waited + now
+	}
+	return c.worked + now, c.waited
 }
 
 // listen ends what is done in the context when nothing is written to heard for Options.SilenceTimeout; done ends that.

@@ -18,13 +18,30 @@ func TestStepClock(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Fatal("waiting counts")
 	}
+	clock.pause()() // within a wait: it goes on
+	if worked, waited := clock.times(); waited < 3*b.StepTimeout || worked > b.StepTimeout {
+		t.Errorf("worked %s, waited %s", worked, waited)
+	}
 	resume()
+	resume() // is over already
 	<-ctx.Done()
 	limit := (*TimeoutError)(nil)
 	if !errors.As(context.Cause(ctx), &limit) || limit.Limit != b.StepTimeout {
 		t.Errorf("cause: %v", context.Cause(ctx))
 	}
-	clock.pause()() // when it is over, nothing
+	worked, waited := clock.times()
+	if worked < b.StepTimeout {
+		t.Errorf("ended after %s", worked)
+	}
+	clock.pause()() // when it is over, nothing ends again
+
+	// A part of the wait may have been work.
+	clock.pause()
+	clock.charge(b.StepTimeout)
+	clock.charge(time.Hour)
+	if all, rest := clock.times(); all < worked+waited || rest > b.StepTimeout {
+		t.Errorf("worked %s and waited %s of %s", all, rest, worked+waited)
+	}
 
 	ctx, clock, done = (&builder{}).limitStep(t.Context())
 	clock.pause()()

@@ -56,8 +56,14 @@ func (s *stage) openCaches(ctx context.Context, p *stepMounts, op *plan.Run, sou
 		wanted[name], ids[name] = spec, m.ID
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		spec := wanted[name]
 		resume := s.clock.pause()
-		c, err := s.Store.OpenCache(ctx, wanted[name], func() {
+		fill := spec.Fill
+		spec.Fill = func(dir *os.File) error { // no longer waits
+			resume()
+			return fill(dir)
+		}
+		c, err := s.Store.OpenCache(ctx, spec, func() {
 			s.notice(fmt.Sprintf("%s waits for cache mount %s, which another step is using", s.place(), ids[name]))
 		})
 		resume()

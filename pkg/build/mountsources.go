@@ -68,7 +68,9 @@ func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSour
 		return err
 	}
 	if from.Stage == nil || src.path == "/" {
+		resume := s.clock.pause() // until the layers are stored
 		src.digest, err = src.snap.identity(ctx)
+		resume()
 		return err
 	}
 	if err := s.openView(src); err != nil {

@@ -40,17 +40,17 @@ func at(step *plan.Step, err error) error {
 type report struct {
 	listener progress.Listener
 	step     *progress.Step
-	start    time.Time
+	clock    *stepClock
 	cached   bool
 	usage    *progress.Usage // of the program that the step has run
 }
 
-func (s *stage) report(step *plan.Step) *report {
+func (s *stage) report(step *plan.Step, clock *stepClock) *report {
 	name := s.plan.Name
 	if name == "" && len(s.Plan.Stages) > 1 {
 		name = strconv.Itoa(s.plan.Index)
 	}
-	return &report{listener: s.Listener, start: time.Now(), step: &progress.Step{
+	return &report{listener: s.Listener, clock: clock, step: &progress.Step{
 		Stage: name, Number: s.number, Total: s.total, Text: step.Text, File: step.File, Line: step.Line,
 	}}
 }
@@ -59,7 +59,10 @@ func (s *stage) report(step *plan.Step) *report {
 func (r *report) begin() { r.event(progress.StepStarted, nil) }
 
 func (r *report) event(kind progress.Kind, err error) {
-	r.listener.Event(progress.Event{Kind: kind, Step: r.step, Time: time.Now(), Elapsed: time.Since(r.start), Err: err, Usage: r.usage})
+	worked, waited := r.clock.times()
+	r.listener.Event(progress.Event{
+		Kind: kind, Step: r.step, Time: time.Now(), Elapsed: worked, Waited: waited, Err: err, Usage: r.usage,
+	})
 }
 
 // end tells how the step ended. A step that ctx stopped has not failed.

@@ -42,15 +42,18 @@ type entry struct {
 
 // runStage runs a stage to its end.
 func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
+	clock := startClock()
+	clock.pause() // FROM works while its image is pulled only
 	for _, before := range p.After {
 		if _, err := b.stage(ctx, before).wait(ctx); err != nil {
 			return nil, err
 		}
 	}
-	base, err := b.source(ctx, p.From)
+	base, pulled, err := b.base(ctx, p.From)
 	if err != nil {
 		return nil, at(p.Heading(), Because(ctx, err))
 	}
+	clock.charge(pulled)
 	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
 	if b.Image.NoLabels {
 		s.config.Config.Labels = nil
@@ -62,7 +65,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	// The defaults of a config belong to the stage: a stage without instructions has them too.
 	s.config = scope.Image()
 	s.total = scope.Len() + 1
-	s.report(p.Heading()).end(ctx, nil)
+	s.report(p.Heading(), clock).end(ctx, nil)
 	if err := s.run(ctx, scope); err != nil {
 		return nil, errors.Join(err, s.discard())
 	}
@@ -90,9 +93,10 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 
 // step runs one instruction: most edit the config only, which the plan has done already.
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
-	r, stage := s.report(step), ctx
+	stage := ctx
 	ctx, clock, done := s.limitStep(ctx)
 	s.clock = clock
+	r := s.report(step, clock)
 	defer func() {
 		err = at(step, Because(ctx, err))
 		done()

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -13,28 +13,30 @@ import (
 const None userns.Mode = "none"
 
 // Write prints the report for people: the verdict, then a line for each finding and one for its remedy, what is not well
-// first. With color it is for a terminal.
-func (r Report) Write(w io.Writer, color bool) error {
+// first. If w is a progress.Stream with colours, the verdict and each status have the colour of the status.
+func (r Report) Write(w io.Writer) error {
 	width := 0
 	for _, f := range r.Findings {
 		width = max(width, len(f.ID))
 	}
-	var b strings.Builder
-	b.WriteString(paint(r.verdict(), r.worst(), color, true) + "\n")
+	pieces := []progress.Piece{{Style: progress.Bold.And(styles[r.worst()]), Text: r.verdict()}, {Text: "\n"}}
 	for _, group := range [][]Status{{Missing, Degraded}, {OK}} {
 		gap := "\n"
 		for _, f := range r.of(group) {
-			status := paint(fmt.Sprintf("%-*s", len(Degraded), f.Status), f.Status, color, false)
-			fmt.Fprintf(&b, "%s%s  %-*s  %s\n", gap, status, width, f.ID, oneLine(f.Summary))
+			status := fmt.Sprintf("%-*s", len(Degraded), f.Status)
+			text := fmt.Sprintf("  %-*s  %s\n", width, f.ID, progress.Line(f.Summary))
 			if f.Status != OK && f.Fix != "" {
-				fmt.Fprintf(&b, "%*s  fix: %s\n", len(Degraded)+2+width, "", oneLine(f.Fix))
+				text += fmt.Sprintf("%*s  fix: %s\n", len(Degraded)+2+width, "", progress.Line(f.Fix))
 			}
+			pieces = append(pieces, progress.Piece{Text: gap}, progress.Piece{Style: styles[f.Status], Text: status}, progress.Piece{Text: text})
 			gap = ""
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return progress.Print(w, pieces...)
 }
+
+// styles are the colours of the statuses.
+var styles = map[Status]progress.Style{OK: progress.Green, Degraded: progress.Yellow, Missing: progress.Red}
 
 // of returns the findings of these statuses, those of the first before those of the next.
 func (r Report) of(statuses []Status) (out []Finding) {
@@ -46,16 +48,6 @@ func (r Report) of(statuses []Status) (out []Finding) {
 		}
 	}
 	return out
-}
-
-// oneLine keeps a finding on its line, whatever the system or a name says.
-func oneLine(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return ' '
-		}
-		return c
-	}, text)
 }
 
 // verdict is the first line.
@@ -102,16 +94,4 @@ func (r Report) worst() Status {
 		}
 	}
 	return OK
-}
-
-// paint colours a text by its status, as ECMA-48 has it.
-func paint(text string, s Status, color, bold bool) string {
-	if !color {
-		return text
-	}
-	style := map[Status]string{OK: "32", Degraded: "33", Missing: "31"}[s]
-	if bold {
-		style = "1;" + style
-	}
-	return "\x1b[" + style + "m" + text + "\x1b[0m"
 }

@@ -20,7 +20,7 @@ func (t Targets) WriteText(w io.Writer) error {
 		case target.Default:
 			name += " (default)"
 		}
-		fmt.Fprintf(tw, "%s\t%s\n", name, clean(target.Description))
+		fmt.Fprintf(tw, "%s\t%s\n", clean(name), clean(target.Description))
 	}
 	return tw.Flush()
 }

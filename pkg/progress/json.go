@@ -11,10 +11,10 @@ import (
 //
 //	{"time":"2026-11-20T18:00:00.1Z","kind":"output","stage":"build","number":4,"total":7,"data":"cc -o prog\n"}
 //
-// usage stands in the line that closes a step which ran a program. kind is one of started, output, cached, done, failed, notice, warning; seconds is how long a closed step took; size
-// is in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD.
+// usage stands in the line that closes a step which ran a program. kind is one of started, output, cached, done, failed, notice, warning; seconds is how long a closed step worked, waitedSeconds how long it waited for others; size
+// is in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD, and characters that are not graphic are escaped.
 func JSON(w io.Writer) Listener {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(JSONWriter(w))
 	enc.SetEscapeHTML(false)
 	return &jsonLines{enc: enc, running: clock{}}
 }
@@ -36,6 +36,7 @@ type record struct {
 	File        string    `json:"file,omitempty"`
 	Line        int       `json:"line,omitempty"`
 	Seconds     *float64  `json:"seconds,omitempty"`
+	Waited      float64   `json:"waitedSeconds,omitempty"`
 	Data        string    `json:"data,omitempty"`
 	Text        string    `json:"text,omitempty"`
 	Error       string    `json:"error,omitempty"`
@@ -57,6 +58,7 @@ func (j *jsonLines) Event(e Event) {
 	if e.Kind == StepCached || e.Kind == StepDone || e.Kind == StepFailed || e.Kind == StepStopped {
 		seconds := e.Elapsed.Round(time.Microsecond).Seconds()
 		r.Seconds = &seconds
+		r.Waited = e.Waited.Round(time.Microsecond).Seconds()
 	}
 	if e.Err != nil {
 		r.Error = e.Err.Error()

@@ -12,6 +12,7 @@ import (
 //	cc -o prog main.c
 //	[build 4/7] RUN make  1.2s, cpu 2.1s, memory 64 MiB, read 1.2 MiB, written 340 KiB
 //	[build 5/7] CACHED RUN make test
+//	[build 6/7] COPY --from=docs /out /docs  0.1s (waited 4.2s)
 //
 // Output stands beneath its step, byte for byte; where w is a terminal it should be one of [Safe]. As soon as another step runs or was mentioned since, each line of it
 // has the step's label in front.
@@ -39,7 +40,7 @@ func (p *plain) Event(e Event) {
 	case StepOutput:
 		p.output(e.Step, e.Data)
 	case StepCached, StepDone, StepFailed, StepStopped:
-		p.line(closing(e) + used(e.Usage))
+		p.line(closing(e) + used(e.Usage) + waited(e))
 		p.current = nil
 	case Notice, Warning:
 		p.line(message(e))

@@ -72,8 +72,10 @@ type Event struct {
 	Step *Step
 	// Time is when it happened; zero: now.
 	Time time.Time
-	// Elapsed is how long a step took; zero: the time since its StepStarted.
+	// Elapsed is how long a step worked; zero: the time since its StepStarted.
 	Elapsed time.Duration
+	// Waited is how long a step waited for others beside that: for a stage, a pull, a lock, a slot.
+	Waited time.Duration
 	// Data is valid only during the call: whole lines, or a part of a line that is too long to be held back.
 	Data []byte
 	// Text is one line without newline, or several.

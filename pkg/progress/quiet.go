@@ -32,7 +32,7 @@ func (q *quiet) Event(e Event) {
 		t.add(e.Data)
 	case StepFailed:
 		out := q.tails[e.Step].lines()
-		q.write(append(out, closing(e)+"\n"...))
+		q.write(append(out, closing(e)+waited(e)+"\n"...))
 		delete(q.tails, e.Step)
 	case StepCached, StepDone, StepStopped:
 		delete(q.tails, e.Step)

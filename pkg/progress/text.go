@@ -3,7 +3,6 @@ package progress
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +44,18 @@ func closingParts(e Event) (head, foot string) {
 	return label(e.Step) + endings[e.Kind] + " " + text, "  " + human(e.Elapsed)
 }
 
+// longWait is the time from which a wait is shown.
+const longWait = 500 * time.Millisecond
+
+// waited is the end of the line that closes a step: " (waited 2.1s)" if the step waited long for others. A cached step
+// shows no time at all.
+func waited(e Event) string {
+	if e.Waited < longWait || e.Kind == StepCached {
+		return ""
+	}
+	return " (waited " + human(e.Waited) + ")"
+}
+
 // endings stand in the line that closes a step, where it did not succeed.
 var endings = map[Kind]string{StepFailed: " FAILED", StepStopped: " STOPPED"}
 
@@ -80,7 +91,7 @@ func human(d time.Duration) string {
 func Lines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		lines[i] = clean(line, math.MaxInt)
+		lines[i] = Line(line)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -99,10 +110,8 @@ func clean(text string, limit int) string {
 			b.WriteByte(' ')
 		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
 			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case strconv.IsGraphic(r):
-			b.WriteRune(r)
 		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			escapeRune(&b, r)
 		}
 	}
 	return b.String()

@@ -82,7 +82,7 @@ func (v *view) find(s *Step) *shown {
 func (v *view) close(e Event, style string, width int) {
 	v.steps = slices.DeleteFunc(v.steps, func(s *shown) bool { return s.step == e.Step })
 	head, foot := closingParts(e)
-	v.above.WriteString(v.labelled(style, e.Step, fit(head, foot, width)) + "\n")
+	v.above.WriteString(v.labelled(style, e.Step, fit(head, foot+waited(e), width)) + "\n")
 }
 
 // stop condenses the steps that still run, because nobody will close them.

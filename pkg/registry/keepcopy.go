@@ -165,7 +165,7 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 	err = p.o.withRetry(ctx, what, func() error {
 		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
 			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-				ReportWriter: p.o.Report, SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
+				ReportWriter: p.o.copyReport(), SourceCtx: sys, DestinationCtx: p.sys, PreserveDigests: false,
 				Progress: progress, ProgressInterval: time.Nanosecond,
 			})
 			return err

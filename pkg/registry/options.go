@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ type Options struct {
 	Owner      func(uid, gid int) error
 	Sources    Sources       // which registries may be used; zero: all
 	UserAgent  string        // sent to registries; empty: the library's
-	Report     io.Writer     // progress, as lines or, on a terminal, as bars; nil: none
+	Report     io.Writer     // progress, as lines; nil: none
+	Bars       *os.File      // a terminal for progress as bars, in place of the lines of a copy; nil: none
 	Retries    int           // attempts after the first; 0: 3, negative: none
 	RetryDelay time.Duration // before the first retry, doubled for each further one; 0: 1 s
 
@@ -73,6 +75,15 @@ func (o Options) systemContext() (*types.SystemContext, error) {
 		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: user, Password: password}
 	}
 	return sys, nil
+}
+
+// copyReport returns the writer for the progress of a copy: the library draws bars on a file that is a terminal. What it
+// writes there names digests only.
+func (o Options) copyReport() io.Writer {
+	if o.Bars != nil {
+		return o.Bars
+	}
+	return o.Report
 }
 
 // say writes one line of progress.

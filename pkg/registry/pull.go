@@ -426,7 +426,7 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	err = p.o.withRetry(ctx, what, func() error {
 		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
 			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-				ReportWriter:     p.o.Report,
+				ReportWriter:     p.o.copyReport(),
 				SourceCtx:        sys,
 				DestinationCtx:   p.sys,
 				RemoveSignatures: p.o.NoSignatures,

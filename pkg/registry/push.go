@@ -128,7 +128,7 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 	err = o.withRetry(ctx, dest.StringWithinTransport(), func() error {
 		return o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) (err error) {
 			raw, err = imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
-				ReportWriter:          o.Report,
+				ReportWriter:          o.copyReport(),
 				SourceCtx:             sys,
 				DestinationCtx:        sys,
 				ForceManifestMIMEType: mediaType,
