@@ -119,3 +119,19 @@ func (m machine) program() []byte {
 	}
 	return out
 }
+
+// Architecture returns the architecture of the ELF program that begins with header, as Go names it; "" if it is none of those
+// that are known, or no ELF program.
+func Architecture(header []byte) string {
+	if len(header) < elf.EI_NIDENT+4 || string(header[:len(elf.ELFMAG)]) != elf.ELFMAG {
+		return ""
+	}
+	class, data := elf.Class(header[elf.EI_CLASS]), elf.Data(header[elf.EI_DATA])
+	number := elf.Machine(byteOrder(data).Uint16(header[elf.EI_NIDENT+2:]))
+	for name, m := range machines() {
+		if m.class == class && m.order == data && m.elf == number {
+			return name
+		}
+	}
+	return ""
+}

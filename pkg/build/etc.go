@@ -122,6 +122,36 @@ func hostname(op *plan.Run) string {
 	return "rbuild"
 }
 
+// The files of /etc that are bound over the image's.
+const hostsFile, resolverFile, hostnameFile = "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"
+
+// writtenEtc explains that a step could not write to one of these files, or replace it, if its output complains of that.
+func (o RunOptions) writtenEtc(op *plan.Run, complaints []string) string {
+	command := strings.Join(op.Argv, " ")
+	for _, f := range op.Files {
+		command += string(f.Data)
+	}
+
+	for _, f := range []struct {
+		name, flag string
+		own        bool // of the image
+	}{
+		{hostsFile, "--no-hosts", o.NoHosts}, {resolverFile, "--dns none", o.NoResolver}, {hostnameFile, "--no-hostname", o.NoHostname},
+	} {
+		refused := func(line string) bool {
+			line = strings.ToLower(line)
+			if strings.Contains(line, "resource busy") && strings.Contains(command, f.name) {
+				return true // some programs name only the file that was to take its place
+			}
+			return strings.Contains(line, f.name) && (strings.Contains(line, "read-only file system") || strings.Contains(line, "resource busy"))
+		}
+		if !f.own && slices.ContainsFunc(complaints, refused) {
+			return fmt.Sprintf("%s is the builder's in RUN, read-only and in no image; %s gives RUN the image's own, which it can change", f.name, f.flag)
+		}
+	}
+	return ""
+}
+
 // etcFiles are the files of /etc that depend on where a step runs. They are bound over the image's for its duration.
 type etcFiles struct{ hosts, resolv, hostname []byte }
 

@@ -8,8 +8,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
-// notExecuted is the exit code of a shell for a program that cannot be executed.
-const notExecuted = 126
+// The exit codes of a shell for a program that cannot be executed, and for one that is not there.
+const notExecuted, notFound = 126, 127
 
 // start starts the process. Where the kernel cannot execute the program, and the image is for another platform, it is
 // tried again with an emulator; images that say they are for another platform and are not, need none.

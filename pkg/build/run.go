@@ -29,9 +29,18 @@ type ExitError struct {
 	Err    error  // why it could not be executed; nil if it was
 	Limit  string // "memory limit 64 MiB reached"; empty if none was
 	Killed bool   // by the kernel, for that limit
+	Hint   string // the likely reason and what to do; empty: none is known
 }
 
 func (e *ExitError) Error() string {
+	if e.Hint != "" {
+		return e.how() + "; " + e.Hint
+	}
+	return e.how()
+}
+
+// how says how the command ended.
+func (e *ExitError) how() string {
 	if e.Err != nil {
 		return e.Err.Error()
 	}
@@ -109,11 +118,11 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 		return err
 	}
 	debugSpec(config.Spec)
-	return s.execute(ctx, config, r)
+	return s.execute(ctx, config, op, r)
 }
 
 // execute starts the process, passes its output on and waits for its end. If ctx ends, the process is killed.
-func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (err error) {
+func (s *stage) execute(ctx context.Context, config sandbox.Config, op *plan.Run, r *report) (err error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("making a pipe: %w", err)
@@ -131,14 +140,15 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	process, err := s.start(ctx, config)
 	err = errors.Join(err, in.Close())
 	if err != nil {
-		return errors.Join(s.startError(err), out.Close())
+		return errors.Join(s.startError(err, &config, op), out.Close())
 	}
 	for _, d := range process.Degraded {
 		s.warnOnce(d)
 	}
 	copied := make(chan error, 1)
+	said := &complaints{to: heard}
 	go func() {
-		_, err := io.Copy(heard, out)
+		_, err := io.Copy(said, out)
 		copied <- errors.Join(err, w.Close(), out.Close())
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = process.Kill() }) // it may have ended just now
@@ -150,15 +160,41 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, r *report) (
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, err)
 	}
-	return errors.Join(s.exitError(state, reached, r), err)
+	failed := s.exitError(state, reached, r)
+	if exit, ok := errors.AsType[*ExitError](failed); ok {
+		exit.Hint = s.hint(exit, &config, op, said.all())
+	}
+	return errors.Join(failed, err)
 }
 
 // startError gives a program that could not be executed the exit code of a shell.
-func (s *stage) startError(err error) error {
-	if exec, ok := errors.AsType[*sandbox.ExecError](err); ok {
-		return &ExitError{Code: exec.ExitCode(), Err: err}
+func (s *stage) startError(err error, config *sandbox.Config, op *plan.Run) error {
+	exec, ok := errors.AsType[*sandbox.ExecError](err)
+	if !ok {
+		return s.explain(err)
 	}
-	return s.explain(err)
+	e := &ExitError{Code: exec.ExitCode(), Err: err}
+	if exec.TooLong() {
+		e.Hint = tooLong(config.Spec.Process)
+	} else if exec.NoHandler() {
+		e.Hint = diagnose(config, op, diagnosis.notExecuted)
+	}
+	return e
+}
+
+// hint returns the likely reason why the command has failed.
+func (s *stage) hint(e *ExitError, config *sandbox.Config, op *plan.Run, complaints []string) string {
+	if e.Killed || e.Signal != "" || e.Limit != "" {
+		return ""
+	}
+	if reason := s.Run.writtenEtc(op, complaints); reason != "" {
+		return reason
+	}
+	// A shell has these codes for a program that it cannot execute, and 2 for a script that it cannot read.
+	if e.Code != notExecuted && e.Code != notFound && e.Code != 2 {
+		return ""
+	}
+	return diagnose(config, op, func(d diagnosis) string { return d.failed(complaints) })
 }
 
 // exitError tells of a program that failed, and which limit it reached. One that did not fail gives a warning.
@@ -235,8 +271,8 @@ type runFile struct {
 	options []string
 }
 
-// runFiles makes the files beside the upper directory, where they go with it: the step may write to those of /etc, and
-// nobody else sees it.
+// runFiles makes the files beside the upper directory, where they go with it. Those of /etc are read-only: what a step wrote to
+// them would be lost, and the step would not know.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 	etc := s.Run.etc(s.host, s.Run.network(op), hostname(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {
@@ -249,13 +285,13 @@ func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 		}
 	}
 	if !s.Run.NoHosts {
-		add("hosts", "/etc/hosts", etc.hosts, 0o644)
+		add("hosts", hostsFile, etc.hosts, 0o644, "ro")
 	}
 	if !s.Run.NoResolver {
-		add("resolv.conf", "/etc/resolv.conf", etc.resolv, 0o644)
+		add("resolv.conf", resolverFile, etc.resolv, 0o644, "ro")
 	}
 	if !s.Run.NoHostname {
-		add("hostname", "/etc/hostname", etc.hostname, 0o644)
+		add("hostname", hostnameFile, etc.hostname, 0o644, "ro")
 	}
 	for i, f := range op.Files {
 		add(fmt.Sprintf("pipe%d", i), path.Join(plan.PipesDir, f.Name), f.Data, 0o755, "ro")

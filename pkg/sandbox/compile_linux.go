@@ -269,6 +269,8 @@ func (g *program) explain(err error) error {
 	switch {
 	case f.What == whatExec:
 		return execError(arg, f.Notes)
+	case f.What == whatTry: // after which no other file is tried: E2BIG, ENOMEM
+		return &ExecError{Path: arg, Errno: f.Errno}
 	case f.What == whatAppArmor, f.What == whatFindAppArmor:
 		return explainAppArmor(err, g.c.Spec.Process.ApparmorProfile)
 	case strings.HasPrefix(f.What, "entering the working directory"):

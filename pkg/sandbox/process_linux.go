@@ -174,7 +174,7 @@ func (g *program) rlimits(limits []specs.POSIXRlimit) error {
 // (CVE-2019-5736).
 func (g *program) find() {
 	p := g.c.Spec.Process
-	for _, file := range candidates(p.Args[0], p.Env) {
+	for _, file := range Candidates(p.Args[0], p.Env) {
 		found, next := g.p.Reg(), g.p.Label()
 		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
 		g.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, linux.Pointer(how), unix.SizeofOpenHow).
@@ -208,8 +208,9 @@ func (g *program) execute() {
 	g.p.Fail(whatExec, unix.ENOENT)
 }
 
-// candidates are the files that a program's name may mean, as for execvp(3).
-func candidates(name string, env []string) []string {
+// Candidates returns the files that the name of a program may mean to a process with the environment env, as for execvp(3), in
+// the order in which they are tried. A path that is not absolute is below the working directory of the process.
+func Candidates(name string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}
 	}

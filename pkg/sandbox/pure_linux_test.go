@@ -121,7 +121,7 @@ func TestCandidates(t *testing.T) {
 		}},
 	}
 	for _, tc := range tests {
-		if diff := cmp.Diff(tc.want, candidates(tc.name, tc.env)); diff != "" {
+		if diff := cmp.Diff(tc.want, Candidates(tc.name, tc.env)); diff != "" {
 			t.Errorf("%s %v: %s", tc.name, tc.env, diff)
 		}
 	}

@@ -215,7 +215,7 @@ func (e *ExecError) Error() string {
 	case e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR:
 		return fmt.Sprintf("executing %q: not found in the image", e.Path)
 	case e.Errno == unix.E2BIG:
-		return fmt.Sprintf("executing %q: the command and its environment are longer than the kernel takes", e.Path)
+		return fmt.Sprintf("executing %q: the command and its environment are longer than the kernel accepts", e.Path)
 	case e.Errno == unix.ELOOP:
 		return fmt.Sprintf("executing %q: a link of /proc or a loop of links is not followed", e.Path)
 	}
@@ -225,6 +225,9 @@ func (e *ExecError) Error() string {
 // NoHandler tells whether the program is there, and the kernel has nothing that could execute it, or not in the image: it
 // may be for another machine.
 func (e *ExecError) NoHandler() bool { return e.Errno == unix.ENOEXEC || e.Interpreter }
+
+// TooLong reports whether the arguments and the environment are longer than the kernel accepts.
+func (e *ExecError) TooLong() bool { return e.Errno == unix.E2BIG }
 
 // Unwrap returns the error number.
 func (e *ExecError) Unwrap() error { return e.Errno }
