@@ -44,6 +44,11 @@ func newPullCmd(a *app) *cobra.Command {
 			if !quiet {
 				o.Report = os.Stderr
 			}
+			for _, name := range args {
+				if a.state == nil && !registry.IsRegistry(name) { // the process in the namespace comes here, too
+					access.tellUnused(os.Stderr, name)
+				}
+			}
 			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)
 				if err != nil {
