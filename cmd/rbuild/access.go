@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -41,6 +42,15 @@ func (f *accessFlags) apply(o registry.Options) (registry.Options, error) {
 		o.TLSVerify = &f.tlsVerify
 	}
 	return o, nil
+}
+
+// tellUnused warns about flags that mean nothing for a place that is in no registry.
+func (f *accessFlags) tellUnused(w io.Writer, place string) {
+	for _, name := range []string{"authfile", "cert-dir", "creds", "tls-verify"} {
+		if f.flags.Changed(name) {
+			_, _ = fmt.Fprintf(w, "rbuild: warning: --%s has no effect on %s, which is in no registry\n", name, place) // stderr
+		}
+	}
 }
 
 // retryFlags say how often a connection is tried.
@@ -97,6 +107,28 @@ func (f *compressionFlags) check() error {
 	}
 	if f.level < 0 || f.level > highest {
 		return fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, highest)
+	}
+	return nil
+}
+
+// given is one of the flags that the user has given; "": none.
+func (f *compressionFlags) given() string {
+	for _, name := range []string{"compression-format", "compression-level", "force-compression"} {
+		if f.flags.Changed(name) {
+			return "--" + name
+		}
+	}
+	return ""
+}
+
+// checkDestination refuses a destination for which the flags that were given mean nothing.
+func (f *compressionFlags) checkDestination(destination string) error {
+	flag := f.given()
+	if flag == "" {
+		return nil
+	}
+	if err := registry.CheckCompressible(destination); err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil
 }

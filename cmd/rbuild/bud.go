@@ -179,9 +179,6 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	}
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
-	for _, hint := range f.result.hints {
-		notice(hint)
-	}
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}

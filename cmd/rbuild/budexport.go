@@ -160,6 +160,9 @@ func (f *resultFlags) checkStdout() error {
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
 func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (outputs []build.Output, err error) {
+	for _, text := range f.notices {
+		warn(text)
+	}
 	for _, file := range f.files() {
 		if err := removeStale(file[1]); err != nil {
 			return nil, fmt.Errorf("%s: %w", file[0], err)
@@ -207,9 +210,24 @@ func toFile(path string, own func(path string) error) build.Output {
 	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, own, r) }
 }
 
+// transport is the transport of an output that holds an image; "": it is none, or the store's.
+func (e export) transport() string {
+	switch {
+	case e.dest == "":
+		return ""
+	case e.kind == "docker":
+		return "docker-archive:"
+	case e.kind == "oci" && e.isDir:
+		return "oci:"
+	case e.kind == "oci":
+		return "oci-archive:"
+	}
+	return ""
+}
+
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
 func (e export) copyImage(ctx context.Context, place images, id string, names []string, o registry.PushOptions) (err error) {
-	if e.dest == "" || e.kind != "oci" && e.kind != "docker" {
+	if e.transport() == "" {
 		return nil
 	}
 	name := ""
@@ -223,13 +241,13 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 		}
 		name = ":" + named.String()
 	}
-	transport := map[string]string{"oci": "oci-archive:", "docker": "docker-archive:"}[e.kind]
+	transport := e.transport()
 	if e.isDir {
 		dest := e.dest
 		if !filepath.IsAbs(dest) {
 			dest = "./" + dest // "oci:out" would be the name of an image
 		}
-		_, err := place.Push(ctx, id, "oci:"+dest+name, o)
+		_, err := place.Push(ctx, id, transport+dest+name, o)
 		return err
 	}
 	dir, release, err := place.NewScratch()

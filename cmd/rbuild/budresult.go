@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
@@ -31,7 +32,7 @@ type resultFlags struct {
 
 	exports []export // of outputs
 	pushes  []string // where the image is copied to after the build, with transports
-	hints   []string // about tags that may be meant as paths
+	notices []string // warnings about flags that change nothing, and tags that may be meant as paths
 }
 
 func (f *resultFlags) register(fs *pflag.FlagSet) {
@@ -50,7 +51,7 @@ func (f *resultFlags) register(fs *pflag.FlagSet) {
 
 // apply sorts names and destinations. It comes after the group of the image, whose names it sets.
 func (f *resultFlags) apply(_ lookup, o *build.Options) error {
-	f.exports, f.pushes, f.hints = nil, nil, nil
+	f.exports, f.pushes, f.notices = nil, nil, nil
 	for _, text := range f.tags {
 		if err := f.tag(text, o); err != nil {
 			return err
@@ -70,7 +71,73 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 		return err
 	}
 	o.NoImage = f.noImage()
-	return f.compression.check()
+	f.notices = append(f.notices, f.withoutEffect(o)...)
+	if err := f.compression.check(); err != nil {
+		return err
+	}
+	return f.checkCompression(o)
+}
+
+// ofImage are the flags that say only what an image is like.
+var ofImage = strings.Fields(`annotation created-annotation format inherit-labels label omit-history squash unsetannotation
+	unsetenv unsetlabel`)
+
+// withoutEffect are warnings about flags that change nothing at the destinations of this build.
+func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
+	flags := f.compression.flags
+	if o.NoImage {
+		for _, name := range ofImage {
+			if flags.Changed(name) {
+				warnings = append(warnings, fmt.Sprintf("--%s has no effect: this build makes files only, and no image", name))
+			}
+		}
+		return warnings
+	}
+	if !flags.Changed("format") {
+		return nil
+	}
+	destinations := slices.Clone(f.pushes)
+	for _, e := range f.exports {
+		if transport := e.transport(); transport != "" {
+			destinations = append(destinations, transport+e.dest)
+		}
+	}
+	format := flags.Lookup("format").Value.String()
+	for _, to := range destinations {
+		if err := registry.CheckFormat(format, to); err != nil {
+			warnings = append(warnings, fmt.Sprintf("--format %s: the copy is converted: %v", format, err))
+		}
+	}
+	return warnings
+}
+
+// checkCompression refuses flags for compression if no destination of the image compresses layers, or one cannot.
+func (f *resultFlags) checkCompression(o *build.Options) error {
+	flag, compressed := f.compression.given(), len(f.pushes) > 0
+	if flag == "" {
+		return nil
+	}
+	if strings.HasPrefix(f.compression.format, "zstd") && o.Image.Format == commit.Docker {
+		return fmt.Errorf("--compression-format %s: images of --format docker have no layers of this kind: use --format oci", f.compression.format)
+	}
+	for _, to := range f.pushes {
+		if err := f.compression.checkDestination(to); err != nil {
+			return err
+		}
+	}
+	for _, e := range f.exports {
+		if e.kind == "docker" && e.dest != "" {
+			if err := f.compression.checkDestination("docker-archive:" + e.dest); err != nil {
+				return err
+			}
+		}
+		compressed = compressed || e.kind == "oci"
+	}
+	if !compressed {
+		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, --output type=oci "+
+			"or --tag TRANSPORT:...", flag)
+	}
+	return nil
 }
 
 // tag reads one --tag: a name for the store, or a place outside.
@@ -87,7 +154,7 @@ func (f *resultFlags) tag(text string, o *build.Options) error {
 		return nil
 	}
 	if hint := imagename.Hint(text); hint != "" {
-		f.hints = append(f.hints, "--tag "+hint)
+		f.notices = append(f.notices, "--tag "+hint)
 	}
 	named, err := registry.NormalizeTag(text)
 	if err != nil {

@@ -26,6 +26,7 @@ type imageList struct {
 	images  []cs.Image
 	layers  map[string]cs.Layer
 	configs map[string]*ocispec.Image
+	sum     func(img *cs.Image, name string) digest.Digest // registry.Digest for the store
 }
 
 func listImages(st *store.Store) (*imageList, error) {
@@ -38,6 +39,7 @@ func listImages(st *store.Store) (*imageList, error) {
 		return nil, fmt.Errorf("listing the layers: %w", err)
 	}
 	l := &imageList{st: st, images: images, layers: make(map[string]cs.Layer, len(layers)), configs: make(map[string]*ocispec.Image)}
+	l.sum = func(img *cs.Image, name string) digest.Digest { return registry.Digest(st.Storage(), img, name) }
 	for _, layer := range layers {
 		l.layers[layer.ID] = layer
 	}
@@ -66,7 +68,7 @@ func (l *imageList) digest(img *cs.Image, name string) digest.Digest {
 	if name == "" && len(img.Names) > 0 {
 		name = img.Names[0]
 	}
-	return registry.Digest(l.st.Storage(), img, name)
+	return l.sum(img, name)
 }
 
 // config is the image's config; an empty one for what is no image that runs.

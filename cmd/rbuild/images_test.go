@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
@@ -89,10 +90,14 @@ func TestImageFilters(t *testing.T) {
 
 func TestImageRows(t *testing.T) {
 	l := testList()
+	l.sum = func(_ *cs.Image, name string) digest.Digest { return digest.FromString(name) }
 	rows := l.rows(&l.images[1], true)
 	var got []string
 	for _, r := range rows {
 		got = append(got, r.Repository+" "+r.Tag+" "+r.ID+" "+r.Size)
+		if want := digest.FromString(r.Repository + ":" + r.Tag); r.Digest != want.String() {
+			t.Errorf("%s:%s has the digest %s, want that of its own name", r.Repository, r.Tag, r.Digest)
+		}
 	}
 	want := []string{"localhost/child latest bbb2 1.5kB", "registry.example/team/app 1.0 bbb2 1.5kB"}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -39,6 +39,11 @@ func newPullCmd(a *app) *cobra.Command {
 			if !f.quiet {
 				a.reportTo(&o)
 			}
+			for _, name := range args {
+				if a.state == nil && !registry.IsRegistry(name) { // the process in the namespace comes here, too
+					f.access.tellUnused(a.stderr, name)
+				}
+			}
 			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
 				release, err := st.Use(ctx)
 				if err != nil {

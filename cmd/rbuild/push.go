@@ -4,25 +4,76 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
+// pushFlags are the flags of rbuild push.
+type pushFlags struct {
+	access     accessFlags
+	retry      retryFlags
+	compress   compressionFlags
+	peers      peerFlags
+	unsigned   bool
+	format     string
+	digestFile string
+	quiet      bool
+}
+
+func (f *pushFlags) register(fs *pflag.FlagSet) {
+	f.access.register(fs)
+	f.retry.register(fs)
+	f.compress.register(fs)
+	f.peers.registerOf("push", fs)
+	fs.BoolVar(&f.unsigned, "remove-signatures", false, "leave the signatures of the image behind")
+	fs.StringVarP(&f.format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
+	fs.StringVar(&f.digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress")
+}
+
+// options turns the flags into those of a push, and refuses what a destination cannot have. args are IMAGE and DESTINATION.
+func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o registry.PushOptions, err error) {
+	if o.Options, err = f.access.apply(a.sys()); err != nil {
+		return o, err
+	}
+	destination := ""
+	if len(args) > 1 {
+		destination = args[1]
+	}
+	for _, check := range []func() error{
+		f.retry.check,
+		f.compress.check,
+		f.peers.check,
+		func() error { return f.compress.checkDestination(destination) },
+	} {
+		if err := check(); err != nil {
+			return o, err
+		}
+	}
+	if err := registry.CheckFormat(f.format, destination); err != nil {
+		return o, fmt.Errorf("--format %s: %w", f.format, err)
+	}
+	if a.state == nil && !registry.IsRegistry(destination) { // the process in the namespace comes here, too
+		f.access.tellUnused(warnings, destination)
+	}
+	if !f.quiet {
+		a.reportTo(&o.Options)
+	}
+	o.Options, o.Format = f.retry.apply(o.Options), f.format
+	o.NoSignatures = f.unsigned
+	f.compress.apply(&o)
+	return o, nil
+}
+
 func newPushCmd(a *app) *cobra.Command {
-	var (
-		access     accessFlags
-		retry      retryFlags
-		compress   compressionFlags
-		peers      peerFlags
-		o          registry.PushOptions
-		digestFile string
-		quiet      bool
-	)
+	var f pushFlags
 	cmd := &cobra.Command{
 		Use:   "push [flags] IMAGE [DESTINATION]",
 		Short: "Copy an image from the store to a registry, an archive or a directory",
@@ -31,28 +82,20 @@ func newPushCmd(a *app) *cobra.Command {
 			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if o.Options, err = access.apply(a.sys()); err != nil {
+			o, err := f.options(a, args, a.stderr)
+			if err != nil {
 				return err
 			}
-			if !quiet {
-				a.reportTo(&o.Options)
-			}
-			if err := errors.Join(retry.check(), compress.check(), peers.check()); err != nil {
-				return err
-			}
-			o.Options = retry.apply(o.Options)
-			compress.apply(&o)
 			destination := ""
 			if len(args) > 1 {
 				destination = args[1]
 			}
 			push := func(ctx context.Context, place images) error {
 				pushed, err := place.Push(ctx, args[0], destination, o)
-				if err != nil || digestFile == "" {
+				if err != nil || f.digestFile == "" {
 					return err
 				}
-				if err := os.WriteFile(digestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
+				if err := os.WriteFile(f.digestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
 					return fmt.Errorf("writing the digest: %w", err)
 				}
 				return nil
@@ -79,14 +122,6 @@ func newPushCmd(a *app) *cobra.Command {
 			return push(cmd.Context(), layout)
 		},
 	}
-	f := cmd.Flags()
-	access.register(f)
-	retry.register(f)
-	compress.register(f)
-	peers.registerOf("push", f)
-	f.BoolVar(&o.NoSignatures, "remove-signatures", false, "leave the signatures of the image behind")
-	f.StringVarP(&o.Format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
-	f.StringVar(&digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
-	f.BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	f.register(cmd.Flags())
 	return cmd
 }

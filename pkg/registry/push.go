@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	ociarchive "go.podman.io/image/v5/oci/archive"
+	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/compression"
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
@@ -78,7 +80,8 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	}
 	nameArchive(sys, dest, found)
 	if dest.Transport().Name() == docker.Transport.Name() {
-		dest = reusingReference{ImageReference: dest, st: st}
+		wanted := cmp.Or(mediaType, storedType(st, img))
+		dest = reusingReference{ImageReference: dest, st: st, allowed: o.allowedForms(wanted)}
 	}
 	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
 	if err != nil {
@@ -91,6 +94,38 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 		notePushed(st, img.ID, dest.DockerReference(), raw)
 	}
 	return describePushed(raw)
+}
+
+// storedType is the media type of the manifest of an image of the store.
+func storedType(st cs.Store, img *cs.Image) string {
+	raw, err := st.ImageBigData(img.ID, cs.ImageDigestBigDataKey)
+	if err != nil {
+		return ""
+	}
+	return manifest.GuessMIMEType(raw)
+}
+
+// CheckFormat refuses a manifest format that a destination cannot hold. The library would write a layout that cannot be
+// read.
+func CheckFormat(format, destination string) error {
+	t, _, err := transport(destination)
+	if err != nil || format == "" || t == nil {
+		return err
+	}
+	mediaType, err := manifestType(format)
+	if err != nil {
+		return err
+	}
+	isOCI := mediaType == ocispec.MediaTypeImageManifest
+	switch name := t.Name(); {
+	case !isOCI && (name == ocilayout.Transport.Name() || name == ociarchive.Transport.Name()):
+		return fmt.Errorf("%s: an OCI layout holds manifests of the format oci only", destination)
+	case mediaType != manifest.DockerV2Schema2MediaType && name == dockerarchive.Transport.Name():
+		return fmt.Errorf("%s: a docker-archive holds manifests of the format docker only", destination)
+	case format == "v2s1" && name == istorage.Transport.Name():
+		return fmt.Errorf("%s: the store has no images of the format v2s1", destination)
+	}
+	return nil
 }
 
 // nameInStore is a push of an image of the store to the store: the image gets the name.
@@ -151,6 +186,8 @@ func (o PushOptions) pushContext() (*types.SystemContext, error) {
 		return nil, err
 	}
 	sys.CompressionLevel = o.CompressionLevel
+	// The library leaves layers in a directory (dir:) as they are, unless it is told otherwise.
+	sys.DirForceCompress = sys.CompressionFormat != nil || o.CompressionLevel != nil
 	return sys, nil
 }
 
@@ -174,6 +211,21 @@ func CheckCompression(format string) error {
 	return err
 }
 
+// CheckCompressible refuses a destination whose layers cannot be compressed.
+func CheckCompressible(destination string) error {
+	t, _, err := transport(destination)
+	if err != nil || t == nil {
+		return err
+	}
+	switch t.Name() {
+	case dockerarchive.Transport.Name():
+		return fmt.Errorf("%s: layers in a docker-archive are not compressed: use oci-archive:", destination)
+	case istorage.Transport.Name():
+		return fmt.Errorf("%s: layers in the store are not compressed", destination)
+	}
+	return nil
+}
+
 // compressionOf is nil for the empty name.
 func compressionOf(format string) (*compression.Algorithm, error) {
 	if format == "" {
@@ -187,6 +239,12 @@ func compressionOf(format string) (*compression.Algorithm, error) {
 		return nil, fmt.Errorf("compression format %q: %w", format, err)
 	}
 	return &algorithm, nil
+}
+
+// IsRegistry reports whether a destination of a push, or a source of a pull, is in a registry.
+func IsRegistry(name string) bool {
+	t, _, err := transport(name)
+	return err == nil && (t == nil || t.Name() == docker.Transport.Name())
 }
 
 // CheckDestination refuses a destination that Push could not understand.

@@ -120,7 +120,21 @@ func mediaTypeAlgorithm(info manifest.LayerInfo) string {
 // forms of a layer before it is sent another.
 type reusingReference struct {
 	types.ImageReference
-	st cs.Store
+	st      cs.Store
+	allowed []string // names of the compressions that the manifest can have and that are wanted
+}
+
+// allowedForms are the compressions of layers that may be reused for a push of an image whose manifest has this media type.
+func (o PushOptions) allowedForms(mediaType string) []string {
+	switch {
+	case strings.HasPrefix(mediaType, "application/vnd.docker."): // has no media type for zstd
+		return []string{compression.Gzip.Name()}
+	case o.AnyCompression || o.CompressionFormat == "" && o.CompressionLevel == nil:
+		return []string{compression.Gzip.Name(), compression.Zstd.Name()}
+	case o.CompressionFormat == "":
+		return []string{compression.Gzip.Name()}
+	}
+	return []string{o.CompressionFormat}
 }
 
 // NewImageDestination wraps the destination of the reference.
@@ -129,12 +143,13 @@ func (r reusingReference) NewImageDestination(ctx context.Context, sys *types.Sy
 	if err != nil {
 		return nil, err
 	}
-	return &reusingDestination{ImageDestination: dest, st: r.st}, nil
+	return &reusingDestination{ImageDestination: dest, st: r.st, allowed: r.allowed}, nil
 }
 
 type reusingDestination struct {
 	types.ImageDestination
-	st cs.Store
+	st      cs.Store
+	allowed []string
 }
 
 // TryReusingBlob is asked for a layer by its uncompressed digest.
@@ -147,7 +162,7 @@ func (d *reusingDestination) TryReusingBlob(ctx context.Context, info types.Blob
 		for _, layer := range layers {
 			for _, blob := range knownBlobs(d.st, layer.ID) {
 				algorithm, known := algorithms()[blob.Algorithm]
-				if !known {
+				if !known || !slices.Contains(d.allowed, blob.Algorithm) {
 					continue
 				}
 				reused, got, err := d.tryBlob(ctx, blob, algorithm, cache)

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// A class says what becomes of a flag at every destination. A new flag needs one here: say where it is done, and have it
+// refused, or told by a warning, where it means nothing.
+type class string
+
+const (
+	buildClass    class = "says what is built, or how: done everywhere, because it is done before anything goes anywhere"
+	imageClass    class = "says what the image is like: done where there is an image, told where only files are made"
+	formatClass   class = "as imageClass; where a destination has one format only, the conversion is told, or refused by push"
+	compressClass class = "compression of layers: done where layers are compressed, refused elsewhere"
+	accessClass   class = "how registries are reached: done for bases and registries; told by push and pull of what is in no registry"
+	placeClass    class = "is a destination itself, or a file that tells of the result"
+	hostClass     class = "how the program works and what it shows"
+)
+
+var buildClasses = map[class]string{
+	buildClass: `add-host allow arch build-arg build-arg-file build-context cache-ttl cap-add cap-drop cgroup-parent
+		cgroupns compat-volumes cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems device dns dns-option dns-search
+		env file from group-add http-proxy ignorefile ipc isolation jobs layers limits memory memory-swap net network no-cache
+		no-cache-filter no-hostname no-hosts no-output-timeout os pid pids-limit platform pull pull-always pull-never
+		rewrite-timestamp secret security-opt shm-size skip-unused-stages source-date-epoch ssh stdin step-timeout
+		target timeout timestamp ulimit userns userns-gid-map userns-uid-map uts variant volume retry retry-delay`,
+	imageClass:    `annotation created-annotation inherit-labels label omit-history squash unsetannotation unsetenv unsetlabel`,
+	formatClass:   `format`,
+	compressClass: `compression-format compression-level force-compression`,
+	accessClass:   `authfile cert-dir creds tls-verify`,
+	placeClass:    `iidfile iidfile-raw raw-iidfile load metadata-file output push tag`,
+	hostClass: `call cgroup-manager check help log-level logfile progress quiet registries-conf root runroot storage-driver
+		storage-opt builder compress disable-compression disable-content-trust force-rm identity-label inherit-annotations
+		provenance rm sbom`,
+}
+
+var pushClasses = map[class]string{
+	formatClass:   `format`,
+	compressClass: `compression-format compression-level force-compression`,
+	accessClass:   `authfile cert-dir creds tls-verify`,
+	placeClass:    `digestfile`,
+	buildClass:    `retry retry-delay`,
+	hostClass:     `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager`,
+}
+
+var pullClasses = map[class]string{
+	accessClass: `authfile cert-dir creds tls-verify`,
+	buildClass:  `policy platform retry retry-delay`,
+	hostClass:   `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager`,
+}
+
+// destinations are those of a build by their flags, with what they are: "image" has an image, "files" has none; "compressed"
+// and "uncompressed" say what becomes of layers, "mixed" has other documents than an OCI image.
+var destinations = map[string]string{
+	"-t name":                                  "image uncompressed",
+	"-t containers-storage:name":               "image uncompressed",
+	"-t docker://r.example/name":               "image compressed",
+	"-t r.example/name --push":                 "image compressed",
+	"-t oci:lay:1":                             "image compressed",
+	"-t oci-archive:lay.tar:1":                 "image compressed",
+	"-t dir:d":                                 "image compressed",
+	"-t docker-archive:d.tar:name":             "image uncompressed docker",
+	"-o type=docker,dest=d.tar":                "image uncompressed docker",
+	"-o type=docker":                           "image uncompressed",
+	"-o type=oci,dest=lay.tar":                 "image compressed",
+	"-o type=oci,dest=lay,tar=false":           "image compressed",
+	"-o type=image,name=n":                     "image uncompressed",
+	"-o type=image,name=r.example/n,push=true": "image compressed",
+	"-o type=registry,name=r.example/n":        "image compressed",
+	"-o type=local,dest=out":                   "files uncompressed",
+	"-o out":                                   "files uncompressed",
+	"-o type=tar,dest=out.tar":                 "files uncompressed",
+	"-o type=cacheonly":                        "files uncompressed",
+}
+
+// values are those of the flags that are given a value.
+var values = map[string][]string{
+	"annotation": {"a=b"}, "created-annotation": {"true"}, "inherit-labels": {"false"}, "label": {"a=b"}, "omit-history": {"true"},
+	"squash": {"true"}, "unsetannotation": {"a"}, "unsetenv": {"A"}, "unsetlabel": {"a"}, "format": {"oci"},
+	"compression-format": {"gzip", "zstd", "zstd:chunked"}, "compression-level": {"3"}, "force-compression": {"false"},
+}
+
+// TestFlagsOfBuild walks over every flag of build and every destination.
+func TestFlagsOfBuild(t *testing.T) {
+	classes := classify(t, newBudCmd(&app{}), buildClasses)
+	for name, class := range classes {
+		for _, value := range values[name] {
+			for destination, is := range destinations {
+				args := append(strings.Fields(destination), "--"+name+"="+value)
+				f := parse(t, args...)
+				_, err := f.options(environment())
+				told := strings.Contains(strings.Join(f.result.notices, "\n"), "--"+name)
+				wantErr := class == compressClass && strings.Contains(is, "uncompressed")
+				wantTold := (class == imageClass || class == formatClass) && strings.Contains(is, "files") ||
+					class == formatClass && strings.Contains(is, "docker")
+				if (err != nil) != wantErr || err != nil && !strings.Contains(err.Error(), "--"+name) {
+					t.Errorf("%q: %v; refused by name: want %t", args, err, wantErr)
+				}
+				if err == nil && told != wantTold {
+					t.Errorf("%q: warnings %q; want one: %t", args, f.result.notices, wantTold)
+				}
+			}
+		}
+	}
+	for name, class := range classes {
+		if (class == imageClass || class == formatClass || class == compressClass) && values[name] == nil {
+			t.Errorf("--%s: there is no value to try it with", name)
+		}
+	}
+}
+
+// TestFlagsOfPush walks over every flag of push and every destination.
+func TestFlagsOfPush(t *testing.T) {
+	classify(t, newPushCmd(&app{}), pushClasses)
+	for destination, refused := range map[string]string{
+		"docker://r.example/x": "", "r.example/x": "",
+		"oci:lay:1":            "--format=docker --format=v2s2 --format=v2s1",
+		"oci-archive:lay.tar":  "--format=docker --format=v2s2 --format=v2s1",
+		"dir:d":                "",
+		"docker-archive:d.tar": "--format=oci --format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
+		"containers-storage:x": "--format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
+	} {
+		for _, flag := range strings.Fields("--format=oci --format=docker --format=v2s2 --format=v2s1 --compression-format=zstd " +
+			"--compression-level=3 --force-compression=false") {
+			want := slices.Contains(strings.Fields(refused), flag)
+			err := checkPush(t, flag, "image", destination)
+			name, _, _ := strings.Cut(flag, "=")
+			if (err != nil) != want || err != nil && !strings.Contains(err.Error(), name) {
+				t.Errorf("push %s image %s: %v; refused by name: want %t", flag, destination, err, want)
+			}
+		}
+	}
+}
+
+// TestFlagsOfPull walks over every flag of pull.
+func TestFlagsOfPull(t *testing.T) {
+	classify(t, newPullCmd(&app{}), pullClasses)
+}
+
+// checkPush gives the error of a push before it does anything.
+func checkPush(t *testing.T, args ...string) error {
+	t.Helper()
+	var f pushFlags
+	cmd := &cobra.Command{}
+	f.register(cmd.Flags())
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.options(&app{}, cmd.Flags().Args(), io.Discard)
+	return err
+}
+
+// classify gives every flag of a command its class, and fails for a flag without one.
+func classify(t *testing.T, cmd *cobra.Command, classes map[class]string) map[string]class {
+	t.Helper()
+	known := map[string]class{}
+	for class, names := range classes {
+		for _, name := range strings.Fields(names) {
+			if known[name] != "" {
+				t.Errorf("--%s has two classes", name)
+			}
+			known[name] = class
+		}
+	}
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if known[flag.Name] == "" {
+			t.Errorf("--%s of %s has no class: say at which destinations it is done, and where it is refused", flag.Name, cmd.Name())
+		}
+	})
+	return known
+}
