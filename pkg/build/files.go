@@ -119,16 +119,14 @@ func (s *stage) owner(ctx context.Context, name string) (copy.Owner, error) {
 
 // workdirStep makes the directory of WORKDIR where the image does not have it.
 func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workdir, r *report) error {
-	owner, err := s.owner(ctx, op.User)
-	if err != nil {
-		return err
-	}
-	return s.files(ctx, step, []string{fmt.Sprint(owner)}, r, func(ctx context.Context, u upper) (bool, error) {
+	return s.files(ctx, step, nil, r, func(ctx context.Context, u upper) (bool, error) {
 		root, err := s.mount(ctx, u)
 		if err != nil {
 			return false, err
 		}
-		made, err := copy.MakeDirs(root, path.Clean(op.Path), owner)
+		// USER need not be known to the image where nothing is made. The key needs no numbers: the layer below has them.
+		owner := func() (copy.Owner, error) { return copy.ResolveOwner(root, op.User) }
+		made, err := copy.MakeDirsOf(root, path.Clean(op.Path), owner)
 		if err == nil && path.Clean(op.Path) != op.Path {
 			// What a ".." undoes must be there for the path to lead anywhere; as elsewhere it is root's.
 			var more bool

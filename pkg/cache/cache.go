@@ -17,7 +17,7 @@ import (
 )
 
 // salt changes whenever the same ingredients would give another result than before.
-const salt = "rbuild step cache, version 2"
+const salt = "rbuild step cache, version 3"
 
 // namePrefix marks the names of layers that are keys.
 const namePrefix = "rbuild-cache-"

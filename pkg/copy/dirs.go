@@ -2,6 +2,7 @@ package copy
 
 import (
 	"fmt"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
@@ -11,9 +12,19 @@ import (
 // it is; something that is not a directory is an error. A component ".." leads up from what was made for those before it,
 // as with mkdir -p. created says whether anything was made.
 func MakeDirs(root linux.Dir, name string, o Owner) (created bool, err error) {
+	return MakeDirsOf(root, name, func() (Owner, error) { return o, nil })
+}
+
+// MakeDirsOf is MakeDirs for an owner that is looked up once, and only if something has to be made.
+func MakeDirsOf(root linux.Dir, name string, find func() (Owner, error)) (created bool, err error) {
 	c := linux.NewCursor(root)
 	defer c.Close()
+	owner := sync.OnceValues(find)
 	err = c.Enter("/"+name, func(dir linux.Dir, base string) error {
+		o, err := owner()
+		if err != nil {
+			return err
+		}
 		created = true
 		return makeDir(dir, base, o, 0o755)
 	})

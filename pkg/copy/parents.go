@@ -25,13 +25,17 @@ func (w *walker) addParents(src string) error {
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
-	bases, err := w.parentBases(cleanSource(base))
+	base = cleanSource(base)
+	bases, isPattern, err := w.parentBases(base)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
 	found := false
 	for _, b := range bases {
 		ok, err := w.addBelow(b, src, include)
+		if isPattern && errors.Is(err, errExcluded) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -43,28 +47,35 @@ func (w *walker) addParents(src string) error {
 	return nil
 }
 
-// parentBases expands what stands before a pivot.
-func (w *walker) parentBases(base string) ([]string, error) {
+// parentBases expands the part before a pivot. isPattern reports whether it is a pattern.
+func (w *walker) parentBases(base string) (paths []string, isPattern bool, err error) {
 	if !slices.ContainsFunc(strings.Split(base, "/"), hasWildcard) {
-		return []string{base}, nil
+		return []string{base}, false, nil
 	}
-	return w.expand(base)
+	paths, err = w.expand(base)
+	return paths, true, err
 }
 
-// addBelow adds what include selects below the directory base.
+// addBelow adds the files that include selects below the directory base, which has to exist. Where nothing is selected
+// the destination is made all the same, as in the reference engine. found reports whether something is.
 func (w *walker) addBelow(base, src string, include *matcher) (found bool, err error) {
 	c := linux.NewCursor(w.tree.root)
 	defer c.Close()
 	if err := c.Enter("/"+base, nil); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
+		return false, fmt.Errorf("source %s: directory %s: %w", src, base, err)
+	}
+	if base != "." {
+		if out, err := w.ignored(c.Path(), true); err != nil || out {
+			return false, errors.Join(err, excluded(src))
 		}
-		return false, fmt.Errorf("source %s: %w", src, err)
 	}
 	n, err := w.directory(c, c.Path(), include)
-	if err != nil || n == nil || len(n.kids) == 0 {
+	if err != nil {
 		return false, err
 	}
+	if n == nil {
+		n = &node{stat: linux.Stat{Type: linux.Directory}}
+	}
 	w.sel.items = append(w.sel.items, &item{name: path.Base(base), tree: w.tree, source: src, where: c.Path(), node: n})
-	return true, nil
+	return len(n.kids) > 0, nil
 }

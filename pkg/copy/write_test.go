@@ -312,6 +312,17 @@ func TestWrite(t *testing.T) {
 		}},
 		{name: "parents of all", spec: Spec{Sources: []string{"./"}, Dest: "/x", Parents: true}, err: "./"},
 		{name: "parents of nothing", spec: Spec{Sources: []string{"dir1/no"}, Dest: "/x", Parents: true}, err: "dir1/no"},
+		{name: "parents of a pattern that matches nothing", spec: Spec{Sources: []string{"no*"}, Dest: "/x/y/", Parents: true}, want: []string{
+			"x directory 0755 0:0", "x/y directory 0755 0:0",
+		}},
+		{name: "parents of nothing behind a pivot", spec: Spec{Sources: []string{"dir1/./no*", "dir*/./no*", "no*/./a"}, Dest: "/x/", Parents: true, Chmod: "700"}, want: []string{"x directory 0700 0:0"}},
+		{name: "parents without a match before the pivot", spec: Spec{Sources: []string{"no*/./a"}, Dest: "/x/", Parents: true}},
+		{name: "parents that are all excluded", spec: Spec{Sources: []string{"dir1/sub"}, Dest: "/x", Parents: true, Exclude: []string{"dir1"}}, err: "dir1/sub"},
+		{name: "parents of which a pattern is excluded", spec: Spec{Sources: []string{"dir*"}, Dest: "/x", Parents: true, Exclude: []string{"dir*"}}, want: []string{"x directory 0755 0:0"}},
+		{name: "parents below a missing directory", spec: Spec{Sources: []string{"nodir/./no*"}, Dest: "/x/", Parents: true}, err: "nodir"},
+		{name: "pattern that matches nothing", spec: Spec{Sources: []string{"no*", "dir1/no*"}, Dest: "/x/"}},
+		{name: "added pattern that matches nothing", spec: Spec{Sources: []string{"no*"}, Dest: "/x/", Add: true}},
+		{name: "directory of which all is excluded", spec: Spec{Sources: []string{"dir1"}, Dest: "/x/", Exclude: []string{"*"}}, want: []string{"x directory 0755 0:0"}},
 		{name: "exclude", spec: Spec{Sources: []string{"dir1", "f*", "dir2/*"}, Dest: "/x/", Exclude: []string{"sub", "*.txt", "y", "b.cfg"}}, want: []string{
 			"x directory 0755 0:0", "x/b.cfg regular 0644 0:0 c2", "x/f regular 0644 0:0 F", "x/file1.txt regular 0644 0:0 1",
 			"x/file2.txt regular 0644 0:0 2", "x/x regular 0644 0:0 1", "x/y regular 0644 0:0 2",

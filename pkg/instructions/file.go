@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
 
 	bk "github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -250,13 +252,18 @@ func (f *File) addStage(node *parser.Node) error {
 	if err != nil {
 		return err
 	}
+	name, restore := hideSlashes(node)
 	cmd, err := f.parse(node)
+	restore()
 	if err != nil {
 		return err
 	}
 	st, ok := cmd.(*bk.Stage)
 	if !ok {
 		return f.Errorf(nodeRange(node), "unexpected instruction of type %T", cmd)
+	}
+	if name != "" {
+		st.Name = name
 	}
 	words := []string{node.Value}
 	for n := node.Next; n != nil; n = n.Next {
@@ -267,6 +274,27 @@ func (f *File) addStage(node *parser.Node) error {
 		Words: words, Comments: node.PrevComment,
 	})
 	return nil
+}
+
+// slashedName is the name of a stage with slashes, which buildah takes and BuildKit does not.
+var slashedName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z][a-z0-9-_.]*(/[a-z0-9-_.]+)+$`)
+})
+
+// hideSlashes gives a FROM whose stage has a name with slashes a name that BuildKit's parser takes, until restore is
+// called. name is the stage's, in lower case; empty: it has no slashes.
+func hideSlashes(node *parser.Node) (name string, restore func()) {
+	base := node.Next
+	if base == nil || base.Next == nil || base.Next.Next == nil || base.Next.Next.Next != nil {
+		return "", func() {}
+	}
+	word := base.Next.Next
+	written := word.Value
+	if name = strings.ToLower(written); !slashedName().MatchString(name) {
+		return "", func() {}
+	}
+	word.Value = strings.ReplaceAll(written, "/", ".")
+	return name, func() { word.Value = written }
 }
 
 // takeAfter takes the --after flags, which are buildah's, from a FROM, because BuildKit does not know them.

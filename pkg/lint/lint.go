@@ -1,4 +1,4 @@
-// Package lint checks Dockerfiles by the rules of BuildKit's build checks, and by two of its own.
+// Package lint checks Dockerfiles by the rules of BuildKit's build checks, and by three of its own.
 //
 // Use:
 //

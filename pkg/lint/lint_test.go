@@ -155,43 +155,43 @@ func TestRules(t *testing.T) {
 		{"variable", setup{text: "FROM nginx\nARG DIR=/app\nWORKDIR $DIR"}, nil},
 
 		// UndefinedVar
-		{"undefined", setup{text: "FROM alpine AS base\nCOPY $foo ."}, []string{"2 UndefinedVar: Usage of undefined variable '$foo'"}},
-		{"undefined, base known", setup{text: "FROM alpine AS base\nCOPY $FOO .", bases: alpine}, []string{"2 UndefinedVar: Usage of undefined variable '$FOO'"}},
-		{"declared", setup{text: "FROM alpine AS base\nARG foo\nCOPY $foo .", bases: alpine}, nil},
+		{"undefined", setup{text: "FROM alpine AS base\nCOPY x$foo ."}, []string{"2 UndefinedVar: Usage of undefined variable '$foo'"}},
+		{"undefined, base known", setup{text: "FROM alpine AS base\nCOPY x$FOO .", bases: alpine}, []string{"2 UndefinedVar: Usage of undefined variable '$FOO'"}},
+		{"declared", setup{text: "FROM alpine AS base\nARG foo\nCOPY x$foo .", bases: alpine}, nil},
 		{"undefined in ARG", setup{text: "FROM alpine AS base\nARG VERSION=$foo", bases: alpine}, []string{"2 UndefinedVar: Usage of undefined variable '$foo'"}},
 		{"ARG that is given", setup{text: "FROM alpine AS base\nARG VERSION=$foo", args: map[string]string{"VERSION": "1"}, bases: alpine}, nil},
 		{"of the base", setup{text: "FROM python AS base\nARG VERSION=$PYTHON_VERSION", bases: map[string]instructions.Image{"python": base("PYTHON_VERSION=3")}}, nil},
 		{"of an unknown base", setup{text: "FROM python AS base\nARG VERSION=$PYTHON_VERSION\nENV PATH=$GOPATH/bin:$PATH"}, nil},
 		{"slip", setup{text: "FROM alpine\nENV PATH=$PAHT:/app/bin"}, []string{"2 UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?)"}},
 		{"slip, base known", setup{text: "FROM alpine\nENV PATH=$PAHT:/app/bin", bases: alpine}, []string{"2 UndefinedVar: Usage of undefined variable '$PAHT' (did you mean $PATH?)"}},
-		{"slip of a plural", setup{text: "FROM alpine\nARG DIR_BINARIES=binaries/\nARG DIR_ASSETS=assets/\nARG DIR_CONFIG=config/\nCOPY $DIR_ASSET ."}, []string{
+		{"slip of a plural", setup{text: "FROM alpine\nARG DIR_BINARIES=binaries/\nARG DIR_ASSETS=assets/\nARG DIR_CONFIG=config/\nCOPY x$DIR_ASSET ."}, []string{
 			"5 UndefinedVar: Usage of undefined variable '$DIR_ASSET' (did you mean $DIR_ASSETS?)",
 		}},
-		{"declared too late", setup{text: "FROM alpine\nCOPY $FOO .\nARG FOO=bar\nRUN echo $FOO"}, []string{"2 UndefinedVar: Usage of undefined variable '$FOO'"}},
-		{"global only", setup{text: "ARG FOO=1\nFROM alpine\nCOPY $FOO ."}, []string{"3 UndefinedVar: Usage of undefined variable '$FOO'"}},
-		{"of the stage below", setup{text: "FROM alpine AS base\nARG foo=Dockerfile\nFROM base\nCOPY $foo ."}, nil},
-		{"of another stage", setup{text: "FROM alpine AS a\nARG foo=1\nFROM alpine\nCOPY $foo .", all: true}, []string{"4 UndefinedVar: Usage of undefined variable '$foo'"}},
-		{"of a stage beside it", setup{text: "FROM scratch AS p\nFROM p AS a\nARG foo=1\nFROM p\nCOPY $foo .", all: true}, []string{"5 UndefinedVar: Usage of undefined variable '$foo'"}},
+		{"declared too late", setup{text: "FROM alpine\nCOPY x$FOO .\nARG FOO=bar\nRUN echo $FOO"}, []string{"2 UndefinedVar: Usage of undefined variable '$FOO'"}},
+		{"global only", setup{text: "ARG FOO=1\nFROM alpine\nCOPY x$FOO ."}, []string{"3 UndefinedVar: Usage of undefined variable '$FOO'"}},
+		{"of the stage below", setup{text: "FROM alpine AS base\nARG foo=Dockerfile\nFROM base\nCOPY x$foo ."}, nil},
+		{"of another stage", setup{text: "FROM alpine AS a\nARG foo=1\nFROM alpine\nCOPY x$foo .", all: true}, []string{"4 UndefinedVar: Usage of undefined variable '$foo'"}},
+		{"of a stage beside it", setup{text: "FROM scratch AS p\nFROM p AS a\nARG foo=1\nFROM p\nCOPY x$foo .", all: true}, []string{"5 UndefinedVar: Usage of undefined variable '$foo'"}},
 		{"shell's variable", setup{text: "FROM alpine\nRUN echo $foo\nCMD [\"$foo\"]"}, nil},
 		{"with a default", setup{text: "FROM scratch\nENV a=${foo:-$bar}"}, []string{
 			"2 UndefinedVar: Usage of undefined variable '$foo'", "2 UndefinedVar: Usage of undefined variable '$bar'",
 		}},
 		{"in a here-document", setup{text: "FROM scratch\nCOPY <<A <<'B' /\n$foo\nA\n$bar\nB"}, []string{"2 UndefinedVar: Usage of undefined variable '$foo'"}},
 		{"in a mount", setup{text: "FROM scratch\nRUN --mount=type=cache,target=/$foo true"}, []string{"2 UndefinedVar: Usage of undefined variable '$foo'"}},
-		{"stages that are built", setup{text: "FROM scratch AS first\nCOPY $foo .\nFROM scratch AS second\nCOPY $bar ."}, []string{
+		{"stages that are built", setup{text: "FROM scratch AS first\nCOPY x$foo .\nFROM scratch AS second\nCOPY x$bar ."}, []string{
 			"4 UndefinedVar: Usage of undefined variable '$bar'",
 		}},
-		{"all stages", setup{text: "FROM scratch AS first\nCOPY $foo .\nFROM scratch AS second\nCOPY $bar .", all: true}, []string{
+		{"all stages", setup{text: "FROM scratch AS first\nCOPY x$foo .\nFROM scratch AS second\nCOPY x$bar .", all: true}, []string{
 			"2 UndefinedVar: Usage of undefined variable '$foo'", "4 UndefinedVar: Usage of undefined variable '$bar'",
 		}},
-		{"target", setup{text: "FROM scratch AS first\nCOPY $foo .\nFROM scratch AS second\nCOPY $bar .", target: "first"}, []string{
+		{"target", setup{text: "FROM scratch AS first\nCOPY x$foo .\nFROM scratch AS second\nCOPY x$bar .", target: "first"}, []string{
 			"2 UndefinedVar: Usage of undefined variable '$foo'",
 		}},
-		{"declared by a trigger of the base", setup{text: "FROM t\nCOPY $A .", bases: map[string]instructions.Image{"t": triggers}}, []string{
+		{"declared by a trigger of the base", setup{text: "FROM t\nCOPY x$A .", bases: map[string]instructions.Image{"t": triggers}}, []string{
 			`1 WorkdirRelativePath: Relative workdir "b" can have unexpected results if the base image changes`,
 			"1 JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
 		}},
-		{"declared by a trigger of a stage", setup{text: "FROM scratch AS t\nONBUILD ARG A=1\nFROM t AS u\nCOPY $A .\nFROM u\nCOPY $A ."}, nil},
+		{"declared by a trigger of a stage", setup{text: "FROM scratch AS t\nONBUILD ARG A=1\nFROM t AS u\nCOPY x$A .\nFROM u\nCOPY x$A ."}, nil},
 
 		{"triggers run once", setup{text: "FROM scratch AS t\nONBUILD CMD a\nFROM t AS u\nFROM u"}, []string{
 			"3 JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
@@ -264,6 +264,21 @@ func TestRules(t *testing.T) {
 			`1 FromPlatformFlagConstDisallowed: FROM --platform flag should not use constant value "linux/amd64"`,
 		}},
 		{"platform in the name", setup{text: "FROM --platform=linux/amd64 alpine AS build_amd64\nFROM --platform=linux/amd64 alpine AS linux"}, nil},
+
+		// EmptyCopySource
+		{"empty source", setup{text: "FROM scratch\nARG A\nARG B=\nCOPY ${A} x\nADD $A \"$B$A\" y /\nCOPY --from=alpine $B /\nCOPY [\"\", \"/x\"]\nCOPY ${A:-a} $B/b /"}, []string{
+			`4 EmptyCopySource: Source "${A}" is empty, because of A: the whole build context is copied. Give the variable a value, or write . if that is meant`,
+			`5 EmptyCopySource: Source "$A" is empty, because of A: the whole build context is copied. Give the variable a value, or write . if that is meant`,
+			`5 EmptyCopySource: Source "\"$B$A\"" is empty, because of B, A: the whole build context is copied. Give the variable a value, or write . if that is meant`,
+			`6 EmptyCopySource: Source "$B" is empty, because of B: all files of alpine are copied. Give the variable a value, or write . if that is meant`,
+			`7 EmptyCopySource: Source "" is empty: the whole build context is copied. Write . if that is meant`,
+		}},
+		{"empty source with a value", setup{text: "FROM scratch\nARG A\nCOPY $A x", args: map[string]string{"A": "a"}}, nil},
+		{"empty source, of an unknown base", setup{text: "FROM alpine\nCOPY $A x"}, nil},
+		{"empty source, of a known base", setup{text: "FROM alpine\nARG A\nCOPY $A$PATH x\nCOPY $A x\n", bases: alpine}, []string{
+			`4 EmptyCopySource: Source "$A" is empty, because of A: the whole build context is copied. Give the variable a value, or write . if that is meant`,
+		}},
+		{"empty source, skipped", setup{text: "FROM scratch\nARG A\n# check=skip=EmptyCopySource\nCOPY $A x"}, nil},
 
 		// CopyIgnoredFile
 		{"ignored", setup{text: "FROM scratch\nCOPY ./tmp/helloworld.txt /helloworld.txt\nADD tmp/x /", ignore: []string{"tmp/*"}}, []string{

@@ -17,6 +17,7 @@ import (
 // The rules that BuildKit does not have.
 const (
 	CopyAllBeforeInstall           = "CopyAllBeforeInstall"
+	EmptyCopySource                = "EmptyCopySource"
 	RecursiveChangeDuplicatesFiles = "RecursiveChangeDuplicatesFiles"
 )
 
@@ -63,6 +64,40 @@ func Recursive(op *plan.Run) bool {
 	}
 	text := strings.ReplaceAll(strings.Join(texts, " "), "\\\n", " ")
 	return regexp.MustCompile(`\b(?:chown|chmod|chgrp)\b[^;&|\n]*\s(?:-[A-Za-z]*R|--recursive\b)`).MatchString(text)
+}
+
+// emptySources looks for sources of COPY and ADD that are empty, for which all files are copied. c has the words as
+// written.
+func (st *stageWalk) emptySources(l *linter.Linter, in *instructions.Instruction, c instructions.Copy) {
+	if c.Parents { // an error
+		return
+	}
+	all := "the whole build context is copied"
+	if c.From != "" {
+		all = "all files of " + c.From + " are copied"
+	}
+	for _, src := range c.Sources {
+		var empty []string
+		unknown := false
+		out, err := instructions.Expander{Escape: st.file.EscapeAt(in.Range), Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
+			v, ok := st.lookup(name)
+			if v == "" && !slices.Contains(empty, name) {
+				empty = append(empty, name)
+			}
+			_, isArg := st.args[name]
+			unknown = unknown || !ok && !isArg && st.unknown && !st.doubtful(name, "")
+			return v, ok
+		}}.Word(src)
+		if err != nil || out != "" || unknown {
+			continue
+		}
+		msg := fmt.Sprintf("Source %q is empty: %s. Write . if that is meant", src, all)
+		if len(empty) > 0 {
+			msg = fmt.Sprintf("Source %q is empty, because of %s: %s. Give the variable a value, or write . if that is meant",
+				src, strings.Join(empty, ", "), all)
+		}
+		l.Run(ownRule(EmptyCopySource, "A source of COPY or ADD that is empty stands for all files"), at(in.Range), msg)
+	}
 }
 
 // isWhole tells whether a source is all of the context.

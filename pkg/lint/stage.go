@@ -255,6 +255,9 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 	case instructions.Expose:
 		expose(l, in, c.Ports)
 	case instructions.Copy:
+		if written, ok := in.Command.(instructions.Copy); ok {
+			st.emptySources(l, in, written)
+		}
 		st.copy(l, in, c)
 	case instructions.Run:
 		st.installs(in, c)

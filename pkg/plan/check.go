@@ -51,8 +51,8 @@ func checkMode(mode string) error {
 
 func checkSource(c *Copy, src string) error {
 	switch {
-	case src == "": // BuildKit takes it for all of the context
-		return errors.New("a source is empty after expansion")
+	case src == "" && c.Parents:
+		return errors.New("a source is empty after expansion, and --parents needs a path")
 	case !c.Add && (instructions.IsGit(src) || instructions.IsURL(src)):
 		return fmt.Errorf("the source %s is no path: COPY takes files, ADD also URLs", instructions.Redact(src))
 	}

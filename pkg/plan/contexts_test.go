@@ -188,8 +188,74 @@ func TestTriggersOfContexts(t *testing.T) {
 	}
 }
 
+// TestReplaced: a named context with the name of a stage is the stage. Nothing is dropped in silence, and a circle that
+// only the context would break is refused.
+func TestReplaced(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		contexts   []string
+		warnings   []string
+		err        string
+	}{
+		{"target", "FROM a AS one\nRUN x", []string{"one"}, []string{"Dockerfile:1: stage one is not built: build context one takes its place"}, ""},
+		{"two", "FROM a AS one\nFROM a AS Two\nCOPY --from=one x /\nFROM b\nCOPY --from=two x /", []string{"one", "two"}, []string{
+			"Dockerfile:1: stage one is not built: build context one takes its place", "Dockerfile:2: stage two is not built: build context two takes its place",
+		}, ""},
+		{"not a stage", "FROM a AS one\nFROM b", []string{"b"}, nil, ""},
+		{"itself", "FROM a AS one\nCOPY --from=one x /", []string{"one"}, nil, "Dockerfile:2: --from=one: circular: stage one needs itself"},
+		{"itself by a mount", "FROM a AS one\nRUN --mount=from=ONE,target=/m x", []string{"one"}, nil, "Dockerfile:2: --mount: from=ONE: circular: stage one needs itself"},
+		{"itself by its number", "FROM a AS one\nCOPY --from=0 x /", []string{"one"}, nil, "Dockerfile:2: --from=0: circular: stage one needs itself"},
+		{"each other", "FROM a AS one\nCOPY --from=two x /\nFROM b AS two\nCOPY --from=one x /", []string{"two"}, nil, "Dockerfile:2: --from=two: circular: stage two needs itself"},
+		{"three", "FROM a AS one\nCOPY --from=three x /\nFROM b AS two\nCOPY --from=one x /\nFROM b AS three\nCOPY --from=two x /", []string{"three"}, nil, "circular: stage three needs itself"},
+		{"later", "FROM a AS one\nCOPY --from=two x /\nFROM b AS two", []string{"two"}, []string{"Dockerfile:3: stage two is not built: build context two takes its place"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := planned(t, tc.text, plan.Options{Contexts: tc.contexts})
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Errorf("error %v, want %s", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.warnings, p.Warnings); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestStageNames: a stage by its number, and by a name with slashes, as buildah has them.
+func TestStageNames(t *testing.T) {
+	for _, tc := range []struct {
+		name, text, target string
+		want               []string
+	}{
+		{"number", "FROM a\nRUN x\nFROM 0\nRUN y", "", []string{"a", "stage "}},
+		{"number of a named stage", "FROM a AS s\nFROM b\nFROM 0", "", []string{"a", "stage s"}},
+		{"number by a variable", "ARG N=0\nFROM a\nFROM $N", "", []string{"a", "stage "}},
+		{"no stage's number", "FROM a\nFROM 1", "", []string{"1"}},
+		{"not as written", "FROM a\nFROM 00", "", []string{"00"}},
+		{"slashes", "FROM a AS x/Y\nFROM X/y AS z\nCOPY --from=x/y a b", "z", []string{"a", "stage x/y, stage x/y"}},
+		{"slashes of the target", "FROM a AS x/y\nFROM b", "x/Y", []string{"a"}},
+		{"not below it", "FROM a AS x/y\nFROM x", "", []string{"x"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := planned(t, tc.text, plan.Options{Target: tc.target})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, sources(p)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestPlatforms(t *testing.T) {
-	p, err := planned(t, "FROM --platform=linux/arm64 a AS x\nFROM --platform=linux/riscv64 x AS y\nFROM scratch\nCOPY --from=y a b\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT\nCOPY c d",
+	p, err := planned(t, "FROM --platform=linux/arm64 a AS x\nFROM --platform=linux/riscv64 x AS y\nFROM scratch\nCOPY --from=y a b\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT\nRUN c",
 		plan.Options{Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}})
 	if err != nil {
 		t.Fatal(err)

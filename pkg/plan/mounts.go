@@ -64,10 +64,8 @@ func (sc *Scope) mount(in located, flag instructions.MountFlag, number int) (Mou
 	return m, err
 }
 
-// mountTarget is where the mount lies. A relative target is below WORKDIR; one of a secret or a socket is below the
-// root, as in BuildKit.
+// mountTarget is where the mount lies. A relative target is below WORKDIR.
 func (sc *Scope) mountTarget(m Mount) (string, error) {
-	dir := sc.image.Config.WorkingDir
 	target := m.Target
 	switch m.Type {
 	case instructions.MountSecret:
@@ -77,15 +75,13 @@ func (sc *Scope) mountTarget(m Mount) (string, error) {
 		if target == "" {
 			target = path.Join(secretsDir, path.Base(path.Join("/", m.ID)))
 		}
-		dir = "/"
 	case instructions.MountSSH:
 		if target == "" {
 			target = fmt.Sprintf("%s/ssh_agent.%d", socketsDir, m.Number)
 		}
-		dir = "/"
 	}
 	if !path.IsAbs(target) {
-		target = path.Join("/", dir, target)
+		target = path.Join("/", sc.image.Config.WorkingDir, target)
 	}
 	if target = path.Clean(target); target == "/" {
 		return "", fmt.Errorf("--mount: the target is the root directory: give one below it with target=")

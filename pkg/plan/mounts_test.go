@@ -46,9 +46,13 @@ func TestMounts(t *testing.T) {
 		{"outer first", "RUN --mount=type=tmpfs,target=/a/b --mount=type=tmpfs,target=/a-b --mount=target=/a x", []string{"bind /a", "tmpfs /a/b", "tmpfs /a-b"}},
 		{"the latter hides the former", "RUN --mount=target=/a --mount=type=tmpfs,target=/a/ x", []string{"tmpfs /a"}},
 		{"secrets", "WORKDIR /w\nRUN --mount=type=secret,id=a/../b --mount=type=secret,id=c,target=d --mount=type=secret,id=e,env=E x", []string{
-			"secret ", "secret /d", "secret /run/secrets/b",
+			"secret ", "secret /run/secrets/b", "secret /w/d",
 		}},
 		{"a hidden secret keeps its variable", "RUN --mount=type=secret,id=a,env=E,target=/a --mount=target=/a x", []string{"secret ", "bind /a"}},
+		{"relative", "WORKDIR /w/x\nRUN --mount=type=ssh,target=s --mount=type=secret,id=a,target=../a --mount=type=cache,target=c --mount=type=tmpfs,target=./t --mount=target=b x", []string{
+			"secret /w/a", "bind /w/x/b", "cache /w/x/c", "ssh /w/x/s", "tmpfs /w/x/t",
+		}},
+		{"relative without WORKDIR", "RUN --mount=type=secret,id=a,target=a x", []string{"secret /a"}},
 		{"ssh", "RUN --mount=type=ssh --mount=type=ssh,id=b x", []string{"ssh /run/rbuild/ssh_agent.0", "ssh /run/rbuild/ssh_agent.1"}},
 		{"trigger", "ONBUILD RUN --mount=type=tmpfs,target=/t x\nFROM s", []string{"tmpfs /t"}},
 	} {

@@ -26,9 +26,10 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	for _, kv := range sc.args.list() {
 		name, _, _ := strings.Cut(kv, "=")
 		if _, set := sc.image.Getenv(name); !set && !slices.Contains(scanArgs, name) {
-			op.Env = append(op.Env, kv)
+			step.Args = append(step.Args, kv)
 		}
 	}
+	op.Env = append(op.Env, step.Args...)
 	var err error
 	if op.Mounts, err = sc.mounts(in, sc.stage.plan.mounts(c)); err != nil {
 		return err
@@ -152,6 +153,12 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	}
 	if err := checkCopy(op, c.Dest); err != nil {
 		return err
+	}
+	op.Sources = slices.Clone(op.Sources)
+	for i, src := range op.Sources {
+		if src == "" { // all files, as in the reference engine; pkg/lint warns of it
+			op.Sources[i] = "."
+		}
 	}
 	step.Op = op
 	step.Text, step.CreatedBy = instructions.Redact(step.Text), instructions.Redact(copyText(c))

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"sort"
 	"strconv"
@@ -52,7 +53,8 @@ type Plan struct {
 	// still declare one.
 	Unused []string
 
-	// Warnings are about arguments that mean something to BuildKit and nothing to this build, one line each.
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, and about stages that a named
+	// context replaces, one line each.
 	Warnings []string
 
 	// UnusedContexts are the named contexts, sorted, that nothing in the file
@@ -134,6 +136,9 @@ func New(f *instructions.File, o Options) (*Plan, error) {
 		if err := s.findNeeds(); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.checkCircles(); err != nil {
+		return nil, err
 	}
 	p.UnusedContexts = p.unusedContexts()
 	target, err := p.target()
@@ -223,6 +228,8 @@ func (s *Stage) setFrom(base string) {
 	p := s.plan
 	if s.Name != "" {
 		if s.From.Context = p.context(s.Name, s.Platform); s.From.Context != "" {
+			at := s.place()
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s:%d: stage %s is not built: build context %s takes its place", at.File, at.Line, s.Name, s.From.Context))
 			s.From.Platform, s.Replaced, s.instructions = p.wanted(s.Platform), true, nil
 			return
 		}
@@ -230,7 +237,10 @@ func (s *Stage) setFrom(base string) {
 	if base == scratch {
 		return
 	}
-	if s.From.Stage = p.byName(base, s.Index); s.From.Stage != nil {
+	if s.From.Stage = p.byName(base, s.Index); s.From.Stage == nil {
+		s.From.Stage = p.byNumber(base)
+	}
+	if s.From.Stage != nil {
 		s.Platform = s.From.Stage.Platform
 		return
 	}
@@ -258,6 +268,16 @@ func (p *Plan) byName(name string, end int) *Stage {
 		return nil
 	}
 	return named[i-1]
+}
+
+// byNumber finds the stage with that index among those added so far, as buildah does: FROM 0. Other numbers are names of
+// images.
+func (p *Plan) byNumber(name string) *Stage {
+	n, err := strconv.ParseUint(name, 10, 31)
+	if err != nil || n >= uint64(len(p.all)) || strconv.FormatUint(n, 10) != name {
+		return nil
+	}
+	return p.all[n]
 }
 
 // target finds the stage to build.

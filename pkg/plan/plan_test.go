@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 		{"chmod", "FROM a\nCOPY --chmod=10000 a /b", "", "Dockerfile:2: --chmod=10000 is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX"},
 		{"chmod words", "FROM a\nCOPY --chmod=u=q a /b", "", "Dockerfile:2: --chmod=u=q is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX"},
 		{"copy of a URL", "FROM a\nCOPY http://x/y /b", "", "Dockerfile:2: the source http://x/y is no path: COPY takes files, ADD also URLs"},
-		{"empty source", "FROM a\nCOPY $x /b", "", "Dockerfile:2: a source is empty after expansion"},
+		{"empty source", "FROM a\nCOPY --parents $x /b", "", "Dockerfile:2: a source is empty after expansion, and --parents needs a path"},
 		{"git by COPY", "FROM a\nCOPY https://u:p@x/y.git#v1:sub /b", "", "Dockerfile:2: the source https://xxxxx@x/y.git#v1:sub is no path: COPY takes files, ADD also URLs"},
 		{"checksum of two", "FROM a\nADD --checksum=abcd git@x:y git@x:z /b/", "", "Dockerfile:2: --checksum=abcd needs exactly one source, a URL or a git repository"},
 		{"checksum", "FROM a\nADD --checksum=sha256:0 f /b", "", "Dockerfile:2: --checksum=sha256:0 needs exactly one source, a URL or a git repository"},

@@ -180,9 +180,6 @@ func (sc *Scope) Next() (*Step, error) {
 		}
 		return nil, in.file.At(in.Range, err)
 	}
-	if step.Op != nil {
-		step.Args = sc.args.list()
-	}
 	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
 		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
 	}

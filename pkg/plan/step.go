@@ -17,7 +17,7 @@ type Step struct {
 	// and of images are not in it, nor are proxies.
 	Canon string
 
-	Args  []string // of a step with an Op: K=V of the build arguments that have a value here, in order of declaration
+	Args  []string // of RUN: K=V of the build arguments that the process sees, in order of declaration; no ENV hides them
 	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
 	Op    Op       // nil: the step edits the config only
 }
