@@ -262,6 +262,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if !s.OneLayer {
 		o.Name = s.key.Name()
 	}
+	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, "/"+path, size, data) }
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()

@@ -32,6 +32,10 @@ type Spec struct {
 	Exclude []string // patterns of .dockerignore, relative to each source directory
 	Parents bool     // keep the path of each source below Dest, from the pivot /./ on if there is one; ** is any number of directories
 
+	// Sparse is told of a source file with large holes (layer.LargeHoles) before it is digested, by several goroutines;
+	// nil: nobody is told.
+	Sparse func(source string, size, data int64)
+
 	Add    bool  // ADD: archives of the tree are unpacked
 	Unpack *bool // of Add: unpack archives, also those that were fetched, or none; nil: those of the tree only
 
