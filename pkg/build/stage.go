@@ -78,6 +78,9 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 			return nil
 		}
 		s.number++
+		if step.Warning != "" {
+			s.warnAt(step, step.Warning)
+		}
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}

@@ -153,6 +153,9 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	if err := checkCopy(op, c.Dest); err != nil {
 		return err
 	}
+	if err := sc.stage.plan.checkRemote(op.Add, op.Sources); err != nil {
+		return err
+	}
 	step.Op = op
 	step.Text, step.CreatedBy = instructions.Redact(step.Text), instructions.Redact(copyText(c))
 	step.Canon = canon(

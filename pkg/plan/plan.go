@@ -24,6 +24,7 @@ type Options struct {
 	From      string            // stands in place of what the first FROM names; empty: as written
 	Contexts  []string          // names of the named contexts, as ContextName gives them
 	Insecure  bool              // RUN --security=insecure is allowed
+	NoRemote  bool              // ADD may not fetch URLs and git repositories
 
 	// Refuse says why the file may not use an image of that name; nil: it may use any.
 	Refuse func(image string) error

@@ -20,6 +20,8 @@ type Step struct {
 	Args  []string // of a step with an Op: K=V of the build arguments that have a value here, in order of declaration
 	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
 	Op    Op       // nil: the step edits the config only
+
+	Warning string // what the user should know before the step runs, cached or not; empty: nothing
 }
 
 // stepAt makes the step that stands at a place.
