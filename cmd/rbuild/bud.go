@@ -248,7 +248,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 func (f *budFlags) planned() plan.Options {
 	return plan.Options{
 		BuildArgs: f.image.epochArg(os.LookupEnv), Contexts: f.named.names(),
-		Insecure: f.allow.insecure, Refuse: f.allow.refuse(f.plan.from),
+		Insecure: f.allow.insecure, NoRemote: f.allow.noRemote, Refuse: f.allow.refuse(f.plan.from),
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
+	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
@@ -339,6 +340,11 @@ func (b *builder) warnOnce(text string) {
 	if !shown {
 		b.warn(text)
 	}
+}
+
+// warnSparse shows a warning about a step with a large sparse file, while that is digested.
+func (b *builder) warnSparse(step *plan.Step, name string, size, data int64) {
+	b.warnAt(step, layer.SparseText(name, size, data))
 }
 
 // warnAt shows a warning about a step, with its lines.

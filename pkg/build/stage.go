@@ -84,6 +84,9 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 		}
 		s.number++
 		s.origin = nil
+		if step.Warning != "" {
+			s.warnAt(step, step.Warning)
+		}
 		if err := s.step(ctx, step); err != nil {
 			return err
 		}
@@ -269,6 +272,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if !s.OneLayer {
 		o.Name = s.key.Name()
 	}
+	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, "/"+path, size, data) }
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()

@@ -64,6 +64,8 @@ type LayerOptions struct {
 	Epoch   *time.Time // nil: times as they are; else every entry's modification time
 	Clamp   bool       // Epoch replaces later times only
 	Trusted bool       // overlayfs marks are trusted.overlay.* (real root), not user.overlay.*
+	// Sparse is that of layer.Options, called while the layer is read.
+	Sparse func(path string, size, data int64)
 }
 
 // Layer starts to turn the staging directory into a layer of the store and returns at once. The directory must not
@@ -120,7 +122,7 @@ func describe(ctx context.Context, upper string, o LayerOptions) (c store.Conten
 	if err != nil {
 		return c, err
 	}
-	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp, Below: o.Below}
+	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp, Below: o.Below, Sparse: o.Sparse}
 	if o.Trusted {
 		opts.Xattrs = "trusted.overlay."
 	}

@@ -24,15 +24,17 @@ const (
 // extractor unpacks a tar below a directory. Each entry goes to where its name leads from there, links inside followed as
 // after chroot(2), except the last component, which is replaced. Nothing outside can be named.
 type extractor struct {
-	ctx   context.Context //nolint:containedctx // of the one call that the extractor is for
-	at    *linux.Cursor   // parent of the last entry
-	back  *linux.Cursor   // for what hard links point to
-	in    string          // where at stands, as the archive calls it; "\x00" if unknown
-	dirs  []extractedDir
-	bytes int64
-	buf   []byte
-	warn  func(format string, args ...any)
-	left  map[string]bool // names of devices that were left out
+	ctx    context.Context //nolint:containedctx // of the one call that the extractor is for
+	at     *linux.Cursor   // parent of the last entry
+	back   *linux.Cursor   // for what hard links point to
+	in     string          // where at stands, as the archive calls it; "\x00" if unknown
+	dirs   []extractedDir
+	bytes  int64
+	zeros  int64    // bytes of zeros that were left to holes
+	source *counter // the archive as it is stored
+	buf    []byte
+	warn   func(format string, args ...any)
+	left   map[string]bool // names of devices that were left out
 
 	owned  bool   // owners are set: chown, or those of the archive
 	chown  *Owner // over those of the archive
@@ -83,7 +85,8 @@ func newExtractor(ctx context.Context, root linux.Dir) *extractor {
 
 // extract unpacks all of r.
 func (x *extractor) extract(r io.Reader) error {
-	plain, done, err := decompress(r)
+	x.source = &counter{r: r}
+	plain, done, err := decompress(x.source)
 	if err != nil {
 		return err
 	}
@@ -95,6 +98,10 @@ func (x *extractor) extract(r io.Reader) error {
 func (x *extractor) unpack(r io.Reader) error {
 	defer x.at.Close()
 	defer x.back.Close()
+	if x.source == nil {
+		x.source = &counter{r: r}
+		r = x.source
+	}
 	t := tar.NewReader(r)
 	for n := 0; ; n++ {
 		hdr, err := t.Next()
@@ -383,23 +390,17 @@ func (x *extractor) content(f linux.File, r io.Reader, size int64) error {
 		if err != nil {
 			return err
 		}
-		if n < len(x.buf) || !allZero(x.buf[:n]) {
-			if _, err := f.WriteAt(x.buf[:n], off); err != nil {
-				return err
-			}
+		if n < minHole || !allZero(x.buf[:n]) {
+			_, err = f.WriteAt(x.buf[:n], off)
+		} else {
+			err = x.skip(n)
+		}
+		if err != nil {
+			return err
 		}
 		off += int64(n)
 	}
 	return f.Truncate(size)
-}
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // finishDirs sets the metadata of directories, those inside first.

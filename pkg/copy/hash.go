@@ -24,6 +24,8 @@ type hashJob struct {
 	dir  *sharedDir
 	node *node
 	path string // for messages
+
+	sparse func(source string, size, data int64) // Spec.Sparse
 }
 
 func (j *hashJob) release() { j.dir.release() }
@@ -53,7 +55,11 @@ func (j *hashJob) once(w *worker) (ok bool, err error) {
 	}
 	now := time.Now()
 	w.hash.Reset()
-	size, err := w.read(f, before.Size, w.hash)
+	size, err := w.readFile(f, before.Size, w.hash, func(data int64) {
+		if j.sparse != nil {
+			j.sparse(j.path, before.Size, data)
+		}
+	})
 	if err != nil {
 		return false, err
 	}

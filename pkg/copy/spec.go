@@ -35,6 +35,9 @@ type Spec struct {
 	// Link says that the layer does not depend on those below (--link): directories on the way to Dest that are made have
 	// the time of the latest source, not that of the build.
 	Link bool
+	// Sparse is told of a source file with large holes (layer.LargeHoles) before it is digested, by several goroutines;
+	// nil: nobody is told.
+	Sparse func(source string, size, data int64)
 
 	Add    bool  // ADD: archives of the tree are unpacked
 	Unpack *bool // of Add: unpack archives, also those that were fetched, or none; nil: those of the tree only

@@ -162,7 +162,7 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 	}
 	switch n.stat.Type {
 	case linux.Regular:
-		w.pool.submit(&hashJob{dir.retain(), n, real})
+		w.pool.submit(&hashJob{dir: dir.retain(), node: n, path: real, sparse: w.sel.spec.Sparse})
 		return n, nil
 	case linux.Symlink:
 		var err error

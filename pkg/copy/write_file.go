@@ -95,9 +95,19 @@ func (j *writeJob) copy(w *worker, out linux.File) error {
 }
 
 // verified copies in to out and fails if that is not what Select has digested.
-func (j *writeJob) verified(w *worker, out io.Writer, in io.Reader) error {
+func (j *writeJob) verified(w *worker, out linux.File, in io.Reader) error {
 	w.hash.Reset()
-	_, err := w.read(in, j.node.stat.Size, io.MultiWriter(out, w.hash))
+	sparse := &sparseWriter{f: out}
+	to, size := io.MultiWriter(sparse, w.hash), j.node.stat.Size
+	var err error
+	if file, ok := in.(linux.File); ok {
+		_, err = w.readFile(file, size, to, nil)
+	} else {
+		_, err = w.read(in, size, to)
+	}
+	if err == nil {
+		err = sparse.finish()
+	}
 	if err != nil {
 		return fmt.Errorf("copying %s to %s: %w", j.src.path, j.to.path, err)
 	}

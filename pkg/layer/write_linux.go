@@ -193,7 +193,11 @@ func (t *writer) regular(ctx context.Context, parent directory, name, path strin
 	if h.Typeflag == tar.TypeReg {
 		h.Size, h.PAXRecords = st.Size, attrs.kept
 	}
-	return t.entry(ctx, h, func(p []byte) (int, error) { return read(fd, p) })
+	from, err := t.readerOf(fd, path, st)
+	if err != nil {
+		return err
+	}
+	return t.entry(ctx, h, from)
 }
 
 func (t *writer) special(ctx context.Context, parent directory, name, path string) error {

@@ -39,6 +39,19 @@ func checkCopy(c *Copy, dest string) error {
 	return nil
 }
 
+// checkRemote refuses sources of ADD that lie elsewhere, if the options do.
+func (p *Plan) checkRemote(add bool, sources []string) error {
+	if !p.options.NoRemote || !add {
+		return nil
+	}
+	for _, src := range sources {
+		if instructions.IsURL(src) || instructions.IsGit(src) {
+			return fmt.Errorf("ADD of %s is refused: --no-remote lets the Dockerfile fetch nothing", instructions.Redact(src))
+		}
+	}
+	return nil
+}
+
 func checkMode(mode string) error {
 	if n, err := strconv.ParseUint(mode, 8, 32); mode == "" || err == nil && n <= 0o7777 {
 		return nil

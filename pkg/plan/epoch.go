@@ -109,7 +109,9 @@ func (p *Plan) epochStage(st *instructions.Stage) (*EpochSource, error) {
 			if out != nil {
 				return nil, p.file.Errorf(in.Range, argEpoch+": the stage may have one ADD only")
 			}
-			out, err = epochAdd(c)
+			if err = p.checkRemote(c.Add, c.Sources); err == nil {
+				out, err = epochAdd(c)
+			}
 		default:
 			err = errors.New(argEpoch + ": the stage may have ARG and ADD only, not " + in.Name)
 		}

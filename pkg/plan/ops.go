@@ -154,6 +154,9 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	if err := checkCopy(op, c.Dest); err != nil {
 		return err
 	}
+	if err := sc.stage.plan.checkRemote(op.Add, op.Sources); err != nil {
+		return err
+	}
 	op.Sources = slices.Clone(op.Sources)
 	for i, src := range op.Sources {
 		if src == "" { // all files, as in the reference engine; pkg/lint warns of it

@@ -25,6 +25,7 @@ type Options struct {
 	From      string            // stands in place of what the first FROM names; empty: as written
 	Contexts  []string          // names of the named contexts, as ContextName gives them
 	Insecure  bool              // RUN --security=insecure is allowed
+	NoRemote  bool              // ADD may not fetch URLs and git repositories
 
 	Mounts []instructions.MountFlag // of every RUN, below its own; variables in them are not replaced
 

@@ -148,6 +148,32 @@ func (sc *Scope) addTriggers(triggers []string) error {
 	return nil
 }
 
+// triggerWarning warns of a trigger that a base image brings and that gets a secret or the user's SSH agent: whoever made
+// the image decides what becomes of them. A trigger of a stage stands in the user's own file.
+func (s *Stage) triggerWarning(text string, op Op) string {
+	run, ok := op.(*Run)
+	if !ok || s.From.Stage != nil {
+		return ""
+	}
+	base := s.From.Image
+	if base == "" {
+		base = s.From.Context
+	}
+	var gets []string
+	for _, m := range run.Mounts {
+		switch m.Type {
+		case instructions.MountSecret:
+			gets = append(gets, "the secret "+m.ID)
+		case instructions.MountSSH:
+			gets = append(gets, "the SSH agent "+m.ID)
+		}
+	}
+	if len(gets) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the base image %s brings a step that gets %s and can send it anywhere: ONBUILD %s", base, strings.Join(gets, " and "), text)
+}
+
 func stageName(s *Stage) string {
 	if s.Name != "" {
 		return s.Name
@@ -179,6 +205,9 @@ func (sc *Scope) Next() (*Step, error) {
 			err = fmt.Errorf("%s: %w", in.flag, err)
 		}
 		return nil, in.file.At(in.Range, err)
+	}
+	if in.trigger {
+		step.Warning = sc.stage.triggerWarning(in.Text, step.Op)
 	}
 	if sc.texts += len(step.CreatedBy); sc.texts > maxHistory {
 		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)

@@ -20,6 +20,8 @@ type Step struct {
 	Args  []string // of RUN: K=V of the build arguments that the process sees, in order of declaration; no ENV hides them
 	Proxy []string // K=V of predefined proxy arguments, for RUN only; part of Run.Env, never of a key
 	Op    Op       // nil: the step edits the config only
+
+	Warning string // what the user should know before the step runs, cached or not; empty: nothing
 }
 
 // stepAt makes the step that stands at a place.

@@ -58,11 +58,17 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	if lo != nil {
 		options = *lo
 	}
-	if file, ok := diff.(*os.File); ok && options.OriginalSize == nil && options.OriginalDigest != "" {
-		// The store sees the stream decompressed and could not tell.
+	stored := int64(0) // bytes of the layer as it came; 0: unknown
+	if options.OriginalSize != nil {
+		stored = *options.OriginalSize
+	}
+	if file, ok := diff.(*os.File); ok {
 		if info, err := file.Stat(); err == nil {
-			size := info.Size()
-			options.OriginalSize = &size
+			stored = info.Size()
+		}
+		// The store sees the stream decompressed and could not tell.
+		if stored > 0 && options.OriginalSize == nil && options.OriginalDigest != "" {
+			options.OriginalSize = &stored
 		}
 	}
 	head := bufio.NewReader(diff)
@@ -72,7 +78,7 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	if err != nil {
 		return nil, -1, fmt.Errorf("decompressing the layer: %w", err)
 	}
-	checked := newCheckedReader(g.ctx, plain, g.owner)
+	checked := newCheckedReader(g.ctx, plain, stored, g.owner)
 	layer, size, err := g.Store.PutLayer(id, parent, names, mountLabel, writeable, &options, checked)
 	checked.Close()
 	if refused := (*OwnerError)(nil); err != nil && errors.As(checked.judged(), &refused) { // the library may have met it first
@@ -197,11 +203,12 @@ type checkedReader struct {
 	err     error // what every further Read returns
 }
 
-func newCheckedReader(ctx context.Context, src io.Reader, owner func(uid, gid int) error) *checkedReader {
+// stored is the size of the stream before it was decompressed, in bytes; 0: unknown.
+func newCheckedReader(ctx context.Context, src io.Reader, stored int64, owner func(uid, gid int) error) *checkedReader {
 	pr, pw := io.Pipe()
 	c := &checkedReader{ctx: ctx, src: src, copy: pw, verdict: make(chan error, 1)}
 	go func() {
-		err := checkLayer(tar.NewReader(pr), owner)
+		err := checkLayer(tar.NewReader(pr), stored, owner)
 		if err == nil {
 			_, err = io.Copy(io.Discard, pr) // padding behind the end of the archive
 		}

@@ -115,7 +115,7 @@ func TestPullRefusesLies(t *testing.T) {
 // nobody reads on.
 func TestCheckedReaderEarlyEnd(t *testing.T) {
 	data := layerTar(t, entry("a", strings.Repeat("a", 1<<20)))
-	r := newCheckedReader(t.Context(), strings.NewReader(string(data)), nil)
+	r := newCheckedReader(t.Context(), strings.NewReader(string(data)), 0, nil)
 	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestCheckedReaderEarlyEnd(t *testing.T) {
 		t.Error("half a layer was accepted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	r = newCheckedReader(ctx, strings.NewReader(string(data)), nil)
+	r = newCheckedReader(ctx, strings.NewReader(string(data)), 0, nil)
 	cancel()
 	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
 		t.Errorf("reading after the end of the context: %v", err)

@@ -334,7 +334,7 @@ func (l *Layout) Layer(ctx context.Context, blob ocispec.Descriptor, diffID dige
 	if err := diffID.Validate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("layer %s: the config gives it the digest %q", blob.Digest, diffID), plain.Close(), f.Close())
 	}
-	checked := newCheckedReader(ctx, &verifier{Reader: plain, want: diffID, sum: diffID.Verifier()}, nil)
+	checked := newCheckedReader(ctx, &verifier{Reader: plain, want: diffID, sum: diffID.Verifier()}, size, nil)
 	return &layerReader{checkedReader: checked, raw: raw, plain: plain, file: f}, nil
 }
 

@@ -15,6 +15,12 @@ const (
 	xattrRecord    = "SCHILY.xattr." // PAX key prefix of an extended attribute
 	whiteoutPrefix = ".wh."          // image-spec layer.md, "Whiteouts"
 	maxEntrySize   = 1 << 44         // 16 TiB, the largest file ext4 can hold: above it is a lie or a sparse bomb
+
+	// Bounds of the sparse files of a layer, whose holes the library writes as
+	// zeros: together at most freeSparse bytes, or sparseShare for each byte of
+	// the layer as it is stored.
+	freeSparse  = 1 << 30
+	sparseShare = 100
 )
 
 // A RefusedError says that a layer holds an entry that no honest builder
@@ -53,11 +59,14 @@ func (e *OwnerError) Unwrap() error { return e.Err }
 //     redirects files without a whiteout;
 //   - whiteouts of "", "." and "..";
 //   - impossible sizes. (Negative ones are errors of archive/tar.)
+//   - sparse files out of proportion to stored, the size of the layer before it
+//     was decompressed; 0: unknown.
 //
 // An entry that owner, which may be nil, has something against is an *OwnerError.
-func checkLayer(tr *tar.Reader, owner func(uid, gid int) error) error {
+func checkLayer(tr *tar.Reader, stored int64, owner func(uid, gid int) error) error {
 	links := make(map[string]string)     // symbolic link -> target
 	parents := make(map[string]struct{}) // directories that have entries
+	sparse := int64(0)                   // bytes of sparse files
 	for {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -68,6 +77,11 @@ func checkLayer(tr *tar.Reader, owner func(uid, gid int) error) error {
 		}
 		if reason := refuse(hdr); reason != "" {
 			return &RefusedError{Entry: hdr.Name, Reason: reason}
+		}
+		if isSparse(hdr) {
+			if sparse += hdr.Size; sparse > freeSparse+sparseShare*stored {
+				return &RefusedError{Entry: hdr.Name, Reason: fmt.Sprintf("is a sparse file: with it the sparse files have %d bytes, the whole layer %d", sparse, stored)}
+			}
 		}
 		name := cleanName(hdr.Name)
 		if owner != nil {
@@ -87,6 +101,19 @@ func checkLayer(tr *tar.Reader, owner func(uid, gid int) error) error {
 			delete(links, name)
 		}
 	}
+}
+
+// isSparse reports whether an entry has holes: old GNU format, or PAX.
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // refuse judges one entry by itself.

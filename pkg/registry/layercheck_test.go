@@ -52,7 +52,7 @@ var layerCases = []struct {
 func TestCheckLayer(t *testing.T) {
 	for _, tc := range layerCases {
 		t.Run(tc.name, func(t *testing.T) {
-			err := checkLayer(tar.NewReader(bytes.NewReader(layerTar(t, tc.entries...))), nil)
+			err := checkLayer(tar.NewReader(bytes.NewReader(layerTar(t, tc.entries...))), 0, nil)
 			if tc.reason == "" {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
@@ -100,7 +100,7 @@ func FuzzCheckLayer(f *testing.F) {
 		f.Add(buf.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if checkLayer(tar.NewReader(bytes.NewReader(data)), nil) != nil {
+		if checkLayer(tar.NewReader(bytes.NewReader(data)), 0, nil) != nil {
 			return
 		}
 		for tr := tar.NewReader(bytes.NewReader(data)); ; {

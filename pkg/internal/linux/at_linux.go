@@ -316,23 +316,43 @@ func Setxattr(f *os.File, key string, value []byte) error {
 // NextData returns the next stretch of data of f at or after off: [start, end). At the end of the file, or where only
 // a hole follows, ok is false. On file systems without SEEK_DATA the rest of the file counts as data.
 func NextData(f *os.File, off, size int64) (start, end int64, ok bool, err error) {
+	return NextDataOf(int(f.Fd()), f.Name(), off, size)
+}
+
+// NextDataOf is NextData for a descriptor; name is for errors.
+func NextDataOf(fd int, name string, off, size int64) (start, end int64, ok bool, err error) {
 	if off >= size {
 		return 0, 0, false, nil
 	}
-	start, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
 	switch {
 	case errors.Is(err, unix.ENXIO):
 		return 0, 0, false, nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return off, size, true, nil
 	case err != nil:
-		return 0, 0, false, pathError("seek", f.Name(), err)
+		return 0, 0, false, pathError("seek", name, err)
 	}
-	end, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
 	if err != nil {
-		return 0, 0, false, pathError("seek", f.Name(), err)
+		return 0, 0, false, pathError("seek", name, err)
 	}
 	return start, end, true, nil
+}
+
+// DataOf returns how many bytes of the first size of a file are no holes.
+func DataOf(fd int, name string, size int64) (data int64, err error) {
+	for off := int64(0); ; {
+		start, end, ok, err := NextDataOf(fd, name, off, size)
+		if err != nil || !ok {
+			return data, err
+		}
+		off = min(end, size)
+		data += max(off-start, 0)
+		if end <= start {
+			return data, nil // it shrinks meanwhile
+		}
+	}
 }
 
 // CopyRange copies up to n bytes at off from src to the same place in dst inside the kernel, and returns how many:
