@@ -58,7 +58,7 @@ func (f *unsetFlags) register(fs *pflag.FlagSet) {
 
 // apply takes annotations away at once; the rest is known when the stage has been built.
 func (f *unsetFlags) apply(o *build.ImageOptions) {
-	o.UnsetEnv, o.UnsetLabels = f.env, f.labels
+	o.UnsetEnv, o.UnsetLabels, o.UnsetAnnotations = f.env, f.labels, f.annotations
 	for _, key := range f.annotations {
 		delete(o.Annotations, key)
 	}

@@ -38,7 +38,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		place = b.Plain
 	}
 	recorded, err := commit.Image(place, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.annotations(image.Created), Format: b.Image.Format, Names: b.Image.Names,
+		Image: image, Layers: layers, Annotations: b.annotations(target.base, image.Created), Format: b.Image.Format, Names: b.Image.Names,
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
@@ -47,12 +47,22 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 	return Result{ID: recorded.ID, Config: recorded.Config, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
 }
 
-// annotations are those of the manifest of an image that was made at the time created, if that is known.
-func (b *builder) annotations(created *time.Time) map[string]string {
-	if !b.Image.CreatedNote || created == nil {
-		return b.Image.Annotations
+// annotations are those of the manifest of an image that was made on base, at the time created if that is known. The
+// default ones come first, so that the command line can replace or remove them.
+func (b *builder) annotations(base Base, created *time.Time) map[string]string {
+	all := map[string]string{}
+	if base.Digest != "" {
+		all[ocispec.AnnotationBaseImageDigest] = base.Digest.String()
+		if base.Name != "" {
+			all[ocispec.AnnotationBaseImageName] = base.Name
+		}
 	}
-	all := map[string]string{ocispec.AnnotationCreated: created.Format(time.RFC3339Nano)}
+	if b.Image.CreatedNote && created != nil {
+		all[ocispec.AnnotationCreated] = created.Format(time.RFC3339Nano)
+	}
+	for _, key := range b.Image.UnsetAnnotations {
+		delete(all, key)
+	}
 	maps.Copy(all, b.Image.Annotations)
 	return all
 }

@@ -25,6 +25,7 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
+	base   Base               // the image at the bottom of it
 }
 
 // top is the topmost layer.
@@ -38,9 +39,9 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	if s.memory != nil {
-		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config}
+		return &snapshot{memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, base: s.base}
 	}
-	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config}
+	return &snapshot{root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, base: s.base}
 }
 
 // stored waits until every layer is in the store.
@@ -109,9 +110,9 @@ type root struct {
 	view   *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
 }
 
-// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
+// MaxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
 // mount points of RUN.
-const maxLayers = 498
+const MaxLayers = 498
 
 func (b *builder) newRoot() *root {
 	r := &root{}
@@ -129,9 +130,9 @@ func (r *root) clone(b *builder) *root {
 
 // push puts a directory on top.
 func (r *root) push(dir string) error {
-	if len(r.dirs) >= maxLayers {
+	if len(r.dirs) >= MaxLayers {
 		return fmt.Errorf("the image would have more than %d layers, which overlayfs cannot stack: "+
-			"join RUN instructions, or build its base with --layers=false", maxLayers)
+			"join RUN instructions, or build its base with --layers=false", MaxLayers)
 	}
 	f, err := os.Open(dir)
 	if err != nil {

@@ -337,6 +337,15 @@ func (l *Layout) PutImage(n store.NewImage) (id string, raw []byte, err error) {
 	return k.id, n.Manifest, nil
 }
 
+// Digest is the digest of the manifest of an image, by its ID; "": there is no such image.
+func (l *Layout) Digest(id, _ string) digest.Digest {
+	k, err := l.find(func(k *kept) bool { return k.id == id })
+	if err != nil || k == nil {
+		return ""
+	}
+	return k.desc.Digest
+}
+
 // Image reads the config of an image, by its ID, and what the manifest says of its layers, lowest first.
 func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, err error) {
 	k, err := l.find(func(k *kept) bool { return k.id == id })
