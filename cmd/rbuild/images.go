@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -32,9 +34,21 @@ func newImagesCmd(a *app) *cobra.Command {
 		Short:   "List the images of the store",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				return f.list(cmd.OutOrStdout(), st, args, a.sys())
-			})
+			list := func(st *store.Store) error {
+				kept, err := a.keptImages()
+				if err != nil {
+					return err
+				}
+				return f.list(cmd.OutOrStdout(), st, kept, args, a.sys())
+			}
+			err := a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error { return list(st) })
+			if err == nil || a.state != nil {
+				return err
+			}
+			if _, err := a.withoutNamespace(err); err != nil {
+				return err
+			}
+			return list(nil)
 		},
 	}
 	fs := cmd.Flags()
@@ -50,44 +64,79 @@ func newImagesCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func (f imagesFlags) list(w io.Writer, st *store.Store, args []string, o registry.Options) error {
-	l, err := listImages(st)
-	if err != nil {
-		return err
+// list prints the images of the store, and those that builds without a namespace have kept. st is nil where there can be no
+// store. A filter chooses from the store only.
+func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImage, args []string, o registry.Options) error {
+	if len(f.filters) > 0 {
+		kept = nil
 	}
-	keep, err := l.filters(f.filters, o)
-	if err != nil {
-		return err
-	}
-	wanted := func(*cs.Image) bool { return true }
 	if len(args) > 0 {
-		if wanted, err = byArgument(st, args[0], o); err != nil {
-			return err
-		}
+		kept = slices.DeleteFunc(kept, func(img registry.KeptImage) bool { return !isKept(img, args[0]) })
 	}
-	var chosen []*cs.Image
-	for i := range l.images {
-		img := &l.images[i]
-		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
-			chosen = append(chosen, img)
-		}
+	l, chosen, err := f.choose(st, args, o)
+	if err != nil && (len(kept) == 0 || !errors.Is(err, registry.ErrNotFound)) {
+		return err
 	}
 	switch {
 	case f.asJSON:
-		return writeJSON(w, buildahImages(l, chosen))
+		images := buildahImages(l, chosen)
+		for _, img := range kept {
+			images = append(images, keptBuildah(img))
+		}
+		return writeJSON(w, images)
 	case wantsJSON(f.format):
-		return writeJSON(w, podmanImages(l, chosen))
+		images := podmanImages(l, chosen)
+		for _, img := range kept {
+			images = append(images, keptPodman(img))
+		}
+		return writeJSON(w, images)
 	case f.quiet:
+		for _, img := range kept {
+			chosen = append(chosen, &cs.Image{ID: img.ID})
+		}
 		return printIDs(w, chosen, !f.noTrunc)
 	}
 	rows := []imageRow{}
 	for _, img := range chosen {
 		rows = append(rows, l.rows(img, !f.noTrunc)...)
 	}
+	for _, img := range kept {
+		rows = append(rows, keptRows(img, !f.noTrunc)...)
+	}
 	if f.format != "" {
 		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
 	return f.table(w, rows)
+}
+
+// choose finds the images of the store that are to be listed.
+func (f imagesFlags) choose(st *store.Store, args []string, o registry.Options) (l *imageList, chosen []*cs.Image, err error) {
+	if st == nil {
+		if len(args) > 0 {
+			err = fmt.Errorf("%s: %w", args[0], registry.ErrNotFound)
+		}
+		return nil, nil, err
+	}
+	if l, err = listImages(st); err != nil {
+		return nil, nil, err
+	}
+	keep, err := l.filters(f.filters, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted := func(*cs.Image) bool { return true }
+	if len(args) > 0 {
+		if wanted, err = byArgument(st, args[0], o); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i := range l.images {
+		img := &l.images[i]
+		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
+			chosen = append(chosen, img)
+		}
+	}
+	return l, chosen, nil
 }
 
 // byArgument chooses what "rbuild images NAME" lists: the image of that name or

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -33,7 +32,7 @@ func newRmiCmd(a *app) *cobra.Command {
 				return errors.New("name an image, or use --all or --prune")
 			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				r := remover{st: st, force: force, out: cmd.OutOrStdout()}
+				r := remover{st: st, force: force, out: cmd.OutOrStdout(), lookup: a.lookup}
 				switch {
 				case all:
 					return r.removeIf(func(*imageList, *cs.Image) bool { return true })
@@ -42,7 +41,7 @@ func newRmiCmd(a *app) *cobra.Command {
 				}
 				var errs []error
 				for _, name := range args {
-					errs = append(errs, r.byName(name, a.sys()))
+					errs = append(errs, r.byName(name))
 				}
 				return joinLines(errs)
 			})
@@ -60,11 +59,13 @@ type remover struct {
 	st    *store.Store
 	force bool
 	out   io.Writer
+
+	lookup func(st cs.Store, name string) (img *cs.Image, found string, err error) // for byName
 }
 
 // byName removes what the user means by a name or an ID.
-func (r remover) byName(name string, o registry.Options) error {
-	img, found, err := registry.Lookup(r.st.Storage(), name, o)
+func (r remover) byName(name string) error {
+	img, found, err := r.lookup(r.st.Storage(), name)
 	if err != nil {
 		return err
 	}
