@@ -218,7 +218,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	}
 	notices := f.output.notices(show)
 	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
-	o.Pull = puller.pull
+	o.Pull, o.Origin = puller.pull, puller.origin
 	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 	o.Contexts = contexts.openers(&f.named)

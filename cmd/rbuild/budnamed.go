@@ -109,6 +109,7 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 	for _, scheme := range imageSchemes {
 		if ref, ok := strings.CutPrefix(value, scheme); ok {
 			if ref != "scratch" {
+				nc.Name = ref
 				nc.Image, err = n.pull.pull(ctx, ref, platform)
 			}
 			return nc, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -94,6 +95,18 @@ type imagePuller struct {
 	from   string // --from, which the user has named himself
 	place  images
 	report io.Writer // gets to know of it; nil: nobody does
+
+	found sync.Map // names and IDs as pulledImage -> full name
+}
+
+// pulledImage is an image by the name that was asked for.
+type pulledImage struct{ name, id string }
+
+// origin is build.Options.Origin.
+func (p *imagePuller) origin(name, id string) build.Base {
+	full, _ := p.found.Load(pulledImage{name, id})
+	found, _ := full.(string)
+	return build.Base{Name: found, Digest: p.place.Digest(id, found)}
 }
 
 // options are those for a platform, as plan.Source has it.
@@ -128,7 +141,10 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if err != nil {
 		return "", err
 	}
-	id, _, err := p.place.Pull(ctx, name, policy, o)
+	id, found, err := p.place.Pull(ctx, name, policy, o)
+	if err == nil && found != id {
+		p.found.Store(pulledImage{name, id}, found)
+	}
 	return id, err
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -34,7 +33,7 @@ func newHistoryCmd(a *app) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				img, _, err := registry.Lookup(st.Storage(), args[0], a.sys())
+				img, _, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err
 				}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -40,9 +41,21 @@ func newImagesCmd(a *app) *cobra.Command {
 			if _, ok := imageOrders[f.sort]; !ok {
 				return fmt.Errorf("--sort %q: choose created, id, repository, size or tag", f.sort)
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				return f.list(cmd.OutOrStdout(), st, args, a.sys())
-			})
+			list := func(st *store.Store) error {
+				kept, err := a.keptImages()
+				if err != nil {
+					return err
+				}
+				return f.list(cmd.OutOrStdout(), st, kept, args, a.sys())
+			}
+			err := a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error { return list(st) })
+			if err == nil || a.state != nil {
+				return err
+			}
+			if _, err := a.withoutNamespace(err); err != nil {
+				return err
+			}
+			return list(nil)
 		},
 	}
 	fs := cmd.Flags()
@@ -59,42 +72,47 @@ func newImagesCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-func (f imagesFlags) list(w io.Writer, st *store.Store, args []string, o registry.Options) error {
-	l, err := listImages(st)
-	if err != nil {
-		return err
+// list prints the images of the store, and those that builds without a namespace have kept. st is nil where there can be no
+// store. A filter chooses from the store only.
+func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImage, args []string, o registry.Options) error {
+	if len(f.filters) > 0 {
+		kept = nil
 	}
-	keep, err := l.filters(f.filters, o)
-	if err != nil {
-		return err
-	}
-	wanted := func(*cs.Image) bool { return true }
 	if len(args) > 0 {
-		if wanted, err = byArgument(st, args[0], o); err != nil {
-			return err
-		}
+		kept = slices.DeleteFunc(kept, func(img registry.KeptImage) bool { return !isKept(img, args[0]) })
 	}
-	var chosen []*cs.Image
-	for i := range l.images {
-		img := &l.images[i]
-		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
-			chosen = append(chosen, img)
-		}
+	l, chosen, err := f.choose(st, args, o)
+	if err != nil && (len(kept) == 0 || !errors.Is(err, registry.ErrNotFound)) {
+		return err
 	}
 	if order := imageOrders[f.sort]; order != nil {
 		slices.SortStableFunc(chosen, func(a, b *cs.Image) int { return order(l, a, b) })
 	}
 	switch {
 	case f.asJSON:
-		return writeJSON(w, buildahImages(l, chosen))
+		images := buildahImages(l, chosen)
+		for _, img := range kept {
+			images = append(images, keptBuildah(img))
+		}
+		return writeJSON(w, images)
 	case wantsJSON(f.format):
-		return writeJSON(w, podmanImages(l, chosen))
+		images := podmanImages(l, chosen)
+		for _, img := range kept {
+			images = append(images, keptPodman(img))
+		}
+		return writeJSON(w, images)
 	case f.quiet:
+		for _, img := range kept {
+			chosen = append(chosen, &cs.Image{ID: img.ID})
+		}
 		return printIDs(w, chosen, !f.noTrunc)
 	}
 	rows := []imageRow{}
 	for _, img := range chosen {
 		rows = append(rows, l.rows(img, !f.noTrunc)...)
+	}
+	for _, img := range kept {
+		rows = append(rows, keptRows(img, !f.noTrunc)...)
 	}
 	if order := rowOrders[f.sort]; order != nil {
 		slices.SortStableFunc(rows, order)
@@ -118,6 +136,36 @@ var imageOrders = map[string]func(l *imageList, a, b *cs.Image) int{
 var rowOrders = map[string]func(a, b imageRow) int{
 	"repository": func(a, b imageRow) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Tag, b.Tag)) },
 	"tag":        func(a, b imageRow) int { return strings.Compare(a.Tag, b.Tag) },
+}
+
+// choose finds the images of the store that are to be listed.
+func (f imagesFlags) choose(st *store.Store, args []string, o registry.Options) (l *imageList, chosen []*cs.Image, err error) {
+	if st == nil {
+		if len(args) > 0 {
+			err = fmt.Errorf("%s: %w", args[0], registry.ErrNotFound)
+		}
+		return nil, nil, err
+	}
+	if l, err = listImages(st); err != nil {
+		return nil, nil, err
+	}
+	keep, err := l.filters(f.filters, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted := func(*cs.Image) bool { return true }
+	if len(args) > 0 {
+		if wanted, err = byArgument(st, args[0], o); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i := range l.images {
+		img := &l.images[i]
+		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
+			chosen = append(chosen, img)
+		}
+	}
+	return l, chosen, nil
 }
 
 // byArgument chooses what "rbuild images NAME" lists: the image of that name or

@@ -128,6 +128,16 @@ func TestTags(t *testing.T) {
 	}
 }
 
+func TestConfirm(t *testing.T) {
+	for answer, want := range map[string]bool{"y\n": true, "Yes\n": true, "y": true, "": false, "\n": false, "n\n": false, "yy\n": false} {
+		var out strings.Builder
+		got, err := confirm(strings.NewReader(answer), &out, "Really?")
+		if err != nil || got != want || out.String() != "Really?\nGo on? [y/N] " {
+			t.Errorf("%q: %t, %v, shown %q", answer, got, err, out.String())
+		}
+	}
+}
+
 func TestWriteRows(t *testing.T) {
 	rows := []imageRow{{ID: "1", Repository: "a"}, {ID: "2", Repository: "bb"}}
 	for format, want := range map[string]string{

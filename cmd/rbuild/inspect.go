@@ -39,7 +39,7 @@ func newInspectCmd(a *app) *cobra.Command {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				img, found, err := registry.Lookup(st.Storage(), args[0], a.sys())
+				img, found, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err
 				}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
@@ -25,6 +26,8 @@ type images interface {
 	Load(ctx context.Context, name string, o registry.Options) (id string, err error)
 	LoadLayout(ctx context.Context, dir, which string, o registry.Options) (id string, err error)
 	Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error)
+	// Digest is that of an image's manifest, as the registry of the full name found has it; "": there is no such image.
+	Digest(id, found string) digest.Digest
 	// NewScratch makes a temporary directory, which release removes.
 	NewScratch() (dir string, release func() error, err error)
 	// OwnFile is told of a file that is about to be made and is to go if this process dies.
@@ -40,19 +43,30 @@ type storeImages struct {
 }
 
 func (s storeImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {
+	o.MaxLayers = build.MaxLayers
 	return registry.Pull(ctx, s.Storage(), name, policy, o)
 }
 
 func (s storeImages) Load(ctx context.Context, name string, o registry.Options) (string, error) {
+	o.MaxLayers = build.MaxLayers
 	return registry.Load(ctx, s.Storage(), name, o)
 }
 
 func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o registry.Options) (string, error) {
+	o.MaxLayers = build.MaxLayers
 	return registry.LoadLayout(ctx, s.Storage(), dir, which, o)
 }
 
 func (s storeImages) Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error) {
 	return registry.Push(ctx, s.Storage(), image, destination, o)
+}
+
+func (s storeImages) Digest(id, found string) digest.Digest {
+	img, err := s.Storage().Image(id)
+	if err != nil {
+		return ""
+	}
+	return registry.Digest(s.Storage(), img, found)
 }
 
 func (s storeImages) NewScratch() (dir string, release func() error, err error) {

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +15,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/pkg/doctor"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -24,15 +29,35 @@ func newPruneCmd(a *app) *cobra.Command {
 			"while a build runs on the store, prune refuses.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// The process in the namespace comes here, too, and does not ask again.
+			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
+				yes, err := confirm(os.Stdin, os.Stderr, "This removes all images that no container was made of, their names, and all cache mounts.")
+				if err != nil || !yes {
+					return err
+				}
+			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
 				return prune(st, all, force, cmd.OutOrStdout())
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of, and the caches of RUN --mount=type=cache")
-	f.BoolVarP(&force, "force", "f", false, "remove containers of podman and buildah that stand in the way, unless they are mounted")
+	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of, and the caches of RUN --mount=type=cache; asks before, on a terminal")
+	f.BoolVarP(&force, "force", "f", false, "ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
 	return cmd
+}
+
+// confirm asks a question on a terminal, and reports whether the answer is yes. No answer is no.
+func confirm(in io.Reader, out io.Writer, text string) (bool, error) {
+	if _, err := fmt.Fprintf(out, "%s\nGo on? [y/N] ", text); err != nil {
+		return false, err
+	}
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("reading the answer: %w", err)
+	}
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return answer == "y" || answer == "yes", nil
 }
 
 func prune(st *store.Store, all, force bool, out io.Writer) error {

@@ -37,7 +37,7 @@ func newRmiCmd(a *app) *cobra.Command {
 				return err
 			}
 			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
-				r := remover{st: st, force: force, out: cmd.OutOrStdout()}
+				r := remover{st: st, force: force, out: cmd.OutOrStdout(), lookup: a.lookup}
 				switch {
 				case all:
 					return r.removeIf(func(*imageList, *cs.Image) bool { return true })
@@ -46,7 +46,7 @@ func newRmiCmd(a *app) *cobra.Command {
 				}
 				var errs []error
 				for _, name := range args {
-					err := r.byName(name, a.sys())
+					err := r.byName(name)
 					if ignore && errors.Is(err, registry.ErrNotFound) {
 						continue
 					}
@@ -70,11 +70,13 @@ type remover struct {
 	st    *store.Store
 	force bool
 	out   io.Writer
+
+	lookup func(st cs.Store, name string) (img *cs.Image, found string, err error) // for byName
 }
 
 // byName removes what the user means by a name or an ID.
-func (r remover) byName(name string, o registry.Options) error {
-	img, found, err := registry.Lookup(r.st.Storage(), name, o)
+func (r remover) byName(name string) error {
+	img, found, err := r.lookup(r.st.Storage(), name)
 	if err != nil {
 		return err
 	}

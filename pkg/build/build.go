@@ -51,6 +51,9 @@ type Options struct {
 	// Pull makes an image present in the store and returns its ID. platform is as plan.Source has it. It must be safe for
 	// concurrent use.
 	Pull func(ctx context.Context, name, platform string) (id string, err error)
+	// Origin is what a registry calls an image that Pull returned for a name: the full name, "" if it has none, and the digest
+	// of its manifest. Nil: images do not tell what they are based on.
+	Origin func(name, id string) Base
 	// Contexts open the named contexts of the plan, by their names. Each is asked once for a platform, by several
 	// goroutines.
 	Contexts map[string]OpenContext
@@ -109,7 +112,7 @@ type ImageOptions struct {
 	CreatedNote bool    // annotate the manifest with the time of the image
 
 	NoAnnotations    bool     // the manifest has none of the annotations of the base's
-	UnsetAnnotations []string // of the base, which the manifest shall not have
+	UnsetAnnotations []string // of the base and the default ones, which the manifest shall not have
 	OSVersion        string   // os.version of the config; empty: the base's
 	OSFeatures       []string // for os.features of the config, beside the base's; "NAME-" removes NAME
 
@@ -119,6 +122,12 @@ type ImageOptions struct {
 
 	// UnsetLabels and UnsetEnv are what the image shall not have, wherever it comes from. Steps still see it.
 	UnsetLabels, UnsetEnv []string
+}
+
+// Base is the image that a stage is based on, for the annotations of the image that the stage becomes.
+type Base struct {
+	Name   string        // full name; "": unknown
+	Digest digest.Digest // of the manifest; "": there is no base
 }
 
 // Label is a label of the command line.
@@ -263,8 +272,17 @@ func (b *builder) image(ctx context.Context, from plan.Source) *future {
 		if err != nil {
 			return nil, b.perhapsStage(from.Image, Because(ctx, err))
 		}
-		return b.openImage(ctx, id)
+		return b.openBase(ctx, from.Image, id)
 	})
+}
+
+// openBase opens an image that was pulled by a name; "": it has none.
+func (b *builder) openBase(ctx context.Context, name, id string) (*snapshot, error) {
+	snap, err := b.openImage(ctx, id)
+	if err == nil && b.Origin != nil {
+		snap.base = b.Origin(name, id)
+	}
+	return snap, err
 }
 
 // source is the snapshot that a FROM or a --from names.

@@ -14,6 +14,7 @@ import (
 type NamedContext struct {
 	Tree  *copy.Tree // stays open until the build ends; its opener's to close
 	Image string     // ID of an image of the store
+	Name  string     // by which the image was pulled; "": by none
 }
 
 // OpenContext opens a named context for a platform, as plan.Source has it.
@@ -57,7 +58,7 @@ func (b *builder) openContext(ctx context.Context, from plan.Source) (*snapshot,
 	case err != nil:
 		return nil, err
 	case nc.Image != "":
-		return b.openImage(ctx, nc.Image)
+		return b.openBase(ctx, nc.Name, nc.Image)
 	case nc.Tree == nil:
 		return b.emptySnapshot()
 	}

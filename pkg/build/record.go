@@ -88,11 +88,21 @@ func (b *builder) unchanged(target *snapshot) (bool, error) {
 	return format == b.Image.Format, err
 }
 
-// annotations are those of the manifest of an image that was made at the time created, if that is known.
+// annotations are those of the manifest of the target's image, made at the time created if that is known: the base's, then
+// the default ones, so that the command line can replace or remove them.
 func (b *builder) annotations(target *snapshot, created *time.Time) map[string]string {
 	all := b.Image.inherited(target)
+	if base := target.base; base.Digest != "" {
+		all[ocispec.AnnotationBaseImageDigest] = base.Digest.String()
+		if base.Name != "" {
+			all[ocispec.AnnotationBaseImageName] = base.Name
+		}
+	}
 	if b.Image.CreatedNote && created != nil {
 		all[ocispec.AnnotationCreated] = created.Format(time.RFC3339Nano)
+	}
+	for _, key := range b.Image.UnsetAnnotations {
+		delete(all, key)
 	}
 	maps.Copy(all, b.Image.Annotations)
 	return all

@@ -27,6 +27,7 @@ type snapshot struct {
 	config instructions.Image // with the base's history, made to agree with its layers
 	// annotations are those of the base image's manifest.
 	annotations map[string]string
+	base        Base       // the image at the bottom of it
 	origin      *baseImage // the image that the snapshot is; nil: a step has been done, or there was no image
 }
 
@@ -46,14 +47,15 @@ func (s *snapshot) top() *commit.Job {
 
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
+	c := &snapshot{
+		layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations, base: s.base, origin: s.origin,
+	}
 	if s.memory != nil {
-		return &snapshot{
-			memory: s.memory.clone(), layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations, origin: s.origin,
-		}
+		c.memory = s.memory.clone()
+		return c
 	}
-	return &snapshot{
-		root: s.root.clone(b), layers: slices.Clone(s.layers), key: s.key, config: s.config, annotations: s.annotations, origin: s.origin,
-	}
+	c.root, c.key = s.root.clone(b), s.key
+	return c
 }
 
 // stored waits until every layer is in the store.
@@ -131,9 +133,9 @@ type root struct {
 	view   *os.File   // the whole, read-only, as the stage has last looked at it; nil: not since the last push
 }
 
-// maxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
+// MaxLayers is how many lower directories an overlay can have (fs/overlayfs/params.h, OVL_MAX_STACK), less two for the
 // mount points of RUN.
-const maxLayers = 498
+const MaxLayers = 498
 
 func (b *builder) newRoot() *root {
 	r := &root{}
@@ -151,9 +153,9 @@ func (r *root) clone(b *builder) *root {
 
 // push puts a directory on top.
 func (r *root) push(dir string) error {
-	if len(r.dirs) >= maxLayers {
+	if len(r.dirs) >= MaxLayers {
 		return fmt.Errorf("the image would have more than %d layers, which overlayfs cannot stack: "+
-			"join RUN instructions, or build its base with --layers=false", maxLayers)
+			"join RUN instructions, or build its base with --layers=false", MaxLayers)
 	}
 	f, err := os.Open(dir)
 	if err != nil {

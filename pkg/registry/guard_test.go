@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -276,5 +277,43 @@ func wantManifestDigest(t *testing.T, st cs.Store, name string, want digest.Dige
 	raw, err := st.ImageBigData(name, cs.ImageDigestBigDataKey)
 	if got := digest.FromBytes(raw); err != nil || got != want {
 		t.Errorf("%s has the manifest %s, want %s (%v)", name, got, want, err)
+	}
+}
+
+// TestMaxLayers pulls an image with more layers than are allowed: it is refused before a layer is asked for.
+func TestMaxLayers(t *testing.T) {
+	img := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2")))
+	for _, tc := range []struct {
+		name    string
+		put     func(f *fakeRegistry) // as img:1
+		most    int
+		refused bool
+	}{
+		{name: "enough", put: func(f *fakeRegistry) { f.put(t, "img", "1", img) }, most: 2},
+		{name: "no limit", put: func(f *fakeRegistry) { f.put(t, "img", "1", img) }},
+		{name: "too many", put: func(f *fakeRegistry) { f.put(t, "img", "1", img) }, most: 1, refused: true},
+		{name: "too many in a list", most: 1, refused: true, put: func(f *fakeRegistry) {
+			f.putIndex(t, "img", "1", map[string]*testImage{"linux/other": makeImage(t), "linux/" + runtime.GOARCH: img})
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			st, o, f := newStore(t), insecure(t), newFakeRegistry(t)
+			tc.put(f)
+			o.MaxLayers = tc.most
+			_, _, err := Pull(t.Context(), st, f.host+"/img:1", PullMissing, o)
+			refused := (*LayersError)(nil)
+			if errors.As(err, &refused) != tc.refused || !tc.refused && err != nil {
+				t.Fatalf("%v; refused: want %t", err, tc.refused)
+			}
+			if !tc.refused {
+				return
+			}
+			if refused.Have != 2 || refused.Most != 1 || !strings.Contains(refused.Name, "/img:1") {
+				t.Errorf("%+v", refused)
+			}
+			if n := f.count("/blobs/" + img.manifest.Layers[0].Digest.String()); n > 0 {
+				t.Errorf("%d requests for a layer", n)
+			}
+		})
 	}
 }

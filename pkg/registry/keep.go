@@ -337,6 +337,15 @@ func (l *Layout) PutImage(n store.NewImage) (id string, raw []byte, err error) {
 	return k.id, n.Manifest, nil
 }
 
+// Digest is the digest of the manifest of an image, by its ID; "": there is no such image.
+func (l *Layout) Digest(id, _ string) digest.Digest {
+	k, err := l.find(func(k *kept) bool { return k.id == id })
+	if err != nil || k == nil {
+		return ""
+	}
+	return k.desc.Digest
+}
+
 // NameImage gives an image more names, which it takes from the images that have them, and returns the image's manifest.
 func (l *Layout) NameImage(id string, names []string) (manifest []byte, err error) {
 	k, err := l.find(func(k *kept) bool { return k.id == id })

@@ -34,6 +34,7 @@ type Options struct {
 	Config func(config []byte) error
 	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
 	Owner      func(uid, gid int) error
+	MaxLayers  int           // refuse to pull an image with more layers into the store; 0: no limit
 	Sources    Sources       // which registries may be used; zero: all
 	UserAgent  string        // sent to registries; empty: the library's
 	Report     io.Writer     // progress, as lines; nil: none

@@ -423,9 +423,13 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
 	what := p.shown(src)
+	from := src
+	if p.o.MaxLayers > 0 {
+		from = limitedReference{ImageReference: src, most: p.o.MaxLayers, name: what}
+	}
 	err = p.o.withRetry(ctx, what, func() error {
 		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
-			_, err := imagecopy.Image(ctx, policy, dest, src, &imagecopy.Options{
+			_, err := imagecopy.Image(ctx, policy, dest, from, &imagecopy.Options{
 				ReportWriter:     p.o.copyReport(),
 				SourceCtx:        sys,
 				DestinationCtx:   p.sys,
@@ -458,6 +462,9 @@ func plainError(err error) error {
 	}
 	if owner := (*OwnerError)(nil); errors.As(err, &owner) {
 		return owner
+	}
+	if layers := (*LayersError)(nil); errors.As(err, &layers) {
+		return layers
 	}
 	if strings.Contains(err.Error(), "\n") {
 		return lineError{err}
