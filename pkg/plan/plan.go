@@ -245,12 +245,15 @@ func (s *Stage) setFrom(base string) {
 	s.From.Platform = p.wanted(s.Platform)
 	if s.From.Context = p.context(base, s.Platform); s.From.Context == "" {
 		s.From.Image = base
-		s.refuse(p.file, s.Range, base)
+		s.refuse(p.file, s.Range, "FROM", base)
 	}
 }
 
-// refuse notes that an image must not be used, to be told if the stage is needed.
-func (s *Stage) refuse(f *instructions.File, r instructions.Range, image string) {
+// refuse notes that an image cannot or must not be used, to be told if the stage is needed.
+func (s *Stage) refuse(f *instructions.File, r instructions.Range, option, image string) {
+	if err := checkImageName(image); err != nil && s.refused == nil {
+		s.refused = s.badName(f, r, option, image, err)
+	}
 	if check := s.plan.options.Refuse; check != nil && s.refused == nil {
 		if err := check(image); err != nil {
 			s.refused = f.At(r, err)
@@ -413,7 +416,7 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 	if name := s.plan.context(from, target); name != "" {
 		return Source{Context: name, Platform: s.plan.wanted(target)}, nil
 	}
-	s.refuse(f, r, from)
+	s.refuse(f, r, option, from)
 	return Source{Image: from, Platform: s.plan.wanted(target)}, nil
 }
 
