@@ -12,11 +12,12 @@ import (
 
 // transports may stand before the name of an image, with a colon. What follows is the transport's business.
 var transports = []string{
-	"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive", "sif", "tarball", "atomic", "ostree",
+	"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive",
+	"sif", "tarball", "atomic", "ostree",
 }
 
-// checkImageName refuses text that cannot be the name of an image, nor an ID or a name with a transport. It is the one place
-// of this package that knows the form of names.
+// checkImageName refuses text that is neither the name of an image, nor an ID, nor a name with a transport. It is the
+// one place of this package that knows the form of names.
 func checkImageName(name string) error {
 	if transport, _, ok := strings.Cut(name, ":"); ok && slices.Contains(transports, transport) {
 		return nil

@@ -51,8 +51,8 @@ type Plan struct {
 	// still declare one.
 	Unused []string
 
-	// Warnings are about arguments that mean something to BuildKit and nothing to this build, and about stages that a named
-	// context replaces, one line each.
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, and about stages that a
+	// named context replaces, one line each.
 	Warnings []string
 
 	// UnusedContexts are the named contexts, sorted, that nothing in the file
@@ -227,7 +227,8 @@ func (s *Stage) setFrom(base string) {
 	if s.Name != "" {
 		if s.From.Context = p.context(s.Name, s.Platform); s.From.Context != "" {
 			at := s.place()
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%s:%d: stage %s is not built: build context %s takes its place", at.File, at.Line, s.Name, s.From.Context))
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s:%d: stage %s is not built: build context %s takes its place",
+				at.File, at.Line, s.Name, s.From.Context))
 			s.From.Platform, s.Replaced, s.instructions = p.wanted(s.Platform), true, nil
 			return
 		}
