@@ -16,6 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/lint"
 	"codeberg.org/rbuild/rbuild/pkg/outline"
+	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
@@ -91,7 +92,7 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	file, err := f.plan.make(in, &o, os.LookupEnv, f.planned())
+	file, err := f.plan.make(in, &o, os.LookupEnv, f.described())
 	if file == nil || err != nil && f.call.method == callOutline {
 		return in.locate(err)
 	}
@@ -101,6 +102,9 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 		t.Sources = in.sources()
 		return f.call.print(a.stdout, t)
 	case callOutline:
+		if err := o.Plan.Verify(); err != nil {
+			return in.locate(err)
+		}
 		out, err := outline.New(file, o.Plan, o.LintOptions.PlanOptions)
 		if err != nil {
 			return in.locate(err)
@@ -110,6 +114,9 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 	}
 	o.LintOptions.Plan, o.LintOptions.AllStages = o.Plan, f.plan.target == ""
 	report := o.Lint.Check(o.LintOptions)
+	if err == nil {
+		err = o.Plan.Verify()
+	}
 	if perr := f.call.print(a.stdout, newChecked(in, file, report, err)); perr != nil || err != nil {
 		return errors.Join(perr, in.locate(err))
 	}
@@ -117,6 +124,15 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 		return &exitError{code: 1}
 	}
 	return nil
+}
+
+// described is planned for what builds nothing: permissions to build are none of its business, and a check looks at all
+// stages unless --target names one.
+func (f *budFlags) described() plan.Options {
+	o := f.planned()
+	o.Insecure, o.Refuse = true, nil
+	o.AllStages = f.call.method == callCheck && f.plan.target == ""
+	return o
 }
 
 // print writes v as JSON or for people.

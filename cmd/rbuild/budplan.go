@@ -150,7 +150,7 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Opti
 	if err != nil {
 		return nil, err
 	}
-	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, !f.skipUnused
+	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, want.AllStages || !f.skipUnused
 	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
 	if want.Mounts, err = f.runMounts(); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		return Result{}, nil
 	}
 	place := b.place()
-	keep, err := b.unchanged(target)
+	keep, err := b.isBase(target)
 	if err != nil {
 		return Result{}, err
 	}
@@ -61,11 +61,11 @@ func (b *builder) place() commit.Images {
 	return b.Store
 }
 
-// unchanged reports whether the target is an image that was there before, and no option changes anything of it. Then
+// isBase reports whether the target is an image that was there before, and no option changes anything of it. Then
 // the build gives that image its names, and makes none.
-func (b *builder) unchanged(target *snapshot) (bool, error) {
+func (b *builder) isBase(target *snapshot) (bool, error) {
 	was := target.origin
-	if was == nil || b.Flatten || len(b.Image.Annotations) > 0 || b.Image.CreatedNote || len(was.config.Config.OnBuild) > 0 ||
+	if was == nil || b.Flatten || b.Image.DescribeStages || len(b.Image.Annotations) > 0 || b.Image.CreatedNote || len(was.config.Config.OnBuild) > 0 ||
 		b.Image.NoLabels && len(was.config.Config.Labels) > 0 || b.Image.NoHistory && len(was.config.History) > 0 ||
 		b.Image.drops(target.annotations) {
 		return false, nil

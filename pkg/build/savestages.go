@@ -65,11 +65,7 @@ func (b *builder) saveStage(ctx context.Context, s *plan.Stage, saved map[*plan.
 	}
 	image.Config.Labels = labels
 
-	var place commit.Images = b.Store
-	if b.Plain != nil {
-		place = b.Plain
-	}
-	recorded, err := commit.Image(place, commit.ImageSpec{
+	recorded, err := commit.Image(b.place(), commit.ImageSpec{
 		Image: image, Layers: layers, Annotations: b.Image.inherited(snap), Format: b.Image.Format, Blobs: b.plain.known(),
 	})
 	return recorded.ID, err

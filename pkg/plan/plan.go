@@ -54,8 +54,8 @@ type Plan struct {
 	// still declare one.
 	Unused []string
 
-	// Warnings are about arguments that mean something to BuildKit and nothing to this build, and about stages that a named
-	// context replaces, one line each.
+	// Warnings are about arguments that mean something to BuildKit and nothing to this build, and about stages that a
+	// named context replaces, one line each.
 	Warnings []string
 
 	// UnusedContexts are the named contexts, sorted, that nothing in the file
@@ -230,7 +230,8 @@ func (s *Stage) setFrom(base string) {
 	if s.Name != "" {
 		if s.From.Context = p.context(s.Name, s.Platform); s.From.Context != "" {
 			at := s.place()
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%s:%d: stage %s is not built: build context %s takes its place", at.File, at.Line, s.Name, s.From.Context))
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s:%d: stage %s is not built: build context %s takes its place",
+				at.File, at.Line, s.Name, s.From.Context))
 			s.From.Platform, s.Replaced, s.instructions = p.wanted(s.Platform), true, nil
 			return
 		}
@@ -248,12 +249,15 @@ func (s *Stage) setFrom(base string) {
 	s.From.Platform = p.wanted(s.Platform)
 	if s.From.Context = p.context(base, s.Platform); s.From.Context == "" {
 		s.From.Image = base
-		s.refuse(p.file, s.Range, base)
+		s.refuse(p.file, s.Range, "FROM", base)
 	}
 }
 
-// refuse notes that an image must not be used, to be told if the stage is needed.
-func (s *Stage) refuse(f *instructions.File, r instructions.Range, image string) {
+// refuse notes that an image cannot or must not be used, to be told if the stage is needed.
+func (s *Stage) refuse(f *instructions.File, r instructions.Range, option, image string) {
+	if err := checkImageName(image); err != nil && s.refused == nil {
+		s.refused = s.badName(f, r, option, image, err)
+	}
 	if check := s.plan.options.Refuse; check != nil && s.refused == nil {
 		if err := check(image); err != nil {
 			s.refused = f.At(r, err)
@@ -416,7 +420,7 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 	if name := s.plan.context(from, target); name != "" {
 		return Source{Context: name, Platform: s.plan.wanted(target)}, nil
 	}
-	s.refuse(f, r, from)
+	s.refuse(f, r, option, from)
 	return Source{Image: from, Platform: s.plan.wanted(target)}, nil
 }
 

@@ -20,10 +20,11 @@ type Scope struct {
 	next   int
 	image  *instructions.Draft
 	args   *variables
-	cmdSet bool // CMD was given in this stage
-	escape rune // of the text that the current instruction stands in; of triggers: the FROM
-	growth int  // bytes that variables may still add in this stage
-	texts  int  // bytes of the history's texts
+	cmdSet bool   // CMD was given in this stage
+	escape rune   // of the text that the current instruction stands in; of triggers: the FROM
+	growth int    // bytes that variables may still add in this stage
+	texts  int    // bytes of the history's texts
+	guess  *guess // of Verify; nil: the base image is known
 }
 
 // maxGrowth bounds what variables add in one stage, in bytes; each word is
@@ -200,7 +201,10 @@ func (sc *Scope) Next() (*Step, error) {
 	if in.trigger {
 		step = stepAt(sc.stage.place(), "ONBUILD "+in.Text)
 	}
-	if err := sc.apply(in, step); err != nil {
+	sc.guess.begin()
+	err := sc.apply(in, step)
+	sc.guess.end(in.Command)
+	if err != nil {
 		if in.flag != "" {
 			err = fmt.Errorf("%s: %w", in.flag, err)
 		}
@@ -278,10 +282,12 @@ func (sc *Scope) expander() instructions.Expander {
 
 // lookup is the value of a variable: ENV before ARG.
 func (sc *Scope) lookup(name string) (string, bool) {
-	if v, ok := sc.image.Getenv(name); ok {
-		return v, true
+	v, ok := sc.image.Getenv(name)
+	if !ok {
+		v, ok = sc.args.lookup(name)
 	}
-	return sc.args.lookup(name)
+	sc.guess.look(name, ok)
+	return v, ok
 }
 
 // arg declares build arguments: --build-arg, else the default, else the
