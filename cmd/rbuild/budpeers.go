@@ -29,6 +29,12 @@ type peerFlag struct {
 	why     string   // it changes nothing, or what is refused
 }
 
+// Reasons that are long, or that several flags share.
+const (
+	noContentTrust = "a no-op in podman and buildah too: policy.json says which images are trusted"
+	noOtherRuntime = "RUN is started by rbuild itself; runc and crun, which do the same, are accepted"
+)
+
 // peers are all of them.
 var peers = []peerFlag{
 	{name: "all-platforms", alone: "true", allowed: "false", why: "one platform is built at a time; name it with --platform"},
@@ -37,18 +43,18 @@ var peers = []peerFlag{
 	{name: "cni-plugin-path", why: "RUN's network is set up without CNI, in newer buildah too"},
 	{name: "compress", alone: "true", why: "the context is sent nowhere"},
 	{name: "disable-compression", shorthand: "D", alone: "true", allowed: "true", why: "layers in the store are not compressed; use --compression-format for a push"},
-	{name: "disable-content-trust", alone: "true", why: "a no-op in podman and buildah too: policy.json says which images are trusted"},
+	{name: "disable-content-trust", alone: "true", why: noContentTrust},
 	{name: "force-rm", alone: "true", why: "a build leaves no containers"},
 	{name: "loglevel", why: "a no-op in buildah too; see --log-level"},
 	{name: "provenance", alone: "true", allowed: "false", why: "no attestations are made"},
 	{name: "rm", alone: "true", why: "a build leaves no containers"},
-	{name: "runtime", values: []string{"runc", "crun"}, why: "RUN is started by rbuild itself; runc and crun, which do the same, are accepted"},
+	{name: "runtime", values: []string{"runc", "crun"}, why: noOtherRuntime},
 	{name: "sbom", alone: "true", allowed: "false", why: "no attestations are made"},
 }
 
 // otherPeers are those of other commands than bud.
 var otherPeers = map[string][]peerFlag{
-	"pull": {{name: "disable-content-trust", alone: "true", why: "a no-op in podman and buildah too: policy.json says which images are trusted"}},
+	"pull": {{name: "disable-content-trust", alone: "true", why: noContentTrust}},
 	"push": {
 		{name: "all", alone: "true", allowed: "false", why: noLists},
 		{name: "compress", alone: "true", why: "layers are compressed in any case; choose how with --compression-format"},
@@ -56,10 +62,10 @@ var otherPeers = map[string][]peerFlag{
 			name: "disable-compression", shorthand: "D", alone: "true", allowed: "false",
 			why: "layers are compressed on their way; --compression-level 1 takes the least time",
 		},
-		{name: "disable-content-trust", alone: "true", why: "a no-op in podman and buildah too: policy.json says which images are trusted"},
+		{name: "disable-content-trust", alone: "true", why: noContentTrust},
 		{name: "rm", alone: "true", allowed: "false", why: noLists},
 	},
-	"rmi":     {{name: "no-prune", alone: "true", why: "layers that another image or the cache needs stay; rbuild prune removes the others"}},
+	"rmi":     {{name: "no-prune", alone: "true", why: "layers that another image or the cache needs stay in any case"}},
 	"inspect": {{name: "size", shorthand: "s", alone: "true", why: "the size is always shown"}},
 }
 

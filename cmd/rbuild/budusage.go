@@ -25,7 +25,9 @@ func (f *usageFlags) register(fs *pflag.FlagSet) {
 }
 
 // listener adds the lines to what goes to a listener. finish closes the file beside what the other finish does.
-func (f *usageFlags) listener(to progress.Listener, finish func() error, quiet bool) (progress.Listener, func() error, error) {
+func (f *usageFlags) listener(
+	to progress.Listener, finish func() error, quiet bool,
+) (progress.Listener, func() error, error) {
 	switch {
 	case f.file != "":
 		file, err := os.OpenFile(f.file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // as public as the image
@@ -58,7 +60,8 @@ func (l *usageLog) Event(e progress.Event) {
 
 // usageLine is the line of one step: "[build 2/3] RUN make: 1.2s, cpu 0.80s, memory 12.3 MiB".
 func usageLine(e progress.Event) string {
-	line := fmt.Sprintf("[%d/%d] %s: %s", e.Step.Number, e.Step.Total, progress.Lines(e.Step.Text), e.Elapsed.Round(time.Millisecond))
+	took := e.Elapsed.Round(time.Millisecond)
+	line := fmt.Sprintf("[%d/%d] %s: %s", e.Step.Number, e.Step.Total, progress.Lines(e.Step.Text), took)
 	if e.Step.Stage != "" {
 		line = fmt.Sprintf("[%s %s", progress.Lines(e.Step.Stage), line[1:])
 	}

@@ -8,13 +8,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sirupsen/logrus"
+
 	"codeberg.org/rbuild/rbuild/pkg/build"
 )
 
-// idleVolumeOptions are options of --volume that ask for what RUN does anyway: mounts of RUN are private, all of the source is
-// bound, nothing is copied into it, and RUN's processes have the SELinux label of rbuild itself, so that no file needs another
-// label.
+// idleVolumeOptions are options of --volume that ask for what RUN does anyway: mounts of RUN are private, all of the
+// source is bound, nothing is copied into it, and RUN's processes have the SELinux label of rbuild itself, so that no
+// file needs another label.
 var idleVolumeOptions = []string{"rw", "z", "Z", "bind", "rbind", "private", "rprivate", "nocopy", "exec"}
+
+const privateMounts = "the mounts of RUN are private"
 
 // refusedVolumeOptions are options of the peers' --volume, with the reason why RUN has none of them.
 var refusedVolumeOptions = map[string]string{
@@ -23,8 +27,8 @@ var refusedVolumeOptions = map[string]string{
 	"dev":    "no mount of RUN has devices; give one with --device",
 	"suid":   "it is no choice: a mount without nosuid has what the source has",
 	"idmap":  "the source has the ids of the builder's user namespace",
-	"shared": "the mounts of RUN are private", "rshared": "the mounts of RUN are private", "slave": "the mounts of RUN are private",
-	"rslave": "the mounts of RUN are private", "unbindable": "the mounts of RUN are private", "runbindable": "the mounts of RUN are private",
+	"shared": privateMounts, "rshared": privateMounts, "slave": privateMounts, "rslave": privateMounts,
+	"unbindable": privateMounts, "runbindable": privateMounts,
 	"upperdir": "the upper directory of O is thrown away", "workdir": "the upper directory of O is thrown away",
 }
 
@@ -59,6 +63,9 @@ func parseVolumes(list []string) ([]build.Volume, error) {
 func volumeOptions(v *build.Volume, text string) error {
 	for option := range strings.SplitSeq(text, ",") {
 		name, _, _ := strings.Cut(option, "=")
+		if strings.EqualFold(option, "z") && hasSELinux() {
+			logrus.Warnf("--volume %s: option %s relabels no file: RUN has the SELinux label of rbuild itself", v.Text, option)
+		}
 		switch {
 		case option == "ro":
 			v.ReadOnly = true

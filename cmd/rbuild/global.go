@@ -12,8 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
 
-// configFlags are the global flags that replace configuration files, and those of buildah that a script may give with any
-// command. The zero value reads the usual files.
+// configFlags are the global flags that replace configuration files, and those of buildah that a script may give with
+// any command. The zero value reads the usual files.
 type configFlags struct {
 	registriesConfDir string
 	shortNames        string

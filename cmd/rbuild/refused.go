@@ -18,23 +18,25 @@ const (
 	noSignatures  = "rbuild makes no signatures; sign the pushed image, for example with skopeo copy --sign-by or cosign"
 	noEncryption  = "rbuild encrypts no layers; use skopeo copy --encryption-key"
 	noDecryption  = "rbuild reads no encrypted layers; decrypt the image with skopeo copy --decryption-key"
-	noLists       = "rbuild makes no lists of images; push each image under a tag of its own and join them with buildah manifest"
+	noLists       = "rbuild makes no lists of images; push each image under a tag of its own, and use buildah manifest"
 	noSBOM        = "no attestations and no bill of materials are made; scan the image that was built"
 	noContainers  = "rbuild keeps no containers"
 	noNetworks    = "rbuild configures no networks; see --network of rbuild bud"
 	noProfile     = "rbuild writes no profiles of itself"
 	noBlobs       = "layers are kept in the store only, and are pushed from there"
 	noCacheImages = "the cache is in the store: keep the directory of --root between builds"
-	noUserMaps    = "the store keeps the ids of the image, and they cannot stand for those of another user; see --userns-uid-map"
+	noUserMaps    = "the store keeps the ids of the image, which cannot stand for others; see --userns-uid-map"
 )
 
-// refusedFlags are the flags of buildah's, podman's and docker's commands of the same name that rbuild does not have, by
-// command, each with the reason and the remedy. The key "" is the program itself. A short form is a name of one letter.
+// refusedFlags are the flags of buildah's, podman's and docker's commands of the same name that rbuild does not have,
+// by command, each with the reason and the remedy. The key "" is the program itself. A short form is a name of one letter.
 var refusedFlags = map[string]map[string]string{
 	"": {
-		"connection": noService, "context": noService, "host": noService, "identity": noService, "remote": noService, "ssh": noService,
-		"url": noService, "c": noService, "r": noService, "H": noService, "tls": noService, "tlscacert": noService, "tlscert": noService,
-		"tlskey": noService, "tlsverify": noService,
+		"connection": noService, "context": noService, "host": noService, "identity": noService, "remote": noService,
+		"ssh": noService,
+		"url": noService, "c": noService, "r": noService, "H": noService, "tls": noService, "tlscacert": noService,
+		"tlscert": noService,
+		"tlskey":  noService, "tlsverify": noService,
 		"config":           "choose docker's directory of credentials with $DOCKER_CONFIG, or a file of them with --authfile",
 		"conmon":           noContainers,
 		"namespace":        noContainers,
@@ -53,7 +55,7 @@ var refusedFlags = map[string]map[string]string{
 		"cpu-profile":         noProfile, "memory-profile": noProfile,
 		"imagestore":      "images and layers lie in one directory, --root; storage.conf can name additionalimagestores",
 		"pull-option":     "set pull_options in storage.conf",
-		"transient-store": "images always survive a restart of the machine; choose another directory with --root and --runroot",
+		"transient-store": "images always survive a restart of the machine; choose another place with --root, --runroot",
 	},
 	budName: {
 		"attest":     noSBOM,
@@ -71,7 +73,7 @@ var refusedFlags = map[string]map[string]string{
 		"sbom-image-output": noSBOM, "sbom-image-purl-output": noSBOM, "sbom-merge-strategy": noSBOM, "sbom-output": noSBOM,
 		"sbom-purl-output": noSBOM, "sbom-scanner-command": noSBOM, "sbom-scanner-image": noSBOM,
 		"sign-by":              noSignatures,
-		"source-policy-file":   "sources are restricted by policy.json (--signature-policy) and $BUILD_REGISTRY_SOURCES; replace one with --build-context",
+		"source-policy-file":   "see --signature-policy and $BUILD_REGISTRY_SOURCES; replace a source with --build-context",
 		"userns-gid-map-group": noUserMaps, "userns-uid-map-user": noUserMaps,
 	},
 	"pull": {"blob-cache": noBlobs, "decryption-key": noDecryption},
@@ -84,10 +86,13 @@ var refusedFlags = map[string]map[string]string{
 		"sign-by":  noSignatures, "sign-by-sigstore": noSignatures, "sign-by-sigstore-private-key": noSignatures,
 		"sign-passphrase-file": noSignatures,
 	},
-	"login":   {"secret": "give the password with --password-stdin"},
-	"images":  {"tree": "see rbuild history"},
-	"rmi":     {"platform": "an image of the store is for one platform; name the image by its ID"},
-	"inspect": {"latest": noContainers, "l": noContainers, "platform": "an image of the store is for one platform; name the image by its ID"},
+	"login":  {"secret": "give the password with --password-stdin"},
+	"images": {"tree": "see rbuild history"},
+	"rmi":    {"platform": "an image of the store is for one platform; name the image by its ID"},
+	"inspect": {
+		"latest": noContainers, "l": noContainers,
+		"platform": "an image of the store is for one platform; name the image by its ID",
+	},
 	"history": {"platform": "an image of the store is for one platform; name the image by its ID"},
 	"prune": {
 		"filter":   "choose images with rbuild images --filter, and remove them with rbuild rmi",

@@ -10,9 +10,11 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// ownAnnotations say something of one image that is not so of an image that is built on it (image-spec, annotations.md).
+// ownAnnotations say something of one image that is not so of an image that is built on it (image-spec,
+// annotations.md).
 var ownAnnotations = []string{
-	ocispec.AnnotationCreated, ocispec.AnnotationBaseImageName, ocispec.AnnotationBaseImageDigest, ocispec.AnnotationRefName,
+	ocispec.AnnotationCreated, ocispec.AnnotationRefName,
+	ocispec.AnnotationBaseImageName, ocispec.AnnotationBaseImageDigest,
 }
 
 // inherited are the annotations that an image has from its base. The map is the caller's.

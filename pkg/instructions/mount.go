@@ -94,8 +94,10 @@ const (
 // mountUses says which options each type has, type and target aside. Those that another type has are idle, or an
 // error as in BuildKit: see misplaced.
 var mountUses = map[string][]string{
-	MountBind:   {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
-	MountCache:  {"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid", "nosuid", "nodev", "noexec", "exec", "private", "relabel"},
+	MountBind: {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
+	MountCache: {
+		"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid", "nosuid", "nodev", "noexec", "exec", "private", "relabel",
+	},
 	MountTmpfs:  {"ro", "rw", "size", "tmpfs-mode", "nosuid", "nodev", "noexec", "exec"},
 	MountSecret: {"source", "id", "env", "required", "mode", "uid", "gid"},
 	MountSSH:    {"id", "required", "mode", "uid", "gid"},

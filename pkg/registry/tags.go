@@ -15,9 +15,9 @@ import (
 // maxTags bounds how many tags of a repository are pulled at once.
 const maxTags = 10000
 
-// Tags asks a registry for the tags of the repository name, and returns its images as full names. A short name stands for
-// the first repository that answers, in the order of Pull. A name with a tag, a digest or another transport than docker://
-// is refused.
+// Tags asks a registry for the tags of the repository name, and returns its images as full names. A short name stands
+// for the first repository that answers, in the order of Pull. A name with a tag, a digest or another transport than
+// docker:// is refused.
 func Tags(ctx context.Context, name string, o Options) ([]string, error) {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -94,8 +94,8 @@ func (p puller) tagsOf(ctx context.Context, repository reference.Named) (names [
 	return names, nil
 }
 
-// listTags asks the mirrors and the registry that registries.conf names, in its order. The library's call for tags asks the
-// registry of the name only.
+// listTags asks the mirrors and the registry that registries.conf names, in its order. The library's call for tags asks
+// the registry of the name only.
 func (p puller) listTags(ctx context.Context, repository reference.Named) ([]string, error) {
 	named := reference.TagNameOnly(repository)
 	if _, err := p.registryReference(named); err != nil {
