@@ -137,7 +137,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 		case remote.IsURL(file):
 			err = in.fetchDockerfile(ctx, place, far, file)
 		default:
-			err = in.openDockerfile(ctx, file, dir)
+			err = in.openDockerfile(ctx, file, dir, f.context == "-")
 		}
 		if err != nil {
 			return in, err
@@ -146,7 +146,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 	if err != nil {
 		return in, err
 	}
-	if in.ignore, err = f.ignored(dir, in.files); err != nil {
+	if in.ignore, err = f.ignored(dir, in.from, in.files); err != nil {
 		return in, err
 	}
 	in.tree, err = copy.OpenContext(dir, in.ignore)
@@ -164,6 +164,8 @@ func (f *inputFlags) local() bool {
 func (f *inputFlags) localContext() (dir string, files []string, err error) {
 	info, err := os.Stat(f.context)
 	switch {
+	case f.context == "":
+		return "", nil, errors.New("the context has an empty name: give a directory, . for the working directory")
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil, fmt.Errorf("the context %s: there is no such directory", f.context)
 	case err != nil:
@@ -178,16 +180,24 @@ func (f *inputFlags) localContext() (dir string, files []string, err error) {
 	return filepath.Dir(f.context), []string{f.context}, nil
 }
 
-// ignored gives the patterns of what the context shall not contain.
-func (f *inputFlags) ignored(dir string, files []copy.Dockerfile) (patterns []string, err error) {
+// ignored gives the patterns of what the context shall not contain. from is what messages call the context; empty: dir.
+func (f *inputFlags) ignored(dir, from string, files []copy.Dockerfile) (patterns []string, err error) {
 	if f.ignoreFile == "" {
 		patterns, _, err = copy.ReadIgnore(dir, files...)
+		if bad := (*copy.IgnoreError)(nil); from != "" && errors.As(err, &bad) {
+			return nil, unpacked(from, bad)
+		}
 		return patterns, err
 	}
 	if patterns, err = copy.ReadIgnoreFile(f.ignoreFile); err != nil {
 		return nil, fmt.Errorf("--ignorefile: %w", err)
 	}
 	return patterns, nil
+}
+
+// unpacked names the line of an ignore file in a context that was unpacked somewhere.
+func unpacked(from string, bad *copy.IgnoreError) error {
+	return fmt.Errorf("%s: %s:%d: %w", from, bad.Name, bad.Line, bad.Err)
 }
 
 // interruptible reads from r until ctx ends; what r is then still asked for goes nowhere.
@@ -232,8 +242,8 @@ func (in *input) findDockerfile(dir, name string) error {
 	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", name)
 }
 
-// openDockerfile reads the file that --file names.
-func (in *input) openDockerfile(ctx context.Context, file, dir string) error {
+// openDockerfile reads the file that --file names. stdin says that standard input is the context.
+func (in *input) openDockerfile(ctx context.Context, file, dir string, stdin bool) error {
 	if in.from == "" {
 		if found, err := in.readFile(ctx, file); found || err != nil {
 			return err
@@ -245,7 +255,11 @@ func (in *input) openDockerfile(ctx context.Context, file, dir string) error {
 		}
 	}
 	if in.from != "" {
-		return fmt.Errorf("--file %s: there is no such file in %s", file, in.from)
+		hint := ""
+		if info, err := os.Stat(file); err == nil && !info.IsDir() && !stdin {
+			hint = fmt.Sprintf("; for the file of this machine give it on standard input: --file - < %s", file)
+		}
+		return fmt.Errorf("--file %s: the context has no such file (%s)%s", file, in.from, hint)
 	}
 	return fmt.Errorf("--file %s: there is no such file", file)
 }

@@ -13,6 +13,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/imagename"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/remote"
 )
@@ -126,6 +127,9 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 		}
 	}
 	patterns, _, err := copy.ReadIgnore(dir, copy.Dockerfile{})
+	if bad := (*copy.IgnoreError)(nil); dir != value && errors.As(err, &bad) {
+		return nc, unpacked(instructions.Redact(value), bad)
+	}
 	if err == nil {
 		nc.Tree, err = copy.OpenContext(dir, patterns)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -118,6 +119,9 @@ func (a *app) explain(err error) error {
 	var quiet *exitError // says nothing
 	if err == nil || errors.As(err, &quiet) && quiet.err == nil {
 		return err
+	}
+	if to := (*os.PathError)(nil); errors.As(err, &to) && slices.Contains([]string{stdoutFile().Name(), stdoutName}, to.Path) {
+		return err // it is not the store that is full
 	}
 	return doctor.Explain(err, a.doctorOptions())
 }

@@ -48,6 +48,7 @@ func run() int {
 	a.state = state
 	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader who goes away is an error of the write, and ends no build
 	if state == nil {
 		a.patient = a.endAnyway(ctx) // a file of settings may be a pipe
 	}
@@ -55,6 +56,9 @@ func run() int {
 		if ctx.Err() != nil {
 			err = errors.Join(errInterrupted, err)
 		}
+		return a.report(err)
+	}
+	if err := a.stdout.Err(); err != nil && a.exit == 0 { // of what does not look, such as the help of cobra
 		return a.report(err)
 	}
 	return a.exit
@@ -69,6 +73,9 @@ func cleanPath() error {
 	}
 	return os.Setenv("PATH", program.Clean(path))
 }
+
+// exitPipe is the exit code where the reader of standard output has gone away: that of a shell for SIGPIPE.
+const exitPipe = 128 + int(unix.SIGPIPE)
 
 var errInterrupted = errors.New("interrupted")
 
@@ -95,6 +102,9 @@ func (a *app) report(err error) int {
 		return 130
 	}
 	logrus.Debugf("error: %+v", err)
+	if gone := a.stdout.Err(); errors.Is(gone, unix.EPIPE) && errors.Is(err, gone) {
+		return exitPipe // nobody wants to know more
+	}
 	if place, ok := errors.AsType[*sourceError](err); ok {
 		place.print(a.stderr)
 	}

@@ -130,6 +130,9 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// stdoutName is what errors call standard output as the destination of a result.
+const stdoutName = "standard output"
+
 // resultFile is a file that is being written.
 type resultFile struct {
 	*os.File
@@ -144,7 +147,7 @@ func createResult(path string, own func(path string) error) (*resultFile, error)
 		if err != nil {
 			return nil, fmt.Errorf("opening standard output: %w", err)
 		}
-		return &resultFile{File: os.NewFile(uintptr(fd), "standard output")}, nil
+		return &resultFile{File: os.NewFile(uintptr(fd), stdoutName)}, nil
 	}
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target

@@ -24,6 +24,7 @@ func TestOneDoor(t *testing.T) {
 		"cmd/rbuild/terminal.go: .Raw":             true, // progress bars
 		"cmd/rbuild/budoutput.go: .Raw":            true, // the live view
 		"cmd/rbuild/budexport.go: stdoutFile":      true, // is it a terminal?
+		"cmd/rbuild/doctor.go: stdoutFile":         true, // its name
 		"cmd/rbuild/resultfile.go: stdoutFile":     true, // an archive
 		"cmd/rbuild/unshare.go: stdoutFile":        true, // for the user's command
 		"cmd/rbuild/unshare.go: stderrFile":        true,

@@ -87,12 +87,12 @@ func (c *stepClock) turn(waiting bool) {
 	}
 }
 
-// charge makes a part of the time that the step has waited work: the pull that others share.
+// charge adds work that was done elsewhere for the step: the pull, which may have begun before the step. As long as the step
+// has waited meanwhile, that was no waiting.
 func (c *stepClock) charge(work time.Duration) {
-	_, waited := c.times()
-	work = min(work, waited)
-	c.worked += work
-	c.waited -= work
+	worked, waited := c.times()
+	c.worked, c.waited = worked+work, max(0, waited-work)
+	c.since = time.Now()
 }
 
 // times returns how long the step has worked and waited so far.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -35,7 +36,7 @@ func newMatcher(patterns []string) (*matcher, error) {
 		text = strings.TrimSpace(text)
 		if rest, ok := strings.CutPrefix(text, "!"); ok {
 			if p.negative, text = true, strings.TrimSpace(rest); text == "" {
-				return nil, errors.New(`pattern "!" says nothing`)
+				return nil, errors.New(`"!" names no file: write !PATTERN for what shall be in the context all the same`)
 			}
 		}
 		text = strings.TrimPrefix(filepath.Clean(text), "/")
@@ -112,6 +113,21 @@ func (m *matcher) path(path string) (yes bool, below matched, err error) {
 		}
 	}
 	return yes, below, nil
+}
+
+// because returns the pattern that decides about path, as the ignore file has it; empty: none does.
+func (m *matcher) because(path string) string {
+	_, matches, err := m.path(path)
+	if err != nil {
+		return ""
+	}
+	for i, yes := range slices.Backward(matches) {
+		if yes {
+			p := m.patterns[i]
+			return strings.Repeat("!", map[bool]int{true: 1}[p.negative]) + strings.Join(p.parts, "/")
+		}
+	}
+	return ""
 }
 
 func (m *matcher) one(i int, path string, above matched) (bool, error) {

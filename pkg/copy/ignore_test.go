@@ -2,6 +2,8 @@ package copy
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,7 +49,9 @@ func TestIgnore(t *testing.T) {
 		{name: "two stars again", patterns: []string{"**", "!**/special.o"}, source: ".", want: "src src/sub src/sub/special.o"},
 		{name: "below an excluded source", patterns: fromFile, source: "logs", want: "keep keep/b.log"},
 		{name: "excluded source", patterns: fromFile, source: "tmp", err: "tmp"},
-		{name: "excluded directory of a source", patterns: fromFile, source: "node_modules/x/i", err: "excluded"},
+		{name: "excluded directory of a source", patterns: fromFile, source: "node_modules/x/i", err: `source node_modules/x/i: the pattern "node_modules" of the ignore file excludes it`},
+		{name: "excluded by the last pattern", patterns: []string{"src", "!src/m.o", "**/*.o"}, source: "src/m.o", err: `the pattern "**/*.o" of the ignore file excludes it`},
+		{name: "excluded by a pattern below", patterns: []string{"a/*"}, source: "a/tmp/t", err: `the pattern "a/*" of the ignore file excludes it`},
 		{name: "excluded file", patterns: fromFile, source: "Dockerfile", err: "Dockerfile"},
 		{name: "excluded by a pattern of the source", patterns: fromFile, source: "*.md", want: "README.md"},
 		{name: "nothing", patterns: []string{".", "/", "", "  "}, source: "logs", want: "a.log keep keep/b.log"},
@@ -78,6 +82,29 @@ func TestIgnore(t *testing.T) {
 	}
 }
 
+// TestIgnoreErrors: a mistake in an ignore file is told by file and line, with one reason.
+func TestIgnoreErrors(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"nothing behind !", "a\n# comment\n\n  !  \nb\n", `.dockerignore:4: "!" names no file: write !PATTERN for what shall be in the context all the same`},
+		{"malformed", "\uFEFFa\r\n[b\r\n", `.dockerignore:2: pattern "[b": syntax error in pattern`},
+		{"zero byte", "a\x00b", `.dockerignore:1: pattern "a\x00b" holds a zero byte`},
+		{"long line", "a\n" + strings.Repeat("b", 1<<16), `.dockerignore:2: the line has more than 65535 bytes`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, ".dockerignore"), []byte(tc.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := ReadIgnore(dir, Dockerfile{}); err == nil || err.Error() != filepath.Join(dir, tc.want) {
+				t.Errorf("error %v, want %s", err, tc.want)
+			}
+			if _, err := ReadIgnoreFile(filepath.Join(dir, ".dockerignore")); err == nil || err.Error() != filepath.Join(dir, tc.want) {
+				t.Errorf("--ignorefile: error %v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
 // An ignored link and a link to what is ignored are both not there.
 func TestIgnoreLinks(t *testing.T) {
 	src := build(t, t.TempDir(), "f secret 644 s", "l public secret", "f file 644 f", "l hidden file", "d dir 755", "f dir/x 644 x", "l way dir")
@@ -91,8 +118,12 @@ func TestIgnoreLinks(t *testing.T) {
 			if err != nil || len(sel.items) != 0 {
 				t.Errorf("%s: %v, %d items", source, err, len(sel.items))
 			}
-		} else if err == nil {
-			t.Errorf("%s is selected", source)
+		} else if want := map[string]string{
+			"public": `source public: the pattern "secret" of the ignore file excludes secret, to which it leads`,
+			"hidden": `source hidden: the pattern "hidden" of the ignore file excludes it`,
+			"way/x":  `source way/x: the pattern "dir" of the ignore file excludes dir/x, to which it leads`,
+		}[source]; err == nil || err.Error() != want || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: error %v, want %s", source, err, want)
 		}
 		tree.Close()
 	}

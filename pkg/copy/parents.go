@@ -1,6 +1,7 @@
 package copy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ func (w *walker) addParents(src string) error {
 	found := false
 	for _, b := range bases {
 		ok, err := w.addBelow(b, src, include)
-		if isPattern && errors.Is(err, errExcluded) {
+		if isPattern && errors.As(err, new(*excludedError)) {
 			continue
 		}
 		if err != nil {
@@ -66,7 +67,7 @@ func (w *walker) addBelow(base, src string, include *matcher) (found bool, err e
 	}
 	if base != "." {
 		if out, err := w.ignored(c.Path(), true); err != nil || out {
-			return false, errors.Join(err, excluded(src))
+			return false, cmp.Or(err, w.excluded(base, c.Path()))
 		}
 	}
 	n, err := w.directory(c, c.Path(), include)

@@ -1,6 +1,7 @@
 package copy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,7 +160,7 @@ func (w *walker) addSource(src string) error {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
 	for _, p := range paths {
-		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) && !errors.Is(err, errSocket) {
+		if err := w.addPath(p); err != nil && !errors.As(err, new(*excludedError)) && !errors.Is(err, errSocket) {
 			return err
 		}
 	}
@@ -209,7 +210,7 @@ func (w *walker) addPath(p string) error {
 	}
 	for _, q := range []string{p, real} {
 		if out, err := w.ignored(q, st.Type == linux.Directory); err != nil || out {
-			return errors.Join(err, excluded(p))
+			return cmp.Or(err, w.excluded(p, q))
 		}
 	}
 	if st.Type == linux.Directory {
@@ -224,7 +225,7 @@ func (w *walker) addPath(p string) error {
 		return err
 	}
 	if it.node == nil {
-		return excluded(p)
+		return w.excluded(p, real)
 	}
 	w.sel.items = append(w.sel.items, it)
 	return nil
@@ -240,13 +241,33 @@ func (w *walker) ignored(p string, dir bool) (bool, error) {
 	return out && (!dir || !w.ignore.mayMatchBelow(p, true)), nil
 }
 
-// errExcluded is what a source is that the ignore file excludes; it is fs.ErrNotExist, too.
-var errExcluded = fmt.Errorf("excluded by the ignore file: %w", fs.ErrNotExist)
+// excludedError says that the ignore file excludes a source. It is fs.ErrNotExist, too.
+type excludedError struct {
+	source  string
+	path    string // where source leads by symbolic links
+	pattern string // the last one that matches path; empty: it matches what is below only
+}
+
+func (e *excludedError) Error() string {
+	by, which := "the ignore file", "it"
+	if e.pattern != "" {
+		by = fmt.Sprintf("the pattern %q of the ignore file", e.pattern)
+	}
+	if e.path != e.source {
+		which = e.path + ", to which it leads"
+	}
+	return fmt.Sprintf("source %s: %s excludes %s", e.source, by, which)
+}
+
+func (e *excludedError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // errSocket is what a source is that cannot be in an image. What a pattern matches is left out instead.
 var errSocket = errors.New("a socket cannot be copied")
 
-func excluded(p string) error { return fmt.Errorf("source %s: %w", p, errExcluded) }
+// excluded is the error about a source that leads to path, which the ignore file excludes.
+func (w *walker) excluded(source, path string) error {
+	return &excludedError{source: source, path: path, pattern: w.ignore.because(path)}
+}
 
 // cleanSource returns src relative to the root of its tree; ".." stops there.
 func cleanSource(src string) string {

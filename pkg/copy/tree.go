@@ -1,6 +1,7 @@
 package copy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -101,15 +102,48 @@ func ReadIgnoreFile(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseIgnore(text, path)
+	return parseIgnore(text, "", path)
 }
 
-func parseIgnore(text []byte, name string) ([]string, error) {
+// IgnoreError says which line of an ignore file is wrong.
+type IgnoreError struct {
+	Dir  string // where the file lies
+	Name string // of the file below Dir, or its path
+	Line int    // from 1
+	Err  error
+}
+
+func (e *IgnoreError) Error() string {
+	return fmt.Sprintf("%s:%d: %v", filepath.Join(e.Dir, e.Name), e.Line, e.Err)
+}
+
+func (e *IgnoreError) Unwrap() error { return e.Err }
+
+// maxIgnoreLine is how long a line of an ignore file may be, in bytes: that of the library.
+const maxIgnoreLine = bufio.MaxScanTokenSize - 1
+
+// parseIgnore reads the patterns of the file name in dir, each of which is one that can be matched.
+func parseIgnore(text []byte, dir, name string) ([]string, error) {
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+	if err == nil {
+		_, err = newMatcher(patterns)
 	}
-	return patterns, nil
+	if err == nil {
+		return patterns, nil
+	}
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		one, lineErr := ignorefile.ReadAll(bytes.NewReader(line))
+		if lineErr == nil {
+			_, lineErr = newMatcher(one)
+		}
+		if len(line) > maxIgnoreLine {
+			lineErr = fmt.Errorf("the line has more than %d bytes", maxIgnoreLine)
+		}
+		if lineErr != nil {
+			return nil, &IgnoreError{Dir: dir, Name: name, Line: i + 1, Err: lineErr}
+		}
+	}
+	return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
 }
 
 func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
@@ -125,7 +159,7 @@ func readIgnoreIn(dir, name string) (patterns []string, ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
 	}
-	patterns, err = parseIgnore(text, filepath.Join(dir, name))
+	patterns, err = parseIgnore(text, dir, name)
 	return patterns, true, err
 }
 

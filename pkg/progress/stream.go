@@ -2,6 +2,7 @@ package progress
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -25,6 +26,7 @@ type Stream struct {
 
 	mu   sync.Mutex
 	held []byte // the beginning of a character
+	err  error  // of the first write that failed
 }
 
 // NewStream returns the Stream of f. With color, Print shows styles if f is a terminal.
@@ -50,19 +52,28 @@ func (s *Stream) Steps() io.Writer {
 
 // Write implements io.Writer. A character may come in several writes. An error is that of the file.
 func (s *Stream) Write(p []byte) (int, error) {
-	if !s.terminal {
-		return s.file.Write(p)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-
+	if !s.terminal {
+		n, err := s.file.Write(p)
+		s.err = cmp.Or(s.err, err)
+		return n, err
+	}
 	text := append(s.held, p...)
 	whole := len(text) - unfinished(text)
 	s.held = bytes.Clone(text[whole:])
 	if _, err := s.file.WriteString(escape(string(text[:whole]))); err != nil {
+		s.err = cmp.Or(s.err, err)
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// Err returns the error of the first write that failed, for callers that print and do not look; nil: none has failed.
+func (s *Stream) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // unfinished returns how many bytes at the end of text begin a character that is not complete.

@@ -149,7 +149,7 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (id, ful
 		name = found // the name of the local image, not another short-name search
 	} else if policy == PullNever {
 		if other != "" {
-			err = errors.New("the policy never forbids to pull it")
+			err = errors.New("the pull policy is never")
 		}
 		return "", "", err
 	}
