@@ -269,7 +269,7 @@ func launch(t *testing.T, scene string, o Options) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), envScene+"="+scene, envOptions+"="+string(text))
@@ -567,8 +567,8 @@ func TestKilledLauncher(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(5 * time.Second):
-				t.Error("something of the builder is still there 5 s after its launcher was killed")
+			case <-time.After(time.Minute):
+				t.Error("something of the builder is still there a minute after its launcher was killed")
 			}
 			_ = cmd.Wait()
 		})
