@@ -141,8 +141,8 @@ tree() { run_as_user env -C "$TREE" "TMPDIR=$WORK/tmp" GOTOOLCHAIN=local "$@"; }
 # unit runs the unit tests with the race detector, then without it those that are about size and speed or need a static
 # test binary, then as root the one that needs root.
 unit() {
-  go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 15m -v ./cmd/... ./pkg/...
-  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 15m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
+  go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 40m -v ./cmd/... ./pkg/...
+  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 40m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
   is_root || return 0
   compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'
@@ -153,7 +153,7 @@ integration() {
   push_distribution_bases
   compile_tests "$TREE" ./tests/integration "$WORK/integration.test"
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
-    -test.v -test.timeout 40m -test.run "^Test[^/]*\$/$1"
+    -test.v -test.timeout 80m -test.run "^Test[^/]*\$/$1"
   [ "$1" != '.*' ] || without_subids
 }
 

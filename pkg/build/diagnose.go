@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"codeberg.org/rbuild/rbuild/pkg/binfmt"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -26,6 +27,7 @@ const (
 	maxHintWords = 128     // words of the command and of its output
 	maxHintDepth = 4       // interpreters of interpreters
 	maxHeader    = 4 << 10 // bytes of a program
+	maxShown     = 128     // bytes of the first line of a script
 )
 
 // diagnosis looks for the reason why a program of a RUN could not be executed. It reads files of the image and of the step's
@@ -47,7 +49,20 @@ func diagnose(config *sandbox.Config, op *plan.Run, look func(diagnosis) string)
 		return ""
 	}
 	defer root.Close()
-	return look(diagnosis{config, op, linux.OnDisk(root)})
+	return strings.Map(printable, look(diagnosis{config, op, linux.OnDisk(root)}))
+}
+
+// printable replaces characters that could steer a terminal: names of files and of interpreters are the image's.
+func printable(c rune) rune {
+	if !unicode.IsPrint(c) {
+		return '?'
+	}
+	return c
+}
+
+// isShellScript reports whether the name of a file says that a shell reads it. Other texts may have any line ends.
+func isShellScript(file string) bool {
+	return slices.Contains([]string{".sh", ".bash", ".env"}, path.Ext(file)) || strings.HasPrefix(file, plan.PipesDir+"/")
 }
 
 // notExecuted explains why the program of the process could not be executed.
@@ -167,7 +182,7 @@ func (d diagnosis) examine(file string, header []byte, depth int) string {
 		return d.script(file, header, depth)
 	case bytes.HasPrefix(header, []byte(elf.ELFMAG)):
 		return d.binary(file, header)
-	case bytes.Contains(header, []byte("\r\n")) && !bytes.ContainsRune(header, 0):
+	case isShellScript(file) && bytes.Contains(header, []byte("\r\n")) && !bytes.ContainsRune(header, 0):
 		return fmt.Sprintf("the lines of %s end in CRLF, and a shell takes the CR for a part of the last word; %s", file, convert(file))
 	}
 	return ""
@@ -189,7 +204,7 @@ func (d diagnosis) script(file string, header []byte, depth int) string {
 	switch {
 	case strings.HasSuffix(text, "\r"):
 		return fmt.Sprintf("%s begins with %q: its lines end in CRLF, and the CR belongs to the name of its interpreter or to its argument; %s",
-			file, line, convert(file))
+			file, line[:min(len(line), maxShown)], convert(file))
 	case interpreter == "":
 		return fmt.Sprintf("%s begins with #! and names no interpreter", file)
 	}

@@ -10,7 +10,7 @@ import (
 
 // TestStepClock: the clock ends what takes too long, and not what waits for others.
 func TestStepClock(t *testing.T) {
-	b := &builder{Options: Options{StepTimeout: 200 * time.Millisecond}}
+	b := &builder{Options: Options{StepTimeout: time.Second}}
 	ctx, clock, done := b.limitStep(t.Context())
 	defer done()
 	resume := clock.pause()

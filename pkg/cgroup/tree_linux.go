@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -75,12 +76,13 @@ func (t *Tree) rmdir(path string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
-// claimTries is how often a directory is made anew that another's reap has taken away before it was locked.
-const claimTries = 100
+// claimTime bounds how long claim tries again: a reap that has locked the directory may be kept from the processor.
+const claimTime = 30 * time.Second
 
-// claim makes the directory and locks it, against reap.
+// claim makes the directory and locks it, against reap. If another process's reap locks the directory first, and removes it,
+// claim makes it again.
 func (t *Tree) claim(dir string) (f *os.File, err error) {
-	for range claimTries {
+	for deadline := time.Now().Add(claimTime); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if err = t.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}

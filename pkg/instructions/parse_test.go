@@ -207,7 +207,7 @@ func TestBounds(t *testing.T) {
 			if err == nil && !strings.Contains(fmt.Sprint(f.Stages[0].Instructions[0].Command), long[:len(long)-1]) && !strings.Contains(tc.name, "comment") {
 				t.Error("the text is not whole")
 			}
-			if d := time.Since(start); d > 10*time.Second {
+			if d := time.Since(start); d > time.Minute {
 				t.Errorf("took %s", d)
 			}
 		})

@@ -398,7 +398,7 @@ func TestBombs(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "variables would add more than") {
 			t.Errorf("%s: %.300v", name, err)
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > 30*time.Second {
 			t.Errorf("%s: took %s", name, d)
 		}
 	}
@@ -431,7 +431,7 @@ func TestSize(t *testing.T) {
 	if got := len(walk(t, text.String(), "", nil).steps["0"]); got != 10_000 {
 		t.Errorf("%d steps", got)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 12*time.Second {
 		t.Errorf("took %s", d)
 	}
 }

@@ -336,7 +336,7 @@ func TestPullInterrupted(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s to stop", took)
 	}
 	if images, err := st.Images(); err != nil || len(images) > 0 {

@@ -136,7 +136,7 @@ func TestKill(t *testing.T) {
 	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal after the end: %v", err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("took %v", d)
 	}
 }
@@ -180,7 +180,7 @@ func TestDaemonIsKilled(t *testing.T) {
 	if m, err := r.Read(buf[n:]); m != 0 || err == nil {
 		t.Errorf("the output goes on: %q, %v", buf[n:n+m], err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("took %v", d)
 	}
 }
@@ -462,7 +462,7 @@ func TestDiesWithTheBuilder(t *testing.T) {
 			}
 			return
 		}
-		if time.Since(begin) > 5*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatalf("still there: %s", text)
 		}
 	}

@@ -87,9 +87,9 @@ func TestCacheSharing(t *testing.T) {
 	if has(private, "mine") || waits.Load() != 0 {
 		t.Error("private shares, or waits")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
 	for _, sharing := range []store.Sharing{store.Locked, store.Shared} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
 		if _, err := s.OpenCache(ctx, cacheOf("a", sharing), note); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("sharing %d does not wait for a locked one: %v", sharing, err)
 		}

@@ -59,7 +59,7 @@ func Open(o Options) (st *Store, err error) {
 	if err := mendLinks(lib.GraphRoot, len(dead) > 0); err != nil {
 		return nil, err
 	}
-	s, err := cs.GetStore(lib)
+	s, err := getStore(lib)
 	if err != nil {
 		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
 	}
@@ -137,6 +137,9 @@ func (o Options) resolve() (types.StoreOptions, error) {
 		return lib, fmt.Errorf("the store at %s uses the storage driver %q, rbuild needs overlay: "+
 			"choose another store with --root, or set driver = \"overlay\" in storage.conf", lib.GraphRoot, lib.GraphDriverName)
 	}
+	lib.GraphDriverOptions = slices.DeleteFunc(slices.Clone(lib.GraphDriverOptions), func(opt string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "mount_program=")
+	})
 	return lib, refuseOptions(lib)
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // marks holds the start of a stopwatch; testscript runs one script per environment, and each has its own.
 type marks struct{ start time.Time }
