@@ -27,7 +27,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 	}
 	defer done()
 	for _, out := range b.Outputs {
-		if _, err := flatten(ctx, write, layer.Options{Epoch: b.Epoch, Owner: b.Owner}, out); err != nil {
+		if _, err := flatten(ctx, write, layer.Options{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}, out); err != nil {
 			return err
 		}
 	}
