@@ -254,7 +254,9 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 
 // planned is what the flags say beside those of planFlags.
 func (f *budFlags) planned() plan.Options {
-	return plan.Options{Contexts: f.named.names(), Insecure: f.allow.insecure, NoRemote: f.allow.noRemote, Refuse: f.allow.refuse(f.plan.from)}
+	return plan.Options{
+		Contexts: f.named.names(), Insecure: f.allow.insecure, NoRemote: f.allow.noRemote, Refuse: f.allow.refuse(f.plan.from),
+	}
 }
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.
