@@ -365,6 +365,11 @@ func (b *builder) warnSparse(step *plan.Step, name string, size, data int64) {
 	b.warnAt(step, layer.SparseText(name, size, data))
 }
 
+// sparseOutput warns, once, of a large sparse file among all files of the image, which are written or made one layer.
+func (b *builder) sparseOutput(path string, size, data int64) {
+	b.warnOnce(layer.SparseText("/"+path, size, data))
+}
+
 // warnAt shows a warning about a step, with its lines.
 func (b *builder) warnAt(step *plan.Step, text string) {
 	file := b.Plan.File()

@@ -27,7 +27,8 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 	}
 	defer done()
 	for _, out := range b.Outputs {
-		if _, err := flatten(ctx, write, layer.Options{Epoch: b.Epoch, Owner: b.Owner}, out); err != nil {
+		o := layer.Options{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}
+		if _, err := flatten(ctx, write, o, out); err != nil {
 			return err
 		}
 	}

@@ -88,7 +88,7 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 
 // flatOptions are those of the layer that --squash makes.
 func (b *builder) flatOptions() layer.Options {
-	o := layer.Options{Below: &layer.Root{Mode: 0o755}, Owner: b.Owner}
+	o := layer.Options{Below: &layer.Root{Mode: 0o755}, Owner: b.Owner, Sparse: b.sparseOutput}
 	if b.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = b.Epoch, b.FileTimes == ClampTimes
 	}

@@ -49,7 +49,8 @@ func (c *counter) Read(p []byte) (int, error) {
 func (x *extractor) skip(n int) error {
 	x.zeros += int64(n)
 	if read := x.source.n.Load(); x.zeros > freeZeros+zerosShare*read {
-		return fmt.Errorf("the files of the archive are %d GiB of zeros so far, out of %d bytes that were read: a bomb?", x.zeros>>30, read)
+		return fmt.Errorf("the files of the archive are %d GiB of zeros so far, out of %d bytes that were read: a bomb?",
+			x.zeros>>30, read)
 	}
 	return nil
 }

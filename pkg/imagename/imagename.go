@@ -65,7 +65,8 @@ func Parse(text string) (Name, error) {
 		return Name{Rest: text}, nil
 	}
 	if !known {
-		return Name{}, fmt.Errorf("%s: transport %s: is not supported (docker://, oci:, oci-archive:, docker-archive:, dir: and containers-storage: are)", text, word)
+		return Name{}, fmt.Errorf("%s: transport %s: is not supported (docker://, oci:, oci-archive:, docker-archive:, "+
+			"dir: and containers-storage: are)", text, word)
 	}
 
 	switch word {

@@ -172,7 +172,8 @@ func (s *Stage) triggerWarning(text string, op Op) string {
 	if len(gets) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the base image %s brings a step that gets %s and can send it anywhere: ONBUILD %s", base, strings.Join(gets, " and "), text)
+	return fmt.Sprintf("the base image %s brings a step that gets %s and can send it anywhere: ONBUILD %s",
+		base, strings.Join(gets, " and "), text)
 }
 
 func stageName(s *Stage) string {

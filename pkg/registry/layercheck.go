@@ -80,7 +80,8 @@ func checkLayer(tr *tar.Reader, stored int64, owner func(uid, gid int) error) er
 		}
 		if isSparse(hdr) {
 			if sparse += hdr.Size; sparse > freeSparse+sparseShare*stored {
-				return &RefusedError{Entry: hdr.Name, Reason: fmt.Sprintf("is a sparse file: with it the sparse files have %d bytes, the whole layer %d", sparse, stored)}
+				reason := fmt.Sprintf("is a sparse file: with it the sparse files have %d bytes, the whole layer %d", sparse, stored)
+				return &RefusedError{Entry: hdr.Name, Reason: reason}
 			}
 		}
 		name := cleanName(hdr.Name)
