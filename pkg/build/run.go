@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
@@ -169,10 +170,10 @@ func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
 		e.Code, e.Signal = 128+int(state.Signal), fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)
 	case state.ExitCode != 0:
 	case l.killed:
-		s.warnStep(r, "a process was killed, and the step has succeeded: "+l.text)
+		s.remark("a process was killed, and the step has succeeded: " + l.text)
 		return nil
 	case l.text != "":
-		s.warnStep(r, "the step has succeeded, but "+l.text)
+		s.remark("the step has succeeded, but " + l.text)
 		return nil
 	default:
 		return nil
@@ -196,6 +197,9 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 		m := specs.Mount{Destination: v.Dest, Type: "bind", Source: v.Source.Name(), Options: []string{"rbind", "rw"}}
 		if v.ReadOnly {
 			m.Options[1] = "ro"
+		}
+		if linux.IsDevice(v.Source) { // which the command line names, as with --device
+			m.Options = append(m.Options, "dev")
 		}
 		spec.Mounts = append(spec.Mounts, m)
 	}

@@ -23,6 +23,8 @@ type Selection struct {
 	items    []*item
 	digest   digest.Digest
 	warnings []string
+	devices  Devices  // among the sources
+	unpacked []string // warnings of the last Write
 }
 
 // item is one source: a file, a directory whose content is meant, an archive to unpack.
@@ -84,8 +86,15 @@ func Select(ctx context.Context, tree *Tree, spec Spec) (sel *Selection, err err
 // the host.
 func (s *Selection) Digest() digest.Digest { return s.digest }
 
-// Warnings returns a line for each file that was left out: sockets after Select, devices of archives after Write.
-func (s *Selection) Warnings() []string { return slices.Clone(s.warnings) }
+// Warnings returns lines about files that were left out: sockets and devices after Select, and after Write also the devices
+// of archives.
+func (s *Selection) Warnings() []string {
+	out := slices.Clone(s.warnings)
+	if text := s.devices.Text(); text != "" {
+		out = append(out, text)
+	}
+	return append(out, s.unpacked...)
+}
 
 // Close closes what was fetched. Write is no longer possible.
 func (s *Selection) Close() error {
@@ -159,7 +168,7 @@ func (w *walker) addSource(src string) error {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
 	for _, p := range paths {
-		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) && !errors.Is(err, errSocket) {
+		if err := w.addPath(p); err != nil && !errors.Is(err, errExcluded) && !errors.As(err, new(*leftOutError)) {
 			return err
 		}
 	}
@@ -243,8 +252,10 @@ func (w *walker) ignored(p string, dir bool) (bool, error) {
 // errExcluded is what a source is that the ignore file excludes; it is fs.ErrNotExist, too.
 var errExcluded = fmt.Errorf("excluded by the ignore file: %w", fs.ErrNotExist)
 
-// errSocket is what a source is that cannot be in an image. What a pattern matches is left out instead.
-var errSocket = errors.New("a socket cannot be copied")
+// leftOutError is what a source is that cannot be in an image. What a pattern matches is left out instead.
+type leftOutError struct{ kind linux.Type }
+
+func (e *leftOutError) Error() string { return fmt.Sprintf("a %s cannot be copied", e.kind) }
 
 func excluded(p string) error { return fmt.Errorf("source %s: %w", p, errExcluded) }
 
