@@ -44,7 +44,7 @@ func (s *stage) tell(step *plan.Step) {
 		}
 		s.warnAt(step, text)
 	}
-	if s.Lint != nil {
+	if s.Lint != nil && !s.Flatten { // in a squashed image nothing is there twice
 		if f, ok := s.Lint.Duplicated(step.Place(), kept.Duplicated); ok {
 			s.finding(f)
 		}

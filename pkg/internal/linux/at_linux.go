@@ -219,9 +219,6 @@ func MknodAt(dir *os.File, name string, t Type, mode uint32, rdev uint64) error 
 	}))
 }
 
-// Device is the number of a device as MknodAt takes it.
-func Device(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
-
 // UnlinkAt removes name of dir, which must not be a directory.
 func UnlinkAt(dir *os.File, name string) error {
 	return unlinkAt(dir, name, 0)
