@@ -155,6 +155,16 @@ integration() {
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 80m -test.run "^Test[^/]*\$/$1"
   [ "$1" != '.*' ] || without_subids
+  [ "$1" != '.*' ] || as_root
+}
+
+# as_root runs the scripts for real root, as root.
+as_root() {
+  if ! is_root; then say 'skipped: the scripts of root/ need root' && return; fi
+  go_test root-scripts env -C "$TREE/tests/integration" "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" \
+    "$WORK/integration.test" -test.v -test.timeout 20m -test.run '^TestRoot$'
+  compile_tests "$TREE" ./pkg/cgroup "$WORK/cgroup.test"
+  go_test root-cgroup env -C "$TREE/pkg/cgroup" "$WORK/cgroup.test" -test.v -test.run '^TestHoldDevices$'
 }
 
 # without_subids runs the scripts for a user who has no subordinate ids, as such a user.

@@ -182,8 +182,9 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
+	var cgroups *stepCgroups
 	if a.state != nil { // else nothing is run
-		var cgroups *stepCgroups
+		f.limits.cgroups.Devices = !a.state.Rootless()
 		if cgroups, err = f.limits.steps(ctx, notice); err != nil {
 			return err
 		}
@@ -211,6 +212,9 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if o.Plain == nil {
 		if err := f.box.open(&o, a.state); err != nil {
 			return err
+		}
+		if cgroups != nil {
+			cgroups.give(o.Run)
 		}
 	}
 	if o.Epoch == nil {

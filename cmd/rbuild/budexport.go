@@ -176,7 +176,7 @@ func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (o
 		}
 		switch e.kind {
 		case "local":
-			outputs = append(outputs, toDirectory(e.dest, warn))
+			outputs = append(outputs, toDirectory(e.dest))
 		case "tar":
 			outputs = append(outputs, toFile(e.dest, own))
 		}
@@ -185,7 +185,7 @@ func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (o
 }
 
 // toDirectory writes the files below a directory, which is made if need be.
-func toDirectory(path string, warn func(string)) build.Output {
+func toDirectory(path string) build.Output {
 	return func(ctx context.Context, r io.Reader) error {
 		if err := os.MkdirAll(path, 0o700); err != nil { // as peers: files of an image are not for everybody
 			return err
@@ -194,11 +194,7 @@ func toDirectory(path string, warn func(string)) build.Output {
 		if err != nil {
 			return err
 		}
-		devices, err := copy.ExtractFiles(ctx, r, dir)
-		if len(devices) > 0 {
-			warn(fmt.Sprintf("--output %s: %d devices are left out, %s the first", path, len(devices), devices[0]))
-		}
-		if err := errors.Join(err, dir.Close()); err != nil {
+		if err := errors.Join(copy.ExtractFiles(ctx, r, dir), dir.Close()); err != nil {
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 		return nil

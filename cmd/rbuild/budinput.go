@@ -110,7 +110,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 	dir, files := f.context, f.files
 	switch {
 	case dir == "-":
-		dir, err = in.readStdin(ctx, place, interruptible(ctx, stdin))
+		dir, err = in.readStdin(ctx, place, far, interruptible(ctx, stdin))
 	case isElsewhere(dir):
 		dir, err = in.fetchContext(ctx, place, far, dir)
 	default:
@@ -213,7 +213,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
 // Dockerfile, and there is no context.
-func (in *input) readStdin(ctx context.Context, place images, stdin io.Reader) (dir string, err error) {
+func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin io.Reader) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
 	isTar, err := copy.IsTar(r)
@@ -229,7 +229,11 @@ func (in *input) readStdin(ctx context.Context, place images, stdin io.Reader) (
 		return "", err
 	}
 	in.from = "the tar on standard input"
-	return dir, copy.ExtractContext(ctx, r, dir)
+	devices, err := copy.ExtractContext(ctx, r, dir)
+	if text := devices.Text(); text != "" {
+		e.warn("the build context: " + text)
+	}
+	return dir, err
 }
 
 // findDockerfile reads the context's own Dockerfile. name is what messages call the context.

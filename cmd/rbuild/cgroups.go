@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/cgroup"
 )
 
@@ -55,6 +56,7 @@ func (f *limitFlags) refuse(controllers []string, why error) error {
 type stepCgroups struct {
 	flags *limitFlags
 	warn  func(text string)
+	given []cgroup.Device // by the command line, to every step
 
 	open   func() // the place, once; made at the first RUN unless limits were asked for
 	tree   *cgroup.Tree
@@ -140,7 +142,23 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 		l.Pids = standing.Pids
 	}
 	l.Files = standing.Files
-	return s.parent.New(l)
+	return s.parent.New(l, s.given...)
+}
+
+// give lets every step open the devices that the command line names.
+func (s *stepCgroups) give(o build.RunOptions) {
+	files := make([]*os.File, 0, len(o.Devices)+len(o.Volumes))
+	for _, d := range o.Devices {
+		files = append(files, d.Source)
+	}
+	for _, v := range o.Volumes {
+		files = append(files, v.Source)
+	}
+	for _, f := range files {
+		if d, ok := cgroup.DeviceOf(f); ok {
+			s.given = append(s.given, d)
+		}
+	}
 }
 
 // tell says once which limits of containers.conf are not in force. Where only the default of podman is not, nobody asked.

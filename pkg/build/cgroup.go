@@ -66,8 +66,3 @@ func (g stepGroup) account(state sandbox.State, r *report) reached {
 	}
 	return reached{g.Limits().Reached(u), u.OOMKills > 0}
 }
-
-// warnStep shows a warning about a step that runs.
-func (s *stage) warnStep(r *report, text string) {
-	s.Listener.Event(progress.Event{Kind: progress.Warning, Step: r.step, Time: time.Now(), Text: text})
-}

@@ -82,7 +82,7 @@ func (e *CheckError) Error() string {
 // finding shows a finding with its lines.
 func (b *builder) finding(f lint.Finding) { b.warn(f.Text()) }
 
-// duplicates tells what a recursive chown or chmod has stored once more. It looks at the step's directory before that
+// duplicates notes what a recursive chown or chmod has stored once more. It looks at the step's directory before that
 // becomes a layer, and only for such a step. The build does not fail if it cannot.
 func (s *stage) duplicates(ctx context.Context, step *plan.Step, op *plan.Run, u upper) {
 	if s.Lint == nil || s.OneLayer || s.Flatten || !lint.Recursive(op) {
@@ -92,9 +92,7 @@ func (s *stage) duplicates(ctx context.Context, step *plan.Step, op *plan.Run, u
 	if err != nil {
 		logrus.Debugf("%s:%d: %v", step.File, step.Line, err)
 	}
-	if f, ok := s.Lint.Duplicated(step.Place(), bytes); ok {
-		s.finding(f)
-	}
+	s.notes.kept.Duplicated = bytes
 }
 
 func (s *stage) unchangedBytes(ctx context.Context, u upper) (int64, error) {

@@ -159,7 +159,7 @@ func (c Confinement) mounts(mounts []specs.Mount) []specs.Mount {
 	}
 	for _, d := range c.Devices {
 		mounts = append(mounts, specs.Mount{
-			Destination: d.Dest, Type: "bind", Source: d.Path, Options: []string{"bind", "nosuid", "noexec"},
+			Destination: d.Dest, Type: "bind", Source: d.Path, Options: []string{"bind", "dev", "nosuid", "noexec"},
 		})
 	}
 	return mounts

@@ -76,7 +76,7 @@ func (s *stage) fetchOne(ctx context.Context, step *plan.Step, op *plan.Copy, f 
 	}
 	f.sources[src] = tree
 	for _, w := range warnings {
-		s.warn(fmt.Sprintf("%s:%d: %s", step.File, step.Line, w))
+		s.remark(w)
 	}
 	return nil
 }

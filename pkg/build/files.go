@@ -41,15 +41,20 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 		return err
 	}
 	defer func() { err = errors.Join(err, selection.Close()) }()
-	for _, w := range selection.Warnings() {
-		s.warnAt(step, w)
+	found := selection.Warnings()
+	for _, w := range found {
+		s.remark(w)
 	}
 	return s.files(ctx, step, []string{selection.Digest().String()}, r, func(ctx context.Context, u upper) (bool, error) {
 		root, err := s.destination(ctx, u, op)
 		if err != nil {
 			return false, err
 		}
-		return true, errors.Join(selection.Write(ctx, root), root.Close())
+		err = errors.Join(selection.Write(ctx, root), root.Close())
+		for _, w := range selection.Warnings()[len(found):] {
+			s.remark(w)
+		}
+		return true, err
 	})
 }
 

@@ -110,6 +110,9 @@ func (s *stage) pourSource(ctx context.Context, dir *os.File, src *mountSource) 
 	if err != nil {
 		return err
 	}
+	for _, w := range selection.Warnings() {
+		s.remark(fmt.Sprintf("--mount: cache from %s: %s", src.path, w))
+	}
 	return errors.Join(selection.Pour(ctx, linux.OnDisk(dir)), selection.Close())
 }
 

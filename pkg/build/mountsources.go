@@ -55,7 +55,7 @@ func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run)
 		}
 		if src.selection != nil && src.snap == nil {
 			for _, w := range src.selection.Warnings() {
-				s.warnAt(step, w)
+				s.remark(w)
 			}
 		}
 	}

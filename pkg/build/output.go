@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
@@ -26,13 +27,22 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 		return err
 	}
 	defer done()
-	for _, out := range b.Outputs {
+	for i, out := range b.Outputs {
 		o := layer.Options{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}
-		if _, err := flatten(ctx, write, o, out); err != nil {
+		r, err := flatten(ctx, write, o, out)
+		if err != nil {
 			return err
+		}
+		if text := leftOut(r); text != "" && i == 0 {
+			b.warn("--output: " + text)
 		}
 	}
 	return (&stage{builder: b, snapshot: target}).intact()
+}
+
+// leftOut is the warning about devices that are not in a tar of all files; "" if there is none.
+func leftOut(r layer.Result) string {
+	return copy.Devices{First: r.Device, Count: r.Devices}.Text()
 }
 
 // writeTar writes the tar of all files of a snapshot.

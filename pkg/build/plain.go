@@ -194,7 +194,11 @@ func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []o
 		if err != nil {
 			return nil, err
 		}
-		err = copy.ExtractLayer(ctx, r, files.Root())
+		var devices copy.Devices
+		devices, err = copy.ExtractLayer(ctx, r, files.Root())
+		if text := devices.Text(); text != "" {
+			b.warnOnce(fmt.Sprintf("layer %s: %s", blob.Digest, text))
+		}
 		if err == nil {
 			_, err = io.Copy(io.Discard, r) // what follows the end of a tar, up to the verdict
 		}

@@ -162,6 +162,11 @@ func (b *builder) keepNames(id string, layers []store.Layer) error {
 		if err != nil || !ok {
 			return err
 		}
+		if own.Noted && !kept[i].Noted {
+			if err := b.Store.CopyNotes(l.ID, kept[i].ID); err != nil {
+				return err
+			}
+		}
 		for _, name := range own.Names {
 			if err := b.Store.NameLayer(kept[i].ID, name); err != nil {
 				return err

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 	"codeberg.org/rbuild/rbuild/pkg/progress"
@@ -205,10 +206,10 @@ func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
 		e.Code, e.Signal = 128+int(state.Signal), fmt.Sprintf("signal %d (%v)", int(state.Signal), state.Signal)
 	case state.ExitCode != 0:
 	case l.killed:
-		s.warnStep(r, "a process was killed, and the step has succeeded: "+l.text)
+		s.remark("a process was killed, and the step has succeeded: " + l.text)
 		return nil
 	case l.text != "":
-		s.warnStep(r, "the step has succeeded, but "+l.text)
+		s.remark("the step has succeeded, but " + l.text)
 		return nil
 	default:
 		return nil
@@ -234,6 +235,9 @@ func (s *stage) spec(op *plan.Run, user copy.User, files []runFile, mounts *step
 			m.Options[1] = "ro"
 		}
 		m.Options = append(m.Options, v.Options...)
+		if linux.IsDevice(v.Source) && !slices.Contains(v.Options, "nodev") { // the command line names the device, as with --device
+			m.Options = append(m.Options, "dev")
+		}
 		spec.Mounts = append(spec.Mounts, m)
 	}
 	// A mount of the Dockerfile takes the place of one of the builder's files or the user's volumes.

@@ -33,6 +33,9 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.L
 	key := cache.ForSquash(ids, options)
 	if !b.NoCache && !b.OneLayer && b.Plain == nil {
 		if l, ok, err := cache.Lookup(b.Store, key, ""); ok || err != nil {
+			for _, w := range b.recall(l).Warnings {
+				b.warn(w)
+			}
 			return []store.Layer{l}, err
 		}
 	}
@@ -79,11 +82,17 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 	if err != nil {
 		return l, errors.Join(err, tarSplit.Close())
 	}
+	kept := &keptNotes{}
+	if text := leftOut(r); text != "" {
+		kept.Warnings = []string{"--squash: " + text}
+		b.warn(kept.Warnings[0])
+	}
+	content := store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode, Notes: kept.encode()}
 	name := ""
 	if !b.OneLayer {
 		name = key.Name()
 	}
-	return commit.Apply(b.Store, staging, store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, "", name)
+	return commit.Apply(b.Store, staging, content, "", name)
 }
 
 // flatOptions are those of the layer that --squash makes.

@@ -29,7 +29,8 @@ type stage struct {
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
-	number  int // of the current step, from 1; FROM is 1
+	notes   notes // of the current step
+	number  int   // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -103,6 +104,7 @@ func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	defer func() {
 		err = at(step, Because(ctx, err))
 		done()
+		s.tell(step)
 		r.end(stage, err)
 	}()
 	switch op := step.Op.(type) {
@@ -164,6 +166,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 	}
 	resume()
 	r.begin()
+	s.notes.kept = &keptNotes{}
 	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
 	}
@@ -229,7 +232,7 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 		return false, nil
 	}
 	r.cached = true
-	if l.ID == parent.ID {
+	if l.ID == parent.ID { // whose notes are those of another step
 		s.history = append(s.history, entry{createdBy: step.CreatedBy})
 		return true, nil
 	}
@@ -241,6 +244,7 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 		r.cached = false
 		return false, nil
 	}
+	s.notes.kept = s.recall(l)
 	s.add(step, commit.Stored(l))
 	return true, err
 }
@@ -270,7 +274,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
 	if !s.OneLayer {
-		o.Name = s.key.Name()
+		o.Name, o.Notes = s.key.Name(), s.notes.kept.encode()
 	}
 	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, "/"+path, size, data) }
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)

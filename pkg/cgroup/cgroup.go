@@ -28,6 +28,9 @@ type Options struct {
 	Tree *Tree
 	// UID is the user's id outside of all user namespaces, by which D-Bus knows him.
 	UID int
+	// Devices holds processes to the devices that each has, and those that New is given, where real root makes cgroups. It is
+	// a second line behind mounts with nodev: where it cannot be done, nothing is held.
+	Devices bool
 }
 
 // list joins names for people.

@@ -25,7 +25,10 @@
 // (github.com/opencontainers/cgroups). Its managers as a whole do not fit: they make a scope for each container, ask
 // busctl for the user's id in a user namespace, and enable controllers in cgroups above that belong to systemd.
 //
-// What this package does not do: limit the builder itself, devices, or I/O rates.
+// Where real root makes cgroups, a group can hold its processes to their devices ([Options].Devices): by the devices
+// controller on v1, by a program of the kernel's on v2.
+//
+// What this package does not do: limit the builder itself, or I/O rates.
 //
 // Sources: cgroups(7), the kernel's admin-guide/cgroup-v2.rst and cgroup-v1/, clone(2), org.freedesktop.systemd1(5),
 // systemd.resource-control(5), and https://systemd.io/CGROUP_DELEGATION.

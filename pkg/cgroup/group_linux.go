@@ -23,8 +23,18 @@ type Group struct {
 	dir    *os.File          // nil on v1
 }
 
-// New makes a cgroup with limits. The caller removes it.
-func (p *Parent) New(l Limits) (_ *Group, err error) {
+// New makes a cgroup with limits. The caller removes it. With Options.Devices its processes may open the devices too that are
+// given.
+func (p *Parent) New(l Limits, given ...Device) (_ *Group, err error) {
+	g, err := p.limited(l)
+	if err == nil && p.devices {
+		_ = g.holdDevices(append(ownDevices(), given...)) // the second line; see Options
+	}
+	return g, err
+}
+
+// limited makes a cgroup with limits.
+func (p *Parent) limited(l Limits) (_ *Group, err error) {
 	g := &Group{tree: p.tree, limits: l, paths: map[string]string{}}
 	name := "run-" + strconv.FormatInt(p.next.Add(1), 10)
 	for c, dir := range p.dirs {

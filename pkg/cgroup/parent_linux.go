@@ -33,6 +33,7 @@ type Parent struct {
 	name        string            // the path from the root of the hierarchy
 	dirs        map[string]string // v1: the directory of each controller; v2: the only one, under ""
 	controllers []string          // sorted
+	devices     bool              // as in Options
 	busy        bool              // it has no controllers because the cgroup above holds processes
 	locks       []*os.File        // of dirs
 	next        atomic.Int64
@@ -41,6 +42,14 @@ type Parent struct {
 // Open finds or makes a place for cgroups. With Systemd it moves this process into a scope. An *Error says why there is
 // none.
 func Open(ctx context.Context, o Options) (*Parent, error) {
+	p, err := open(ctx, o)
+	if err == nil {
+		p.devices = o.Devices
+	}
+	return p, err
+}
+
+func open(ctx context.Context, o Options) (*Parent, error) {
 	if o.Manager == Disabled {
 		return nil, &Error{Reason: Off, Detail: "cgroups are switched off"}
 	}

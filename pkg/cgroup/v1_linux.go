@@ -23,9 +23,13 @@ func hierarchies() []string {
 // its own, and every process of the user may be moved in.
 func openV1(o Options) (*Parent, error) {
 	p := &Parent{tree: o.Tree, manager: CgroupFS, dirs: map[string]string{}}
+	wanted := hierarchies()
+	if o.Devices {
+		wanted = append(wanted, deviceHierarchy)
+	}
 	id := fresh()
 	var refused error
-	for _, c := range hierarchies() {
+	for _, c := range wanted {
 		parent, err := parentV1(c, o.Parent)
 		if err == nil {
 			err = p.claimV1(c, filepath.Join(parent, id))
@@ -40,6 +44,7 @@ func openV1(o Options) (*Parent, error) {
 	if len(p.dirs) == 0 {
 		return nil, refusalV1(refused)
 	}
+	p.controllers = slices.DeleteFunc(p.controllers, func(c string) bool { return c == deviceHierarchy }) // which limits nothing
 	slices.Sort(p.controllers)
 	return p, nil
 }

@@ -57,6 +57,7 @@ func (j *Job) Err() error {
 type LayerOptions struct {
 	Parent *Job   // the layer below
 	Name   string // name of the layer in the store, taken from the layer that has it; "": none
+	Notes  []byte // stored with the layer (store.Content); nil: none
 	// Below is what the root directory was like before the step; nil: the layer does not say what it is like now.
 	Below *layer.Root
 	// Check is called when the parent is stored, before the layer is: an error gives the layer up. Nil: none.
@@ -93,6 +94,7 @@ func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o 
 	if err != nil {
 		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
+	content.Notes = o.Notes
 	return Apply(s, staging, content, parent.ID, o.Name)
 }
 

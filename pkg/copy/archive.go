@@ -61,9 +61,6 @@ func (w *writer) writeArchive(it *item) error {
 	defer in.Close()
 	x := newExtractor(w.pool.ctx, w.into.Dir)
 	x.owned, x.chown, x.strict = true, w.spec.Chown, true
-	x.warn = func(format string, args ...any) {
-		w.warn("%s: "+format, append([]any{it.source}, args...)...)
-	}
 	w.self.hash.Reset()
 	raw := io.TeeReader(in, w.self.hash)
 	if err := x.extract(raw); err != nil {
@@ -75,6 +72,9 @@ func (w *writer) writeArchive(it *item) error {
 	var sum [32]byte
 	if w.self.hash.Sum(sum[:0]); sum != it.node.sum {
 		return fmt.Errorf("unpacking %s: %w", it.source, errChanged)
+	}
+	if text := x.out.Text(); text != "" {
+		w.unpacked = append(w.unpacked, it.source+": "+text)
 	}
 	return nil
 }

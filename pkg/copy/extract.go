@@ -33,13 +33,13 @@ type extractor struct {
 	zeros  int64    // bytes of zeros that were left to holes
 	source *counter // the archive as it is stored
 	buf    []byte
-	warn   func(format string, args ...any)
 	left   map[string]bool // names of devices that were left out
+	out    Devices         // all of them
 
 	owned  bool   // owners are set: chown, or those of the archive
 	chown  *Owner // over those of the archive
 	strict bool   // names that mean a deletion in a layer are refused
-	image  bool   // devices are made, and all extended attributes of the archive set
+	image  bool   // all extended attributes of the archive are set
 	root   bool   // the attributes of the directory itself are set
 	safe   bool   // neither setuid nor setgid nor capabilities are set
 }
@@ -63,18 +63,17 @@ type meta struct {
 // be a build context. Owners stay those of the caller and devices are left out. Names are taken relative to dir; one that
 // leads out of it by ".." is an error, and symbolic links never do. A tar may have 8 Mi entries and 1 TiB of files. What
 // was unpacked before an error stays.
-func ExtractContext(ctx context.Context, r io.Reader, dir string) error {
+func ExtractContext(ctx context.Context, r io.Reader, dir string) (Devices, error) {
 	root, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("unpacking the build context: %w", err)
+		return Devices{}, fmt.Errorf("unpacking the build context: %w", err)
 	}
 	defer root.Close()
 	x := newExtractor(ctx, linux.OnDisk(root))
-	x.warn = func(string, ...any) {} // a COPY could not use devices anyway
 	if err := x.extract(r); err != nil {
-		return fmt.Errorf("unpacking the build context: %w", err)
+		return x.out, fmt.Errorf("unpacking the build context: %w", err)
 	}
-	return nil
+	return x.out, nil
 }
 
 func newExtractor(ctx context.Context, root linux.Dir) *extractor {
@@ -144,7 +143,7 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 		return err
 	}
 	if x.leavesOut(hdr) {
-		x.warn("%s is a device and left out", hdr.Name)
+		x.out.add(hdr.Name)
 		x.left[name] = true
 		return nil
 	}
@@ -175,11 +174,11 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 	return x.make(hdr, r, base, name, m)
 }
 
-// leavesOut tells whether an entry is a device that is not made, or another name of one.
+// leavesOut reports whether an entry is a device, or another name of a device that was left out.
 func (x *extractor) leavesOut(hdr *tar.Header) bool {
 	switch hdr.Typeflag {
 	case tar.TypeChar, tar.TypeBlock:
-		return !x.image
+		return true
 	case tar.TypeLink:
 		target, err := entryName(hdr.Linkname)
 		return err == nil && x.left[target]
@@ -261,10 +260,6 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, base, name string, m meta
 		err = dir.Symlink(hdr.Linkname, base)
 	case tar.TypeFifo:
 		err = dir.Mknod(base, linux.Fifo, 0o600, 0)
-	case tar.TypeChar:
-		err = dir.Mknod(base, linux.CharDevice, 0o600, device(hdr))
-	case tar.TypeBlock:
-		err = dir.Mknod(base, linux.BlockDevice, 0o600, device(hdr))
 	default:
 		err = fmt.Errorf("unknown type %q", hdr.Typeflag)
 	}

@@ -18,8 +18,8 @@ import (
 const paxXattr = "SCHILY.xattr."
 
 // ExtractImage unpacks the plain tar of an image's flattened file system, as layer.Write makes it, into the directory dir:
-// with owners, modes, times, extended attributes and devices. It needs to be root of a user namespace in which all owners
-// are mapped. The attributes of dir itself stay.
+// with owners, modes, times and extended attributes. It needs to be root of a user namespace in which all owners
+// are mapped. The attributes of dir itself stay. A device is left out, as layer.Write has done already.
 func ExtractImage(ctx context.Context, r io.Reader, dir *os.File) error {
 	x := newExtractor(ctx, linux.OnDisk(dir))
 	x.owned, x.image = true, true
@@ -30,22 +30,21 @@ func ExtractImage(ctx context.Context, r io.Reader, dir *os.File) error {
 }
 
 // ExtractLayer unpacks the plain tar of a layer into dir, which is empty and in memory: whiteouts are files there, as the
-// tar has them.
-func ExtractLayer(ctx context.Context, r io.Reader, dir linux.Dir) error {
+// tar has them. It returns the devices that were left out.
+func ExtractLayer(ctx context.Context, r io.Reader, dir linux.Dir) (Devices, error) {
 	x := newExtractor(ctx, dir)
 	x.owned, x.image, x.root = true, true, true
-	return x.unpack(r)
+	err := x.unpack(r)
+	return x.out, err
 }
 
 // ExtractFiles unpacks such a tar for the user, into the directory dir, which may have content: directories are merged,
 // all else is replaced, and symbolic links in dir are never followed. Everything belongs to the caller; there are no
-// setuid and setgid bits, no extended attributes and no devices. It returns the names of the devices. After an error dir
-// holds a part.
-func ExtractFiles(ctx context.Context, r io.Reader, dir *os.File) (devices []string, err error) {
+// setuid and setgid bits, no extended attributes and no devices. After an error dir holds a part.
+func ExtractFiles(ctx context.Context, r io.Reader, dir *os.File) error {
 	x := newExtractor(ctx, linux.OnDisk(dir))
 	x.safe = true
-	x.warn = func(_ string, args ...any) { devices = append(devices, fmt.Sprint(args...)) }
-	return devices, x.unpack(r)
+	return x.unpack(r)
 }
 
 // imageXattrs are the extended attributes of an entry, but for the capabilities of a file, which are set by themselves.
@@ -86,9 +85,4 @@ func setXattrs(f xattrSetter, xattrs map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// device is the number of a device.
-func device(hdr *tar.Header) uint64 {
-	return linux.Device(uint32(hdr.Devmajor), uint32(hdr.Devminor)) //nolint:gosec // the kernel takes no more bits
 }

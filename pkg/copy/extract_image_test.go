@@ -76,12 +76,8 @@ func TestExtractFiles(t *testing.T) {
 	}
 	defer root.Close()
 	stream := imageTar(t, entry{name: "null", typ: tar.TypeChar}, entry{name: "null2", typ: tar.TypeLink, link: "null"})
-	devices, err := ExtractFiles(t.Context(), bytes.NewReader(stream), root)
-	if err != nil {
+	if err := ExtractFiles(t.Context(), bytes.NewReader(stream), root); err != nil {
 		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"null", "null2"}, devices); diff != "" {
-		t.Errorf("devices (-want +got):\n%s", diff)
 	}
 	want := []string{
 		"BZh91AY regular 0644 0:0 B", "d directory 0755 0:0", "d/s regular 0755 0:0 S =d/s", "d/t regular 0755 0:0 S =d/s", "keep regular 0644 0:0 k",

@@ -285,17 +285,17 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestBounds(t *testing.T) {
-	if err := ExtractContext(context.Background(), newBomb(t, maxBytes+1), t.TempDir()); err == nil || !strings.Contains(err.Error(), "bomb") {
+	if _, err := ExtractContext(context.Background(), newBomb(t, maxBytes+1), t.TempDir()); err == nil || !strings.Contains(err.Error(), "bomb") {
 		t.Errorf("a file over the bound: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	dir := t.TempDir()
-	if err := ExtractContext(ctx, newBomb(t, maxBytes), dir); err == nil {
+	if _, err := ExtractContext(ctx, newBomb(t, maxBytes), dir); err == nil {
 		t.Error("a build that is stopped unpacks all the same")
 	}
 	// Zeros take no room.
-	if err := ExtractContext(context.Background(), io.MultiReader(io.LimitReader(newBomb(t, 64<<20), 64<<20+512)), dir); err != nil {
+	if _, err := ExtractContext(context.Background(), io.MultiReader(io.LimitReader(newBomb(t, 64<<20), 64<<20+512)), dir); err != nil {
 		t.Error(err)
 	}
 	f, err := os.Open(filepath.Join(dir, "bomb"))
@@ -317,7 +317,7 @@ func TestExtractContext(t *testing.T) {
 			if ok, err := IsTar(r); !ok || err != nil {
 				t.Fatalf("IsTar: %v, %v", ok, err)
 			}
-			if err := ExtractContext(context.Background(), r, dir); err != nil {
+			if _, err := ExtractContext(context.Background(), r, dir); err != nil {
 				t.Fatal(err)
 			}
 			got, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
@@ -331,7 +331,7 @@ func TestExtractContext(t *testing.T) {
 	}
 	t.Run("cut", func(t *testing.T) {
 		data := makeTar(t, entry{name: "a", data: strings.Repeat("a", 5000)})
-		if err := ExtractContext(context.Background(), bytes.NewReader(data[:3000]), t.TempDir()); err == nil {
+		if _, err := ExtractContext(context.Background(), bytes.NewReader(data[:3000]), t.TempDir()); err == nil {
 			t.Error("half a tar is accepted")
 		}
 	})
@@ -365,7 +365,7 @@ func FuzzExtractContext(f *testing.F) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		err := ExtractContext(ctx, bytes.NewReader(data), in)
+		_, err := ExtractContext(ctx, bytes.NewReader(data), in)
 		names, err2 := os.ReadDir(dir)
 		if err2 != nil || len(names) != 1 {
 			t.Fatalf("beside the context: %v, %v", names, err2)

@@ -173,7 +173,7 @@ func oldSparse(name string, size int64) []byte {
 // TestSparseEntries: holes of archives become holes, and too many of them for what is stored are refused.
 func TestSparseEntries(t *testing.T) {
 	dir := t.TempDir()
-	if err := ExtractContext(t.Context(), bytes.NewReader(oldSparse("f", 1<<30)), dir); err != nil {
+	if _, err := ExtractContext(t.Context(), bytes.NewReader(oldSparse("f", 1<<30)), dir); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "f")); err != nil || info.Size() != 1<<30 {
@@ -183,7 +183,7 @@ func TestSparseEntries(t *testing.T) {
 		t.Errorf("the file has %d bytes of data", data)
 	}
 
-	err := ExtractContext(t.Context(), bytes.NewReader(oldSparse("f", 1<<43)), t.TempDir())
+	_, err := ExtractContext(t.Context(), bytes.NewReader(oldSparse("f", 1<<43)), t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "entry f: the files of the archive have more than") {
 		t.Errorf("8 TiB: %v", err)
 	}
@@ -225,7 +225,6 @@ func TestZerosOutOfProportion(t *testing.T) {
 	}
 	defer root.Close()
 	y := newExtractor(context.Background(), linux.OnDisk(root))
-	y.warn = func(string, ...any) {}
 	size := int64(packed.Len())
 	if err := y.extract(&packed); err != nil || y.zeros != 8<<20 || y.source.n.Load() != size {
 		t.Errorf("%d zeros out of %d bytes, want %d out of %d (%v)", y.zeros, y.source.n.Load(), 8<<20, size, err)

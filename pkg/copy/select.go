@@ -24,6 +24,8 @@ type Selection struct {
 	items    []*item
 	digest   digest.Digest
 	warnings []string
+	devices  Devices  // among the sources
+	unpacked []string // warnings of the last Write
 }
 
 // item is one source: a file, a directory whose content is meant, an archive to unpack.
@@ -85,8 +87,15 @@ func Select(ctx context.Context, tree *Tree, spec Spec) (sel *Selection, err err
 // the host.
 func (s *Selection) Digest() digest.Digest { return s.digest }
 
-// Warnings returns a line for each file that was left out: sockets after Select, devices of archives after Write.
-func (s *Selection) Warnings() []string { return slices.Clone(s.warnings) }
+// Warnings returns lines about files that were left out: sockets and devices after Select, and after Write also the devices
+// of archives.
+func (s *Selection) Warnings() []string {
+	out := slices.Clone(s.warnings)
+	if text := s.devices.Text(); text != "" {
+		out = append(out, text)
+	}
+	return append(out, s.unpacked...)
+}
 
 // Close closes what was fetched. Write is no longer possible.
 func (s *Selection) Close() error {
@@ -160,7 +169,7 @@ func (w *walker) addSource(src string) error {
 		return fmt.Errorf("source %s: %w", src, err)
 	}
 	for _, p := range paths {
-		if err := w.addPath(p); err != nil && !errors.As(err, new(*excludedError)) && !errors.Is(err, errSocket) {
+		if err := w.addPath(p); err != nil && !errors.As(err, new(*excludedError)) && !errors.As(err, new(*leftOutError)) {
 			return err
 		}
 	}
@@ -261,8 +270,10 @@ func (e *excludedError) Error() string {
 
 func (e *excludedError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// errSocket is what a source is that cannot be in an image. What a pattern matches is left out instead.
-var errSocket = errors.New("a socket cannot be copied")
+// leftOutError is what a source is that cannot be in an image. What a pattern matches is left out instead.
+type leftOutError struct{ kind linux.Type }
+
+func (e *leftOutError) Error() string { return fmt.Sprintf("a %s cannot be copied", e.kind) }
 
 // excluded is the error about a source that leads to path, which the ignore file excludes.
 func (w *walker) excluded(source, path string) error {

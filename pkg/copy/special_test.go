@@ -1,15 +1,18 @@
 package copy
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
@@ -205,5 +208,80 @@ func TestDeepTree(t *testing.T) {
 		if err := removeAll(linux.OnDisk(openDir(t, at)), "d", linux.Directory); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestDevices: a device is left out with a warning, from a context as from an image, and is an error as the source itself.
+func TestDevices(t *testing.T) {
+	nstest.Need(t)
+	src := build(t, t.TempDir(), "f d/f 644 F", "f d/null 644", "f d/zero 644")
+	for _, name := range []string{"null", "zero"} { // nobody in a user namespace can make a node, but show one
+		place := filepath.Join(src, "d", name)
+		if err := unix.Mount("/dev/"+name, place, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(place, unix.MNT_DETACH) })
+	}
+	for name, tree := range map[string]*Tree{"stage": OpenRoot(linux.OnDisk(openDir(t, src))), "context": {root: linux.OnDisk(openDir(t, src)), context: true}} {
+		sel, err := Select(context.Background(), tree, Spec{Sources: []string{"d"}, Dest: "/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := t.TempDir()
+		if err := sel.Write(context.Background(), linux.OnDisk(openDir(t, root))); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if diff := cmp.Diff([]string{"2 devices are left out, d/null the first"}, sel.Warnings()); diff != "" {
+			t.Errorf("%s: warnings (-want +got):\n%s", name, diff)
+		}
+		sel, err = Select(context.Background(), tree, Spec{Sources: []string{"d/n*"}, Dest: "/x/"})
+		if err != nil || len(sel.items) != 0 || !slices.Equal(sel.Warnings(), []string{"d/null is a device and left out"}) {
+			t.Errorf("%s: a device that a pattern matches: %v", name, err)
+		}
+		if _, err := Select(context.Background(), tree, Spec{Sources: []string{"d/null"}, Dest: "/"}); err == nil || !strings.Contains(err.Error(), "device cannot be copied") {
+			t.Errorf("%s: a device as the source: %v", name, err)
+		}
+	}
+}
+
+// TestDevicesOfArchive: devices of an archive, and other names of them, are left out, and Warnings says so after Write.
+func TestDevicesOfArchive(t *testing.T) {
+	nstest.Need(t)
+	dir := t.TempDir()
+	data := makeTar(
+		t, entry{name: "dev/", typ: tar.TypeDir}, entry{name: "dev/null", typ: tar.TypeChar}, entry{name: "dev/link", typ: tar.TypeLink, link: "./dev/null"},
+		entry{name: "dev/sda", typ: tar.TypeBlock}, entry{name: "f", data: "F"},
+	)
+	if err := os.WriteFile(filepath.Join(dir, "a.tar"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := OpenContext(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	sel, err := Select(context.Background(), tree, Spec{Sources: []string{"a.tar"}, Dest: "/", Add: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // written again, it warns of the same once
+		root := t.TempDir()
+		if err := sel.Write(context.Background(), linux.OnDisk(openDir(t, root))); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"dev directory 0644 0:0", "f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"a.tar: 3 devices are left out, dev/null the first"}, sel.Warnings()); diff != "" {
+			t.Errorf("warnings (-want +got):\n%s", diff)
+		}
+	}
+
+	devices, err := ExtractContext(context.Background(), bytes.NewReader(data), t.TempDir())
+	if want := (Devices{First: "dev/null", Count: 3}); devices != want || err != nil {
+		t.Errorf("as a context: %v, %v", devices, err)
 	}
 }

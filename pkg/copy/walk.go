@@ -176,9 +176,10 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 		w.sel.warn("%s is a socket and left out", real)
 		return nil, nil
 	case linux.CharDevice, linux.BlockDevice:
-		if !w.tree.context && n.stat.Rdev != 0 {
-			return n, nil
+		if n.stat.Rdev != 0 || w.tree.context { // 0:0 is overlayfs's whiteout: there is nothing
+			w.sel.devices.add(real)
 		}
+		return nil, nil
 	case linux.Directory, linux.Unknown:
 	}
 	return nil, fmt.Errorf("source %s: a %s cannot be copied", real, n.stat.Type)
@@ -198,7 +199,7 @@ func (w *walker) single(c *linux.Cursor, name, source string) (*node, error) {
 	defer shared.release()
 	n, err := w.leaf(&node{name: name, stat: st}, shared, source)
 	if err == nil && n == nil {
-		err = fmt.Errorf("source %s: %w", source, errSocket)
+		err = fmt.Errorf("source %s: %w", source, &leftOutError{st.Type})
 	}
 	return n, err
 }

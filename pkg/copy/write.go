@@ -42,6 +42,7 @@ type place struct {
 // of a user namespace in which all owners are mapped, unless they are the caller's own. After an error
 // the destination holds a part. Write may be called again, for another root.
 func (s *Selection) Write(ctx context.Context, root linux.Dir) (err error) {
+	s.unpacked = nil
 	if len(s.items) == 0 {
 		return nil
 	}

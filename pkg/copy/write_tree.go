@@ -150,18 +150,15 @@ func (w *writer) hardLink(n *node, to place) (done bool, err error) {
 	return true, nil
 }
 
-// special makes a symbolic link, a fifo or a device.
+// special makes a symbolic link or a fifo.
 func (w *writer) special(n *node, to place) error {
 	dir, mode := to.dir, w.mode(n)
 	err := replacing(to, func() error {
 		if n.stat.Type == linux.Symlink {
 			return dir.Symlink(n.target, to.name)
 		}
-		return dir.Mknod(to.name, n.stat.Type, 0o600, n.stat.Rdev)
+		return dir.Mknod(to.name, linux.Fifo, 0o600, 0)
 	})
-	if errors.Is(err, fs.ErrPermission) && n.stat.Rdev != 0 {
-		return fmt.Errorf("a %s cannot be made in a user namespace: %w", n.stat.Type, err)
-	}
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,32 @@ func TestDocs(t *testing.T) {
 	}
 }
 
+// TestStarts: each cell of the table of threats.md about who starts rbuild names a test that exists.
+func TestStarts(t *testing.T) {
+	text, err := os.ReadFile(docs + "threats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "| promise | user | namespace | memory | root |\n")
+	if !ok {
+		t.Fatal("no table")
+	}
+	table, _, _ := strings.Cut(section, "\n\n")
+	lines := strings.Split(table, "\n")[1:]
+	if len(lines) < 9 {
+		t.Errorf("%d promises", len(lines))
+	}
+	for _, line := range lines {
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if len(cells) != 5 {
+			t.Errorf("%d cells in %s", len(cells), line)
+		}
+		for _, cell := range cells[1:] {
+			checkNames(t, "threats.md", row{cells[0], cell})
+		}
+	}
+}
+
 // checkNames looks for the tests that a row names: a script, a conformance case, or a package and its functions.
 func checkNames(t *testing.T, file string, r row) {
 	t.Helper()
@@ -98,7 +124,7 @@ func checkNames(t *testing.T, file string, r row) {
 
 func exists(pkg, name string) error {
 	if !regexp.MustCompile(`^(Test|Fuzz|Benchmark)[A-Z]`).MatchString(name) {
-		for _, path := range []string{scripts + name + ".txtar", cases + name} {
+		for _, path := range []string{scripts + name + ".txtar", scripts + "../" + name + ".txtar", cases + name} {
 			if _, err := os.Stat(path); err == nil {
 				return nil
 			}

@@ -28,10 +28,9 @@ type File struct {
 // NewWriter begins a layer. Of the options Xattrs and Merged mean nothing.
 func NewWriter(w io.Writer, o Options) *Writer { return &Writer{newWriter(w, o)} }
 
-// tarTypes are the types that a tar has. A hard link is said by File.LinkTo.
+// tarTypes are the types that a layer has. A hard link is said by File.LinkTo.
 var tarTypes = map[linux.Type]byte{
 	linux.Regular: tar.TypeReg, linux.Directory: tar.TypeDir, linux.Symlink: tar.TypeSymlink, linux.Fifo: tar.TypeFifo,
-	linux.CharDevice: tar.TypeChar, linux.BlockDevice: tar.TypeBlock,
 }
 
 // Root writes the entry of the root directory, if Options.Below asks for it.
@@ -54,8 +53,6 @@ func (w *Writer) Add(ctx context.Context, f File, from io.Reader) error {
 	}
 	h := w.t.opts.header(kind, f.Path, f.Stat.Mode, f.Stat.UID, f.Stat.GID, f.Stat.Mtime.Sec)
 	switch {
-	case kind == tar.TypeChar || kind == tar.TypeBlock:
-		setDevice(h, f.Stat.Rdev)
 	case f.LinkTo != "":
 	case kind == tar.TypeSymlink:
 		h.Linkname = f.Target

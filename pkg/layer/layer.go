@@ -19,6 +19,9 @@
 // 4,096 bytes or more (nothing could unpack it), more than 1 MiB of extended attributes on one file, a file that
 // changes while it is read. The root directory itself is no entry unless Options.Below asks; its mode is in Result. Sockets are left out.
 //
+// A layer has no device nodes: what Merged shows of them is left out and named in Result, in an upper directory one is an
+// error, because a step cannot have made it.
+//
 // Of extended attributes security.capability and user.* are kept, on regular files and directories, the only
 // kinds that can have them. POSIX ACLs, security.selinux, security.ima, trusted.* and everything of overlayfs
 // are dropped. The directory must not change during the call. Memory stays at a few MiB whatever the size of the
@@ -75,6 +78,9 @@ type Result struct {
 	Size int64
 	// Entries is the number of entries in the tar. Zero: the directory was empty, nothing changed.
 	Entries int
+	// Devices counts the device nodes that were left out; Device is the path of the first.
+	Devices int
+	Device  string
 	// RootMode holds the permissions of the directory itself, with setuid, setgid and sticky as package os has them.
 	RootMode os.FileMode
 }

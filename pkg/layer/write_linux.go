@@ -59,7 +59,7 @@ func (t *writer) end(mode os.FileMode, err error) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("making a layer: %w", err)
 	}
-	return Result{DiffID: id, Size: t.out.size, Entries: t.entries, RootMode: mode}, nil
+	return Result{DiffID: id, Size: t.out.size, Entries: t.entries, Devices: t.devices, Device: t.device, RootMode: mode}, nil
 }
 
 // errStopped ends the walk when the writer failed; that error is the one that is returned.
@@ -74,7 +74,9 @@ type writer struct {
 	split   *splitter
 	links   map[inode]string // first name of each file that has several
 	entries int
-	refused error // by Options.Owner
+	devices int    // that were left out
+	device  string // the first of them
+	refused error  // by Options.Owner
 	crc     hash.Hash64
 
 	head  bytes.Buffer // blocks of the current header
@@ -220,15 +222,27 @@ func (t *writer) special(ctx context.Context, parent directory, name, path strin
 			// All whiteouts of a mount are links to one inode, which is why this comes before header.
 			return t.marker(ctx, parent.path+whiteoutPrefix+name, st)
 		}
-		h = t.header(tar.TypeChar, path, st)
+		return t.leaveOut(path)
 	case unix.S_IFBLK:
-		h = t.header(tar.TypeBlock, path, st)
+		return t.leaveOut(path)
 	case unix.S_IFIFO:
 		h = t.header(tar.TypeFifo, path, st)
 	default:
 		return fmt.Errorf("%q: %w", path, ErrChanged)
 	}
 	return t.entry(ctx, h, nil)
+}
+
+// leaveOut leaves a device node out.
+func (t *writer) leaveOut(path string) error {
+	if !t.opts.Merged {
+		return &RefusedError{path, "a device cannot be in a layer"}
+	}
+	if t.devices == 0 {
+		t.device = path
+	}
+	t.devices++
+	return nil
 }
 
 // header describes a file; when another name of it was written before, as a hard link to that.
@@ -247,14 +261,7 @@ func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 		}
 		t.links[id] = path
 	}
-	if kind == tar.TypeChar || kind == tar.TypeBlock {
-		setDevice(h, st.Rdev)
-	}
 	return h
-}
-
-func setDevice(h *tar.Header, rdev uint64) {
-	h.Devmajor, h.Devminor = int64(unix.Major(rdev)), int64(unix.Minor(rdev))
 }
 
 // marker writes a whiteout or the mark of an opaque directory.

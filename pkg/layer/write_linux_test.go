@@ -459,17 +459,35 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-func TestDeviceHeader(t *testing.T) {
-	w := writer{links: map[inode]string{}}
-	st := unix.Stat_t{Mode: unix.S_IFBLK | 0o660, Rdev: unix.Mkdev(259, 70_000), Gid: 6, Nlink: 2, Ino: 7}
-	var buf bytes.Buffer
-	ok(t, encode(&buf, w.header(tar.TypeBlock, "dev/a", &st)), encode(&buf, w.header(tar.TypeBlock, "dev/b", &st)))
-	hs := entriesOf(t, buf.Bytes())
-	if h := hs[0]; h.Typeflag != tar.TypeBlock || h.Devmajor != 259 || h.Devminor != 70_000 || h.Mode != 0o660 || h.Gid != 6 {
-		t.Errorf("%+v", h)
+// TestDevice: a device node of an image is left out of what is written of the whole, and is an error in an upper directory.
+func TestDevice(t *testing.T) {
+	nstest.Need(t)
+	root := t.TempDir()
+	ok(t, os.Mkdir(root+"/dev", 0o755), os.WriteFile(root+"/dev/file", nil, 0o644))
+	for _, name := range []string{"/dev/null", "/dev/zero"} { // nobody in a user namespace can make a node, but show one
+		place := root + name
+		ok(t, unix.Mkfifo(place, 0o644), unix.Mount(name, place, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { ok(t, unix.Unmount(place, unix.MNT_DETACH)) })
 	}
-	if h := hs[1]; h.Typeflag != tar.TypeLink || h.Linkname != "dev/a" {
-		t.Errorf("%+v", h)
+	dir, err := os.Open(root)
+	ok(t, err)
+	t.Cleanup(func() { ok(t, dir.Close()) })
+
+	var buf bytes.Buffer
+	res, err := Write(t.Context(), dir, &buf, Options{Merged: true})
+	ok(t, err)
+	if res.Devices != 2 || res.Device != "dev/null" {
+		t.Errorf("%d devices, %s the first", res.Devices, res.Device)
+	}
+	for _, h := range entriesOf(t, buf.Bytes()) {
+		if h.Name != "dev/" && h.Name != "dev/file" {
+			t.Errorf("entry %s of type %q", h.Name, h.Typeflag)
+		}
+	}
+
+	var refused *RefusedError
+	if _, err := Write(t.Context(), dir, nil, Options{}); !errors.As(err, &refused) || refused.Path != "dev/null" {
+		t.Errorf("%v, want a refusal of dev/null", err)
 	}
 }
 

@@ -9,6 +9,9 @@
 // Without that option the mount succeeds and a directory made over a whiteout fails later with
 // EIO, so it is always given. The upper directory cannot be on an overlay or on NFS; [Probe] tells.
 //
+// Every mount has nodev: device nodes of layers cannot be opened through it. In a user namespace the kernel sees to that;
+// real root could open a disk of the host through a node that a layer brings.
+//
 // Source: Documentation/filesystems/overlayfs.rst of Linux; mount_setattr(2), open_tree(2).
 package overlay
 
@@ -81,12 +84,12 @@ func (m Mount) program(p *linux.Program) linux.Reg {
 	return m.modern(p)
 }
 
-// single clones the only directory, read-only.
+// single clones the only directory, read-only and without devices.
 func (m Mount) single(p *linux.Program) linux.Reg {
 	root := p.Reg()
 	p.Do("opening "+m.Lowers[0], unix.SYS_OPEN_TREE, unix.AT_FDCWD, m.Lowers[0],
 		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(root)
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV}
 	p.Do("making "+m.Lowers[0]+" read-only", unix.SYS_MOUNT_SETATTR, root, "",
 		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 	return root
@@ -114,7 +117,7 @@ func (m Mount) modern(p *linux.Program) linux.Reg {
 	}
 	what := m.what()
 	p.Do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
-	p.Do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, 0).Into(root)
+	p.Do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV).Into(root)
 	return root
 }
 
@@ -165,7 +168,7 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page", len(m.Lowers), len(options))
 	}
 	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
-	p.Do(m.what(), unix.SYS_MOUNT, "overlay", "/", "overlay", 0, options)
+	p.Do(m.what(), unix.SYS_MOUNT, "overlay", "/", "overlay", unix.MS_NODEV, options)
 	return nil
 }
 

@@ -238,3 +238,30 @@ func TestVolatile(t *testing.T) {
 		}
 	}
 }
+
+// TestNoDevices: each kind of mount refuses to open device nodes, whoever makes it.
+func TestNoDevices(t *testing.T) {
+	base := scratch(t, "one", "two", "upper", "work")
+	at := func(name string) string { return filepath.Join(base, name) }
+	for name, m := range map[string]overlay.Mount{
+		"one layer":        {Lowers: []string{at("one")}},
+		"layers":           {Lowers: []string{at("one"), at("two")}},
+		"with changes":     {Lowers: []string{at("one")}, Upper: at("upper"), Work: at("work")},
+		"layers, classic":  {Lowers: []string{at("one"), at("two")}, Classic: true},
+		"changes, classic": {Lowers: []string{at("one")}, Upper: at("upper"), Work: at("work"), Classic: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mount, err := overlay.Detach(m)
+			check(t, err)
+			defer mount.Close()
+			var fs unix.Statfs_t
+			check(t, unix.Fstatfs(int(mount.Fd()), &fs))
+			if fs.Flags&unix.ST_NODEV == 0 {
+				t.Errorf("flags %#x lack nodev", fs.Flags)
+			}
+			if fs.Flags&unix.ST_NOSUID != 0 {
+				t.Errorf("flags %#x have nosuid, and setuid programs would not work", fs.Flags)
+			}
+		})
+	}
+}

@@ -81,9 +81,12 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	checked := newCheckedReader(g.ctx, plain, stored, g.owner)
 	layer, size, err := g.Store.PutLayer(id, parent, names, mountLabel, writeable, &options, checked)
 	checked.Close()
-	if refused := (*OwnerError)(nil); err != nil && errors.As(checked.judged(), &refused) { // the library may have met it first
-		refused.Layer = cmp.Or(options.OriginalDigest, digest.Digest(id))
-		err = refused
+	shown := cmp.Or(options.OriginalDigest, digest.Digest(id))
+	err = checked.cause(err, shown)
+	if err == nil {
+		if err = leaveOutDevices(g.Store, layer.ID, shown.String(), checked.devices); err != nil {
+			err = errors.Join(err, g.Store.DeleteLayer(layer.ID))
+		}
 	}
 	_ = plain.Close() // what it read has been judged by then
 	if err == nil && options.OriginalSize != nil {
@@ -200,7 +203,8 @@ type checkedReader struct {
 	src     io.Reader
 	copy    *io.PipeWriter
 	verdict chan error
-	err     error // what every further Read returns
+	devices []string // of the layer; valid when the verdict is nil
+	err     error    // what every further Read returns
 }
 
 // stored is the size of the stream before it was decompressed, in bytes; 0: unknown.
@@ -208,7 +212,8 @@ func newCheckedReader(ctx context.Context, src io.Reader, stored int64, owner fu
 	pr, pw := io.Pipe()
 	c := &checkedReader{ctx: ctx, src: src, copy: pw, verdict: make(chan error, 1)}
 	go func() {
-		err := checkLayer(tar.NewReader(pr), stored, owner)
+		var err error
+		c.devices, err = checkLayer(tar.NewReader(pr), stored, owner)
 		if err == nil {
 			_, err = io.Copy(io.Discard, pr) // padding behind the end of the archive
 		}
@@ -251,6 +256,22 @@ func (c *checkedReader) fail(err error) error {
 	}
 	c.err = err
 	_ = c.copy.CloseWithError(err) // documented to return nil always
+	return err
+}
+
+// cause is why a layer could not be stored, given the library's error: the library may have met first what is wrong with it.
+func (c *checkedReader) cause(err error, layer digest.Digest) error {
+	if err == nil {
+		return nil
+	}
+	verdict := c.judged()
+	if owner := (*OwnerError)(nil); errors.As(verdict, &owner) {
+		owner.Layer = layer
+		return owner
+	}
+	if refused := (*RefusedError)(nil); errors.As(verdict, &refused) {
+		return refused
+	}
 	return err
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -58,36 +60,48 @@ func (e *OwnerError) Unwrap() error { return e.Err }
 //   - *.overlay.* attributes, which overlayfs obeys, so that a layer hides or
 //     redirects files without a whiteout;
 //   - whiteouts of "", "." and "..";
+//   - hard links to device nodes: the library cannot make a link to a node that it may not make;
 //   - impossible sizes. (Negative ones are errors of archive/tar.)
 //   - sparse files out of proportion to stored, the size of the layer before it
 //     was decompressed; 0: unknown.
 //
-// An entry that owner, which may be nil, has something against is an *OwnerError.
-func checkLayer(tr *tar.Reader, stored int64, owner func(uid, gid int) error) error {
+// An entry that owner, which may be nil, has something against is an *OwnerError. It returns the names of the device nodes
+// that the layer has: see leaveOutDevices.
+func checkLayer(tr *tar.Reader, stored int64, owner func(uid, gid int) error) (devices []string, err error) {
+	nodes := make(map[string]struct{})   // devices
 	links := make(map[string]string)     // symbolic link -> target
 	parents := make(map[string]struct{}) // directories that have entries
 	sparse := int64(0)                   // bytes of sparse files
 	for {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return checkLinks(links, parents)
+			return slices.Sorted(maps.Keys(nodes)), checkLinks(links, parents)
 		}
 		if err != nil {
-			return fmt.Errorf("reading the layer: %w", err)
+			return nil, fmt.Errorf("reading the layer: %w", err)
 		}
 		if reason := refuse(hdr); reason != "" {
-			return &RefusedError{Entry: hdr.Name, Reason: reason}
+			return nil, &RefusedError{Entry: hdr.Name, Reason: reason}
 		}
 		if isSparse(hdr) {
 			if sparse += hdr.Size; sparse > freeSparse+sparseShare*stored {
 				reason := fmt.Sprintf("is a sparse file: with it the sparse files have %d bytes, the whole layer %d", sparse, stored)
-				return &RefusedError{Entry: hdr.Name, Reason: reason}
+				return nil, &RefusedError{Entry: hdr.Name, Reason: reason}
 			}
 		}
 		name := cleanName(hdr.Name)
+		delete(nodes, name)
+		switch hdr.Typeflag {
+		case tar.TypeChar, tar.TypeBlock:
+			nodes[name] = struct{}{}
+		case tar.TypeLink:
+			if _, ok := nodes[cleanName(hdr.Linkname)]; ok {
+				return nil, &RefusedError{Entry: hdr.Name, Reason: fmt.Sprintf("is a hard link to the device %q", hdr.Linkname)}
+			}
+		}
 		if owner != nil {
 			if err := owner(hdr.Uid, hdr.Gid); err != nil {
-				return &OwnerError{Path: "/" + name, UID: hdr.Uid, GID: hdr.Gid, Err: err}
+				return nil, &OwnerError{Path: "/" + name, UID: hdr.Uid, GID: hdr.Gid, Err: err}
 			}
 		}
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {

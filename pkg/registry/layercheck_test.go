@@ -12,6 +12,10 @@ func hardlink(name, target string) *tarEntry {
 	return &tarEntry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o644, Typeflag: tar.TypeLink}}
 }
 
+func device(name string, major, minor int64) *tarEntry {
+	return &tarEntry{Header: tar.Header{Name: name, Mode: 0o666, Typeflag: tar.TypeChar, Devmajor: major, Devminor: minor}}
+}
+
 // layerCases are layers that must be refused, with a part of the reason, and
 // layers that must not ("").
 var layerCases = []struct {
@@ -46,13 +50,16 @@ var layerCases = []struct {
 	{"link below a link", []*tarEntry{symlink("x/y", ".."), symlink("x/y/b", ".."), entry("x/y/b/f", "x")}, "", "symbolic link"},
 	{"whiteout of the parent", []*tarEntry{entry("d/.wh...", "")}, "d/.wh...", "whiteout"},
 	{"whiteout of the directory", []*tarEntry{entry("d/.wh..", "")}, "d/.wh..", "whiteout"},
+	{"device", []*tarEntry{device("dev/null", 1, 3)}, "", ""},
+	{"hard link to what was a device", []*tarEntry{device("null", 1, 3), entry("null", "x"), hardlink("h", "null")}, "", ""},
+	{"hard link to a device", []*tarEntry{device("./dev/null", 1, 3), hardlink("h", "/dev/null")}, "h", "hard link to the device"},
 	{"whiteout of nothing", []*tarEntry{entry(".wh.", "")}, ".wh.", "whiteout"},
 }
 
 func TestCheckLayer(t *testing.T) {
 	for _, tc := range layerCases {
 		t.Run(tc.name, func(t *testing.T) {
-			err := checkLayer(tar.NewReader(bytes.NewReader(layerTar(t, tc.entries...))), 0, nil)
+			_, err := checkLayer(tar.NewReader(bytes.NewReader(layerTar(t, tc.entries...))), 0, nil)
 			if tc.reason == "" {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
@@ -100,7 +107,7 @@ func FuzzCheckLayer(f *testing.F) {
 		f.Add(buf.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if checkLayer(tar.NewReader(bytes.NewReader(data)), 0, nil) != nil {
+		if _, err := checkLayer(tar.NewReader(bytes.NewReader(data)), 0, nil); err != nil {
 			return
 		}
 		for tr := tar.NewReader(bytes.NewReader(data)); ; {

@@ -48,7 +48,7 @@ func TestCheckLayerSparse(t *testing.T) {
 		{1 << 40, 300, false},
 	} {
 		for format, data := range sparseTars(t, tc.size) {
-			err := checkLayer(tar.NewReader(bytes.NewReader(data)), tc.stored, nil)
+			_, err := checkLayer(tar.NewReader(bytes.NewReader(data)), tc.stored, nil)
 			refused := (*RefusedError)(nil)
 			if tc.ok != (err == nil) || err != nil && (!errors.As(err, &refused) || refused.Entry != "f" || !strings.Contains(refused.Reason, "sparse")) {
 				t.Errorf("%s, %d bytes in a layer of %d: %v", format, tc.size, tc.stored, err)
@@ -65,7 +65,7 @@ func TestCheckLayerSparse(t *testing.T) {
 		two.Write(block)
 	}
 	two.Write(make([]byte, 1024))
-	if err := checkLayer(tar.NewReader(&two), 0, nil); err == nil {
+	if _, err := checkLayer(tar.NewReader(&two), 0, nil); err == nil {
 		t.Error("two sparse files of half the bound are accepted")
 	}
 }

@@ -130,22 +130,27 @@ func (a *Access) urlContext(ctx context.Context, text, dir string) (c Context, e
 		c.Dockerfile, err = readText(file)
 		return c, err
 	}
-	if c.Dir, err = unpack(ctx, file, dir); err == nil && c.Time.IsZero() {
+	var devices copy.Devices
+	c.Dir, devices, err = unpack(ctx, file, dir)
+	if text := devices.Text(); text != "" {
+		c.Warnings = append(c.Warnings, file.Text+": "+text)
+	}
+	if err == nil && c.Time.IsZero() {
 		c.Time, err = newest(c.Dir)
 	}
 	return c, err
 }
 
 // unpack unpacks an archive below dir.
-func unpack(ctx context.Context, file File, dir string) (string, error) {
-	into := filepath.Join(dir, "files")
+func unpack(ctx context.Context, file File, dir string) (into string, devices copy.Devices, err error) {
+	into = filepath.Join(dir, "files")
 	if err := os.Mkdir(into, 0o755); err != nil { //nolint:gosec // as public as a context
-		return "", err
+		return "", devices, err
 	}
-	if err := copy.ExtractContext(ctx, io.NewSectionReader(file.File, 0, file.Size), into); err != nil {
-		return "", fmt.Errorf("%s: %w", file.Text, err)
+	if devices, err = copy.ExtractContext(ctx, io.NewSectionReader(file.File, 0, file.Size), into); err != nil {
+		return "", devices, fmt.Errorf("%s: %w", file.Text, err)
 	}
-	return into, nil
+	return into, devices, nil
 }
 
 // isArchive tells whether a file is a tar, plain or compressed.
@@ -183,7 +188,7 @@ func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.
 	if err != nil || !archive {
 		return nil, err
 	}
-	files, err := unpack(ctx, file, dir)
+	files, _, err := unpack(ctx, file, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,9 @@
 // its working directory or program, and leaves no trace of the mounts in the upper directory:
 // targets that the image lacks come from a layer of stubs below it.
 //
+// A device node of an image or of a mount's source cannot be opened: every mount has nodev but devpts, and bind mounts of
+// single devices with the option dev, as those of /dev are.
+//
 // A script whose interpreter is /proc/self/exe executes the caller's own program, inside the
 // sandbox. Its content cannot be changed while the caller runs (ETXTBSY), but its mode, times and
 // owner can, if its file belongs to root of the user namespace. So the caller must have been

@@ -38,6 +38,10 @@ func (g *program) mount(m specs.Mount) error {
 	if err != nil {
 		return err
 	}
+	if fsType != "devpts" { // the kernel alone makes nodes there
+		options.set |= unix.MOUNT_ATTR_NODEV
+		options.clear &^= unix.MOUNT_ATTR_NODEV
+	}
 	isDir := true
 	var source linux.Reg
 	switch fsType {
@@ -160,6 +164,12 @@ func (g *program) bindSource(m specs.Mount, o mountOptions) (_ linux.Reg, isDir 
 	tree := os.NewFile(uintptr(fd), from.Name())
 	g.files = append(g.files, tree)
 	attr := &unix.MountAttr{Attr_set: o.set, Attr_clr: o.clear &^ unix.MOUNT_ATTR_RDONLY}
+	if o.device {
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+			return 0, false, fmt.Errorf("%s: mount option dev is for a device, and this is none", from.Name())
+		}
+		attr.Attr_set &^= unix.MOUNT_ATTR_NODEV
+	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
 		return 0, false, &os.PathError{Op: "setting the mount attributes", Path: from.Name(), Err: err}
 	}

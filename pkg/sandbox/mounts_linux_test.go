@@ -406,3 +406,50 @@ func TestPinnedLayers(t *testing.T) {
 		}
 	}
 }
+
+// TestNoDevices: no mount lets device nodes be opened but devpts and the mounts of single devices, whatever the caller says.
+func TestNoDevices(t *testing.T) {
+	box := newBox(t, "srv/")
+	check(t, mkdirs(box.path("volume")))
+	c := box.config("cat /proc/self/mountinfo; head -c 4 /srv/zero | wc -c; echo x > /dev/null && echo written")
+	c.Spec.Mounts = append(
+		c.Spec.Mounts,
+		specs.Mount{Destination: "/srv/volume", Type: "bind", Source: box.path("volume"), Options: []string{"rbind", "rw"}},
+		specs.Mount{Destination: "/srv/memory", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "dev"}},
+		specs.Mount{Destination: "/srv/zero", Type: "bind", Source: "/dev/zero", Options: []string{"bind", "dev"}},
+		specs.Mount{Destination: "/srv/full", Type: "bind", Source: "/dev/full", Options: []string{"bind"}},
+	)
+	out, _ := run(t, c)
+	if !strings.HasSuffix(out, "\n4\nwritten\n") {
+		t.Errorf("the devices that a step needs do not work:\n%s", out)
+	}
+
+	with := map[string]bool{"/dev/pts": true, "/srv/zero": true}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		with["/dev/"+name] = true
+	}
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 {
+			continue
+		}
+		if at := fields[4]; strings.Contains(fields[5], "nodev") == with[at] && !masked(c, at) {
+			t.Errorf("%s is mounted with %s", at, fields[5])
+		}
+	}
+}
+
+// masked reports whether /dev/null may lie at the path.
+func masked(c sandbox.Config, path string) bool {
+	return slices.Contains(c.Spec.Linux.MaskedPaths, path)
+}
+
+// A directory is no device: the option that makes devices work is for one node.
+func TestDevicesOfDirectory(t *testing.T) {
+	box := newBox(t, "srv/")
+	c := box.config("true")
+	c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/srv", Type: "bind", Source: "/dev", Options: []string{"rbind", "dev"}})
+	if _, _, err := tryRun(t, c); err == nil || !strings.Contains(err.Error(), "mount option dev is for a device") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 type mountOptions struct {
 	set, clear uint64   // attributes for mount_setattr(2) and fsmount(2)
 	params     []string // "key=value" or "flag", for fsconfig(2)
+	device     bool     // the source of a bind mount is a device that may be opened: option dev
 }
 
 // attributes are the options that belong to the mount rather than to the file system. The second
@@ -64,6 +65,9 @@ func parameters(fsType string) []string {
 func parseOptions(fsType string, options []string) (mountOptions, error) {
 	var o mountOptions
 	for _, option := range options {
+		if fsType == "bind" && (option == "dev" || option == "nodev") {
+			o.device = option == "dev"
+		}
 		if set, clear, ok := attribute(option); ok {
 			o.set = o.set&^clear | set
 			o.clear = o.clear&^set | clear

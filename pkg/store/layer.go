@@ -1,8 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,10 +24,45 @@ type Layer struct {
 	DiffID  digest.Digest // digest of the uncompressed tar
 	Size    int64         // bytes of the uncompressed tar
 	Created time.Time
+	Noted   bool // the layer has notes: see Store.Notes
 }
 
+// notesKey is the name of the notes among the data that the library keeps with a layer.
+const notesKey = "rbuild-notes"
+
 func fromLibrary(l *cs.Layer) Layer {
-	return Layer{ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created}
+	return Layer{
+		ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created,
+		Noted: slices.Contains(l.BigDataNames, notesKey),
+	}
+}
+
+// Notes returns the notes that were stored with the layer id: Content.Notes.
+func (s *Store) Notes(id string) ([]byte, error) {
+	r, err := s.storage.LayerBigData(id, notesKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxNotes))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
+	}
+	return data, nil
+}
+
+// maxNotes bounds the notes of a layer, in bytes.
+const maxNotes = 1 << 20
+
+// CopyNotes gives the layer to the notes of the layer from, which has some.
+func (s *Store) CopyNotes(from, to string) error {
+	data, err := s.Notes(from)
+	if err != nil {
+		return err
+	}
+	if err := s.storage.SetLayerBigData(to, notesKey, bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("storing the notes of layer %s: %w", to, err)
+	}
+	return nil
 }
 
 // LayerByName returns the layer with this ID or name; ok is false if there is none.

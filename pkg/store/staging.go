@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type Content struct {
 	Size     int64       // bytes of the uncompressed tar
 	TarSplit *os.File    // the tar-split stream of the tar; owned by Apply from then on
 	RootMode os.FileMode // permission bits of the layer's root directory
+	Notes    []byte      // what Store.Notes returns for the layer; nil: it has none
 }
 
 // stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
@@ -100,7 +102,7 @@ func (st *Staging) make() (err error) {
 // directory is renamed into place: whoever has it mounted, as an overlay's lower, keeps it.
 // Of two processes that bring the same name, the first has it; the second's layer is stored without.
 func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, error) {
-	l, err := st.apply(&graphdriver.DriverWithDifferOutput{
+	l, err := st.apply(c.Notes, &graphdriver.DriverWithDifferOutput{
 		Target: st.Upper, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode, Metadata: madeByUs,
 	}, parent, names)
 	// The directory itself has moved; what stood beside it, and its lock, go now.
@@ -111,9 +113,9 @@ func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, erro
 }
 
 // apply hands the layer to the library, which closes the tar-split in any case.
-func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string, names []string) (*cs.Layer, error) {
+func (st *Staging) apply(notes []byte, out *graphdriver.DriverWithDifferOutput, parent string, names []string) (*cs.Layer, error) {
 	args := cs.ApplyStagedLayerOptions{
-		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names,
+		ID: stringid.GenerateRandomID(), ParentLayer: parent, Names: names, LayerOptions: layerOptions(notes),
 		DiffOutput: out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
 	}
 	if len(names) == 0 {
@@ -127,8 +129,16 @@ func (st *Staging) apply(out *graphdriver.DriverWithDifferOutput, parent string,
 	if !errors.Is(err, cs.ErrDuplicateName) {
 		return l, errors.Join(err, again.Close())
 	}
-	args.Names, out.TarSplit = nil, again
+	args.Names, args.LayerOptions, out.TarSplit = nil, layerOptions(notes), again
 	return st.store.storage.ApplyStagedLayer(args)
+}
+
+// layerOptions tells the library to keep notes with a layer.
+func layerOptions(notes []byte) *cs.LayerOptions {
+	if notes == nil {
+		return nil
+	}
+	return &cs.LayerOptions{BigData: []cs.LayerBigDataOption{{Key: notesKey, Data: bytes.NewReader(notes)}}}
 }
 
 // Discard removes the directory and what is beside it. After Apply or Discard it does nothing.

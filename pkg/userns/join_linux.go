@@ -97,7 +97,7 @@ func becomeRoot(h hello, state *State) error {
 	}{
 		{stageGroups, func() error { return dropGroups(h) }},
 		{stageIDs, setIDs},
-		{stageCaps, clearCaps},
+		{stageCaps, func() error { return clearCaps(h.Mode) }},
 		{stageDeath, dieWithLauncher},
 		{stageMounts, func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }},
 		{stageProc, func() (err error) {
@@ -143,13 +143,21 @@ func setIDs() error {
 // clearCaps empties the inheritable set, and the ambient set with it (capset(2)), which carried the capabilities over
 // exec. What is executed by uid 0 gets its capabilities from being root; what gives up uid 0 must get none
 // (CVE-2022-27651).
-func clearCaps() error {
+//
+// Real root gives up CAP_MKNOD too, as the kernel refuses it to every other mode: no node is made for a device of an image,
+// neither by this program nor by an overlay whose upper directory a RUN changes. Whiteouts need no capability (Linux 5.8).
+// What real root executes has it again: the library's helper that unpacks a layer ([State] of mode [Root]).
+func clearCaps(mode Mode) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		return err
 	}
 	data[0].Inheritable, data[1].Inheritable = 0, 0
+	if mode == Root {
+		data[0].Effective &^= 1 << unix.CAP_MKNOD
+		data[0].Permitted &^= 1 << unix.CAP_MKNOD
+	}
 	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])))
 }
 

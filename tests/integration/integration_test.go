@@ -48,6 +48,14 @@ func TestMachine(t *testing.T) {
 	run(t, "vm")
 }
 
+// TestRoot runs as root of the machine, whom the kernel refuses nothing.
+func TestRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs real root: hack/test.sh runs it as root")
+	}
+	run(t, "root")
+}
+
 func run(t *testing.T, dir string) {
 	t.Helper()
 	if os.Getenv("NOSUB") != "" && dir != "nosub" {
@@ -176,6 +184,12 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 
 // cleanUp ends podman's pause process and removes the private directory, whose files belong to subordinate ids too.
 func cleanUp(t *testing.T, private string) {
+	if os.Getuid() == 0 {
+		if err := os.RemoveAll(private); err != nil {
+			t.Errorf("removing %s: %v", private, err)
+		}
+		return
+	}
 	pid, err := os.ReadFile(filepath.Join(private, "xdg", "libpod", "tmp", "pause.pid"))
 	if err == nil {
 		_ = exec.Command("kill", "-KILL", strings.TrimSpace(string(pid))).Run()

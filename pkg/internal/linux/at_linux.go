@@ -117,6 +117,12 @@ func FileStat(f *os.File) (Stat, error) {
 	return newStat(&st), nil
 }
 
+// IsDevice reports whether the open file f is a device node. f may be an O_PATH descriptor.
+func IsDevice(f *os.File) bool {
+	st, err := FileStat(f)
+	return err == nil && (st.Type == CharDevice || st.Type == BlockDevice)
+}
+
 // StatAt returns what name of dir is; a symbolic link is not followed. name may be ".".
 func StatAt(dir *os.File, name string) (Stat, error) {
 	if err := checkName("stat", name); err != nil {
@@ -212,9 +218,6 @@ func MknodAt(dir *os.File, name string, t Type, mode uint32, rdev uint64) error 
 		return unix.Mknodat(int(dir.Fd()), name, format|mode, int(rdev))
 	}))
 }
-
-// Device is the number of a device as MknodAt takes it.
-func Device(major, minor uint32) uint64 { return unix.Mkdev(major, minor) }
 
 // UnlinkAt removes name of dir, which must not be a directory.
 func UnlinkAt(dir *os.File, name string) error {

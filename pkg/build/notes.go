@@ -1,0 +1,82 @@
+package build
+
+import (
+	"encoding/json"
+
+	"github.com/sirupsen/logrus"
+
+	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// notes are what a step has to tell beside its output. They are collected while the step runs and shown when it ends. What
+// came up while its files were made is kept with its layer: a step from the cache makes none, and tells it again.
+type notes struct {
+	warnings []string
+	kept     *keptNotes // nil: the step's files are not being made
+}
+
+// keptNotes are stored with a layer, as JSON. The zero value is none, and nothing is stored.
+type keptNotes struct {
+	Warnings []string `json:"warnings,omitempty"`
+	// Duplicated is how many bytes the layer repeats of the layers below, because of a recursive chown or chmod.
+	Duplicated int64 `json:"duplicated,omitempty"`
+}
+
+// remark adds a warning about the current step.
+func (s *stage) remark(text string) {
+	if k := s.notes.kept; k != nil {
+		k.Warnings = append(k.Warnings, text)
+		return
+	}
+	s.notes.warnings = append(s.notes.warnings, text)
+}
+
+// tell shows the notes of the step.
+func (s *stage) tell(step *plan.Step) {
+	kept := s.notes.kept
+	if kept == nil {
+		kept = &keptNotes{}
+	}
+	for _, text := range append(s.notes.warnings, kept.Warnings...) {
+		if step.Line == 0 { // a directory that is a base: it stands in no line
+			text = step.Text + ": " + text
+		}
+		s.warnAt(step, text)
+	}
+	if s.Lint != nil && !s.Flatten { // in a squashed image nothing is there twice
+		if f, ok := s.Lint.Duplicated(step.Place(), kept.Duplicated); ok {
+			s.finding(f)
+		}
+	}
+	s.notes = notes{}
+}
+
+// encode is what is stored; nil: there is nothing.
+func (k *keptNotes) encode() []byte {
+	if k == nil || len(k.Warnings) == 0 && k.Duplicated == 0 {
+		return nil
+	}
+	data, err := json.Marshal(k)
+	if err != nil { // of strings and a number
+		logrus.Debugf("Encoding the notes of a step: %v", err)
+	}
+	return data
+}
+
+// recall reads what is stored with a layer that comes from the cache. Notes that cannot be read are none.
+func (b *builder) recall(l store.Layer) *keptNotes {
+	kept := &keptNotes{}
+	if !l.Noted {
+		return kept
+	}
+	data, err := b.Store.Notes(l.ID)
+	if err == nil {
+		err = json.Unmarshal(data, kept)
+	}
+	if err != nil {
+		logrus.Debugf("Reading the notes of layer %s: %v", l.ID, err)
+		return &keptNotes{}
+	}
+	return kept
+}
