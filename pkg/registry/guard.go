@@ -21,6 +21,8 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // guardedStore stands between the library's copy and the store. The copy
@@ -98,6 +100,9 @@ func (g *guardedStore) CreateImage(id string, names []string, layer, metadata st
 	}
 	img, err := g.Store.CreateImage(id, names, layer, metadata, options)
 	if errors.Is(err, cs.ErrDuplicateID) {
+		if err := store.VerifyImage(g.Store, id); err != nil {
+			return nil, err
+		}
 		g.compare(id, layer)
 	}
 	return img, err

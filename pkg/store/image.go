@@ -19,19 +19,47 @@ type Image struct {
 	ID       string // hexadecimal digest of the config document
 	TopLayer string // ID of the topmost layer; "": an image without layers
 	Config   []byte // the config document, as stored; its digest is verified
+	Names    []string
 }
 
-// Image reads the image with this ID or name.
+// name is a name by which people know the image: its first, or its ID.
+func (i Image) name() string {
+	if len(i.Names) > 0 {
+		return i.Names[0]
+	}
+	return i.ID
+}
+
+// ErrNoImage says that the store does not have an image.
+var ErrNoImage = cs.ErrImageUnknown
+
+// Image reads the image with this ID or name. The error is ErrNoImage if the store does not have the image.
 func (s *Store) Image(id string) (Image, error) {
 	img, err := s.storage.Image(id)
 	if err != nil {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
+	sum, err := s.configDigest(img)
+	if err != nil {
+		return Image{}, err
+	}
+	config, err := s.document(img, sum.String(), sum)
+	if err != nil {
+		return Image{}, err
+	}
+	return Image{ID: img.ID, TopLayer: img.TopLayer, Config: config, Names: img.Names}, nil
+}
+
+// errNoConfig says that an image has no config document.
+var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
+
+// configDigest reads the digest of the config from the manifest of the image.
+func (s *Store) configDigest(img *cs.Image) (digest.Digest, error) {
 	// Not img.Digest: that is the manifest's that the image was first stored with, and stays when the same config is
 	// pulled again with another manifest.
 	manifest, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
-		return Image{}, err
+		return "", err
 	}
 	var m struct {
 		Config struct {
@@ -39,16 +67,12 @@ func (s *Store) Image(id string) (Image, error) {
 		} `json:"config"`
 	}
 	if err := json.Unmarshal(manifest, &m); err != nil {
-		return Image{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+		return "", fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
 	if err := m.Config.Digest.Validate(); err != nil {
-		return Image{}, fmt.Errorf("image %s has no config document (schema 1 images are not supported): %w", id, err)
+		return "", fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
 	}
-	config, err := s.document(img, m.Config.Digest.String(), m.Config.Digest)
-	if err != nil {
-		return Image{}, err
-	}
-	return Image{ID: img.ID, TopLayer: img.TopLayer, Config: config}, nil
+	return m.Config.Digest, nil
 }
 
 // document reads one of an image's documents and verifies its digest.
@@ -86,14 +110,18 @@ func (s *Store) PutImage(n NewImage) (id string, shared []string, err error) {
 	config, manifest := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
 	id = config.Encoded()
 	old, err := s.storage.Image(id)
+	if err == nil {
+		err = VerifyImage(s.storage, id) // also ErrImageUnknown: removed since
+	}
+	if err != nil && !errors.Is(err, cs.ErrImageUnknown) {
+		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
+	}
 	switch {
 	case err == nil && old.BigDataDigests[cs.ImageDigestBigDataKey] == manifest:
 		return id, nil, s.nameImage(old, n.Names)
 	case err == nil:
 		shared := slices.DeleteFunc(slices.Clone(old.Names), func(name string) bool { return slices.Contains(n.Names, name) })
 		return id, shared, errors.Join(s.replaceManifest(id, n.Manifest), s.nameImage(old, n.Names))
-	case !errors.Is(err, cs.ErrImageUnknown):
-		return "", nil, fmt.Errorf("recording image %s: %w", id, err)
 	}
 	img, err := s.storage.CreateImage(id, nil, n.TopLayer, "", &cs.ImageOptions{
 		CreationDate: n.Created,

@@ -27,7 +27,8 @@ func fromLibrary(l *cs.Layer) Layer {
 	return Layer{ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created}
 }
 
-// LayerByName returns the layer with this ID or name; ok is false if there is none.
+// LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while another process makes
+// or removes a layer.
 func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
 	found, err := s.storage.Layer(name)
 	if errors.Is(err, cs.ErrLayerUnknown) {
