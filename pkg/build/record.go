@@ -43,7 +43,9 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
-		return Result{}, err
+		r := &reads{builder: b}
+		r.add(target)
+		return Result{}, gone(r.check(), err)
 	}
 	if len(recorded.Shared) > 0 {
 		b.warn(fmt.Sprintf("this image has the same config as %s: in the store they are one image, with the annotations and "+
@@ -101,7 +103,7 @@ func (b *builder) keepNames(id string, layers []store.Layer) error {
 	if len(layers) == 0 || img.TopLayer == layers[len(layers)-1].ID {
 		return nil
 	}
-	kept, err := b.Store.Chain(img.TopLayer)
+	kept, err := b.Store.Layers(img)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,9 @@ type stage struct {
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
-	number  int // of the current step, from 1; FROM is 1
+	reads   reads // of the current step
+	unkeyed bool  // the current step has seen something else than its key says
+	number  int   // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -89,8 +91,12 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	r, stage := s.report(step), ctx
 	ctx, clock, done := s.limitStep(ctx)
-	s.clock = clock
+	s.clock, s.reads, s.unkeyed = clock, reads{builder: s.builder}, false
 	defer func() {
+		// Also of a step that was cached: its key may have come from files that were no longer there.
+		if ctx.Err() == nil {
+			err = gone(s.reads.check(), err)
+		}
 		err = at(step, Because(ctx, err))
 		done()
 		r.end(stage, err)
@@ -154,6 +160,8 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 	}
 	resume()
 	r.begin()
+	s.reads.add(s.snapshot)
+	s.reads.hold()
 	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
 	}
@@ -167,8 +175,14 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		return err
 	}
 	changed, err := do(ctx, u)
+	if err == nil {
+		err = s.reads.settle()
+	}
 	if err != nil {
 		return errors.Join(s.why(ctx, err), u.Discard())
+	}
+	if s.unkeyed {
+		s.key = cache.Unknown()
 	}
 	if !changed {
 		s.unchanged(step)
@@ -183,8 +197,8 @@ func (s *stage) why(ctx context.Context, err error) error {
 		return nil
 	}
 	// What lies below may have been taken away while the step ran, and then that is why it failed.
-	if gone := s.intact(); gone != nil {
-		return gone
+	if removed := s.reads.check(); removed != nil {
+		return removed
 	}
 	if s.Explain != nil && ctx.Err() == nil {
 		return s.Explain(err)
@@ -255,11 +269,11 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if err != nil {
 		return errors.Join(err, u.Discard())
 	}
-	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(len(s.layers)), Trusted: s.Trusted}
+	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(s.snapshot, len(s.layers)), Trusted: s.Trusted}
 	if s.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
-	if !s.OneLayer {
+	if !s.OneLayer && !s.unkeyed {
 		o.Name = s.key.Name()
 	}
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
@@ -328,6 +342,9 @@ func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error 
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	s.users = users{}
 	_, err := do(ctx, *s.single)
+	if err == nil {
+		err = s.reads.settle()
+	}
 	return s.why(ctx, err)
 }
 
