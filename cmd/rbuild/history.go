@@ -78,7 +78,7 @@ func imageHistory(st *store.Store, id string) ([]historyStep, error) {
 	if err := json.Unmarshal(img.Config, &config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}
-	chain, err := st.Chain(img.TopLayer)
+	chain, err := st.Layers(img)
 	if err != nil {
 		return nil, err
 	}

@@ -116,6 +116,9 @@ func inspectImage(st *store.Store, img *cs.Image, found string) (*imageInfo, err
 	if err != nil {
 		return nil, err
 	}
+	if err := store.VerifyImage(st.Storage(), img.ID); err != nil {
+		return nil, err
+	}
 	var config dockerspec.DockerOCIImage
 	if err := json.Unmarshal(documents.Config, &config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)

@@ -153,6 +153,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		contexts: map[plan.Source]func() (NamedContext, error){},
 		copies:   map[digest.Digest]func() (string, error){},
 		warned:   map[string]struct{}{},
+		holds:    map[string]*hold{},
 	}
 	defer b.close()
 	if err := b.open(); err != nil {
@@ -206,6 +207,7 @@ type builder struct {
 	roots    []*root                                  // to be closed
 	plain    plain
 	warned   map[string]struct{} // what warnOnce has shown
+	holds    map[string]*hold    // by the ID of the layer
 }
 
 // future is a snapshot that is being made.
@@ -338,6 +340,7 @@ func (b *builder) close() {
 	for _, r := range b.roots {
 		r.close()
 	}
+	b.releaseHolds()
 	if b.scratch != nil {
 		if err := b.scratch.Discard(); err != nil {
 			b.warn(fmt.Sprintf("%v", err))

@@ -78,7 +78,7 @@ func (s *stage) copySource(ctx context.Context, op *plan.Copy) (tree *copy.Tree,
 		root, err := snap.memory.root(ctx)
 		return copy.OpenRoot(root), none, err
 	}
-	view, err := overlay.Open(overlay.Mount{Lowers: snap.root.lowers(), Trusted: s.Trusted})
+	view, err := s.reads.open(snap)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -164,7 +164,7 @@ func (s *stage) mount(ctx context.Context, u upper) (linux.Dir, error) {
 	if s.memory != nil {
 		return s.memory.root(ctx)
 	}
-	root, err := overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
+	root, err := overlay.Open(overlay.Mount{Lowers: s.reads.lowers(s.snapshot), Upper: u.Upper, Work: u.work, Trusted: s.Trusted})
 	if err != nil {
 		return nil, s.explain(err)
 	}

@@ -87,6 +87,10 @@ func (s *stage) fillCache(ctx context.Context, dir *os.File, m plan.Mount, src *
 		if err := s.pourSource(ctx, dir, src); err != nil {
 			return err
 		}
+		// The cache gets its name when this returns, and keeps it for all later builds.
+		if err := s.reads.settle(); err != nil {
+			return err
+		}
 		var err error
 		if top, err = linux.FileStat(dir); err != nil {
 			return err

@@ -241,7 +241,7 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 	if src.snap == nil {
 		root, where, err = s.mountContext(ctx, p, u, src)
 	} else {
-		root, err = p.layered(u, src.snap.root.lowers(), s.Trusted, src.snap.root.shape)
+		root, err = p.layered(u, s.reads.lowers(src.snap), s.Trusted, src.snap.root.shape)
 		if src.selection != nil {
 			where = src.selection.Path()
 		}
@@ -292,6 +292,7 @@ func (s *stage) mountContext(ctx context.Context, p *stepMounts, u upper, src *m
 		return errors.Join(err, linux.Chmod(dir, st.Mode), dir.Close())
 	})
 	if err == nil {
+		src.live = true
 		return root, src.selection.Path(), nil
 	}
 	dir, err := s.contextCopy(ctx, src.selection)

@@ -13,7 +13,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
 
@@ -27,6 +26,7 @@ type mountSource struct {
 	selection *copy.Selection
 	digest    string
 	path      string // of the source below its root
+	live      bool   // the step sees a directory of the user, not a copy
 }
 
 // mountSources are the sources of a RUN's mounts, by the mounts' Number.
@@ -82,7 +82,7 @@ func (s *stage) fileSource(ctx context.Context, from plan.Source, src *mountSour
 // openView makes the files of the snapshot readable.
 func (s *stage) openView(src *mountSource) (err error) {
 	if src.view == nil {
-		src.view, err = overlay.Open(overlay.Mount{Lowers: src.snap.root.lowers(), Trusted: s.Trusted})
+		src.view, err = s.reads.open(src.snap)
 		src.tree = copy.OpenRoot(linux.OnDisk(src.view))
 	}
 	return err
@@ -121,14 +121,22 @@ func (m mountSources) content() []string {
 	return out
 }
 
-// sourcesIntact is intact for the layers that the step has seen through its mounts.
-func (s *stage) sourcesIntact(sources mountSources) error {
-	for _, src := range sources {
-		if src.snap == nil {
+// sourcesUnchanged compares the parts of build contexts that the step has seen as they lie there with what was digested.
+// If somebody has edited one, the result of the step belongs to no digest: the cache does not get it.
+func (s *stage) sourcesUnchanged(ctx context.Context, step *plan.Step, sources mountSources) error {
+	for n := range sources.last() + 1 {
+		src := sources[n]
+		if src == nil || !src.live {
 			continue
 		}
-		if err := (&stage{builder: s.builder, snapshot: src.snap}).intact(); err != nil {
-			return fmt.Errorf("--mount: %w", err)
+		changed, err := src.selection.Changed(ctx)
+		if err != nil {
+			return fmt.Errorf("--mount: source %s: %w", src.path, err)
+		}
+		if changed != "" {
+			s.warnAt(step, fmt.Sprintf("%s in the build context changed while the step ran. "+
+				"The image has what the step made of it, and the build cache does not: the step runs again next time", changed))
+			s.unkeyed = true
 		}
 	}
 	return nil

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/pkg/copy"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
 // Output takes the files of the target: r is a plain tar of its whole file system, flattened, with owners, modes and
@@ -17,7 +17,7 @@ import (
 type Output func(ctx context.Context, r io.Reader) error
 
 // output gives the target's files to the outputs, one after the other. Nothing is kept in memory.
-func (b *builder) output(ctx context.Context, target *snapshot) error {
+func (b *builder) output(ctx context.Context, target *snapshot) (err error) {
 	if len(b.Outputs) == 0 {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { err = gone(done(), err) }()
 	for i, out := range b.Outputs {
 		o := layer.Options{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}
 		r, err := flatten(ctx, write, o, out)
@@ -37,7 +37,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) error {
 			b.warn("--output: " + text)
 		}
 	}
-	return (&stage{builder: b, snapshot: target}).intact()
+	return nil
 }
 
 // leftOut is the warning about devices that are not in a tar of all files; "" if there is none.
@@ -48,23 +48,34 @@ func leftOut(r layer.Result) string {
 // writeTar writes the tar of all files of a snapshot.
 type writeTar func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error)
 
-// whole gives the files of a snapshot. done is to be called when they are no longer needed.
-func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done func(), err error) {
+// whole gives the files of a snapshot. done is to be called when they are no longer needed, and before anything gets a
+// name that was made of them: it returns an error if they were not the snapshot's all the time. It can be called again.
+func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done func() error, err error) {
 	if s.memory != nil {
 		files, err := s.memory.load(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		return files.WriteAll, func() {}, nil
+		return files.WriteAll, func() error { return nil }, nil
 	}
-	view, err := overlay.Open(overlay.Mount{Lowers: s.root.lowers(), Trusted: b.Trusted})
+	r := &reads{builder: b}
+	view, err := r.open(s)
 	if err != nil {
 		return nil, nil, err
 	}
+	r.hold()
 	write = func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
 		return layer.Write(ctx, view, w, o)
 	}
-	return write, func() { view.Close() }, nil // it was only read
+	return write, sync.OnceValue(func() error { return errors.Join(view.Close(), r.settle()) }), nil
+}
+
+// gone is removed if that is an error: then it is the cause of err.
+func gone(removed, err error) error {
+	if removed != nil {
+		return removed
+	}
+	return err
 }
 
 // flatten passes the tar that write writes to take.

@@ -255,7 +255,7 @@ func (b *builder) flattenPlain(ctx context.Context, target *snapshot) (l store.L
 	if err != nil {
 		return l, err
 	}
-	defer done()
+	defer func() { err = errors.Join(err, done()) }()
 	o := b.flatOptions()
 	o.Merged = true
 	return b.putLayer(ctx, write, o)

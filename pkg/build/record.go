@@ -48,7 +48,9 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
-		return Result{}, err
+		r := &reads{builder: b}
+		r.add(target)
+		return Result{}, gone(r.check(), err)
 	}
 	return Result{ID: recorded.ID, Config: recorded.Config, Manifest: recorded.Manifest}, b.keepNames(recorded.ID, layers)
 }
@@ -150,7 +152,7 @@ func (b *builder) keepNames(id string, layers []store.Layer) error {
 	if len(layers) == 0 || img.TopLayer == layers[len(layers)-1].ID {
 		return nil
 	}
-	kept, err := b.Store.Chain(img.TopLayer)
+	kept, err := b.Store.Layers(img)
 	if err != nil {
 		return err
 	}

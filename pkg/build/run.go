@@ -76,7 +76,7 @@ func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *r
 			return false, err
 		}
 		s.duplicates(ctx, step, op, u)
-		return true, s.sourcesIntact(sources)
+		return true, s.sourcesUnchanged(ctx, step, sources)
 	})
 }
 
@@ -101,7 +101,7 @@ func (s *stage) runIn(ctx context.Context, u upper, op *plan.Run, sources mountS
 	}
 	config := sandbox.Config{
 		Spec:  s.spec(op, user, files, mounts),
-		Root:  overlay.Mount{Lowers: s.root.lowers(), Upper: u.Upper, Work: u.work, Trusted: s.Trusted},
+		Root:  overlay.Mount{Lowers: s.reads.lowers(s.snapshot), Upper: u.Upper, Work: u.work, Trusted: s.Trusted},
 		Stubs: s.scratch.Dir + "/stubs", Sources: map[string]*os.File{},
 	}
 	for _, f := range files {

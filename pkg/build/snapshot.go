@@ -13,7 +13,6 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
@@ -91,11 +90,21 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 	if b.Plain != nil {
 		return b.plainImage(ctx, id)
 	}
+	s, err := b.openStored(id)
+	if err != nil {
+		if _, gone := b.Store.Image(id); errors.Is(gone, store.ErrNoImage) {
+			return nil, fmt.Errorf("image %.12s was removed while the build ran: build again", id)
+		}
+	}
+	return s, err
+}
+
+func (b *builder) openStored(id string) (*snapshot, error) {
 	img, err := b.Store.Image(id)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := b.Store.Chain(img.TopLayer)
+	chain, err := b.Store.Layers(img)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +134,7 @@ func (b *builder) openImage(ctx context.Context, id string) (*snapshot, error) {
 
 // root is the stack of directories that a snapshot's files are made of. Each is pinned by a descriptor from the moment
 // it is pushed, so that a directory that the store moves is still the one that is mounted. A layer that another process
-// removes is emptied, which no descriptor prevents: see stage.intact.
+// removes is emptied, which no descriptor prevents: see reads.
 type root struct {
 	dirs   []*os.File // lowest first
 	bottom int        // how many of the first dirs are no layers
@@ -215,19 +224,24 @@ func (r *root) close() {
 	_ = errors.Join(errs...) // descriptors that were only read through
 }
 
+// unfinished is the directory of the one layer of the stage, if there is something in it already.
+func (s *stage) unfinished() []string {
+	if s.single == nil {
+		return nil
+	}
+	return []string{s.single.Upper}
+}
+
 // view returns the root directory of the stage's files as they stand, read-only. It belongs to the stage.
 func (s *stage) view() (*os.File, error) {
+	s.reads.add(s.snapshot)
 	if s.root.view != nil && s.single == nil {
 		return s.root.view, nil
 	}
 	if err := s.root.dropView(); err != nil {
 		return nil, err
 	}
-	lowers := s.root.lowers()
-	if s.single != nil {
-		lowers = append([]string{s.single.Upper}, lowers...)
-	}
-	view, err := overlay.Open(overlay.Mount{Lowers: lowers, Trusted: s.Trusted})
+	view, err := s.reads.open(s.snapshot, s.unfinished()...)
 	s.root.view = view
 	return view, err
 }

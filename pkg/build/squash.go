@@ -45,9 +45,6 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []store.L
 		return []store.Layer{l}, err
 	}
 	l, err := b.flattenInto(ctx, target, key)
-	if err == nil {
-		err = (&stage{builder: b, snapshot: target}).intact()
-	}
 	return []store.Layer{l}, err
 }
 
@@ -57,7 +54,7 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 	if err != nil {
 		return l, err
 	}
-	defer done()
+	defer func() { err = gone(done(), err) }()
 	staging, err := b.Store.NewStaging()
 	if err != nil {
 		return l, err
@@ -79,7 +76,7 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 		}
 		return errors.Join(copy.ExtractImage(ctx, r, dir), dir.Close())
 	})
-	if err != nil {
+	if err := gone(done(), err); err != nil {
 		return l, errors.Join(err, tarSplit.Close())
 	}
 	kept := &keptNotes{}

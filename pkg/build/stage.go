@@ -30,6 +30,8 @@ type stage struct {
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
 	notes   notes // of the current step
+	reads   reads // of the current step
+	unkeyed bool  // the current step has seen something else than its key says
 	number  int   // of the current step, from 1; FROM is 1
 	total   int
 }
@@ -99,9 +101,13 @@ func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
 	stage := ctx
 	ctx, clock, done := s.limitStep(ctx)
-	s.clock = clock
+	s.clock, s.reads, s.unkeyed = clock, reads{builder: s.builder}, false
 	r := s.report(step, clock)
 	defer func() {
+		// Also of a step that was cached: its key may have come from files that were no longer there.
+		if ctx.Err() == nil {
+			err = gone(s.reads.check(), err)
+		}
 		err = at(step, Because(ctx, err))
 		done()
 		s.tell(step)
@@ -166,6 +172,8 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 	}
 	resume()
 	r.begin()
+	s.reads.add(s.snapshot)
+	s.reads.hold()
 	s.notes.kept = &keptNotes{}
 	if s.OneLayer {
 		return s.intoSingle(ctx, step, do)
@@ -180,8 +188,14 @@ func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
 		return err
 	}
 	changed, err := do(ctx, u)
+	if err == nil {
+		err = s.reads.settle()
+	}
 	if err != nil {
 		return errors.Join(s.why(ctx, err), u.Discard())
+	}
+	if s.unkeyed {
+		s.key = cache.Unknown()
 	}
 	if !changed {
 		s.unchanged(step)
@@ -196,8 +210,8 @@ func (s *stage) why(ctx context.Context, err error) error {
 		return nil
 	}
 	// What lies below may have been taken away while the step ran, and then that is why it failed.
-	if gone := s.intact(); gone != nil {
-		return gone
+	if removed := s.reads.check(); removed != nil {
+		return removed
 	}
 	if s.Explain != nil && ctx.Err() == nil {
 		return s.Explain(err)
@@ -269,12 +283,15 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if err != nil {
 		return errors.Join(err, u.Discard())
 	}
-	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(len(s.layers)), Trusted: s.Trusted}
+	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(s.snapshot, len(s.layers)), Trusted: s.Trusted}
 	if s.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
 	if !s.OneLayer {
-		o.Name, o.Notes = s.key.Name(), s.notes.kept.encode()
+		o.Notes = s.notes.kept.encode()
+	}
+	if !s.OneLayer && !s.unkeyed {
+		o.Name = s.key.Name()
 	}
 	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, "/"+path, size, data) }
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
@@ -343,6 +360,9 @@ func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error 
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
 	s.users = users{}
 	_, err := do(ctx, *s.single)
+	if err == nil {
+		err = s.reads.settle()
+	}
 	return s.why(ctx, err)
 }
 

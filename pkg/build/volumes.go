@@ -52,10 +52,7 @@ func (s *stage) coverVolumes(p *stepMounts, u upper, op *plan.Run, files []runFi
 	if len(volumes) == 0 {
 		return nil
 	}
-	lowers := s.root.lowers()
-	if s.single != nil {
-		lowers = append([]string{s.single.Upper}, lowers...)
-	}
+	lowers := append(s.unfinished(), s.reads.lowers(s.snapshot)...)
 	root, err := p.layered(u, lowers, s.Trusted, s.root.shape)
 	if err != nil {
 		return s.explain(err)

@@ -21,13 +21,22 @@ type Job struct {
 	done  chan struct{}
 	layer store.Layer // the zero value: no layer, the stage starts from scratch
 	err   error
+	found bool // see Found
 }
 
 // Stored is the Job of a layer that the store has already; the zero Layer stands for scratch.
 func Stored(l store.Layer) *Job {
-	j := &Job{done: make(chan struct{}), layer: l}
+	j := &Job{done: make(chan struct{}), layer: l, found: true}
 	close(j.done)
 	return j
+}
+
+// Found returns the layer if the store had it before: the Job is from Stored.
+func (j *Job) Found() (l store.Layer, ok bool) {
+	if !j.found {
+		return store.Layer{}, false
+	}
+	return j.layer, true
 }
 
 // Wait returns the layer when it is stored. If ctx ends first, its error is returned and the Job goes on.
@@ -60,7 +69,8 @@ type LayerOptions struct {
 	Notes  []byte // stored with the layer (store.Content); nil: none
 	// Below is what the root directory was like before the step; nil: the layer does not say what it is like now.
 	Below *layer.Root
-	// Check is called when the parent is stored, before the layer is: an error gives the layer up. Nil: none.
+	// Check is called when the parent is stored, before the layer is, and after an error: its error gives
+	// the layer up. Nil: none.
 	Check   func() error
 	Epoch   *time.Time // nil: times as they are; else every entry's modification time
 	Clamp   bool       // Epoch replaces later times only
@@ -95,7 +105,13 @@ func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o 
 		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
 	content.Notes = o.Notes
-	return Apply(s, staging, content, parent.ID, o.Name)
+	l, err := Apply(s, staging, content, parent.ID, o.Name)
+	if err != nil && o.Check != nil {
+		if cause := o.Check(); cause != nil { // the parent was removed since
+			return store.Layer{}, cause
+		}
+	}
+	return l, err
 }
 
 // Apply makes the staging directory, which holds content, a layer above parent ("": none) and gives it the name ("":

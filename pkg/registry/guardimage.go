@@ -109,6 +109,9 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 
 // complete adds to an image that the store has already what a pull brings anew: the list of manifests and signatures.
 func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *cs.ImageOptions) error {
+	if err := store.VerifyImage(g.Store, img.ID); err != nil {
+		return err
+	}
 	if !store.SameLayers(g.Store, img.TopLayer, layer) {
 		return fmt.Errorf("the store has image %s with other layers than its config says: remove it, and pull it again", img.ID)
 	}

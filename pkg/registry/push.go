@@ -20,6 +20,8 @@ import (
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // PushOptions are the Options of a push and what it makes of the image. The
@@ -51,6 +53,9 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 	}
 	img, found, err := Lookup(st, image, o.Options)
 	if err != nil {
+		return pushed, err
+	}
+	if err := store.VerifyImage(st, img.ID); err != nil {
 		return pushed, err
 	}
 	src, err := istorage.Transport.NewStoreReference(st, nil, img.ID)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 )
 
@@ -21,37 +22,56 @@ type Image struct {
 	TopLayer     string            // ID of the topmost layer; "": an image without layers
 	Config       []byte            // the config document, as stored; its digest is verified
 	Annotations  map[string]string // of the manifest; nil: it has none
+	Names        []string
 }
 
-// Image reads the image with this ID or name.
+// name is a name by which people know the image: its first, or its ID.
+func (i Image) name() string {
+	if len(i.Names) > 0 {
+		return i.Names[0]
+	}
+	return i.ID
+}
+
+// ErrNoImage says that the store does not have an image.
+var ErrNoImage = cs.ErrImageUnknown
+
+// Image reads the image with this ID or name. The error is ErrNoImage if the store does not have the image.
 func (s *Store) Image(id string) (Image, error) {
 	img, err := s.storage.Image(id)
 	if err != nil {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
-	// Not img.Digest: that is the manifest's that the image was first stored with, and stays when the same config is
-	// pulled again with another manifest.
-	manifest, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	m, err := s.manifest(img)
 	if err != nil {
 		return Image{}, err
-	}
-	var m struct {
-		Config struct {
-			Digest digest.Digest `json:"digest"`
-		} `json:"config"`
-		Annotations map[string]string `json:"annotations"`
-	}
-	if err := json.Unmarshal(manifest, &m); err != nil {
-		return Image{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
-	}
-	if err := m.Config.Digest.Validate(); err != nil {
-		return Image{}, fmt.Errorf("image %s has no config document (schema 1 images are not supported): %w", id, err)
 	}
 	config, err := s.document(img, m.Config.Digest.String(), m.Config.Digest)
 	if err != nil {
 		return Image{}, err
 	}
-	return Image{ID: img.ID, ConfigDigest: m.Config.Digest, TopLayer: img.TopLayer, Config: config, Annotations: m.Annotations}, nil
+	return Image{
+		ID: img.ID, ConfigDigest: m.Config.Digest, TopLayer: img.TopLayer, Config: config, Annotations: m.Annotations, Names: img.Names,
+	}, nil
+}
+
+// errNoConfig says that an image has no config document.
+var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
+
+// manifest reads the manifest of an image. Its digest of the config is a valid one.
+func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, err error) {
+	// Not img.Digest: that is the digest of the manifest with which the image was first stored.
+	data, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
+	}
+	if err := m.Config.Digest.Validate(); err != nil {
+		return m, fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
+	}
+	return m, nil
 }
 
 // document reads one of an image's documents and verifies its digest.
@@ -113,6 +133,9 @@ func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
 		return "", nil, err
 	}
 	if old != nil {
+		if err := VerifyImage(s.storage, old.ID); err != nil {
+			return "", nil, fmt.Errorf("recording image %s: %w", old.ID, err)
+		}
 		return old.ID, manifest, s.nameImage(old, n.Names)
 	}
 

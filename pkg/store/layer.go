@@ -65,7 +65,8 @@ func (s *Store) CopyNotes(from, to string) error {
 	return nil
 }
 
-// LayerByName returns the layer with this ID or name; ok is false if there is none.
+// LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while another process makes
+// or removes a layer.
 func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
 	found, err := s.storage.Layer(name)
 	if errors.Is(err, cs.ErrLayerUnknown) {

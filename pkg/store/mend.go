@@ -65,7 +65,7 @@ func lockOf(graphRoot, kind string) (*lockfile.LockFile, error) {
 // reap removes what processes that died have left, beyond what the library and sweep see to: it is for a store that is
 // open.
 func (s *Store) reap(dead []*record) error {
-	errs := []error{s.removeTemps(), s.removeLinks(), s.removeHalfImages()}
+	errs := []error{s.removeTemps(), s.removeLinks(), s.removeHalfImages(), s.releaseHolds(dead)}
 	for _, r := range dead {
 		errs = append(errs, r.reap())
 	}

@@ -147,7 +147,7 @@ func unneeded(layers []cs.Layer, roots []string, now time.Time) []string {
 		keep(id)
 	}
 	for _, l := range layers {
-		if l.ReadOnly || l.Metadata != madeByUs && now.Sub(l.Created) < foreignAge {
+		if l.ReadOnly || l.Metadata != madeByUs && !isHold(l) && now.Sub(l.Created) < foreignAge {
 			keep(l.ID)
 		}
 	}

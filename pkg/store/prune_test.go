@@ -22,9 +22,10 @@ func TestUnneededLayers(t *testing.T) {
 		{ID: "over", Parent: "under", Created: young},
 		{ID: "additional", ReadOnly: true, Metadata: madeByUs, Created: old},
 		{ID: "container", Parent: "base", Created: old},
+		{ID: "hold", Parent: "image", Names: []string{"rbuild-hold-x-y"}, Created: young},
 	}
 	got := unneeded(layers, []string{"image", "container", ""}, now)
-	if diff := cmp.Diff([]string{"cached2", "cached", "leftover"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"cached2", "hold", "cached", "leftover"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -136,7 +136,7 @@ func layertree(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // storeclean fails if a build has left anything behind: a process, a mount, a staging directory, an incomplete layer, a
-// temporary file. Podman's pause process is not ours.
+// hold, a temporary file. Podman's pause process is not ours.
 func storeclean(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 0, "storeclean")
 	private := ts.Getenv("PRIVATE")
@@ -229,6 +229,7 @@ func incomplete(store string) []string {
 	}
 	var layers []struct {
 		ID    string         `json:"id"`
+		Names []string       `json:"names"`
 		Flags map[string]any `json:"flags"`
 	}
 	if err := json.Unmarshal(data, &layers); err != nil {
@@ -240,6 +241,9 @@ func incomplete(store string) []string {
 		known[l.ID] = true
 		if l.Flags["incomplete"] == true {
 			out = append(out, "incomplete layer "+l.ID)
+		}
+		if strings.HasPrefix(strings.Join(l.Names, " "), "rbuild-hold-") {
+			out = append(out, "hold "+l.ID)
 		}
 	}
 	dirs, _ := filepath.Glob(filepath.Join(store, "overlay", strings.Repeat("[0-9a-f]", 64)))

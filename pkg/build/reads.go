@@ -1,0 +1,196 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+	"codeberg.org/rbuild/rbuild/pkg/store"
+)
+
+// reads gives out the directories of snapshots, and is asked afterwards whether they were the snapshots' all the time.
+// Any tool may remove an image while a build reads its files. Its layers' directories are emptied then, under a mounted
+// overlay and for open descriptors too. Whoever reads the files of a snapshot gets them from a reads; nothing that was
+// made of them gets a name, a record or an exit status of 0 unless check or settle has returned nil.
+//
+// Two lines stand against that. A hold keeps the layers in the store while the build works with them (store.Hold). The
+// check finds out if a layer was gone before its hold was made, or was removed by force.
+type reads struct {
+	*builder
+	snaps   []*snapshot
+	holding bool
+}
+
+// add remembers a snapshot that is about to be read.
+func (r *reads) add(s *snapshot) {
+	if s.memory != nil || slices.Contains(r.snaps, s) { // nobody removes the blobs of a build without a namespace
+		return
+	}
+	r.snaps = append(r.snaps, s)
+	if r.holding {
+		r.holdLayers(s)
+	}
+}
+
+// lowers are the directories of a snapshot as overlayfs takes them, topmost first.
+func (r *reads) lowers(s *snapshot) []string {
+	r.add(s)
+	return s.root.lowers()
+}
+
+// open returns the root directory of the snapshot's files, read-only, below the directories over. The caller closes it.
+func (r *reads) open(s *snapshot, over ...string) (*os.File, error) {
+	return overlay.Open(overlay.Mount{Lowers: append(over, r.lowers(s)...), Trusted: r.Trusted})
+}
+
+// check reports whether everything that was read until now was in the layers of the snapshots. It writes nothing.
+func (r *reads) check() error {
+	for _, s := range r.snaps {
+		if err := r.intactBelow(s, len(s.layers))(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold starts to hold the snapshots, those to come too, in the background.
+func (r *reads) hold() {
+	r.holding = true
+	for _, s := range r.snaps {
+		r.holdLayers(s)
+	}
+}
+
+// settle is check with the snapshots held: they stay what they are until the build ends.
+func (r *reads) settle() error {
+	for _, s := range r.snaps {
+		if h := r.holdLayers(s); h != nil {
+			if <-h.done; errors.Is(h.err, store.ErrNoLayer) {
+				return errRemoved(h.layer)
+			} else if h.err != nil {
+				return h.err
+			}
+		}
+	}
+	return r.check()
+}
+
+// hold is a store.Hold that is being made.
+type hold struct {
+	layer string // ID
+	done  chan struct{}
+	held  *store.Hold
+	err   error
+}
+
+// holdLayers holds the topmost layer that the build has found in the store, once for the build. Layers that the build
+// has made itself lie above, and no image has them yet. Nil: there is nothing to hold.
+func (b *builder) holdLayers(s *snapshot) *hold {
+	var top store.Layer
+	for _, job := range s.layers {
+		if l, found := job.Found(); found {
+			top = l
+		}
+	}
+	if top.ID == "" {
+		return nil
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h, ok := b.holds[top.ID]; ok {
+		return h
+	}
+	h := &hold{layer: top.ID, done: make(chan struct{})}
+	b.holds[top.ID] = h
+	b.background.Go(func() {
+		defer close(h.done)
+		h.held, h.err = b.Store.Hold(top.ID)
+	})
+	return h
+}
+
+// releaseHolds ends the holds. Nothing runs in the background any more.
+func (b *builder) releaseHolds() {
+	for _, h := range b.holds {
+		if h.held == nil {
+			continue
+		}
+		if err := h.held.Release(); err != nil {
+			b.warn(fmt.Sprintf("%v", err))
+		}
+	}
+}
+
+// intactBelow returns the check for the lowest n layers of a snapshot, to be called later: it reports whether the
+// directories that the build has pinned are still the layers of the store.
+func (b *builder) intactBelow(s *snapshot, n int) func() error {
+	if s.memory != nil {
+		return func() error { return nil }
+	}
+	dirs, layers := s.root.dirs[s.root.bottom:], s.layers[:n]
+	return func() error {
+		top := ""
+		for i, job := range layers {
+			select {
+			case <-job.Done():
+			default:
+				return b.recorded(top) // not stored yet, so nobody knows of it or of those above
+			}
+			l, err := job.Wait(b.interrupt)
+			if err != nil {
+				return err
+			}
+			if err := b.sameDirectory(dirs[i], l.ID); err != nil {
+				return err
+			}
+			top = l.ID
+		}
+		return b.recorded(top)
+	}
+}
+
+// recorded asks for the record of a layer. Podman 4 empties a layer's directory before the directory itself goes, under
+// the library's lock: the look-up waits for the end of that. The layers below have theirs as long as the layer has one.
+func (b *builder) recorded(id string) error {
+	if id == "" {
+		return nil
+	}
+	_, ok, err := b.Store.LayerByName(id)
+	if err == nil && !ok {
+		err = errRemoved(id)
+	}
+	return err
+}
+
+// sameDirectory reports whether the directory of the layer id is the one that the build has pinned.
+func (b *builder) sameDirectory(pinned *os.File, id string) error {
+	path, err := b.Store.Directory(id)
+	var now os.FileInfo
+	if err == nil {
+		now, err = os.Stat(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return errRemoved(id)
+	}
+	if err != nil {
+		return err
+	}
+
+	then, err := pinned.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(then, now) {
+		return errRemoved(id) // and made again
+	}
+	return nil
+}
+
+// errRemoved says that a layer is gone that the build has read.
+func errRemoved(id string) error {
+	return fmt.Errorf("layer %.12s, which the step reads, was removed while the build ran: build again", id)
+}
