@@ -39,8 +39,14 @@ func DeviceOf(f *os.File) (d Device, ok bool) {
 // (Documentation/admin-guide/devices.txt).
 func ownDevices() []Device {
 	return []Device{
-		{Major: 1, Minor: 3}, {Major: 1, Minor: 5}, {Major: 1, Minor: 7}, {Major: 1, Minor: 8}, {Major: 1, Minor: 9},
-		{Major: 5, Minor: 0}, {Major: 5, Minor: 2}, {Major: 136, All: true},
+		{Major: 1, Minor: 3},
+		{Major: 1, Minor: 5},
+		{Major: 1, Minor: 7},
+		{Major: 1, Minor: 8},
+		{Major: 1, Minor: 9},
+		{Major: 5, Minor: 0},
+		{Major: 5, Minor: 2},
+		{Major: 136, All: true},
 	}
 }
 
