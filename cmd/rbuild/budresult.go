@@ -79,12 +79,15 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 }
 
 // ofImage are the flags that say only what an image is like.
-var ofImage = strings.Fields(`annotation created-annotation format inherit-labels label omit-history squash unsetannotation
-	unsetenv unsetlabel`)
+var ofImage = strings.Fields(`annotation created-annotation format identity-label inherit-annotations inherit-labels label
+	omit-history os-feature os-version squash squash-all unsetannotation unsetenv unsetlabel`)
 
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
 func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 	flags := f.compression.flags
+	if len(o.Image.StageLabels) > 0 && !o.Image.SaveStages {
+		warnings = append(warnings, "--layer-label has no effect without --save-stages: there is no image of a stage to label")
+	}
 	if o.NoImage {
 		for _, name := range ofImage {
 			if flags.Changed(name) {
@@ -94,7 +97,7 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 		return warnings
 	}
 	if !flags.Changed("format") {
-		return nil
+		return warnings
 	}
 	destinations := slices.Clone(f.pushes)
 	for _, e := range f.exports {
