@@ -85,7 +85,7 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	err = checked.cause(err, shown)
 	if err == nil {
 		if err = leaveOutDevices(g.Store, layer.ID, shown.String(), checked.devices); err != nil {
-			err = errors.Join(err, g.Store.DeleteLayer(layer.ID))
+			err = errors.Join(err, g.DeleteLayer(layer.ID))
 		}
 	}
 	_ = plain.Close() // what it read has been judged by then
