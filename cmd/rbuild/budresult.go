@@ -138,7 +138,7 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 	}
 	if !compressed {
 		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, --output type=oci "+
-			"or --tag TRANSPORT:...", flag)
+			"or a --tag such as oci:./DIR", flag)
 	}
 	return nil
 }

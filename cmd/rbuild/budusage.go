@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,10 +52,9 @@ type usageLog struct {
 // Event implements progress.Listener.
 func (l *usageLog) Event(e progress.Event) {
 	l.to.Event(e)
-	switch e.Kind {
-	case progress.StepDone, progress.StepFailed, progress.StepStopped, progress.StepCached:
+	ended := []progress.Kind{progress.StepDone, progress.StepFailed, progress.StepStopped, progress.StepCached}
+	if slices.Contains(ended, e.Kind) {
 		_, _ = fmt.Fprintln(l.out, usageLine(e)) // a full disk is no reason to end the build
-	default:
 	}
 }
 

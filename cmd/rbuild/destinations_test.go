@@ -135,7 +135,7 @@ func TestFlagsOfPush(t *testing.T) {
 		"docker-archive:d.tar": "--format=oci --format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 		"containers-storage:x": "--format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 	} {
-		for _, flag := range strings.Fields("--format=oci --format=docker --format=v2s2 --format=v2s1 --compression-format=zstd " +
+		for flag := range strings.FieldsSeq("--format=oci --format=docker --format=v2s2 --format=v2s1 --compression-format=zstd " +
 			"--compression-level=3 --force-compression=false") {
 			want := slices.Contains(strings.Fields(refused), flag)
 			err := checkPush(t, flag, "image", destination)
@@ -171,7 +171,7 @@ func classify(t *testing.T, cmd *cobra.Command, classes map[class]string) map[st
 	t.Helper()
 	known := map[string]class{}
 	for class, names := range classes {
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			if known[name] != "" {
 				t.Errorf("--%s has two classes", name)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestGlobalFlags(t *testing.T) {
 			root := newRootCmd(a)
 			args := append([]string{command}, flags...)
 			if before {
-				args = append(flags[:len(flags):len(flags)], command)
+				args = append(slices.Clip(flags), command)
 			}
 			cmd, rest, err := root.Find(args)
 			if err != nil {

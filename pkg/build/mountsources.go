@@ -34,7 +34,7 @@ type mountSources map[int]*mountSource
 
 // mountSources finds what the mounts of a RUN show before its key is computed. Nothing is locked yet: finding it may
 // mean to wait for another stage.
-func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run) (mountSources, error) {
+func (s *stage) mountSources(ctx context.Context, op *plan.Run) (mountSources, error) {
 	out := mountSources{}
 	for _, m := range op.Mounts {
 		if m.Type != instructions.MountBind && m.Files == nil || m.Type == instructions.MountTmpfs {

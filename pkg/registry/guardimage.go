@@ -127,14 +127,14 @@ func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *
 		if !isList && !isSignature {
 			continue
 		}
-		if err := g.Store.SetImageBigData(img.ID, item.Key, item.Data, manifest.Digest); err != nil {
+		if err := g.SetImageBigData(img.ID, item.Key, item.Data, manifest.Digest); err != nil {
 			return fmt.Errorf("completing image %s: %w", img.ID, err)
 		}
 	}
 	if !own || metadata == "" { // the metadata are the sizes of the signatures
 		return nil
 	}
-	if err := g.Store.SetMetadata(img.ID, metadata); err != nil {
+	if err := g.SetMetadata(img.ID, metadata); err != nil {
 		return fmt.Errorf("completing image %s: %w", img.ID, err)
 	}
 	return nil

@@ -94,7 +94,7 @@ func (o Options) watched(ctx context.Context, op func(ctx context.Context, progr
 	progress := make(chan types.ProgressProperties)
 	go w.look(progress)
 
-	err := op(w, progress)
+	err := op(w, progress)      //nolint:contextcheck // a watch is ctx with a trace for each request
 	cause := context.Cause(ctx) // nil, the caller's, or ours
 	close(w.stop)
 	<-w.done
