@@ -79,12 +79,15 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 }
 
 // ofImage are the flags that say only what an image is like.
-var ofImage = strings.Fields(`annotation created-annotation format inherit-labels label omit-history squash unsetannotation
-	unsetenv unsetlabel`)
+var ofImage = strings.Fields(`annotation created-annotation format identity-label inherit-annotations inherit-labels label
+	omit-history os-feature os-version squash squash-all unsetannotation unsetenv unsetlabel`)
 
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
 func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 	flags := f.compression.flags
+	if flags.Changed("layer-label") && !o.Image.SaveStages {
+		warnings = append(warnings, "--layer-label has no effect without --save-stages: no images of layers are made")
+	}
 	if o.NoImage {
 		for _, name := range ofImage {
 			if flags.Changed(name) {
@@ -93,19 +96,25 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 		}
 		return warnings
 	}
-	if !flags.Changed("format") {
-		return nil
-	}
+
 	destinations := slices.Clone(f.pushes)
 	for _, e := range f.exports {
-		if transport := e.transport(); transport != "" {
-			destinations = append(destinations, transport+e.dest)
+		if place := e.place(); place != "" {
+			destinations = append(destinations, place)
 		}
 	}
 	format := flags.Lookup("format").Value.String()
 	for _, to := range destinations {
 		if err := registry.CheckFormat(format, to); err != nil {
 			warnings = append(warnings, fmt.Sprintf("--format %s: the copy is converted: %v", format, err))
+		}
+		if n, _ := imagename.Parse(to); n.Transport != imagename.DockerArchive {
+			continue
+		}
+		for _, name := range []string{"annotation", "created-annotation"} {
+			if flags.Changed(name) {
+				warnings = append(warnings, fmt.Sprintf("--%s has no effect on %s: a docker-archive has no annotations", name, to))
+			}
 		}
 	}
 	return warnings
@@ -127,7 +136,7 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 	}
 	for _, e := range f.exports {
 		if e.kind == "docker" && e.dest != "" {
-			if err := f.compression.checkDestination("docker-archive:" + e.dest); err != nil {
+			if err := f.compression.checkDestination(e.place()); err != nil {
 				return err
 			}
 		}
