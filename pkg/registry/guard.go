@@ -21,7 +21,6 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
-
 )
 
 // guardedStore stands between the library's copy and the store. The copy
