@@ -11,14 +11,17 @@ import (
 )
 
 // checkImageName refuses text that names no image by the rules of package imagename: neither the name of an image, nor
-// an ID, nor a name with a transport that is supported. Paths of transports such as oci: are not looked at.
+// an ID, nor a name with docker:// or a transport of files. Paths, as of oci:, are not looked at.
 func checkImageName(text string) error {
 	n, err := imagename.Parse(text)
 	if err != nil {
 		return err
 	}
-	if n.InFiles() {
+	switch {
+	case n.InFiles():
 		return nil
+	case n.Transport == imagename.Store:
+		return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", text)
 	}
 
 	id := strings.TrimPrefix(strings.TrimPrefix(n.Rest, "@"), "sha256:")

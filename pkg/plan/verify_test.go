@@ -66,6 +66,7 @@ func TestImageNames(t *testing.T) {
 		{"FROM docker://a", ""},
 		{"FROM docker://A", `Dockerfile:1: FROM: "docker://A" is neither`},
 		{"FROM docker:29-cli", ""},
+		{"FROM containers-storage:a", "Dockerfile:1: FROM: containers-storage:a: an image in a Dockerfile is a name; pull it first"},
 		{"FROM docker:/a", `Dockerfile:1: FROM: "docker:/a" is neither`},
 		{"FROM oci:v1", ""},
 		{"FROM docker-daemon:latest", ""},
