@@ -31,7 +31,9 @@ func newPruneCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// The process in the namespace comes here, too, and does not ask again.
 			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
-				yes, err := confirm(os.Stdin, a.stderr, "This removes all images that no container was made of, their names, and all cache mounts.")
+				in := interruptible(cmd.Context(), os.Stdin)
+				yes, err := confirm(in, a.stderr,
+					"This removes all images that no container was made of, their names, and all cache mounts.")
 				if err != nil || !yes {
 					return err
 				}
