@@ -20,8 +20,8 @@ type usageFlags struct {
 }
 
 func (f *usageFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.on, "log-rusage", false, "show a line with time and resources of each step")
-	fs.StringVar(&f.file, "rusage-logfile", "", "write these lines to this file instead")
+	fs.BoolVar(&f.on, "log-rusage", false, "print a line with the time and the resources of each step")
+	fs.StringVar(&f.file, "rusage-logfile", "", "write the lines of --log-rusage to this file instead")
 }
 
 // listener adds the lines to what goes to a listener. finish closes the file beside what the other finish does.
