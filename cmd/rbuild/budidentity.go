@@ -10,7 +10,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 )
 
-// identityFlags say what an image has from its base, from its builder and from the system that it is for.
+// identityFlags are the flags for properties that an image has from its base, its builder and its operating system.
 type identityFlags struct {
 	builder    bool
 	annotated  bool

@@ -56,7 +56,7 @@ func (f *outputFlags) apply(env lookup, _ *build.Options) error {
 	return nil
 }
 
-// log is the file for what would be shown on standard error; "": there is none.
+// log returns the path of the log file, with the platform if --logsplit is set. It is "" without --logfile.
 func (f *outputFlags) log() string {
 	if !f.logSplit {
 		return f.logFile

@@ -50,7 +50,7 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 	f.registerPlatform(fs)
 }
 
-// registerPlatform adds the flags of the platform, which pull has too.
+// registerPlatform adds the flags of the platform. Commands bud and pull have these flags.
 func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] of the image (default: the host's)")
 	fs.StringVar(&f.os, "os", "", "operating system of the image")

@@ -78,13 +78,16 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 	return f.checkCompression(o)
 }
 
-// ofImage are the flags that say only what an image is like.
-var ofImage = strings.Fields(`annotation created-annotation format inherit-labels label omit-history squash unsetannotation
-	unsetenv unsetlabel`)
+// ofImage are the flags that change the image and nothing else.
+var ofImage = strings.Fields(`annotation created-annotation format identity-label inherit-annotations inherit-labels label
+	omit-history os-feature os-version squash squash-all unsetannotation unsetenv unsetlabel`)
 
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
 func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 	flags := f.compression.flags
+	if len(o.Image.StageLabels) > 0 && !o.Image.SaveStages {
+		warnings = append(warnings, "--layer-label has no effect without --save-stages: there is no image of a stage to label")
+	}
 	if o.NoImage {
 		for _, name := range ofImage {
 			if flags.Changed(name) {
@@ -94,7 +97,7 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 		return warnings
 	}
 	if !flags.Changed("format") {
-		return nil
+		return warnings
 	}
 	destinations := slices.Clone(f.pushes)
 	for _, e := range f.exports {
@@ -135,7 +138,7 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 	}
 	if !compressed {
 		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, --output type=oci "+
-			"or --tag TRANSPORT:...", flag)
+			"or a --tag such as oci:./DIR", flag)
 	}
 	return nil
 }

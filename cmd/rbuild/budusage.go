@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
-// usageFlags say where a line is written for each step, with the time that it took and what it used.
+// usageFlags select the file for one line a step, with the time and the resources of the step.
 type usageFlags struct {
 	on   bool
 	file string
@@ -24,7 +25,8 @@ func (f *usageFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.file, "rusage-logfile", "", "write the lines of --log-rusage to this file instead")
 }
 
-// listener adds the lines to what goes to a listener. finish closes the file beside what the other finish does.
+// listener returns a listener that passes events to the listener to and writes the lines. The returned function calls
+// finish and closes the file of the lines.
 func (f *usageFlags) listener(
 	to progress.Listener, finish func() error, quiet bool,
 ) (progress.Listener, func() error, error) {
@@ -51,10 +53,9 @@ type usageLog struct {
 // Event implements progress.Listener.
 func (l *usageLog) Event(e progress.Event) {
 	l.to.Event(e)
-	switch e.Kind {
-	case progress.StepDone, progress.StepFailed, progress.StepStopped, progress.StepCached:
+	ended := []progress.Kind{progress.StepDone, progress.StepFailed, progress.StepStopped, progress.StepCached}
+	if slices.Contains(ended, e.Kind) {
 		_, _ = fmt.Fprintln(l.out, usageLine(e)) // a full disk is no reason to end the build
-	default:
 	}
 }
 

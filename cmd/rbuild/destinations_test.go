@@ -2,12 +2,15 @@ package main
 
 import (
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // A class says what becomes of a flag at every destination. A new flag needs one here: say where it is done, and have it
@@ -30,15 +33,17 @@ var buildClasses = map[class]string{
 		env file from group-add http-proxy ignorefile ipc isolation jobs layers limits memory memory-swap net network no-cache
 		no-cache-filter no-hostname no-hosts no-output-timeout os pid pids-limit platform pull pull-always pull-never
 		rewrite-timestamp secret security-opt shm-size skip-unused-stages source-date-epoch ssh stdin step-timeout
-		target timeout timestamp ulimit userns userns-gid-map userns-uid-map uts variant volume retry retry-delay`,
-	imageClass:    `annotation created-annotation inherit-labels label omit-history squash unsetannotation unsetenv unsetlabel`,
+		target timeout timestamp ulimit userns userns-gid-map userns-uid-map uts variant volume retry retry-delay
+		layer-label mount no-remote save-stages stage-labels`,
+	imageClass: `annotation created-annotation identity-label inherit-annotations inherit-labels label omit-history os-feature
+		os-version squash squash-all unsetannotation unsetenv unsetlabel`,
 	formatClass:   `format`,
 	compressClass: `compression-format compression-level force-compression`,
 	accessClass:   `authfile cert-dir creds tls-verify`,
 	placeClass:    `iidfile iidfile-raw raw-iidfile load metadata-file output push tag`,
 	hostClass: `call cgroup-manager check help log-level logfile progress quiet registries-conf root runroot storage-driver
-		storage-opt builder compress disable-compression disable-content-trust force-rm identity-label inherit-annotations
-		provenance rm sbom`,
+		storage-opt all-platforms builder cni-config-dir cni-plugin-path compress disable-compression disable-content-trust
+		force-rm log-rusage loglevel logsplit provenance rm runtime rusage-logfile sbom`,
 }
 
 var pushClasses = map[class]string{
@@ -46,14 +51,16 @@ var pushClasses = map[class]string{
 	compressClass: `compression-format compression-level force-compression`,
 	accessClass:   `authfile cert-dir creds tls-verify`,
 	placeClass:    `digestfile`,
-	buildClass:    `retry retry-delay`,
-	hostClass:     `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager`,
+	buildClass:    `retry retry-delay remove-signatures`,
+	hostClass: `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager all compress
+		disable-compression disable-content-trust rm`,
 }
 
 var pullClasses = map[class]string{
 	accessClass: `authfile cert-dir creds tls-verify`,
-	buildClass:  `policy platform retry retry-delay`,
-	hostClass:   `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager`,
+	buildClass:  `policy platform os arch variant all-tags remove-signatures retry retry-delay`,
+	hostClass: `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager
+		disable-content-trust`,
 }
 
 // destinations are those of a build by their flags, with what they are: "image" has an image, "files" has none; "compressed"
@@ -65,7 +72,7 @@ var destinations = map[string]string{
 	"-t r.example/name --push":                 "image compressed",
 	"-t oci:lay:1":                             "image compressed",
 	"-t oci-archive:lay.tar:1":                 "image compressed",
-	"-t dir:d":                                 "image compressed",
+	"-t dir:./d":                               "image compressed",
 	"-t docker-archive:d.tar:name":             "image uncompressed docker",
 	"-o type=docker,dest=d.tar":                "image uncompressed docker",
 	"-o type=docker":                           "image uncompressed",
@@ -83,7 +90,8 @@ var destinations = map[string]string{
 // values are those of the flags that are given a value.
 var values = map[string][]string{
 	"annotation": {"a=b"}, "created-annotation": {"true"}, "inherit-labels": {"false"}, "label": {"a=b"}, "omit-history": {"true"},
-	"squash": {"true"}, "unsetannotation": {"a"}, "unsetenv": {"A"}, "unsetlabel": {"a"}, "format": {"oci"},
+	"squash": {"true"}, "unsetannotation": {"a"}, "unsetenv": {"A"}, "unsetlabel": {"a"}, "identity-label": {"true"},
+	"inherit-annotations": {"false"}, "os-feature": {"x"}, "os-version": {"1"}, "squash-all": {"true"}, "format": {"oci"},
 	"compression-format": {"gzip", "zstd", "zstd:chunked"}, "compression-level": {"3"}, "force-compression": {"false"},
 }
 
@@ -123,11 +131,11 @@ func TestFlagsOfPush(t *testing.T) {
 		"docker://r.example/x": "", "r.example/x": "",
 		"oci:lay:1":            "--format=docker --format=v2s2 --format=v2s1",
 		"oci-archive:lay.tar":  "--format=docker --format=v2s2 --format=v2s1",
-		"dir:d":                "",
+		"dir:./d":              "",
 		"docker-archive:d.tar": "--format=oci --format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 		"containers-storage:x": "--format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 	} {
-		for _, flag := range strings.Fields("--format=oci --format=docker --format=v2s2 --format=v2s1 --compression-format=zstd " +
+		for flag := range strings.FieldsSeq("--format=oci --format=docker --format=v2s2 --format=v2s1 --compression-format=zstd " +
 			"--compression-level=3 --force-compression=false") {
 			want := slices.Contains(strings.Fields(refused), flag)
 			err := checkPush(t, flag, "image", destination)
@@ -153,7 +161,8 @@ func checkPush(t *testing.T, args ...string) error {
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	_, err := f.options(&app{}, cmd.Flags().Args(), io.Discard)
+	a := &app{stderr: progress.NewStream(os.Stderr, false)}
+	_, err := f.options(a, cmd.Flags().Args(), io.Discard)
 	return err
 }
 
@@ -162,7 +171,7 @@ func classify(t *testing.T, cmd *cobra.Command, classes map[class]string) map[st
 	t.Helper()
 	known := map[string]class{}
 	for class, names := range classes {
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			if known[name] != "" {
 				t.Errorf("--%s has two classes", name)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestGlobalFlags(t *testing.T) {
 			root := newRootCmd(a)
 			args := append([]string{command}, flags...)
 			if before {
-				args = append(flags[:len(flags):len(flags)], command)
+				args = append(slices.Clip(flags), command)
 			}
 			cmd, rest, err := root.Find(args)
 			if err != nil {
@@ -137,7 +138,7 @@ func TestIdentityFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := o.Image, build.ImageOptions{
-		NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
+		AnyFormat: true, NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
 		StageLabels: []build.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
 		Labels: []build.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
 	}

@@ -31,7 +31,8 @@ func newPruneCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// The process in the namespace comes here, too, and does not ask again.
 			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
-				yes, err := confirm(os.Stdin, os.Stderr, "This removes all images without a container, their names, and all cache mounts.")
+				text := "This removes all images without a container, their names, and all cache mounts."
+				yes, err := confirm(os.Stdin, a.stderr, text)
 				if err != nil || !yes {
 					return err
 				}
@@ -42,7 +43,8 @@ func newPruneCmd(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images without a container, and the caches of RUN --mount=type=cache; ask first on a terminal")
+	f.BoolVarP(&all, "all", "a", false, "remove all images without a container, and the caches of RUN --mount=type=cache; "+
+		"ask first on a terminal")
 	f.BoolVarP(&force, "force", "f", false, "ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
 	return cmd
 }

@@ -127,10 +127,12 @@ const hostsFile, resolverFile, hostnameFile = "/etc/hosts", "/etc/resolv.conf", 
 
 // writtenEtc explains that a step could not write to one of these files, or replace it, if its output complains of that.
 func (o RunOptions) writtenEtc(op *plan.Run, complaints []string) string {
-	command := strings.Join(op.Argv, " ")
+	var text strings.Builder
+	text.WriteString(strings.Join(op.Argv, " "))
 	for _, f := range op.Files {
-		command += string(f.Data)
+		text.Write(f.Data)
 	}
+	command := text.String()
 
 	for _, f := range []struct {
 		name, flag string

@@ -29,7 +29,7 @@ func (f *fetched) remove() error {
 func isPath(src string) bool { return !instructions.IsURL(src) && !instructions.IsGit(src) }
 
 // fetch brings the git repositories and URLs of an ADD.
-func (s *stage) fetch(ctx context.Context, step *plan.Step, op *plan.Copy) (f *fetched, err error) {
+func (s *stage) fetch(ctx context.Context, op *plan.Copy) (f *fetched, err error) {
 	f = &fetched{sources: map[string]copy.Remote{}}
 	defer func() {
 		if err == nil {
@@ -50,14 +50,14 @@ func (s *stage) fetch(ctx context.Context, step *plan.Step, op *plan.Copy) (f *f
 				return f, err
 			}
 		}
-		if err := s.fetchOne(ctx, step, op, f, i); err != nil {
+		if err := s.fetchOne(ctx, op, f, i); err != nil {
 			return f, err
 		}
 	}
 	return f, nil
 }
 
-func (s *stage) fetchOne(ctx context.Context, step *plan.Step, op *plan.Copy, f *fetched, number int) error {
+func (s *stage) fetchOne(ctx context.Context, op *plan.Copy, f *fetched, number int) error {
 	src := op.Sources[number]
 	if instructions.IsURL(src) {
 		file, err := s.Remote.File(ctx, src, f.dir, op.Checksum)

@@ -29,7 +29,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 	if err != nil {
 		return err
 	}
-	fetched, err := s.fetch(ctx, step, op)
+	fetched, err := s.fetch(ctx, op)
 	if err != nil {
 		return err
 	}

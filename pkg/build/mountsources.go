@@ -34,7 +34,7 @@ type mountSources map[int]*mountSource
 
 // mountSources finds what the mounts of a RUN show before its key is computed. Nothing is locked yet: finding it may
 // mean to wait for another stage.
-func (s *stage) mountSources(ctx context.Context, step *plan.Step, op *plan.Run) (mountSources, error) {
+func (s *stage) mountSources(ctx context.Context, op *plan.Run) (mountSources, error) {
 	out := mountSources{}
 	for _, m := range op.Mounts {
 		if m.Type != instructions.MountBind && m.Files == nil || m.Type == instructions.MountTmpfs {
@@ -121,8 +121,8 @@ func (m mountSources) content() []string {
 	return out
 }
 
-// sourcesUnchanged compares the parts of build contexts that the step has seen as they lie there with what was digested.
-// If somebody has edited one, the result of the step belongs to no digest: the cache does not get it.
+// sourcesUnchanged compares the parts of build contexts that were mounted in place with their digests. If a file was edited
+// meanwhile, the result of the step belongs to no digest and gets no key.
 func (s *stage) sourcesUnchanged(ctx context.Context, step *plan.Step, sources mountSources) error {
 	for n := range sources.last() + 1 {
 		src := sources[n]

@@ -65,7 +65,7 @@ func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *r
 	if err := s.Run.refuse(op); err != nil {
 		return err
 	}
-	sources, err := s.mountSources(ctx, step, op)
+	sources, err := s.mountSources(ctx, op)
 	defer func() { err = errors.Join(err, sources.close()) }()
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (s *stage) execute(ctx context.Context, config sandbox.Config, op *plan.Run
 	if cause := context.Cause(ctx); cause != nil {
 		return errors.Join(cause, err)
 	}
-	failed := s.exitError(state, reached, r)
+	failed := s.exitError(state, reached)
 	if exit, ok := errors.AsType[*ExitError](failed); ok {
 		exit.Hint = s.hint(exit, &config, op, said.all())
 	}
@@ -199,7 +199,7 @@ func (s *stage) hint(e *ExitError, config *sandbox.Config, op *plan.Run, complai
 }
 
 // exitError tells of a program that failed, and which limit it reached. One that did not fail gives a warning.
-func (s *stage) exitError(state sandbox.State, l reached, r *report) error {
+func (s *stage) exitError(state sandbox.State, l reached) error {
 	e := &ExitError{Code: state.ExitCode, Limit: l.text, Killed: l.killed}
 	switch {
 	case state.Signal != 0:
@@ -275,8 +275,8 @@ type runFile struct {
 	options []string
 }
 
-// runFiles makes the files beside the upper directory, where they go with it. Those of /etc are read-only: what a step wrote to
-// them would be lost, and the step would not know.
+// runFiles creates the files beside the upper directory, with which they are removed. The files of /etc are read-only, because
+// data that a step wrote to them would be lost silently.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 	etc := s.Run.etc(s.host, s.Run.network(op), hostname(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {

@@ -24,7 +24,7 @@ type Device struct {
 	All   bool // all minor numbers
 }
 
-// DeviceOf returns the device that f is; ok is false if it is none.
+// DeviceOf returns the number of the device node f; ok is false if f is not a device node.
 func DeviceOf(f *os.File) (d Device, ok bool) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -39,8 +39,14 @@ func DeviceOf(f *os.File) (d Device, ok bool) {
 // (Documentation/admin-guide/devices.txt).
 func ownDevices() []Device {
 	return []Device{
-		{Major: 1, Minor: 3}, {Major: 1, Minor: 5}, {Major: 1, Minor: 7}, {Major: 1, Minor: 8}, {Major: 1, Minor: 9},
-		{Major: 5, Minor: 0}, {Major: 5, Minor: 2}, {Major: 136, All: true},
+		{Major: 1, Minor: 3},
+		{Major: 1, Minor: 5},
+		{Major: 1, Minor: 7},
+		{Major: 1, Minor: 8},
+		{Major: 1, Minor: 9},
+		{Major: 5, Minor: 0},
+		{Major: 5, Minor: 2},
+		{Major: 136, All: true},
 	}
 }
 

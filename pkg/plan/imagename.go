@@ -10,7 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// transports may stand before the name of an image, with a colon. What follows is the transport's business.
+// transports are the words that may precede a path with a colon, for example "oci:./dir". The text after the colon is not
+// checked here.
 var transports = []string{
 	"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive",
 	"sif", "tarball", "atomic", "ostree",

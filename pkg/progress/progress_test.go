@@ -51,7 +51,8 @@ func TestPlain(t *testing.T) {
 			[]Event{
 				{Kind: StepDone, Step: build, Elapsed: time.Second, Waited: 2100 * time.Millisecond},
 				{Kind: StepFailed, Step: build, Elapsed: time.Second, Waited: time.Minute, Usage: &Usage{CPUSeconds: 1, Written: 1 << 20}},
-				{Kind: StepDone, Step: test, Elapsed: time.Second, Waited: longWait - 1}, {Kind: StepCached, Step: plain1, Waited: time.Hour},
+				{Kind: StepDone, Step: test, Elapsed: time.Second, Waited: longWait - 1},
+				{Kind: StepCached, Step: plain1, Waited: time.Hour},
 			},
 			"[build 4/7] RUN make  1.0s (waited 2.1s)\n[build 4/7] FAILED RUN make  1.0s, cpu 1.00s, memory 0 B, read 0 B, written 1 MiB (waited 1m00s)\n" +
 				"[test 1/2] RUN make test  1.0s\n[2/3] CACHED COPY . .\n",

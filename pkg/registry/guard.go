@@ -21,7 +21,6 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
-
 )
 
 // guardedStore stands between the library's copy and the store. The copy
@@ -37,7 +36,7 @@ type guardedStore struct {
 	owner func(uid, gid int) error // of Options
 
 	mu   sync.Mutex
-	seen map[string]int64 // compressed size of the layers that were put, by ID
+	seen map[string]knownBlob // the blobs of the layers that were put, by the ID of the layer
 
 	image     string          // ID of the image that CreateImage gave last
 	manifests []digest.Digest // of the image: its own, and the list that it was chosen from
@@ -46,7 +45,7 @@ type guardedStore struct {
 
 func guard(ctx context.Context, st cs.Store, o Options) *guardedStore {
 	want := cmp.Or(o.Platform.OS, runtime.GOOS) + "/" + cmp.Or(o.Platform.Architecture, runtime.GOARCH)
-	return &guardedStore{Store: st, ctx: ctx, want: want, owner: o.Owner, seen: make(map[string]int64), created: make(map[string]bool)}
+	return &guardedStore{Store: st, ctx: ctx, want: want, owner: o.Owner, seen: make(map[string]knownBlob), created: make(map[string]bool)}
 }
 
 // PutLayer refuses a layer that checkLayer refuses. The library deletes what
@@ -86,13 +85,13 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	err = checked.cause(err, shown)
 	if err == nil {
 		if err = leaveOutDevices(g.Store, layer.ID, shown.String(), checked.devices); err != nil {
-			err = errors.Join(err, g.Store.DeleteLayer(layer.ID))
+			err = errors.Join(err, g.DeleteLayer(layer.ID))
 		}
 	}
 	_ = plain.Close() // what it read has been judged by then
 	if err == nil && options.OriginalSize != nil {
 		g.mu.Lock()
-		g.seen[layer.ID] = *options.OriginalSize
+		g.seen[layer.ID] = knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize}
 		g.mu.Unlock()
 		if algorithm := algorithmName(format); algorithm != "" {
 			recordBlob(g.Store, layer.ID, knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize, Algorithm: algorithm})
@@ -191,8 +190,9 @@ func (g *guardedStore) checkSize(id string, blob manifest.LayerInfo) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if size, ok := g.seen[id]; ok && size != blob.Size {
-		return fmt.Errorf("the manifest gives it the size %d, it has %d bytes", blob.Size, size)
+	// The library may have put a copy of another layer with the same content. That copy is not the blob of the manifest.
+	if seen, ok := g.seen[id]; ok && seen.Digest == blob.Digest && seen.Size != blob.Size {
+		return fmt.Errorf("the manifest gives it the size %d, it has %d bytes", blob.Size, seen.Size)
 	}
 	return nil
 }

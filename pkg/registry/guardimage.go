@@ -43,7 +43,7 @@ func (g *guardedStore) CreateImage(id string, names []string, layer, metadata st
 	return img, nil
 }
 
-// documents are what the data of a new image hold.
+// documents are the documents that the data of a new image hold.
 type documents struct {
 	config    digest.Digest
 	manifests []digest.Digest // the image's own, and the list that it was chosen from
@@ -107,7 +107,7 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o Origin) bool { return o.Name != "" && o.Digest == sum })
 }
 
-// complete adds to an image that the store has already what a pull brings anew: the list of manifests and signatures.
+// complete adds the list of manifests and the signatures of a pull to an image that the store already has.
 func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *cs.ImageOptions) error {
 	if err := store.VerifyImage(g.Store, img.ID); err != nil {
 		return err
@@ -127,14 +127,14 @@ func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *
 		if !isList && !isSignature {
 			continue
 		}
-		if err := g.Store.SetImageBigData(img.ID, item.Key, item.Data, manifest.Digest); err != nil {
+		if err := g.SetImageBigData(img.ID, item.Key, item.Data, manifest.Digest); err != nil {
 			return fmt.Errorf("completing image %s: %w", img.ID, err)
 		}
 	}
 	if !own || metadata == "" { // the metadata are the sizes of the signatures
 		return nil
 	}
-	if err := g.Store.SetMetadata(img.ID, metadata); err != nil {
+	if err := g.SetMetadata(img.ID, metadata); err != nil {
 		return fmt.Errorf("completing image %s: %w", img.ID, err)
 	}
 	return nil

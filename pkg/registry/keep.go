@@ -92,16 +92,15 @@ func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err er
 	return nil
 }
 
-func (l *Layout) putBlob(data []byte) (digest.Digest, error) {
-	sum := digest.FromBytes(data)
-	path, err := blobPath(l.dir, sum)
+func (l *Layout) putBlob(data []byte) error {
+	path, err := blobPath(l.dir, digest.FromBytes(data))
 	if err != nil {
-		return sum, err
+		return err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Size() == int64(len(data)) {
-		return sum, nil
+		return nil
 	}
-	return sum, l.write(path, data)
+	return l.write(path, data)
 }
 
 func (l *Layout) readBlob(sum digest.Digest) ([]byte, error) {
@@ -316,10 +315,10 @@ func platformOf(config []byte) *ocispec.Platform {
 
 // PutImage records an image whose layers the layout has: see store.Store.PutImage.
 func (l *Layout) PutImage(n store.NewImage) (id string, raw []byte, err error) {
-	if _, err := l.putBlob(n.Config); err != nil {
+	if err := l.putBlob(n.Config); err != nil {
 		return "", nil, err
 	}
-	if _, err := l.putBlob(n.Manifest); err != nil {
+	if err := l.putBlob(n.Manifest); err != nil {
 		return "", nil, err
 	}
 	desc, err := describePushed(n.Manifest)

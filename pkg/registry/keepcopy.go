@@ -174,7 +174,7 @@ func (p puller) keep(ctx context.Context, src types.ImageReference, names ...str
 	if err != nil {
 		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
 	}
-	if _, err := p.layout.putBlob(dest.manifest); err != nil {
+	if err := p.layout.putBlob(dest.manifest); err != nil {
 		return "", err
 	}
 	desc, err := describePushed(dest.manifest)

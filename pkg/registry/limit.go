@@ -49,11 +49,11 @@ func (r limitedReference) check(ctx context.Context, src types.ImageSource, sys 
 	if manifest.MIMETypeIsMultiImage(mediaType) {
 		list, err := manifest.ListFromBlob(raw, mediaType)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // left to the copy
 		}
 		instance, err := list.ChooseInstance(sys)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // left to the copy
 		}
 		if raw, mediaType, err = src.GetManifest(ctx, &instance); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (r limitedReference) check(ctx context.Context, src types.ImageSource, sys 
 	}
 	m, err := manifest.FromBlob(raw, mediaType)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // left to the copy
 	}
 	if n := len(m.LayerInfos()); n > r.most {
 		return &LayersError{Name: r.name, Have: n, Most: r.most}

@@ -224,7 +224,7 @@ func CheckCompressible(destination string) error {
 	}
 	switch t.Name() {
 	case dockerarchive.Transport.Name():
-		return fmt.Errorf("%s: layers in a docker-archive are not compressed: use oci-archive:", destination)
+		return fmt.Errorf("%s: layers in a docker-archive are not compressed: use an oci-archive", destination)
 	case istorage.Transport.Name():
 		return fmt.Errorf("%s: layers in the store are not compressed", destination)
 	}
