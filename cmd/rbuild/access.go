@@ -44,7 +44,7 @@ func (f *accessFlags) apply(o registry.Options) (registry.Options, error) {
 	return o, nil
 }
 
-// tellUnused warns about flags that mean nothing for a place that is in no registry.
+// tellUnused warns about flags for registries, such as --creds, if the place is in no registry.
 func (f *accessFlags) tellUnused(w io.Writer, place string) {
 	for _, name := range []string{"authfile", "cert-dir", "creds", "tls-verify"} {
 		if f.flags.Changed(name) {
@@ -111,7 +111,7 @@ func (f *compressionFlags) check() error {
 	return nil
 }
 
-// given is one of the flags that the user has given; "": none.
+// given returns the first flag for compression that the user has given, for example "--compression-level", or "".
 func (f *compressionFlags) given() string {
 	for _, name := range []string{"compression-format", "compression-level", "force-compression"} {
 		if f.flags.Changed(name) {
@@ -121,7 +121,7 @@ func (f *compressionFlags) given() string {
 	return ""
 }
 
-// checkDestination refuses a destination for which the flags that were given mean nothing.
+// checkDestination refuses a destination on which the given flags for compression have no effect.
 func (f *compressionFlags) checkDestination(destination string) error {
 	flag := f.given()
 	if flag == "" {

@@ -27,7 +27,7 @@ type allowFlags struct {
 func (f *allowFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.list, "allow", nil, "let the Dockerfile do more: security.insecure (RUN --security=insecure), fs.read=PATH (FROM oci:PATH and its kin; * for all), network.host (RUN --network=host whatever --network says)")
 	fs.BoolVar(&f.noRemote, "no-remote", false,
-		"refuse ADD of URLs and git repositories, also by triggers of base images; base images are still pulled")
+		"refuse ADD of URLs and git repositories, also in triggers of base images; base images are still pulled")
 }
 
 func (f *allowFlags) apply(_ lookup, o *build.Options) error {

@@ -126,8 +126,8 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 	return nil
 }
 
-// described is planned for what builds nothing: permissions to build are none of its business, and a check looks at all
-// stages unless --target names one.
+// described plans a call that builds nothing. Permissions to build (--allow) have no effect on the call. A check looks at
+// all stages unless --target names a stage.
 func (f *budFlags) described() plan.Options {
 	o := f.planned()
 	o.Insecure, o.Refuse = true, nil

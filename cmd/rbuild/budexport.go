@@ -206,7 +206,8 @@ func toFile(path string, own func(path string) error) build.Output {
 	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, own, r) }
 }
 
-// transport is the transport of an output that holds an image; "": it is none, or the store's.
+// transport returns the transport of the output, for example "oci-archive:". It is "" if the output holds no image, or if
+// the image goes to the store.
 func (e export) transport() string {
 	switch {
 	case e.dest == "":

@@ -10,7 +10,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 )
 
-// identityFlags say what an image has from its base, from its builder and from the system that it is for.
+// identityFlags are the flags for properties that an image has from its base, its builder and its operating system.
 type identityFlags struct {
 	builder    bool
 	annotated  bool
@@ -26,13 +26,13 @@ type identityFlags struct {
 const builderLabel = "io.rbuild.version"
 
 func (f *identityFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.builder, "identity-label", false, "label the image with the version of rbuild, "+builderLabel)
-	fs.BoolVar(&f.annotated, "inherit-annotations", true, "keep the annotations of base images")
-	fs.StringVar(&f.osVersion, "os-version", "", "os.version of the image (default: that of the base)")
-	fs.StringArrayVar(&f.osFeatures, "os-feature", nil, "entry of os.features, beside those of the base; NAME- removes NAME")
-	fs.BoolVar(&f.saveStages, "save-stages", false, "keep an image without a name of each stage before the target")
-	fs.BoolVar(&f.stageLabels, "stage-labels", false, "label these images, and the target, with stage and base")
-	fs.StringArrayVar(&f.layerLabels, "layer-label", nil, "KEY[=VALUE] label of the images of --save-stages")
+	fs.BoolVar(&f.builder, "identity-label", false, "add the label "+builderLabel+"=VERSION, the version of rbuild")
+	fs.BoolVar(&f.annotated, "inherit-annotations", true, "inherit the annotations of base images")
+	fs.StringVar(&f.osVersion, "os-version", "", "os.version of the image, e.g. 10.0.17763 (default: the value of the base)")
+	fs.StringArrayVar(&f.osFeatures, "os-feature", nil, "add NAME to the os.features of the base; NAME- removes NAME")
+	fs.BoolVar(&f.saveStages, "save-stages", false, "keep each stage before the target as an image without a name")
+	fs.BoolVar(&f.stageLabels, "stage-labels", false, "label the images of --save-stages and the target with the names of their stage and base")
+	fs.StringArrayVar(&f.layerLabels, "layer-label", nil, "KEY[=VALUE] label for the images of --save-stages")
 }
 
 func (f *identityFlags) apply(o *build.ImageOptions) error {

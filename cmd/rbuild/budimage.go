@@ -146,7 +146,7 @@ func (f *imageFlags) time(env lookup, o *build.Options) error {
 }
 
 // epochArg returns the value that --source-date-epoch or the environment gives the build argument SOURCE_DATE_EPOCH, as
-// buildah and docker pass it on. --timestamp is no such value: it says what the builder does, not what RUN is told.
+// buildah and docker pass it on. --timestamp gives no value, because the flag is about the image and not about RUN.
 func (f *imageFlags) epochArg(env lookup) map[string]string {
 	text := f.epoch
 	if text == "" {

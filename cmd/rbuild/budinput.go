@@ -180,7 +180,8 @@ func (f *inputFlags) localContext() (dir string, files []string, err error) {
 	return filepath.Dir(f.context), []string{f.context}, nil
 }
 
-// ignored gives the patterns of what the context shall not contain. from is what messages call the context; empty: dir.
+// ignored returns the patterns that exclude files of the context. from is the name of the context in messages; if it is
+// empty, messages use dir.
 func (f *inputFlags) ignored(dir, from string, files []copy.Dockerfile) (patterns []string, err error) {
 	if f.ignoreFile == "" {
 		patterns, _, err = copy.ReadIgnore(dir, files...)

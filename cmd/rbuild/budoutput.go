@@ -32,7 +32,7 @@ func (f *outputFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.progress, "progress", "auto", "auto, plain, tty, quiet, none or rawjson (default: $BUILDKIT_PROGRESS, else auto)")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID only")
 	fs.StringVar(&f.logFile, "logfile", "", "file for what would be shown on standard error")
-	fs.BoolVar(&f.logSplit, "logsplit", false, "add _OS_ARCHITECTURE of the platform to the name of --logfile")
+	fs.BoolVar(&f.logSplit, "logsplit", false, "add the platform to the name of --logfile, e.g. FILE_linux_amd64")
 	f.usage.register(fs)
 	f.flags = fs
 }
@@ -56,7 +56,7 @@ func (f *outputFlags) apply(env lookup, _ *build.Options) error {
 	return nil
 }
 
-// log is the file for what would be shown on standard error; "": there is none.
+// log returns the path of the log file, with the platform if --logsplit is set. It is "" without --logfile.
 func (f *outputFlags) log() string {
 	if !f.logSplit {
 		return f.logFile

@@ -18,7 +18,7 @@ type peerFlags struct {
 	list  []peerFlag
 }
 
-// peerFlag is one of them.
+// peerFlag is a flag that rbuild accepts without effect, for example --force-rm.
 type peerFlag struct {
 	name      string
 	shorthand string
@@ -35,7 +35,7 @@ const (
 	noOtherRuntime = "RUN is started by rbuild itself; runc and crun, which do the same, are accepted"
 )
 
-// peers are all of them.
+// peers are the flags of bud that are accepted without effect.
 var peers = []peerFlag{
 	{name: "all-platforms", alone: "true", allowed: "false", why: "one platform is built at a time; name it with --platform"},
 	{name: "builder", why: "there is one builder, rbuild"},
@@ -52,7 +52,7 @@ var peers = []peerFlag{
 	{name: "sbom", alone: "true", allowed: "false", why: "no attestations are made"},
 }
 
-// otherPeers are those of other commands than bud.
+// otherPeers are the flags of the other commands that are accepted without effect.
 var otherPeers = map[string][]peerFlag{
 	"pull": {{name: "disable-content-trust", alone: "true", why: noContentTrust}},
 	"push": {

@@ -45,12 +45,12 @@ func (f *planFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the environment of RUN and of the image; NAME alone takes the environment's value")
 	fs.BoolVar(&f.httpProxy, "http-proxy", true, "pass the proxy variables of the environment to RUN")
 	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "build only the stages that the target needs; false: all before it")
-	fs.StringArrayVar(&f.mounts, "mount", nil, "mount of every RUN, as of RUN --mount, e.g. type=secret,id=ID")
+	fs.StringArrayVar(&f.mounts, "mount", nil, "mount of every RUN, as in RUN --mount, e.g. type=cache,target=/root/.cache")
 	fs.StringVar(&f.from, "from", "", "image in place of what the first FROM names")
 	f.registerPlatform(fs)
 }
 
-// registerPlatform adds the flags of the platform, which pull has too.
+// registerPlatform adds the flags of the platform. Commands bud and pull have these flags.
 func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.platforms, "platform", nil, "OS/ARCH[/VARIANT] of the image (default: the host's)")
 	fs.StringVar(&f.os, "os", "", "operating system of the image")

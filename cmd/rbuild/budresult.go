@@ -78,7 +78,7 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 	return f.checkCompression(o)
 }
 
-// ofImage are the flags that say only what an image is like.
+// ofImage are the flags that change the image and nothing else.
 var ofImage = strings.Fields(`annotation created-annotation format identity-label inherit-annotations inherit-labels label
 	omit-history os-feature os-version squash squash-all unsetannotation unsetenv unsetlabel`)
 

@@ -41,7 +41,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.compat, "compat-volumes", false, "throw away what RUN writes below a VOLUME")
 	fs.BoolVar(&f.stdin, "stdin", false, "pass standard input to RUN")
 	fs.StringVar(&f.isolated, "isolation", "", "accepted are oci, rootless, chroot and default: RUN always has rbuild's own sandbox")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:OPTION,...] to bind into RUN, e.g. with ro, noexec or O")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "HOST-PATH:PATH[:OPTION,...] to bind into RUN, e.g. /srv/data:/data:ro; options: ro, noexec, nosuid, nodev, O")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }

@@ -14,18 +14,19 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
-// usageFlags say where a line is written for each step, with the time that it took and what it used.
+// usageFlags select the file for one line a step, with the time and the resources of the step.
 type usageFlags struct {
 	on   bool
 	file string
 }
 
 func (f *usageFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.on, "log-rusage", false, "show a line with time and resources of each step")
-	fs.StringVar(&f.file, "rusage-logfile", "", "write these lines to this file instead")
+	fs.BoolVar(&f.on, "log-rusage", false, "print a line with the time and the resources of each step")
+	fs.StringVar(&f.file, "rusage-logfile", "", "write the lines of --log-rusage to this file instead")
 }
 
-// listener adds the lines to what goes to a listener. finish closes the file beside what the other finish does.
+// listener returns a listener that passes events to the listener to and writes the lines. The returned function calls
+// finish and closes the file of the lines.
 func (f *usageFlags) listener(
 	to progress.Listener, finish func() error, quiet bool,
 ) (progress.Listener, func() error, error) {

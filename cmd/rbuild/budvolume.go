@@ -13,9 +13,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/build"
 )
 
-// idleVolumeOptions are options of --volume that ask for what RUN does anyway: mounts of RUN are private, all of the
-// source is bound, nothing is copied into it, and RUN's processes have the SELinux label of rbuild itself, so that no
-// file needs another label.
+// idleVolumeOptions are options of --volume that describe the default: mounts of RUN are private, all of the source is
+// bound, and nothing is copied into the source. RUN's processes have the SELinux label of rbuild itself, so that no file
+// needs another label (z, Z).
 var idleVolumeOptions = []string{"rw", "z", "Z", "bind", "rbind", "private", "rprivate", "nocopy", "exec"}
 
 const privateMounts = "the mounts of RUN are private"

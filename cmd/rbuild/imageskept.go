@@ -14,7 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
-// layoutDir is the directory of the images of builds without a namespace; "": there is none.
+// layoutDir returns the directory of the images of builds without a namespace, or "" if the store has no directory.
 func (a *app) layoutDir() string {
 	root, _, _ := store.Locate(a.storeOptions()) // an error is about the driver, which a layout does not need
 	if root == "" {
@@ -23,7 +23,7 @@ func (a *app) layoutDir() string {
 	return filepath.Join(root, layoutName)
 }
 
-// keptImages are the images of builds without a namespace.
+// keptImages returns the images of builds without a namespace.
 func (a *app) keptImages() ([]registry.KeptImage, error) {
 	dir := a.layoutDir()
 	if dir == "" {

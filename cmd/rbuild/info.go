@@ -46,7 +46,7 @@ func newInfoCmd(a *app) *cobra.Command {
 // too: {{.host.os}}.
 type info map[string]map[string]any
 
-// debugInfo is what info --debug adds, with buildah's keys.
+// debugInfo returns the entries that info --debug adds, with buildah's keys.
 func debugInfo(v versionInfo) map[string]any {
 	return map[string]any{"rbuild version": v.Version, "compiler": runtime.Compiler, "git commit": v.GitCommit, "go version": v.GoVersion}
 }

@@ -55,7 +55,7 @@ func newInspectCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
-	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image, or all, which means the same")
+	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image or all; both inspect images")
 	peers.registerOf("inspect", cmd.Flags())
 	return cmd
 }

@@ -58,7 +58,7 @@ func run() int {
 		}
 		return a.report(err)
 	}
-	if err := a.stdout.Err(); err != nil && a.exit == 0 { // of what does not look, such as the help of cobra
+	if err := a.stdout.Err(); err != nil && a.exit == 0 { // some callers drop this error, for example the help of cobra
 		return a.report(err)
 	}
 	return a.exit

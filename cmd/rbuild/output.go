@@ -28,7 +28,7 @@ func humanSince(t time.Time) string {
 	return units.HumanDuration(time.Since(t)) + " ago"
 }
 
-// writeJSON prints v as indented JSON, in which what is not graphic is escaped.
+// writeJSON prints v as indented JSON. Characters that are not graphic are escaped, for example \u202e.
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(progress.JSONWriter(w))
 	enc.SetIndent("", "    ")

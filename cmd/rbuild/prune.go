@@ -23,7 +23,7 @@ func newPruneCmd(a *app) *cobra.Command {
 	var all, force bool
 	cmd := &cobra.Command{
 		Use:   "prune [flags]",
-		Short: "Give back the space of what no image needs",
+		Short: "Remove unused images and layers",
 		Long: "Remove images that have no name and that no other image was built on, and the layers that belong to no image:\n" +
 			"the cache of steps whose images are gone, and what interrupted pulls left more than a day ago. Waits for nothing:\n" +
 			"while a build runs on the store, prune refuses.",
@@ -32,8 +32,8 @@ func newPruneCmd(a *app) *cobra.Command {
 			// The process in the namespace comes here, too, and does not ask again.
 			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
 				in := interruptible(cmd.Context(), os.Stdin)
-				yes, err := confirm(in, a.stderr,
-					"This removes all images that no container was made of, their names, and all cache mounts.")
+				text := "This removes all images without a container, their names, and all cache mounts."
+				yes, err := confirm(in, a.stderr, text)
 				if err != nil || !yes {
 					return err
 				}
@@ -44,7 +44,8 @@ func newPruneCmd(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images that no container was made of, and the caches of RUN --mount=type=cache; asks before, on a terminal")
+	f.BoolVarP(&all, "all", "a", false, "remove all images without a container, and the caches of RUN --mount=type=cache; "+
+		"ask first on a terminal")
 	f.BoolVarP(&force, "force", "f", false, "ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
 	return cmd
 }

@@ -29,7 +29,7 @@ func newPullCmd(a *app) *cobra.Command {
 		Short: "Copy images from a registry, an archive or a directory into the store",
 		Long: "Copy images into the store and print their IDs. IMAGE is a name in a registry, or names another place:\n" +
 			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
-			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
+			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when, o, err := f.options(a.sys())
@@ -80,7 +80,7 @@ func newPullCmd(a *app) *cobra.Command {
 	fs.StringVar(&f.policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
 	fs.BoolVarP(&f.all, "all-tags", "a", false, "pull every tag of the repository")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the IDs")
-	fs.BoolVar(&f.unsigned, "remove-signatures", false, "leave the signatures of the image out of the store")
+	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not store the signatures of the image")
 	return cmd
 }
 

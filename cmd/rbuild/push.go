@@ -32,13 +32,13 @@ func (f *pushFlags) register(fs *pflag.FlagSet) {
 	f.retry.register(fs)
 	f.compress.register(fs)
 	f.peers.registerOf("push", fs)
-	fs.BoolVar(&f.unsigned, "remove-signatures", false, "leave the signatures of the image behind")
+	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not copy the signatures of the image")
 	fs.StringVarP(&f.format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
 	fs.StringVar(&f.digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress")
 }
 
-// options turns the flags into those of a push, and refuses what a destination cannot have. args are IMAGE and DESTINATION.
+// options returns the options of a push, and refuses flags that the destination cannot have. args are IMAGE and DESTINATION.
 func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o registry.PushOptions, err error) {
 	if o.Options, err = f.access.apply(a.sys()); err != nil {
 		return o, err
@@ -79,7 +79,7 @@ func newPushCmd(a *app) *cobra.Command {
 		Short: "Copy an image from the store to a registry, an archive or a directory",
 		Long: "Copy an image of the store to DESTINATION: a name in a registry (default: the name of the image), or\n" +
 			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
-			"A word with a tag, such as docker:cli or dir:latest, is the name of an image: write dir:./DIR.",
+			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(a, args, a.stderr)

@@ -130,7 +130,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// stdoutName is what errors call standard output as the destination of a result.
+// stdoutName is the name of standard output in errors about the destination of a result.
 const stdoutName = "standard output"
 
 // resultFile is a file that is being written.

@@ -51,8 +51,8 @@ type Options struct {
 	// Pull makes an image present in the store and returns its ID. platform is as plan.Source has it. It must be safe for
 	// concurrent use.
 	Pull func(ctx context.Context, name, platform string) (id string, err error)
-	// Origin is what a registry calls an image that Pull returned for a name: the full name, "" if it has none, and the digest
-	// of its manifest. Nil: images do not tell what they are based on.
+	// Origin returns the full name of an image that Pull returned for a name, "" if it has none, and the digest of its
+	// manifest at the registry. If Origin is nil, images get no annotations about their base.
 	Origin func(name, id string) Base
 	// Contexts open the named contexts of the plan, by their names. Each is asked once for a platform, by several
 	// goroutines.

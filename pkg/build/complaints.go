@@ -12,7 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Bounds of what is kept of the output of a step.
+// Bounds of the lines that are kept of the output of a step.
 const (
 	maxComplaints = 16
 	maxLine       = 512 // bytes
@@ -64,7 +64,7 @@ const kernelString = 32 * 4096
 // maxNamed is how many variables a message names.
 const maxNamed = 3
 
-// tooLong says what of the process's arguments and environment is too long for the kernel (execve(2)).
+// tooLong explains which arguments and variables of the process are too long for the kernel (execve(2)).
 func tooLong(p *specs.Process) string {
 	type size struct {
 		what  string

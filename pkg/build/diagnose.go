@@ -22,7 +22,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/sandbox"
 )
 
-// Bounds of what is looked at after a RUN has failed.
+// Bounds of the files that are read after a RUN has failed.
 const (
 	maxHintWords = 128     // words of the command and of its output
 	maxHintDepth = 4       // interpreters of interpreters
@@ -96,7 +96,8 @@ func (d diagnosis) failed(complaints []string) string {
 // isShellSpace reports whether a shell ends a word there, or a quotation begins or ends.
 func isShellSpace(c rune) bool { return strings.ContainsRune(" \t\n;&|()<>`'\"$={}", c) }
 
-// program explains what is wrong with the first file that the name of a program may mean. It is "" if nothing is.
+// program explains why the first file that the name of a program may mean cannot be executed. It returns "" if the file is
+// right.
 func (d diagnosis) program(name string) string {
 	p := d.config.Spec.Process
 	for _, file := range sandbox.Candidates(name, p.Env) {
@@ -173,7 +174,7 @@ func reopened(source *os.File) *os.File {
 	return f
 }
 
-// examine explains what is wrong with a program that begins with header.
+// examine explains why a program that begins with header cannot be executed. It returns "" if the reason is unknown.
 func (d diagnosis) examine(file string, header []byte, depth int) string {
 	switch {
 	case depth > maxHintDepth:
@@ -196,7 +197,7 @@ func convert(file string) string {
 	return fmt.Sprintf("write the file with LF (git: \"*.sh text eol=lf\" in .gitattributes), or RUN sed -i 's/\\r$//' %s first", file)
 }
 
-// script explains what is wrong with the first line of a script, or with the interpreter that it names.
+// script explains an error in the first line of a script, for example a missing interpreter.
 func (d diagnosis) script(file string, header []byte, depth int) string {
 	line, _, _ := bytes.Cut(header, []byte("\n"))
 	text := strings.Trim(strings.TrimPrefix(string(line), "#!"), " \t")
@@ -219,7 +220,7 @@ func (d diagnosis) script(file string, header []byte, depth int) string {
 	return d.examine(at, inside, depth+1)
 }
 
-// binary explains what is wrong with a program in ELF.
+// binary explains why a program in ELF cannot be executed, for example because its dynamic loader is missing.
 func (d diagnosis) binary(file string, header []byte) string {
 	theirs, ours := binfmt.Architecture(header), binfmt.Architecture(binfmt.Program(runtime.GOARCH))
 	if theirs != ours && (theirs != "386" || ours != "amd64") {

@@ -17,7 +17,7 @@ var ownAnnotations = []string{
 	ocispec.AnnotationBaseImageName, ocispec.AnnotationBaseImageDigest,
 }
 
-// inherited are the annotations that an image has from its base. The map is the caller's.
+// inherited returns the annotations that an image has from its base. The caller may change the map.
 func (o ImageOptions) inherited(target *snapshot) map[string]string {
 	all := map[string]string{}
 	if o.NoAnnotations {
@@ -36,7 +36,7 @@ func (o ImageOptions) drops(annotations map[string]string) bool {
 	return o.NoAnnotations && len(annotations) > 0 || slices.ContainsFunc(o.UnsetAnnotations, unset)
 }
 
-// system does to the config what the command line says of the version of the operating system.
+// system sets os.version and os.features of the config as the command line says (--os-version, --os-feature).
 func (o ImageOptions) system(image instructions.Image) instructions.Image {
 	if o.OSVersion != "" {
 		image.OSVersion = o.OSVersion

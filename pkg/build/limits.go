@@ -46,7 +46,7 @@ type stepClock struct {
 // startClock returns a clock that runs.
 func startClock() *stepClock { return &stepClock{since: time.Now()} }
 
-// limitStep ends what is done in the context after Options.StepTimeout of work; done gives the clock back.
+// limitStep returns a context that ends after Options.StepTimeout of work. done stops the clock.
 func (b *builder) limitStep(ctx context.Context) (_ context.Context, clock *stepClock, done func()) {
 	clock = startClock()
 	if b.StepTimeout == 0 {
@@ -87,8 +87,8 @@ func (c *stepClock) turn(waiting bool) {
 	}
 }
 
-// charge adds work that was done elsewhere for the step: the pull, which may have begun before the step. As long as the step
-// has waited meanwhile, that was no waiting.
+// charge adds work that was done elsewhere for the step: the pull, which may have begun before the step. Time that the step
+// waited for this work is not counted as waiting.
 func (c *stepClock) charge(work time.Duration) {
 	worked, waited := c.times()
 	c.worked, c.waited = worked+work, max(0, waited-work)

@@ -121,8 +121,8 @@ func (m mountSources) content() []string {
 	return out
 }
 
-// sourcesUnchanged compares the parts of build contexts that the step has seen as they lie there with what was digested.
-// If somebody has edited one, the result of the step belongs to no digest: the cache does not get it.
+// sourcesUnchanged compares the parts of build contexts that were mounted in place with their digests. If a file was edited
+// meanwhile, the result of the step belongs to no digest and gets no key.
 func (s *stage) sourcesUnchanged(ctx context.Context, step *plan.Step, sources mountSources) error {
 	for n := range sources.last() + 1 {
 		src := sources[n]

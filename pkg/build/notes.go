@@ -9,14 +9,14 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
-// notes are what a step has to tell beside its output. They are collected while the step runs and shown when it ends. What
-// came up while its files were made is kept with its layer: a step from the cache makes none, and tells it again.
+// notes are the warnings of a step. They are collected while the step runs and shown when it ends. Warnings about the
+// files of the step are stored with its layer, and a step from the cache shows them again.
 type notes struct {
 	warnings []string
 	kept     *keptNotes // nil: the step's files are not being made
 }
 
-// keptNotes are stored with a layer, as JSON. The zero value is none, and nothing is stored.
+// keptNotes are the notes that are stored with a layer, as JSON. The zero value has no notes and is not stored.
 type keptNotes struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Duplicated is how many bytes the layer repeats of the layers below, because of a recursive chown or chmod.
@@ -52,7 +52,7 @@ func (s *stage) tell(step *plan.Step) {
 	s.notes = notes{}
 }
 
-// encode is what is stored; nil: there is nothing.
+// encode returns the stored form, or nil if there are no notes.
 func (k *keptNotes) encode() []byte {
 	if k == nil || len(k.Warnings) == 0 && k.Duplicated == 0 {
 		return nil
@@ -64,7 +64,7 @@ func (k *keptNotes) encode() []byte {
 	return data
 }
 
-// recall reads what is stored with a layer that comes from the cache. Notes that cannot be read are none.
+// recall reads the notes of a layer that comes from the cache. Notes that cannot be read are ignored.
 func (b *builder) recall(l store.Layer) *keptNotes {
 	kept := &keptNotes{}
 	if !l.Noted {

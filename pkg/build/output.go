@@ -40,7 +40,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) (err error) {
 	return nil
 }
 
-// leftOut is the warning about devices that are not in a tar of all files; "" if there is none.
+// leftOut returns the warning about devices that are not in a tar of all files, or "" if no device was left out.
 func leftOut(r layer.Result) string {
 	return copy.Devices{First: r.Device, Count: r.Devices}.Text()
 }
@@ -48,8 +48,8 @@ func leftOut(r layer.Result) string {
 // writeTar writes the tar of all files of a snapshot.
 type writeTar func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error)
 
-// whole gives the files of a snapshot. done is to be called when they are no longer needed, and before anything gets a
-// name that was made of them: it returns an error if they were not the snapshot's all the time. It can be called again.
+// whole returns the files of a snapshot. The caller calls done after the last read, and before a result of these files gets
+// a name. done returns an error if a layer of the snapshot was removed meanwhile. It may be called again.
 func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done func() error, err error) {
 	if s.memory != nil {
 		files, err := s.memory.load(ctx)
@@ -70,7 +70,7 @@ func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done 
 	return write, sync.OnceValue(func() error { return errors.Join(view.Close(), r.settle()) }), nil
 }
 
-// gone is removed if that is an error: then it is the cause of err.
+// gone returns the error of removed if there is one, because it is the cause of err, and err otherwise.
 func gone(removed, err error) error {
 	if removed != nil {
 		return removed

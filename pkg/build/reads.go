@@ -11,13 +11,13 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
-// reads gives out the directories of snapshots, and is asked afterwards whether they were the snapshots' all the time.
-// Any tool may remove an image while a build reads its files. Its layers' directories are emptied then, under a mounted
-// overlay and for open descriptors too. Whoever reads the files of a snapshot gets them from a reads; nothing that was
-// made of them gets a name, a record or an exit status of 0 unless check or settle has returned nil.
+// reads returns the directories of snapshots, and reports afterwards whether their layers were in the store all the time.
+// Any tool may remove an image while a build reads its files. The library then empties the directories of its layers, also
+// under a mounted overlay and for open descriptors. So all files of a snapshot are read through a reads. A result of these
+// files gets a name, a record or an exit status of 0 only after check or settle has returned nil.
 //
-// Two lines stand against that. A hold keeps the layers in the store while the build works with them (store.Hold). The
-// check finds out if a layer was gone before its hold was made, or was removed by force.
+// Two mechanisms prevent a wrong result. A hold keeps the layers in the store while the build reads them (store.Hold). The
+// check finds a layer that was removed before its hold was made, or by force.
 type reads struct {
 	*builder
 	snaps   []*snapshot
@@ -26,7 +26,7 @@ type reads struct {
 
 // add remembers a snapshot that is about to be read.
 func (r *reads) add(s *snapshot) {
-	if s.memory != nil || slices.Contains(r.snaps, s) { // nobody removes the blobs of a build without a namespace
+	if s.memory != nil || slices.Contains(r.snaps, s) { // blobs of a build without a namespace are never removed
 		return
 	}
 	r.snaps = append(r.snaps, s)
@@ -46,7 +46,7 @@ func (r *reads) open(s *snapshot, over ...string) (*os.File, error) {
 	return overlay.Open(overlay.Mount{Lowers: append(over, r.lowers(s)...), Trusted: r.Trusted})
 }
 
-// check reports whether everything that was read until now was in the layers of the snapshots. It writes nothing.
+// check returns an error if a layer of the snapshots was removed while files were read. It writes nothing.
 func (r *reads) check() error {
 	for _, s := range r.snaps {
 		if err := r.intactBelow(s, len(s.layers))(); err != nil {
@@ -64,7 +64,7 @@ func (r *reads) hold() {
 	}
 }
 
-// settle is check with the snapshots held: they stay what they are until the build ends.
+// settle waits for the holds of the snapshots and then does what check does. After it the layers stay until the build ends.
 func (r *reads) settle() error {
 	for _, s := range r.snaps {
 		if h := r.holdLayers(s); h != nil {

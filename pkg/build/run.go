@@ -275,8 +275,8 @@ type runFile struct {
 	options []string
 }
 
-// runFiles makes the files beside the upper directory, where they go with it. Those of /etc are read-only: what a step wrote to
-// them would be lost, and the step would not know.
+// runFiles creates the files beside the upper directory, with which they are removed. The files of /etc are read-only, because
+// data that a step wrote to them would be lost silently.
 func (s *stage) runFiles(u upper, op *plan.Run) (files []runFile, err error) {
 	etc := s.Run.etc(s.host, s.Run.network(op), hostname(op))
 	add := func(name, dest string, data []byte, mode os.FileMode, options ...string) {

@@ -94,8 +94,8 @@ func (s *stage) taken(path string, op *plan.Run, files []runFile) bool {
 		slices.ContainsFunc(op.Mounts, func(m plan.Mount) bool { return m.Target == path })
 }
 
-// overlayVolumes shows the directories of --volume HOST:PATH:O below an upper directory that is thrown away with what the
-// step writes there.
+// overlayVolumes mounts an overlay over each directory of --volume HOST:PATH:O. The upper directory holds the writes of the
+// step and is removed after the step.
 func (s *stage) overlayVolumes(p *stepMounts, u upper) error {
 	for _, v := range s.Run.Volumes {
 		if !v.Overlay {

@@ -60,7 +60,7 @@ func digest(kind string, lists ...[]string) Key {
 	return Key(hex.EncodeToString(h.Sum(nil)))
 }
 
-// Unknown returns the key of a result that nobody can say the ingredients of. Each is another, and no look-up has it.
+// Unknown returns a random key, for a result whose ingredients are unknown. No look-up finds it.
 func Unknown() Key { return digest("unknown", []string{rand.Text()}) }
 
 // Name is the layer name that stands for the key.

@@ -24,7 +24,7 @@ type Device struct {
 	All   bool // all minor numbers
 }
 
-// DeviceOf returns the device that f is; ok is false if it is none.
+// DeviceOf returns the number of the device node f; ok is false if f is not a device node.
 func DeviceOf(f *os.File) (d Device, ok bool) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

@@ -28,7 +28,7 @@
 // Where real root makes cgroups, a group can hold its processes to their devices ([Options].Devices): by the devices
 // controller on v1, by a program of the kernel's on v2.
 //
-// What this package does not do: limit the builder itself, or I/O rates.
+// This package limits neither the builder itself nor I/O rates.
 //
 // Sources: cgroups(7), the kernel's admin-guide/cgroup-v2.rst and cgroup-v1/, clone(2), org.freedesktop.systemd1(5),
 // systemd.resource-control(5), and https://systemd.io/CGROUP_DELEGATION.

@@ -2,10 +2,10 @@ package copy
 
 import "fmt"
 
-// Devices are the device nodes that were left out of what was copied or unpacked. The zero value is none.
+// Devices counts the device nodes that were left out of a copy or an archive. The zero value counts none.
 //
-// No device node of an image, a context or an archive is ever made: where real root builds, a node that an image brings
-// would be the disk of the host.
+// rbuild never creates a device node of an image, a context or an archive: if real root builds, such a node could be a disk
+// of the host.
 type Devices struct {
 	First string // name of the first, as the source has it
 	Count int
@@ -18,7 +18,7 @@ func (d *Devices) add(name string) {
 	d.Count++
 }
 
-// Text is the warning about them; "" if there is none.
+// Text returns the warning about the devices, or "" if Count is 0.
 func (d Devices) Text() string {
 	switch d.Count {
 	case 0:

@@ -82,8 +82,8 @@ func (s *sparseWriter) finish() error {
 	return s.f.Truncate(s.off)
 }
 
-// readFile reads a file of the expected size to its end into to and returns how much. Holes are not read. large, which
-// may be nil, is told of many of them before anything is read.
+// readFile copies a file of the expected size to the writer to, and returns the number of bytes. Holes are not read. If the
+// file has large holes, readFile calls large first, which may be nil.
 func (w *worker) readFile(f linux.File, expected int64, to io.Writer, large func(data int64)) (size int64, err error) {
 	disk := linux.DiskFile(f)
 	if disk == nil || expected <= bufferSize {

@@ -11,8 +11,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
 )
 
-// Changed compares what SelectPath selected with what lies there now, for a source that is shown where it lies. It
-// returns the path of the first difference, relative to the root of the tree; "": there is none.
+// Changed compares the files that SelectPath selected with the files of today, for a source that is mounted in place. It
+// returns the path of the first difference, relative to the root of the tree, or "".
 //
 // An edit that was undone counts, because whoever has looked in between saw it: files are compared by inode, size and
 // times (as in Write), directories by their times. So an entry that the ignore file excludes counts too, if it was made

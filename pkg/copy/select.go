@@ -270,7 +270,8 @@ func (e *excludedError) Error() string {
 
 func (e *excludedError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// leftOutError is what a source is that cannot be in an image. What a pattern matches is left out instead.
+// leftOutError is the error for a source that cannot be in an image, for example a socket. If a pattern matches the
+// file, the file is left out instead.
 type leftOutError struct{ kind linux.Type }
 
 func (e *leftOutError) Error() string { return fmt.Sprintf("a %s cannot be copied", e.kind) }

@@ -50,7 +50,8 @@ var tarFile = regexp.MustCompile(`\.(tar|tgz|tar\.[a-z0-9]+)$`)
 // storeSpecifier is the "[driver@root+runroot:options]" of containers-storage: names. The store is the one that is open.
 var storeSpecifier = regexp.MustCompile(`^\[[^\]]*\]`)
 
-// A Name is what a text means. The zero value is the empty name, which no image has.
+// A Name is a parsed text: the name of an image, or a transport and its path. The zero value is the empty name, which no
+// image has.
 type Name struct {
 	Transport string // a constant of this package; empty: the text is the name of an image
 	Rest      string // behind the transport and its colon; without // for Registry, without [...] for Store

@@ -73,7 +73,7 @@ var mountAliases = map[string]string{
 	"bind-propagation": "private", "private": "private", "rprivate": "private", "consistency": "consistency",
 }
 
-// bareMountKeys are the keys that may stand without a value.
+// bareMountKeys are the keys that need no value, for example "ro".
 var bareMountKeys = []string{"ro", "rw", "required", "nosuid", "nodev", "noexec", "exec", "private", "relabel"}
 
 // refusedMountKeys are options of other tools' mounts, with the reason why RUN has none of them.
@@ -106,7 +106,7 @@ var mountUses = map[string][]string{
 // misplaced are the options that are an error with a type that does not have them.
 var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
 
-// ParseMountFlag reads the value of a --mount that stands in no Dockerfile.
+// ParseMountFlag parses the value of --mount on the command line, for example "type=cache,target=/root/.cache".
 func ParseMountFlag(text string) (MountFlag, error) {
 	m, err := parseMountFlag(text)
 	if err == nil {
@@ -271,8 +271,8 @@ func (m *Mount) setAttribute(f MountField) error {
 	return nil
 }
 
-// checkIdle checks an option that asks for what RUN does anyway: its mounts are private, and its processes have the
-// SELinux label of rbuild itself, which may read what the user may, so that no file needs another label.
+// checkIdle checks an option that describes the default. Mounts of RUN are private. RUN's processes have the SELinux label
+// of rbuild itself, which may read all files of the user, so that no file needs another label.
 func checkIdle(f MountField) error {
 	switch f.Key {
 	case "relabel":

@@ -14,11 +14,11 @@ import (
 const (
 	// minSparse is the size from which holes are looked for, in bytes: a smaller file is read as fast.
 	minSparse = 1 << 20
-	// LargeHoles is how much of a file must be holes for Options.Sparse to be told, in bytes.
+	// LargeHoles is the size of the holes of a file, in bytes, from which Options.Sparse is called.
 	LargeHoles = 1 << 30
 )
 
-// SparseText says of a file with large holes what they mean for an image: name, its size and how much of that is data.
+// SparseText returns the warning about a file with large holes, with its size and the size of its data in bytes.
 func SparseText(name string, size, data int64) string {
 	text := fmt.Sprintf("%s is a sparse file: of its %s only %s are data, but a layer holds all of it, and digesting it takes long",
 		name, units.BytesSize(float64(size)), units.BytesSize(float64(data)))
@@ -28,7 +28,7 @@ func SparseText(name string, size, data int64) string {
 	return text + "; shorten it, or remove it in the same step"
 }
 
-// readerOf returns what reads a regular file, and tells of one with large holes before it is read.
+// readerOf returns a reader of a regular file. If the file has large holes, it calls Options.Sparse first.
 func (t *writer) readerOf(fd int, path string, st *unix.Stat_t) (content, error) {
 	whole := func(p []byte) (int, error) { return read(fd, p) }
 	if st.Size < minSparse || st.Blocks*blockSize >= st.Size { // st_blocks counts 512 bytes, stat(2)

@@ -59,8 +59,8 @@ type Options struct {
 	// Owner says why nothing can belong to that user and group, as where their ids are not mapped: such a file is refused.
 	// Nil: files can belong to anybody.
 	Owner func(uid, gid uint32) error
-	// Sparse is told of a file of which LargeHoles or more are holes, before it is read: SparseText says why that counts.
-	// Holes are not read, but they are digested. Nil: nobody is told.
+	// Sparse is called for a file with LargeHoles or more of holes, before the file is read; see SparseText. Holes are not
+	// read, but they are digested. Sparse may be nil.
 	Sparse func(path string, size, data int64)
 	// Merged says that the directory is what an overlay shows, not what it keeps: no attribute in it is a mark of
 	// overlayfs, whatever its name. The stream is then the tar of the whole, flattened.

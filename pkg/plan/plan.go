@@ -253,7 +253,7 @@ func (s *Stage) setFrom(base string) {
 	}
 }
 
-// refuse notes that an image cannot or must not be used, to be told if the stage is needed.
+// refuse records the error of an image that cannot or must not be used. It is returned if the stage is needed.
 func (s *Stage) refuse(f *instructions.File, r instructions.Range, option, image string) {
 	if err := checkImageName(image); err != nil && s.refused == nil {
 		s.refused = s.badName(f, r, option, image, err)

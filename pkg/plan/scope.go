@@ -149,8 +149,8 @@ func (sc *Scope) addTriggers(triggers []string) error {
 	return nil
 }
 
-// triggerWarning warns of a trigger that a base image brings and that gets a secret or the user's SSH agent: whoever made
-// the image decides what becomes of them. A trigger of a stage stands in the user's own file.
+// triggerWarning returns a warning about a trigger of a base image that mounts a secret or the user's SSH agent, because
+// the author of the image decides what the trigger does with them. Triggers of a stage are in the user's own file.
 func (s *Stage) triggerWarning(text string, op Op) string {
 	run, ok := op.(*Run)
 	if !ok || s.From.Stage != nil {

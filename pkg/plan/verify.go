@@ -36,7 +36,7 @@ func (p *Plan) Verify() error {
 	return nil
 }
 
-// guess is what a Scope knows of variables if its base image is not known. A nil guess means that all is known.
+// guess records which variables a Scope does not know because its base image is unknown. A nil guess: all are known.
 type guess struct {
 	vague map[string]bool // variables whose value depends on the base image
 	used  bool            // the current instruction has used one of those, or one that is not set

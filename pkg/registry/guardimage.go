@@ -43,7 +43,7 @@ func (g *guardedStore) CreateImage(id string, names []string, layer, metadata st
 	return img, nil
 }
 
-// documents are what the data of a new image hold.
+// documents are the documents that the data of a new image hold.
 type documents struct {
 	config    digest.Digest
 	manifests []digest.Digest // the image's own, and the list that it was chosen from
@@ -107,7 +107,7 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o Origin) bool { return o.Name != "" && o.Digest == sum })
 }
 
-// complete adds to an image that the store has already what a pull brings anew: the list of manifests and signatures.
+// complete adds the list of manifests and the signatures of a pull to an image that the store already has.
 func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *cs.ImageOptions) error {
 	if err := store.VerifyImage(g.Store, img.ID); err != nil {
 		return err

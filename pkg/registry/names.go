@@ -56,7 +56,7 @@ func transport(name string) (types.ImageTransport, string, error) {
 	return nil, n.Rest, nil
 }
 
-// hinted adds to an error what the user may have meant by a name like "dir:out".
+// hinted adds a hint to an error about a name like "dir:out": a path is written "dir:./out".
 func hinted(err error, name string) error {
 	if hint := imagename.Hint(name); err != nil && hint != "" {
 		return fmt.Errorf("%w (%s)", err, hint)

@@ -33,7 +33,7 @@ func acceptAnything() *signature.Policy {
 	return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
 }
 
-// CheckPolicyFile refuses a file that is no signature policy (containers-policy.json(5)). An empty name is none.
+// CheckPolicyFile refuses a file that is no signature policy (containers-policy.json(5)). An empty name is accepted.
 func CheckPolicyFile(file string) error {
 	if file == "" {
 		return nil

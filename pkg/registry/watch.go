@@ -20,7 +20,7 @@ import (
 // request, and a context can carry a trace, which is told of connections. So
 // what arrives is counted where the kernel counts it, at the connection.
 
-// watchLimits bound what registries send. Zero fields have the default.
+// watchLimits bound the answers of registries. Zero fields have the default.
 type watchLimits struct {
 	silence time.Duration // in which an answer must bring pace, once it has begun; 0: a minute
 	answer  time.Duration // in which an answer must begin, since anything moved; 0: ten minutes, storing a layer takes long

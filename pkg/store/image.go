@@ -158,7 +158,7 @@ func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
 	return id, n.Manifest, s.nameImage(img, n.Names)
 }
 
-// sameImage finds the record of an image among those with the same config. It returns nil if there is none.
+// sameImage returns the record of the image among the images with the same config, or nil.
 func (s *Store) sameImage(twins []cs.Image, n NewImage) (*cs.Image, []byte, error) {
 	sum := digest.FromBytes(n.Manifest)
 	for i := range twins {

@@ -126,7 +126,7 @@ func SameLayers(st cs.Store, a, b string) bool {
 	return true
 }
 
-// chunkedNotes is what the annotations begin with that the compression zstd:chunked makes for a layer.
+// chunkedNotes is the prefix of the annotations that the compression zstd:chunked adds to a layer.
 const chunkedNotes = "io.github.containers.zstd-chunked."
 
 // sameButCompression reports whether two manifests say the same, whatever the compression of the layers is.
@@ -139,7 +139,7 @@ func sameButCompression(a, b []byte) bool {
 	return ok && reflect.DeepEqual(one, other)
 }
 
-// uncompressed reads a manifest, and removes what compression makes different: digests, sizes and media types of layers.
+// uncompressed reads a manifest and removes the fields that depend on compression: digests, sizes and media types of layers.
 func uncompressed(manifest []byte) (m map[string]any, ok bool) {
 	if json.Unmarshal(manifest, &m) != nil {
 		return nil, false

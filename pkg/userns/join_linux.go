@@ -146,7 +146,7 @@ func setIDs() error {
 //
 // Real root gives up CAP_MKNOD too, as the kernel refuses it to every other mode: no node is made for a device of an image,
 // neither by this program nor by an overlay whose upper directory a RUN changes. Whiteouts need no capability (Linux 5.8).
-// What real root executes has it again: the library's helper that unpacks a layer ([State] of mode [Root]).
+// Programs that real root executes have it again: the library's helper that unpacks a layer ([State] of mode [Root]).
 func clearCaps(mode Mode) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
