@@ -365,28 +365,20 @@ func (b *builder) warnOnce(text string) {
 
 // sparseSource is a large sparse file that a step copies. The copy has the same size.
 type sparseSource struct {
-	step *plan.Step // nil with --layers=false, where all steps have one layer
-	size int64      // bytes
-}
-
-// sparseOf returns the sparseSource of a step.
-func (s *stage) sparseOf(step *plan.Step, size int64) sparseSource {
-	if s.OneLayer {
-		step = nil
-	}
-	return sparseSource{step, size}
+	step *plan.Step
+	size int64 // bytes
 }
 
 // warnSource shows a warning about a large sparse source of a step, while the source is digested.
 func (s *stage) warnSource(step *plan.Step, source string, size, data int64) {
-	s.sparse.Store(s.sparseOf(step, size), nil)
+	s.sparse.Store(sparseSource{step, size}, nil)
 	s.warnAt(step, layer.SparseText("source "+source, size, data))
 }
 
 // warnSparse shows a warning about a large sparse file of a step's layer, while the layer is digested. The copy of a source
-// needs no second warning.
+// needs no second warning. With --layers=false the layer is of no step, and each of its large sparse files is named.
 func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) {
-	if _, copied := s.sparse.Load(s.sparseOf(step, size)); !copied {
+	if _, copied := s.sparse.Load(sparseSource{step, size}); !copied {
 		s.warnAt(step, layer.SparseText("/"+path, size, data))
 	}
 }

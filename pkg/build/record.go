@@ -157,7 +157,7 @@ func (b *builder) keepNames(id string, layers []store.Layer) error {
 		return err
 	}
 	for i, l := range layers {
-		if i >= len(kept) || kept[i].ID == l.ID {
+		if i >= len(kept) || kept[i].ID == l.ID || kept[i].ReadOnly {
 			continue
 		}
 		own, ok, err := b.Store.LayerByName(l.ID)

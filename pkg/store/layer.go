@@ -25,6 +25,8 @@ type Layer struct {
 	Size    int64         // bytes of the uncompressed tar
 	Created time.Time
 	Noted   bool // the layer has notes: see Store.Notes
+	// ReadOnly says that the layer is in an additional store, which nobody can give a name or notes to.
+	ReadOnly bool
 }
 
 // notesKey is the name of the notes among the data that the library keeps with a layer.
@@ -33,7 +35,7 @@ const notesKey = "rbuild-notes"
 func fromLibrary(l *cs.Layer) Layer {
 	return Layer{
 		ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created,
-		Noted: slices.Contains(l.BigDataNames, notesKey),
+		Noted: slices.Contains(l.BigDataNames, notesKey), ReadOnly: l.ReadOnly,
 	}
 }
 
