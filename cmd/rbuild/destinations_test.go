@@ -67,7 +67,7 @@ var destinations = map[string]string{
 	"-t r.example/name --push":                 "image compressed",
 	"-t oci:lay:1":                             "image compressed",
 	"-t oci-archive:lay.tar:1":                 "image compressed",
-	"-t dir:d":                                 "image compressed",
+	"-t dir:./d":                               "image compressed",
 	"-t docker-archive:d.tar:name":             "image uncompressed docker",
 	"-o type=docker,dest=d.tar":                "image uncompressed docker",
 	"-o type=docker,dest=file":                 "image uncompressed docker",
@@ -131,7 +131,7 @@ func TestFlagsOfPush(t *testing.T) {
 		"docker://r.example/x": "", "r.example/x": "",
 		"oci:lay:1":            "--format=docker --format=v2s2 --format=v2s1",
 		"oci-archive:lay.tar":  "--format=docker --format=v2s2 --format=v2s1",
-		"dir:d":                "",
+		"dir:./d":              "",
 		"docker-archive:d.tar": "--format=oci --format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 		"containers-storage:x": "--format=v2s1 --compression-format=zstd --compression-level=3 --force-compression=false",
 	} {
@@ -161,7 +161,9 @@ func checkPush(t *testing.T, args ...string) error {
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	_, err := f.options(&app{}, cmd.Flags().Args(), io.Discard)
+	a := &app{}
+	a.openStreams()
+	_, err := f.options(a, cmd.Flags().Args(), io.Discard)
 	return err
 }
 
