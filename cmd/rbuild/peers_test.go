@@ -137,7 +137,7 @@ func TestIdentityFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := o.Image, build.ImageOptions{
-		NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
+		AnyFormat: true, NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
 		StageLabels: []build.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
 		Labels: []build.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
 	}
