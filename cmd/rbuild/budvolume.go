@@ -48,7 +48,7 @@ func parseVolumes(list []string) ([]build.Volume, error) {
 		}
 
 		var err error
-		if v.Source, err = os.Open(parts[0]); err != nil {
+		if v.Source, err = openPath(parts[0]); err != nil { // without waiting for the writer of a pipe
 			return nil, fmt.Errorf("--volume %q: %w", text, err)
 		}
 		if info, err := v.Source.Stat(); err != nil || v.Overlay && !info.IsDir() {
