@@ -52,14 +52,10 @@ func (f *allowFlags) apply(_ lookup, o *build.Options) error {
 func (f *allowFlags) refuse(from string) func(image string) error {
 	return func(image string) error {
 		n, err := imagename.Parse(image)
-		if err != nil || image == from || n.Transport == "" || n.Transport == imagename.Registry {
+		if err != nil || image == from || !n.InFiles() {
 			return err
 		}
-		path, _ := n.Path()
-		switch {
-		case !n.InFiles():
-			return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", image)
-		case len(f.read) == 0:
+		if path, _ := n.Path(); len(f.read) == 0 {
 			return fmt.Errorf("%s is refused: it reads files of this machine (allow it with --allow fs.read=%s)", image, path)
 		}
 		return nil

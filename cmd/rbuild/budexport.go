@@ -222,6 +222,18 @@ func (e export) transport() string {
 	return ""
 }
 
+// place is an output that holds an image, named by its transport; "": it is none, or the store's.
+func (e export) place() string {
+	transport := e.transport()
+	switch {
+	case transport == "":
+		return ""
+	case e.dest == "-" || filepath.IsAbs(e.dest):
+		return transport + e.dest
+	}
+	return transport + "./" + e.dest // "oci:out" would be the name of an image
+}
+
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
 func (e export) copyImage(ctx context.Context, place images, id string, names []string, o registry.PushOptions) (err error) {
 	if e.transport() == "" {
@@ -238,13 +250,8 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 		}
 		name = ":" + named.String()
 	}
-	transport := e.transport()
 	if e.isDir {
-		dest := e.dest
-		if !filepath.IsAbs(dest) {
-			dest = "./" + dest // "oci:out" would be the name of an image
-		}
-		_, err := place.Push(ctx, id, transport+dest+name, o)
+		_, err := place.Push(ctx, id, e.place()+name, o)
 		return err
 	}
 	dir, release, err := place.NewScratch()
@@ -253,7 +260,7 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	temp := filepath.Join(dir, "archive")
-	if _, err := place.Push(ctx, id, transport+temp+name, o); err != nil {
+	if _, err := place.Push(ctx, id, e.transport()+temp+name, o); err != nil {
 		return err
 	}
 	in, err := os.Open(temp)

@@ -85,8 +85,8 @@ var ofImage = strings.Fields(`annotation created-annotation format identity-labe
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
 func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 	flags := f.compression.flags
-	if len(o.Image.StageLabels) > 0 && !o.Image.SaveStages {
-		warnings = append(warnings, "--layer-label has no effect without --save-stages: there is no image of a stage to label")
+	if flags.Changed("layer-label") && !o.Image.SaveStages {
+		warnings = append(warnings, "--layer-label has no effect without --save-stages: no images of layers are made")
 	}
 	if o.NoImage {
 		for _, name := range ofImage {
@@ -96,19 +96,25 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 		}
 		return warnings
 	}
-	if !flags.Changed("format") {
-		return warnings
-	}
+
 	destinations := slices.Clone(f.pushes)
 	for _, e := range f.exports {
-		if transport := e.transport(); transport != "" {
-			destinations = append(destinations, transport+e.dest)
+		if place := e.place(); place != "" {
+			destinations = append(destinations, place)
 		}
 	}
 	format := flags.Lookup("format").Value.String()
 	for _, to := range destinations {
 		if err := registry.CheckFormat(format, to); err != nil {
 			warnings = append(warnings, fmt.Sprintf("--format %s: the copy is converted: %v", format, err))
+		}
+		if n, _ := imagename.Parse(to); n.Transport != imagename.DockerArchive {
+			continue
+		}
+		for _, name := range []string{"annotation", "created-annotation"} {
+			if flags.Changed(name) {
+				warnings = append(warnings, fmt.Sprintf("--%s has no effect on %s: a docker-archive has no annotations", name, to))
+			}
 		}
 	}
 	return warnings
@@ -130,7 +136,7 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 	}
 	for _, e := range f.exports {
 		if e.kind == "docker" && e.dest != "" {
-			if err := f.compression.checkDestination("docker-archive:" + e.dest); err != nil {
+			if err := f.compression.checkDestination(e.place()); err != nil {
 				return err
 			}
 		}

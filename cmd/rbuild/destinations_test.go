@@ -30,20 +30,20 @@ const (
 var buildClasses = map[class]string{
 	buildClass: `add-host allow arch build-arg build-arg-file build-context cache-ttl cap-add cap-drop cgroup-parent
 		cgroupns compat-volumes cpu-period cpu-quota cpu-shares cpus cpuset-cpus cpuset-mems device dns dns-option dns-search
-		env file from group-add http-proxy ignorefile ipc isolation jobs layers limits memory memory-swap net network no-cache
-		no-cache-filter no-hostname no-hosts no-output-timeout os pid pids-limit platform pull pull-always pull-never
+		env file from group-add http-proxy ignorefile ipc isolation jobs layers limits memory memory-swap mount net network
+		no-cache no-cache-filter no-hostname no-hosts no-output-timeout no-remote os pid pids-limit platform pull pull-always
+		pull-never save-stages stage-labels layer-label
 		rewrite-timestamp secret security-opt shm-size skip-unused-stages source-date-epoch ssh stdin step-timeout
-		target timeout timestamp ulimit userns userns-gid-map userns-uid-map uts variant volume retry retry-delay
-		layer-label mount no-remote save-stages stage-labels`,
+		target timeout timestamp ulimit userns userns-gid-map userns-uid-map uts variant volume retry retry-delay`,
 	imageClass: `annotation created-annotation identity-label inherit-annotations inherit-labels label omit-history os-feature
 		os-version squash squash-all unsetannotation unsetenv unsetlabel`,
 	formatClass:   `format`,
 	compressClass: `compression-format compression-level force-compression`,
 	accessClass:   `authfile cert-dir creds tls-verify`,
 	placeClass:    `iidfile iidfile-raw raw-iidfile load metadata-file output push tag`,
-	hostClass: `call cgroup-manager check help log-level logfile progress quiet registries-conf root runroot storage-driver
-		storage-opt all-platforms builder cni-config-dir cni-plugin-path compress disable-compression disable-content-trust
-		force-rm log-rusage loglevel logsplit provenance rm runtime rusage-logfile sbom`,
+	hostClass: `all-platforms builder call cgroup-manager check cni-config-dir cni-plugin-path compress disable-compression
+		disable-content-trust force-rm log-rusage logfile loglevel logsplit progress provenance quiet rm runtime
+		rusage-logfile sbom`,
 }
 
 var pushClasses = map[class]string{
@@ -51,16 +51,14 @@ var pushClasses = map[class]string{
 	compressClass: `compression-format compression-level force-compression`,
 	accessClass:   `authfile cert-dir creds tls-verify`,
 	placeClass:    `digestfile`,
-	buildClass:    `retry retry-delay remove-signatures`,
-	hostClass: `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager all compress
-		disable-compression disable-content-trust rm`,
+	buildClass:    `remove-signatures retry retry-delay`,
+	hostClass:     `all compress disable-compression disable-content-trust quiet rm`,
 }
 
 var pullClasses = map[class]string{
 	accessClass: `authfile cert-dir creds tls-verify`,
-	buildClass:  `policy platform os arch variant all-tags remove-signatures retry retry-delay`,
-	hostClass: `quiet help log-level registries-conf root runroot storage-driver storage-opt cgroup-manager
-		disable-content-trust`,
+	buildClass:  `all-tags arch os platform policy remove-signatures retry retry-delay variant`,
+	hostClass:   `disable-content-trust quiet`,
 }
 
 // destinations are those of a build by their flags, with what they are: "image" has an image, "files" has none; "compressed"
@@ -75,6 +73,8 @@ var destinations = map[string]string{
 	"-t dir:./d":                               "image compressed",
 	"-t docker-archive:d.tar:name":             "image uncompressed docker",
 	"-o type=docker,dest=d.tar":                "image uncompressed docker",
+	"-o type=docker,dest=file":                 "image uncompressed docker",
+	"-t oci:./lay -o type=docker,dest=file":    "image uncompressed docker",
 	"-o type=docker":                           "image uncompressed",
 	"-o type=oci,dest=lay.tar":                 "image compressed",
 	"-o type=oci,dest=lay,tar=false":           "image compressed",
@@ -87,11 +87,14 @@ var destinations = map[string]string{
 	"-o type=cacheonly":                        "files uncompressed",
 }
 
+// ofManifest are flags of the image whose effect is in the manifest, where a docker-archive has no place for it.
+var ofManifest = map[string]bool{"annotation": true, "created-annotation": true}
+
 // values are those of the flags that are given a value.
 var values = map[string][]string{
 	"annotation": {"a=b"}, "created-annotation": {"true"}, "inherit-labels": {"false"}, "label": {"a=b"}, "omit-history": {"true"},
-	"squash": {"true"}, "unsetannotation": {"a"}, "unsetenv": {"A"}, "unsetlabel": {"a"}, "identity-label": {"true"},
-	"inherit-annotations": {"false"}, "os-feature": {"x"}, "os-version": {"1"}, "squash-all": {"true"}, "format": {"oci"},
+	"identity-label": {"true"}, "inherit-annotations": {"false"}, "os-feature": {"a"}, "os-version": {"1"},
+	"squash": {"true"}, "squash-all": {"true"}, "unsetannotation": {"a"}, "unsetenv": {"A"}, "unsetlabel": {"a"}, "format": {"oci"},
 	"compression-format": {"gzip", "zstd", "zstd:chunked"}, "compression-level": {"3"}, "force-compression": {"false"},
 }
 
@@ -107,7 +110,7 @@ func TestFlagsOfBuild(t *testing.T) {
 				told := strings.Contains(strings.Join(f.result.notices, "\n"), "--"+name)
 				wantErr := class == compressClass && strings.Contains(is, "uncompressed")
 				wantTold := (class == imageClass || class == formatClass) && strings.Contains(is, "files") ||
-					class == formatClass && strings.Contains(is, "docker")
+					(class == formatClass || ofManifest[name]) && strings.Contains(is, "docker")
 				if (err != nil) != wantErr || err != nil && !strings.Contains(err.Error(), "--"+name) {
 					t.Errorf("%q: %v; refused by name: want %t", args, err, wantErr)
 				}
@@ -183,5 +186,10 @@ func classify(t *testing.T, cmd *cobra.Command, classes map[class]string) map[st
 			t.Errorf("--%s of %s has no class: say at which destinations it is done, and where it is refused", flag.Name, cmd.Name())
 		}
 	})
+	for name := range known {
+		if cmd.Flags().Lookup(name) == nil {
+			t.Errorf("--%s has a class, and %s has no such flag", name, cmd.Name())
+		}
+	}
 	return known
 }

@@ -85,34 +85,34 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImag
 	if err != nil && (len(kept) == 0 || !errors.Is(err, registry.ErrNotFound)) {
 		return err
 	}
-	if order := imageOrders[f.sort]; order != nil {
-		slices.SortStableFunc(chosen, func(a, b *cs.Image) int { return order(l, a, b) })
+
+	var all []listed
+	for _, img := range chosen {
+		all = append(all, listed{img: img, size: l.size(img)})
 	}
+	for i := range kept {
+		all = append(all, keptListed(&kept[i]))
+	}
+	slices.SortStableFunc(all, imageOrders[f.sort])
 	switch {
 	case f.asJSON:
-		images := buildahImages(l, chosen)
-		for _, img := range kept {
-			images = append(images, keptBuildah(img))
+		images := []buildahImage{}
+		for _, e := range all {
+			images = append(images, e.buildah(l))
 		}
 		return writeJSON(w, images)
 	case wantsJSON(f.format):
-		images := podmanImages(l, chosen)
-		for _, img := range kept {
-			images = append(images, keptPodman(img))
+		images := []podmanImage{}
+		for _, e := range all {
+			images = append(images, e.podman(l))
 		}
 		return writeJSON(w, images)
 	case f.quiet:
-		for _, img := range kept {
-			chosen = append(chosen, &cs.Image{ID: img.ID})
-		}
-		return printIDs(w, chosen, !f.noTrunc)
+		return printIDs(w, all, !f.noTrunc)
 	}
 	rows := []imageRow{}
-	for _, img := range chosen {
-		rows = append(rows, l.rows(img, !f.noTrunc)...)
-	}
-	for _, img := range kept {
-		rows = append(rows, keptRows(img, !f.noTrunc)...)
+	for _, e := range all {
+		rows = append(rows, e.rows(l, !f.noTrunc)...)
 	}
 	if order := rowOrders[f.sort]; order != nil {
 		slices.SortStableFunc(rows, order)
@@ -123,13 +123,41 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImag
 	return f.table(w, rows)
 }
 
-// imageOrders are the orders of --sort, of images; nil: the order of listImages.
-var imageOrders = map[string]func(l *imageList, a, b *cs.Image) int{
-	"created":    nil,
-	"id":         func(_ *imageList, a, b *cs.Image) int { return strings.Compare(a.ID, b.ID) },
-	"repository": func(_ *imageList, a, b *cs.Image) int { return slices.Compare(a.Names, b.Names) },
-	"size":       func(l *imageList, a, b *cs.Image) int { return cmp.Compare(l.size(a), l.size(b)) },
-	"tag":        func(_ *imageList, a, b *cs.Image) int { return slices.Compare(a.Names, b.Names) },
+// listed is an image that is listed: of the store, or kept by a build without a namespace.
+type listed struct {
+	img  *cs.Image // of a kept image the ID, the names and the time
+	size int64     // bytes
+	kept *registry.KeptImage
+}
+
+func (e listed) buildah(l *imageList) buildahImage {
+	if e.kept != nil {
+		return keptBuildah(*e.kept)
+	}
+	return l.buildah(e.img)
+}
+
+func (e listed) podman(l *imageList) podmanImage {
+	if e.kept != nil {
+		return keptPodman(*e.kept)
+	}
+	return l.podman(e.img)
+}
+
+func (e listed) rows(l *imageList, truncate bool) []imageRow {
+	if e.kept != nil {
+		return keptRows(*e.kept, truncate)
+	}
+	return l.rows(e.img, truncate)
+}
+
+// imageOrders are the orders of --sort, of images. Images that are equal stay in the order of listImages.
+var imageOrders = map[string]func(a, b listed) int{
+	"created":    func(a, b listed) int { return b.img.Created.Compare(a.img.Created) },
+	"id":         func(a, b listed) int { return strings.Compare(a.img.ID, b.img.ID) },
+	"repository": func(a, b listed) int { return slices.Compare(a.img.Names, b.img.Names) },
+	"size":       func(a, b listed) int { return cmp.Compare(a.size, b.size) },
+	"tag":        func(a, b listed) int { return slices.Compare(a.img.Names, b.img.Names) },
 }
 
 // rowOrders are the orders of --sort for rows, of which an image with several names has several.
@@ -214,11 +242,11 @@ func column(shown bool, text string) string {
 	return ""
 }
 
-func printIDs(w io.Writer, images []*cs.Image, truncate bool) error {
-	for _, img := range images {
-		id := "sha256:" + img.ID
+func printIDs(w io.Writer, images []listed, truncate bool) error {
+	for _, e := range images {
+		id := "sha256:" + e.img.ID
 		if truncate {
-			id = shortID(img.ID)
+			id = shortID(e.img.ID)
 		}
 		if _, err := fmt.Fprintln(w, id); err != nil {
 			return err
@@ -240,16 +268,12 @@ type buildahImage struct {
 	History      []string  `json:"history"`
 }
 
-func buildahImages(l *imageList, images []*cs.Image) []buildahImage {
-	out := make([]buildahImage, 0, len(images))
-	for _, img := range images {
-		out = append(out, buildahImage{
-			ID: img.ID, Names: img.Names, Digest: l.digest(img, "").String(),
-			CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
-			Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
-		})
+func (l *imageList) buildah(img *cs.Image) buildahImage {
+	return buildahImage{
+		ID: img.ID, Names: img.Names, Digest: l.digest(img, "").String(),
+		CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
+		Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
 	}
-	return out
 }
 
 // podmanImage is an image in the output of podman images --format json.
@@ -268,14 +292,10 @@ type podmanImage struct {
 	ReadOnly    bool `json:",omitempty"`
 }
 
-func podmanImages(l *imageList, images []*cs.Image) []podmanImage {
-	out := make([]podmanImage, 0, len(images))
-	for _, img := range images {
-		out = append(out, podmanImage{
-			ID: img.ID, RepoTags: img.Names, RepoDigests: registry.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(), CreatedAt: img.Created,
-			Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names, Digest: l.digest(img, ""),
-			History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
-		})
+func (l *imageList) podman(img *cs.Image) podmanImage {
+	return podmanImage{
+		ID: img.ID, RepoTags: img.Names, RepoDigests: registry.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(),
+		CreatedAt: img.Created, Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names,
+		Digest: l.digest(img, ""), History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
 	}
-	return out
 }

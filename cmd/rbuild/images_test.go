@@ -109,6 +109,29 @@ func TestImageRows(t *testing.T) {
 	}
 }
 
+// TestSortKept: --sort orders the images of builds without a namespace too.
+func TestSortKept(t *testing.T) {
+	kept := func(id, name string, hour int, size int64) registry.KeptImage {
+		created := time.Date(2024, 1, 1, hour, 0, 0, 0, time.UTC)
+		return registry.KeptImage{ID: id, Names: []string{name}, Size: size, Config: ocispec.Image{Created: &created}}
+	}
+	for order, want := range map[string]string{
+		"created": "c1\na2\nb3\n", "id": "a2\nb3\nc1\n", "size": "b3\nc1\na2\n", "repository": "b3\nc1\na2\n", "tag": "b3\nc1\na2\n",
+	} {
+		images := []registry.KeptImage{kept("b3", "localhost/a:1", 1, 5), kept("a2", "localhost/c:3", 2, 7), kept("c1", "localhost/b:2", 3, 6)}
+		var out strings.Builder
+		f := imagesFlags{sort: order, quiet: true}
+		if err := f.list(&out, nil, images, nil, registry.Options{}); err != nil || out.String() != want {
+			t.Errorf("--sort %s: %q, %v; want %q", order, out.String(), err, want)
+		}
+		out.Reset()
+		f = imagesFlags{sort: order, noHeading: true, format: "{{.ID}}"}
+		if err := f.list(&out, nil, images, nil, registry.Options{}); err != nil || out.String() != want {
+			t.Errorf("--sort %s, rows: %q, %v; want %q", order, out.String(), err, want)
+		}
+	}
+}
+
 func TestHistoryRow(t *testing.T) {
 	step := historyStep{ID: strings.Repeat("a", 64), CreatedBy: "RUN  echo\t" + strings.Repeat("ä", 60), Size: 1500}
 	short := historyFlags{human: true}.row(step)

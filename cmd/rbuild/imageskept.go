@@ -34,7 +34,7 @@ func (a *app) keptImages() ([]registry.KeptImage, error) {
 
 // isKept reports whether a user means the image by arg: a name, a part of a name, or the beginning of the ID.
 func isKept(img registry.KeptImage, arg string) bool {
-	if len(arg) >= 3 && strings.HasPrefix(img.ID, strings.TrimPrefix(arg, "sha256:")) {
+	if id := strings.TrimPrefix(arg, "sha256:"); len(id) >= 3 && strings.HasPrefix(img.ID, id) {
 		return true
 	}
 	return slices.ContainsFunc(img.Names, func(name string) bool {
@@ -56,7 +56,12 @@ func (a *app) lookup(st cs.Store, name string) (*cs.Image, string, error) {
 	return img, found, err
 }
 
-// keptRow makes the lines of rbuild images for an image of the layout.
+// keptListed is an image of the layout among those that are listed.
+func keptListed(img *registry.KeptImage) listed {
+	return listed{img: &cs.Image{ID: img.ID, Names: img.Names, Created: keptTime(*img)}, size: img.Size, kept: img}
+}
+
+// keptRows makes the lines of rbuild images for an image of the layout.
 func keptRows(img registry.KeptImage, truncate bool) []imageRow {
 	created := keptTime(img)
 	row := imageRow{

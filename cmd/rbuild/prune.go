@@ -31,8 +31,9 @@ func newPruneCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// The process in the namespace comes here, too, and does not ask again.
 			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
+				in := interruptible(cmd.Context(), os.Stdin)
 				text := "This removes all images without a container, their names, and all cache mounts."
-				yes, err := confirm(os.Stdin, a.stderr, text)
+				yes, err := confirm(in, a.stderr, text)
 				if err != nil || !yes {
 					return err
 				}

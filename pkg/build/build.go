@@ -363,9 +363,32 @@ func (b *builder) warnOnce(text string) {
 	}
 }
 
-// warnSparse shows a warning about a step with a large sparse file, while that is digested.
-func (b *builder) warnSparse(step *plan.Step, name string, size, data int64) {
-	b.warnAt(step, layer.SparseText(name, size, data))
+// sparseSource is a large sparse file that a step copies. The copy has the same size.
+type sparseSource struct {
+	step *plan.Step // nil with --layers=false, where all steps have one layer
+	size int64      // bytes
+}
+
+// sparseOf returns the sparseSource of a step.
+func (s *stage) sparseOf(step *plan.Step, size int64) sparseSource {
+	if s.OneLayer {
+		step = nil
+	}
+	return sparseSource{step, size}
+}
+
+// warnSource shows a warning about a large sparse source of a step, while the source is digested.
+func (s *stage) warnSource(step *plan.Step, source string, size, data int64) {
+	s.sparse.Store(s.sparseOf(step, size), nil)
+	s.warnAt(step, layer.SparseText("source "+source, size, data))
+}
+
+// warnSparse shows a warning about a large sparse file of a step's layer, while the layer is digested. The copy of a source
+// needs no second warning.
+func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) {
+	if _, copied := s.sparse.Load(s.sparseOf(step, size)); !copied {
+		s.warnAt(step, layer.SparseText("/"+path, size, data))
+	}
 }
 
 // sparseOutput warns, once, of a large sparse file among all files of the image, which are written or made one layer.

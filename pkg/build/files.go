@@ -35,7 +35,7 @@ func (s *stage) copyStep(ctx context.Context, step *plan.Step, op *plan.Copy, r 
 	}
 	defer func() { err = errors.Join(err, fetched.remove()) }()
 	spec.Remote = fetched.sources
-	spec.Sparse = func(source string, size, data int64) { s.warnSparse(step, "source "+source, size, data) }
+	spec.Sparse = func(source string, size, data int64) { s.warnSource(step, source, size, data) }
 	selection, err := copy.Select(ctx, tree, spec)
 	if err != nil {
 		return err

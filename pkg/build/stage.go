@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,10 +30,11 @@ type stage struct {
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
 	users   users   // what the image's /etc/passwd says, as far as asked
 	clock   *stepClock
-	notes   notes // of the current step
-	reads   reads // of the current step
-	unkeyed bool  // the current step has seen something else than its key says
-	number  int   // of the current step, from 1; FROM is 1
+	notes   notes    // of the current step
+	reads   reads    // of the current step
+	unkeyed bool     // the current step has seen something else than its key says
+	sparse  sync.Map // the sparseSources of the stage
+	number  int      // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -293,7 +295,7 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if !s.OneLayer && !s.unkeyed {
 		o.Name = s.key.Name()
 	}
-	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, "/"+path, size, data) }
+	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, path, size, data) }
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()

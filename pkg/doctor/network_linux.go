@@ -19,7 +19,7 @@ func network(ctx context.Context, o Options, dir string) Finding {
 		return f
 	}
 	if err := tryNetwork(ctx, o, dir, helper); err != nil {
-		f.Summary, f.Fix = "--network private does not work: "+err.Error(), "mend what "+helper+" names, or build without --network private"
+		f.Summary, f.Fix = "--network private does not work: "+err.Error(), "fix the cause that "+helper+" names, or build without --network private"
 		if why, fix := tunDevice(); fix != "" {
 			f.Detail, f.Fix = why, fix
 		}

@@ -35,12 +35,13 @@ func (t *writer) readerOf(fd int, path string, st *unix.Stat_t) (content, error)
 		return whole, nil
 	}
 	data, err := linux.DataOf(fd, path, st.Size)
-	if err != nil || data == st.Size { // compressed by the file system, say
-		return whole, err
+	if err != nil {
+		return nil, err
 	}
 	if t.opts.Sparse != nil && st.Size-data >= LargeHoles {
 		t.opts.Sparse(path, st.Size, data)
 	}
+	// Also where all is data, as in a file that the file system compresses: the search has moved the file's own offset.
 	h := &holes{fd: fd, path: path, size: st.Size}
 	return h.read, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // TestHoles: the tar of a sparse file is that of the same bytes without holes.
@@ -39,6 +40,31 @@ func TestHoles(t *testing.T) {
 				t.Errorf("with holes the layer is another: %d and %d bytes", len(got), len(want))
 			}
 		})
+	}
+}
+
+// TestCompressed: a file without holes is read from its start, although the file system keeps it in fewer blocks.
+func TestCompressed(t *testing.T) {
+	const size = minSparse + 5
+	path := filepath.Join(t.TempDir(), "f")
+	ok(t, os.WriteFile(path, []byte(strings.Repeat("x", size)), 0o644))
+	f, err := os.Open(path)
+	ok(t, err)
+	defer f.Close()
+
+	read, err := (&writer{}).readerOf(int(f.Fd()), path, &unix.Stat_t{Size: size})
+	ok(t, err)
+	got := 0
+	for buf := make([]byte, 1<<20); got < size; {
+		n, err := read(buf)
+		ok(t, err)
+		if n == 0 {
+			break
+		}
+		got += n
+	}
+	if got != size {
+		t.Errorf("%d bytes of %d", got, size)
 	}
 }
 

@@ -2,32 +2,34 @@ package plan
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.podman.io/image/v5/docker/reference"
 
+	"codeberg.org/rbuild/rbuild/pkg/imagename"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// transports are the words that may precede a path with a colon, for example "oci:./dir". The text after the colon is not
-// checked here.
-var transports = []string{
-	"containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive",
-	"sif", "tarball", "atomic", "ostree",
-}
+// checkImageName refuses text that names no image by the rules of package imagename: neither the name of an image, nor
+// an ID, nor a name with docker:// or a transport of files. Paths, as of oci:, are not looked at.
+func checkImageName(text string) error {
+	n, err := imagename.Parse(text)
+	if err != nil {
+		return err
+	}
+	switch {
+	case n.InFiles():
+		return nil
+	case n.Transport == imagename.Store:
+		return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", text)
+	}
 
-// checkImageName refuses text that is neither the name of an image, nor an ID, nor a name with a transport. It is the
-// one place of this package that knows the form of names.
-func checkImageName(name string) error {
-	if transport, _, ok := strings.Cut(name, ":"); ok && slices.Contains(transports, transport) {
+	id := strings.TrimPrefix(strings.TrimPrefix(n.Rest, "@"), "sha256:")
+	if n.Transport != imagename.Registry && reference.IsFullIdentifier(id) {
 		return nil
 	}
-	if reference.IsFullIdentifier(strings.TrimPrefix(name, "@")) {
-		return nil
-	}
-	if _, err := reference.ParseNormalizedNamed(name); err != nil {
-		return fmt.Errorf("%q is neither a stage above nor a name that an image can have: %w", name, err)
+	if _, err := reference.ParseNormalizedNamed(n.Rest); err != nil {
+		return fmt.Errorf("%q is neither a stage above nor a name that an image can have: %w", text, err)
 	}
 	return nil
 }

@@ -63,7 +63,18 @@ func TestImageNames(t *testing.T) {
 		{"FROM localhost:5000/A", "Dockerfile:1: FROM: "},
 		{"FROM localhost:5000/a", ""},
 		{"FROM oci:DIR:TAG", ""},
-		{"FROM docker://A", ""},
+		{"FROM docker://a", ""},
+		{"FROM docker://A", `Dockerfile:1: FROM: "docker://A" is neither`},
+		{"FROM docker:29-cli", ""},
+		{"FROM containers-storage:a", "Dockerfile:1: FROM: containers-storage:a: an image in a Dockerfile is a name; pull it first"},
+		{"FROM docker:/a", `Dockerfile:1: FROM: "docker:/a" is neither`},
+		{"FROM oci:v1", ""},
+		{"FROM docker-daemon:latest", ""},
+		{"FROM docker-daemon:x:y", "Dockerfile:1: FROM: docker-daemon:x:y: transport docker-daemon: is not supported ("},
+		{"FROM a\nCOPY --from=docker:cli x /", ""},
+		{"FROM a\nCOPY --from=sif:./x.sif x /", "Dockerfile:2: --from: sif:./x.sif: transport sif: is not supported ("},
+		{"FROM @sha256:" + strings.Repeat("0", 64), ""},
+		{"FROM docker://" + strings.Repeat("0", 64), `Dockerfile:1: FROM: "docker://0000`},
 	} {
 		t.Run(tc.text, func(t *testing.T) {
 			_, err := planned(t, tc.text, plan.Options{})

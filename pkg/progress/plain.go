@@ -14,8 +14,8 @@ import (
 //	[build 5/7] CACHED RUN make test
 //	[build 6/7] COPY --from=docs /out /docs  0.1s (waited 4.2s)
 //
-// Output stands beneath its step, byte for byte; where w is a terminal it should be one of [Safe]. As soon as another step runs or was mentioned since, each line of it
-// has the step's label in front.
+// Output stands beneath its step, byte for byte; where w is a terminal it should be one of [Safe]. As soon as another step
+// runs or was mentioned since, each line of it has the step's label in front.
 func Plain(w io.Writer) Listener {
 	return &plain{w: w, running: clock{}}
 }

@@ -7,7 +7,6 @@ import (
 
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/pkg/shortnames"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
 )
@@ -36,9 +35,12 @@ func Tags(ctx context.Context, name string, o Options) ([]string, error) {
 	if err := isRepository(name); err != nil {
 		return nil, err
 	}
-	resolved, err := shortnames.Resolve(sys, name)
+	resolved, text, err := resolveShort(sys, name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if text != "" {
+		o.say("%s", text)
 	}
 
 	p := puller{sys: sys, o: o}
@@ -122,7 +124,7 @@ func (p puller) listTags(ctx context.Context, repository reference.Named) ([]str
 }
 
 // tagsAt asks one place for the tags of the repository that named is in.
-func (p puller) tagsAt(ctx context.Context, named reference.Named, at sysregistriesv2.PullSource) ([]string, error) {
+func (p puller) tagsAt(ctx context.Context, named reference.Named, at sysregistriesv2.PullSource) (tags []string, err error) {
 	ref, err := docker.NewReference(named)
 	if err != nil {
 		return nil, err
@@ -139,5 +141,9 @@ func (p puller) tagsAt(ctx context.Context, named reference.Named, at sysregistr
 		own.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 		sys = &own
 	}
-	return docker.GetRepositoryTags(ctx, sys, ref)
+	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) (err error) {
+		tags, err = docker.GetRepositoryTags(ctx, sys, ref)
+		return err
+	})
+	return tags, err
 }

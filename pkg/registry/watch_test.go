@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -111,10 +112,24 @@ func TestEndlessElsewhere(t *testing.T) {
 			_, _, err := Check(t.Context(), reg.host, o)
 			return err
 		},
+		"tags": func() error {
+			_, err := Tags(t.Context(), reg.host+"/x", o)
+			return err
+		},
 	} {
 		if err := call(); err == nil || !strings.Contains(err.Error(), "that are no layer") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestEndlessTags: a list of tags has a bound as other answers have.
+func TestEndlessTags(t *testing.T) {
+	reg, o := newFakeRegistry(t), insecure(t)
+	o.Retries, o.limits = -1, watchLimits{excess: 1 << 20}
+	reg.setFault(endless(http.StatusOK, "/tags/list", bytes.Repeat([]byte{' '}, 1<<18), 0))
+	if _, err := Tags(t.Context(), reg.host+"/x", o); err == nil || !strings.Contains(err.Error(), "that are no layer") {
+		t.Error(err)
 	}
 }
 

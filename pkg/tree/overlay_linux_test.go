@@ -80,7 +80,7 @@ func base(a actor) {
 	a.do(a.dir.Link(a.dir, "file", "hard"))
 }
 
-func clear(a actor, name string) {
+func remove(a actor, name string) {
 	sub := a.in(name)
 	a.do(sub.in("sub").dir.Unlink("deep"))
 	a.do(sub.dir.Rmdir("sub"))
@@ -113,14 +113,14 @@ func TestAsOverlayfs(t *testing.T) {
 		}},
 		{"removed", func(a actor) {
 			a.do(a.dir.Unlink("file"))
-			clear(a, "gone")
+			remove(a, "gone")
 			a.do(a.in("e").dir.Unlink("x"))
 		}},
 		{"removed and made again", func(a actor) {
-			clear(a, "gone")
+			remove(a, "gone")
 			a.do(a.dir.Mkdir("gone", 0o755))
 			a.in("gone").file("y", "y", 0o644)
-			clear(a, "e")
+			remove(a, "e")
 			a.file("e", "a file now", 0o644)
 		}},
 		{"made and removed", func(a actor) {

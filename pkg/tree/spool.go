@@ -39,7 +39,17 @@ func (s *Spool) reserve(size int64) extent {
 	return extent{s.next.Add(size) - size, size}
 }
 
-func (s *Spool) reader(e extent) *io.SectionReader { return io.NewSectionReader(s.file, e.at, e.size) }
+func (s *Spool) reader(e extent) *io.SectionReader { return io.NewSectionReader(s, e.at, e.size) }
+
+// ReadAt reads the spool's file, and zeros behind its end: the last place may end in zeros that were not written.
+func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.file.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return len(p), nil
+	}
+	return n, err
+}
 
 // openFile is an open regular file: for reading, or as it was made.
 type openFile struct {
