@@ -215,7 +215,7 @@ func (d diagnosis) script(file string, header []byte, depth int) string {
 	}
 	inside := d.read(at)
 	if inside == nil {
-		return fmt.Sprintf("%s is there, and its interpreter %s is not in the image: install it, or correct the first line of %s", file, interpreter, file)
+		return fmt.Sprintf("%s exists, but its interpreter %s is not in the image: install it, or correct the first line of %s", file, interpreter, file)
 	}
 	return d.examine(at, inside, depth+1)
 }
@@ -234,7 +234,7 @@ func (d diagnosis) binary(file string, header []byte) string {
 	if loader == "" || d.read(loader) != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s is there, and its dynamic loader %s is not in the image: the program is linked against another C library "+
+	return fmt.Sprintf("%s exists, but its dynamic loader %s is not in the image: the program is linked against another C library "+
 		"than the image has; use one that is linked statically or built for this image", file, loader)
 }
 

@@ -65,7 +65,7 @@ func (g *Group) holdDevices(list []Device) error {
 // holdDevicesV1 writes the rules of cgroup-v1/devices.rst. A device that the group above may not use is left out.
 func holdDevicesV1(dir string, list []Device) error {
 	if err := cgroups.WriteFile(dir, "devices.deny", "a"); err != nil {
-		return fmt.Errorf("holding cgroup %s to its devices: %w", dir, underlying(err))
+		return fmt.Errorf("restricting the devices of cgroup %s: %w", dir, underlying(err))
 	}
 	for _, d := range list {
 		kind, minor := "c", fmt.Sprint(d.Minor)
@@ -93,7 +93,7 @@ func holdDevicesV2(dir string, list []Device) error {
 	defer unix.Close(program)
 	f, err := os.Open(filepath.Clean(dir))
 	if err != nil {
-		return fmt.Errorf("holding a cgroup to its devices: %w", err)
+		return fmt.Errorf("restricting the devices of a cgroup: %w", err)
 	}
 	defer f.Close()
 	attach := struct{ cgroup, program, kind, flags uint32 }{

@@ -36,7 +36,7 @@ func newMatcher(patterns []string) (*matcher, error) {
 		text = strings.TrimSpace(text)
 		if rest, ok := strings.CutPrefix(text, "!"); ok {
 			if p.negative, text = true, strings.TrimSpace(rest); text == "" {
-				return nil, errors.New(`"!" names no file: write !PATTERN for what shall be in the context all the same`)
+				return nil, errors.New(`"!" has no pattern: write !PATTERN to include files again`)
 			}
 		}
 		text = strings.TrimPrefix(filepath.Clean(text), "/")

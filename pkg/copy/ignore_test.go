@@ -85,7 +85,7 @@ func TestIgnore(t *testing.T) {
 // TestIgnoreErrors: a mistake in an ignore file is told by file and line, with one reason.
 func TestIgnoreErrors(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"nothing behind !", "a\n# comment\n\n  !  \nb\n", `.dockerignore:4: "!" names no file: write !PATTERN for what shall be in the context all the same`},
+		{"nothing behind !", "a\n# comment\n\n  !  \nb\n", `.dockerignore:4: "!" has no pattern: write !PATTERN to include files again`},
 		{"malformed", "\uFEFFa\r\n[b\r\n", `.dockerignore:2: pattern "[b": syntax error in pattern`},
 		{"zero byte", "a\x00b", `.dockerignore:1: pattern "a\x00b" holds a zero byte`},
 		{"long line", "a\n" + strings.Repeat("b", 1<<16), `.dockerignore:2: the line has more than 65535 bytes`},

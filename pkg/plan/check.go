@@ -46,7 +46,7 @@ func (p *Plan) checkRemote(add bool, sources []string) error {
 	}
 	for _, src := range sources {
 		if instructions.IsURL(src) || instructions.IsGit(src) {
-			return fmt.Errorf("ADD of %s is refused: --no-remote lets the Dockerfile fetch nothing", instructions.Redact(src))
+			return fmt.Errorf("ADD of %s is refused by --no-remote: copy the file into the build context, or build without the flag", instructions.Redact(src))
 		}
 	}
 	return nil

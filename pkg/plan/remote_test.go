@@ -31,7 +31,7 @@ func steps(t *testing.T, text string, o plan.Options, triggers ...string) (all [
 }
 
 func TestNoRemote(t *testing.T) {
-	const why = "is refused: --no-remote"
+	const why = "is refused by --no-remote"
 	for _, tc := range []struct{ text, trigger, want string }{
 		{"FROM a\nADD http://user:word@127.0.0.1/x /", "", "Dockerfile:2: ADD of http://xxxxx@127.0.0.1/x " + why},
 		{"FROM a\nARG U=https://h/x\nADD f $U /d/", "", "Dockerfile:3: ADD of https://h/x " + why},

@@ -52,9 +52,9 @@ func (l watchLimits) orDefault() watchLimits {
 	return l
 }
 
-// errStalled is wrapped by the error of a request that does not go on. Another
+// errStalled is wrapped by the error of a request whose answer stalls. Another
 // try may mend it.
-var errStalled = errors.New("the registry does not go on")
+var errStalled = errors.New("the registry answers too slowly")
 
 // watch is a context whose requests are watched.
 type watch struct {
@@ -224,7 +224,7 @@ func (w *watch) judge() error {
 		received += r.received
 	}
 	if received += w.ended; received > w.blobs/100*blobShare+w.limits.excess {
-		return &watchError{fmt.Errorf("the registry sends more than %d bytes that are no layer: an answer without end?", w.limits.excess)}
+		return &watchError{fmt.Errorf("the registry sends more than %d bytes that are no layer, the limit for one copy", w.limits.excess)}
 	}
 	return nil
 }

@@ -51,17 +51,17 @@ func TestEndlessAnswers(t *testing.T) {
 		{"layer, 404", endless(http.StatusNotFound, layer, big, 0), "that are no layer"},
 		{"layer, 403", endless(http.StatusForbidden, layer, big, 0), "that are no layer"},
 		{"config, 404", endless(http.StatusNotFound, img.manifest.Config.Digest.String(), big, 0), "that are no layer"},
-		{"manifest, trickle", endless(http.StatusOK, "/manifests/", bit, slow), "does not go on: less than"},
-		{"manifest, 404, trickle", endless(http.StatusNotFound, "/manifests/", bit, slow), "does not go on: less than"},
-		{"layer, trickle", endless(http.StatusOK, layer, bit, slow), "does not go on: less than"},
-		{"layer, 404, trickle", endless(http.StatusNotFound, layer, bit, slow), "does not go on: less than"},
-		{"layer, silence", endless(http.StatusOK, layer, bit, time.Hour), "does not go on: less than"},
+		{"manifest, trickle", endless(http.StatusOK, "/manifests/", bit, slow), "answers too slowly: less than"},
+		{"manifest, 404, trickle", endless(http.StatusNotFound, "/manifests/", bit, slow), "answers too slowly: less than"},
+		{"layer, trickle", endless(http.StatusOK, layer, bit, slow), "answers too slowly: less than"},
+		{"layer, 404, trickle", endless(http.StatusNotFound, layer, bit, slow), "answers too slowly: less than"},
+		{"layer, silence", endless(http.StatusOK, layer, bit, time.Hour), "answers too slowly: less than"},
 		{"manifest, no answer", func(_ http.ResponseWriter, r *http.Request) bool {
 			if strings.Contains(r.URL.Path, "/manifests/") {
 				<-r.Context().Done()
 			}
 			return r.Context().Err() != nil
-		}, "does not go on: no answer"},
+		}, "answers too slowly: no answer"},
 	} {
 		t.Run(strings.ReplaceAll(tc.name, ",", ""), func(t *testing.T) {
 			st, o, reg := newStore(t), insecure(t), newFakeRegistry(t)
@@ -79,7 +79,7 @@ func TestEndlessAnswers(t *testing.T) {
 	}
 }
 
-// TestStalledIsTriedAgain: a request that does not go on may do so the next time.
+// TestStalledIsTriedAgain: a request whose answer stalls may succeed the next time.
 func TestStalledIsTriedAgain(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("a", strings.Repeat("1", 1<<20))))
 	st, o, reg := newStore(t), insecure(t), newFakeRegistry(t)

@@ -166,7 +166,7 @@ func (g *program) bindSource(m specs.Mount, o mountOptions) (_ linux.Reg, isDir 
 	attr := &unix.MountAttr{Attr_set: o.set, Attr_clr: o.clear &^ unix.MOUNT_ATTR_RDONLY}
 	if o.device {
 		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
-			return 0, false, fmt.Errorf("%s: mount option dev is for a device, and this is none", from.Name())
+			return 0, false, fmt.Errorf("%s: mount option dev needs a device node", from.Name())
 		}
 		attr.Attr_set &^= unix.MOUNT_ATTR_NODEV
 	}

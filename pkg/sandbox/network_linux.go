@@ -143,7 +143,7 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 		select {
 		case err := <-ended:
 			if err == nil {
-				err = errors.New("it has ended and made no route")
+				err = errors.New("it has ended and created no route")
 			}
 			return nil, &NetworkError{cmd.Path, err, h.output.String()}
 		case <-time.After(2 * time.Millisecond):
