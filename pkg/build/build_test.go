@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage/pkg/mount"
+	cs "go.podman.io/storage"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
@@ -307,7 +308,7 @@ func TestStaleNameIsTakenBack(t *testing.T) {
 	}
 }
 
-// Any tool may remove an image while a build stands on it, and even bring it back.
+// A tool that removes the hold of a build can remove the image on which the build stands, and even bring it back.
 func TestLayerRemovedMeanwhile(t *testing.T) {
 	b := newBench(t)
 	b.mustBuild(base+"RUN echo a > /a\n", func(o *build.Options) { o.Image.Names = []string{"localhost/base:latest"} })
@@ -316,12 +317,14 @@ func TestLayerRemovedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed := make(chan error, 1)
-	b.log.events = nil
 	go func() {
-		for !b.log.has("started RUN sleep 3") {
-			time.Sleep(10 * time.Millisecond)
+		held, err := waitForHold(b.store.Storage())
+		if err == nil {
+			err = b.store.Storage().DeleteLayer(held)
 		}
-		_, err := b.store.Storage().DeleteImage(img.ID, true)
+		if err == nil {
+			_, err = b.store.Storage().DeleteImage(img.ID, true)
+		}
 		removed <- err
 	}()
 	_, err = b.build(t.Context(), "FROM base\nRUN sleep 3; ls / | wc -l > /n; true\n", func(o *build.Options) {
@@ -332,6 +335,23 @@ func TestLayerRemovedMeanwhile(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "was removed") {
 		t.Errorf("%v, want that a layer was removed", err)
+	}
+}
+
+// waitForHold returns the ID of the layer by which a build holds what it stands on, once there is one.
+func waitForHold(st cs.Store) (string, error) {
+	for {
+		layers, err := st.Layers()
+		if err != nil {
+			return "", err
+		}
+		isHold := func(name string) bool { return strings.HasPrefix(name, "rbuild-hold-") }
+		for _, l := range layers {
+			if slices.ContainsFunc(l.Names, isHold) {
+				return l.ID, nil
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -449,7 +449,7 @@ func TestDevicesOfDirectory(t *testing.T) {
 	box := newBox(t, "srv/")
 	c := box.config("true")
 	c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/srv", Type: "bind", Source: "/dev", Options: []string{"rbind", "dev"}})
-	if _, _, err := tryRun(t, c); err == nil || !strings.Contains(err.Error(), "mount option dev is for a device") {
+	if _, _, err := tryRun(t, c); err == nil || !strings.Contains(err.Error(), "mount option dev needs a device node") {
 		t.Errorf("got %v", err)
 	}
 }
