@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.podman.io/storage/pkg/mount"
 	cs "go.podman.io/storage"
+	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/pkg/build"
 	"codeberg.org/rbuild/rbuild/pkg/copy"
