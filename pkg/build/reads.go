@@ -133,7 +133,7 @@ func (b *builder) intactBelow(s *snapshot, n int) func() error {
 	}
 	dirs, layers := s.root.dirs[s.root.bottom:], s.layers[:n]
 	return func() error {
-		top := ""
+		top := "" // the topmost layer that the build has found in the store
 		for i, job := range layers {
 			select {
 			case <-job.Done():
@@ -147,7 +147,9 @@ func (b *builder) intactBelow(s *snapshot, n int) func() error {
 			if err := b.sameDirectory(dirs[i], l.ID); err != nil {
 				return err
 			}
-			top = l.ID
+			if _, found := job.Found(); found {
+				top = l.ID
+			}
 		}
 		return b.recorded(top)
 	}
@@ -155,8 +157,9 @@ func (b *builder) intactBelow(s *snapshot, n int) func() error {
 
 // recorded asks for the record of a layer. Podman 4 empties a layer's directory before the directory itself goes, under
 // the library's lock: the look-up waits for the end of that. The layers below have theirs as long as the layer has one.
+// A layer that is held has its record; and the look-up would read the records of all layers again after each commit.
 func (b *builder) recorded(id string) error {
-	if id == "" {
+	if id == "" || b.isHeld(id) {
 		return nil
 	}
 	_, ok, err := b.Store.LayerByName(id)
@@ -164,6 +167,22 @@ func (b *builder) recorded(id string) error {
 		err = errRemoved(id)
 	}
 	return err
+}
+
+// isHeld reports whether the build has made its hold of a layer.
+func (b *builder) isHeld(id string) bool {
+	b.mu.Lock()
+	h := b.holds[id]
+	b.mu.Unlock()
+	if h == nil {
+		return false
+	}
+	select {
+	case <-h.done:
+		return h.err == nil
+	default:
+		return false
+	}
 }
 
 // sameDirectory reports whether the directory of the layer id is the one that the build has pinned.
