@@ -155,11 +155,11 @@ integration() {
   go_test integration tree "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" env -C tests/integration "$WORK/integration.test" \
     -test.v -test.timeout 80m -test.run "^Test[^/]*\$/$1"
   [ "$1" != '.*' ] || without_subids
-  [ "$1" != '.*' ] || as_root
+  [ "$1" != '.*' ] || root_scripts
 }
 
-# as_root runs the scripts for real root, as root.
-as_root() {
+# root_scripts runs the scripts for real root, as root.
+root_scripts() {
   if ! is_root; then say 'skipped: the scripts of root/ need root' && return; fi
   go_test root-scripts env -C "$TREE/tests/integration" "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" \
     "$WORK/integration.test" -test.v -test.timeout 20m -test.run '^TestRoot$'
