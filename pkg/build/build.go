@@ -377,10 +377,14 @@ func (s *stage) warnSource(step *plan.Step, source string, size, data int64) {
 
 // warnSparse shows a warning about a large sparse file of a step's layer, while the layer is digested. The copy of a source
 // needs no second warning. With --layers=false the layer is of no step, and each of its large sparse files is named.
-func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) {
-	if _, copied := s.sparse.Load(sparseSource{step, size}); !copied {
-		s.warnAt(step, layer.SparseText("/"+path, size, data))
+// It returns the text, empty if there was no warning.
+func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) string {
+	if _, copied := s.sparse.Load(sparseSource{step, size}); copied {
+		return ""
 	}
+	text := layer.SparseText("/"+path, size, data)
+	s.warnAt(step, text)
+	return text
 }
 
 // sparseOutput warns, once, of a large sparse file among all files of the image, which are written or made one layer.

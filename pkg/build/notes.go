@@ -2,6 +2,7 @@ package build
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 
@@ -50,6 +51,14 @@ func (s *stage) tell(step *plan.Step) {
 		}
 	}
 	s.notes = notes{}
+}
+
+// clone returns a copy for the commit of the step, which runs in the background. A step without notes has an empty one.
+func (k *keptNotes) clone() *keptNotes {
+	if k == nil {
+		return &keptNotes{}
+	}
+	return &keptNotes{Warnings: slices.Clone(k.Warnings), Duplicated: k.Duplicated}
 }
 
 // encode returns the stored form, or nil if there are no notes.

@@ -289,13 +289,18 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if s.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
+	kept := s.notes.kept.clone()
 	if !s.OneLayer {
-		o.Notes = s.notes.kept.encode()
+		o.Notes = kept.encode
 	}
 	if !s.OneLayer && !s.unkeyed {
 		o.Name = s.key.Name()
 	}
-	o.Sparse = func(path string, size, data int64) { s.warnSparse(step, path, size, data) }
+	o.Sparse = func(path string, size, data int64) {
+		if text := s.warnSparse(step, path, size, data); text != "" {
+			kept.Warnings = append(kept.Warnings, text)
+		}
+	}
 	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()

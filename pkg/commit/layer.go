@@ -66,7 +66,9 @@ func (j *Job) Err() error {
 type LayerOptions struct {
 	Parent *Job   // the layer below
 	Name   string // name of the layer in the store, taken from the layer that has it; "": none
-	Notes  []byte // stored with the layer (store.Content); nil: none
+	// Notes returns the notes that are stored with the layer (store.Content). It is called when the layer has been read; nil:
+	// there are none.
+	Notes func() []byte
 	// Below is what the root directory was like before the step; nil: the layer does not say what it is like now.
 	Below *layer.Root
 	// Check is called when the parent is stored, before the layer is, and after an error: its error gives
@@ -104,7 +106,9 @@ func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o 
 	if err != nil {
 		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
-	content.Notes = o.Notes
+	if o.Notes != nil {
+		content.Notes = o.Notes()
+	}
 	l, err := Apply(s, staging, content, parent.ID, o.Name)
 	if err != nil && o.Check != nil {
 		if cause := o.Check(); cause != nil { // the parent was removed since
