@@ -57,13 +57,6 @@ func (r *recorder) Event(e progress.Event) {
 	}
 }
 
-// has says whether an event that begins like this was reported.
-func (r *recorder) has(prefix string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.events, func(e string) bool { return strings.HasPrefix(e, prefix) })
-}
-
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	nstest.Need(t)
