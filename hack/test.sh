@@ -141,8 +141,8 @@ tree() { run_as_user env -C "$TREE" "TMPDIR=$WORK/tmp" GOTOOLCHAIN=local "$@"; }
 # unit runs the unit tests with the race detector, then without it those that are about size and speed or need a static
 # test binary, then as root the one that needs root.
 unit() {
-  go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 40m -v ./cmd/... ./pkg/...
-  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 40m -v -run "^($PLAIN_TESTS)\$" ./pkg/...
+  go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 40m -v ./cmd/... ./pkg/... ./internal/...
+  go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 40m -v -run "^($PLAIN_TESTS)\$" ./pkg/... ./internal/...
   is_root || return 0
   compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'
@@ -163,8 +163,8 @@ root_scripts() {
   if ! is_root; then say 'skipped: the scripts of root/ need root' && return; fi
   go_test root-scripts env -C "$TREE/tests/integration" "${INTEGRATION_ENV[@]}" "TMPDIR=$WORK" \
     "$WORK/integration.test" -test.v -test.timeout 20m -test.run '^TestRoot$'
-  compile_tests "$TREE" ./pkg/cgroup "$WORK/cgroup.test"
-  go_test root-cgroup env -C "$TREE/pkg/cgroup" "$WORK/cgroup.test" -test.v -test.run '^TestHoldDevices$'
+  compile_tests "$TREE" ./internal/kernel/cgroup "$WORK/cgroup.test"
+  go_test root-cgroup env -C "$TREE/internal/kernel/cgroup" "$WORK/cgroup.test" -test.v -test.run '^TestHoldDevices$'
 }
 
 # without_subids runs the scripts for a user who has no subordinate ids, as such a user.

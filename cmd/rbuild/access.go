@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // accessFlags are the flags for reaching a registry, the same with every command that does.
@@ -30,7 +30,7 @@ func (f *accessFlags) register(fs *pflag.FlagSet) {
 }
 
 // apply adds what the flags say to how registries are reached.
-func (f *accessFlags) apply(o registry.Options) (registry.Options, error) {
+func (f *accessFlags) apply(o transfer.Options) (transfer.Options, error) {
 	if f.authfile != "" {
 		if _, err := os.Stat(f.authfile); err != nil {
 			return o, fmt.Errorf("--authfile: %w", err)
@@ -72,7 +72,7 @@ func (f *retryFlags) check() error {
 }
 
 // apply adds what the flags say to how registries are reached.
-func (f *retryFlags) apply(o registry.Options) registry.Options {
+func (f *retryFlags) apply(o transfer.Options) transfer.Options {
 	if o.Retries, o.RetryDelay = f.retries, f.delay; f.retries == 0 {
 		o.Retries = -1
 	}
@@ -98,9 +98,10 @@ func (f *compressionFlags) check() error {
 	if f.format == "" && f.flags.Changed("force-compression") && f.force {
 		return errors.New("--force-compression needs --compression-format")
 	}
-	if err := registry.CheckCompression(f.format); err != nil {
+	if err := transfer.CheckCompression(f.format); err != nil {
 		return fmt.Errorf("--compression-format: %w", err)
 	}
+
 	highest := 20 // of zstd
 	if f.format == "" || f.format == "gzip" {
 		highest = 9
@@ -127,13 +128,13 @@ func (f *compressionFlags) checkDestination(destination string) error {
 	if flag == "" {
 		return nil
 	}
-	if err := registry.CheckCompressible(destination); err != nil {
+	if err := transfer.CheckCompressible(destination); err != nil {
 		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil
 }
 
-func (f *compressionFlags) apply(o *registry.PushOptions) {
+func (f *compressionFlags) apply(o *transfer.PushOptions) {
 	o.CompressionFormat, o.AnyCompression = f.format, !f.force
 	if f.flags.Changed("compression-level") {
 		o.CompressionLevel = &f.level

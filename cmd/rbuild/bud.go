@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/binfmt"
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -43,7 +43,7 @@ type flagGroup interface {
 	register(fs *pflag.FlagSet)
 	// apply refuses what is wrong with the flags, and sets what they say of the build. It runs in the launcher too, before
 	// anything is done: it opens nothing.
-	apply(env lookup, o *build.Options) error
+	apply(env lookup, o *builder.Options) error
 }
 
 // lookup is a variable of the environment, as os.LookupEnv has it.
@@ -74,14 +74,16 @@ func newBudCmd(a *app) *cobra.Command {
 			return a.bud(cmd.Context(), &f)
 		},
 	}
+
 	for _, g := range f.groups() {
 		g.register(cmd.Flags())
 	}
+
 	return cmd
 }
 
 // options turns the flags into those of a build, and refuses what is wrong with them before anything is done.
-func (f *budFlags) options(env lookup) (o build.Options, err error) {
+func (f *budFlags) options(env lookup) (o builder.Options, err error) {
 	f.box.conf = &f.conf
 	for _, g := range f.groups() {
 		if err := g.apply(env, &o); err != nil {
@@ -100,6 +102,7 @@ func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 	if f.conf, err = readContainersConf(a.outerUID(os.Getuid())); err != nil {
 		return err
 	}
+
 	o, err := f.options(os.LookupEnv)
 	if err != nil {
 		return err
@@ -107,26 +110,29 @@ func (a *app) bud(ctx context.Context, f *budFlags) (err error) {
 	if f.call.method != callBuild && f.input.local() {
 		return a.call(ctx, nil, f, o)
 	}
+
 	err = f.time.within(ctx, func(ctx context.Context) error { return a.budInNamespace(ctx, f, o) })
 	if err == nil || a.state != nil {
 		return err
 	}
+
 	layout, err := a.withoutNamespace(err)
 	if err != nil {
 		return err
 	}
+
 	return a.explain(f.time.within(ctx, func(ctx context.Context) error {
 		defer a.endAnyway(ctx)()
 		return a.buildIn(ctx, layout, f, o)
 	}))
 }
 
-func (a *app) budInNamespace(ctx context.Context, f *budFlags, o build.Options) error {
+func (a *app) budInNamespace(ctx context.Context, f *budFlags, o builder.Options) error {
 	f.limits.cgroups.UID = a.outerUID(os.Getuid())
 	if a.state == nil {
 		defer f.limits.prepare()()
 	}
-	return a.withStoreIn(ctx, buildNamespace(), func(ctx context.Context, st *store.Store) error {
+	return a.withStoreIn(ctx, buildNamespace(), func(ctx context.Context, st *containers.Store) error {
 		release, err := st.Use(ctx)
 		if err != nil {
 			return err
@@ -138,7 +144,7 @@ func (a *app) budInNamespace(ctx context.Context, f *budFlags, o build.Options) 
 
 // buildInStore builds where there is a namespace. One with a single id is used only if something is to be run: what is kept
 // in memory has its owners.
-func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o build.Options) error {
+func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o builder.Options) error {
 	if a.state.Mode != userns.Single {
 		a.warn()
 		return a.buildIn(ctx, st, f, o)
@@ -152,7 +158,7 @@ func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o b
 	return err
 }
 
-func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o build.Options) error {
+func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o builder.Options) error {
 	if f.call.method != callBuild {
 		return a.call(ctx, place, f, o)
 	}
@@ -165,10 +171,11 @@ func buildNamespace() userns.Options {
 }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
+func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.log()}, [2]string{"--rusage-logfile", f.output.usage.file}); err != nil {
 		return err
 	}
+
 	lines, finish, err := f.output.listener(a.stderr)
 	if err != nil {
 		return err
@@ -177,11 +184,13 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if lines, finish, err = f.output.usage.listener(lines, finish, f.output.quiet); err != nil {
 		return err
 	}
+
 	show := &stepLog{to: lines}
 	notice := func(text string) { warn(show, text) }
 	if o.Outputs, err = f.result.prepare(place.OwnFile, notice); err != nil {
 		return err
 	}
+
 	var cgroups *stepCgroups
 	if a.state != nil { // else nothing is run
 		f.limits.cgroups.Devices = !a.state.Rootless()
@@ -191,12 +200,14 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 		defer func() { err = errors.Join(err, cgroups.close()) }()
 		o.Run.NewCgroup = cgroups.new
 	}
+
 	o.Listener = show
 	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
+
 	o.Context, o.Image.Platform = in.tree, f.plan.ofImage()
 	if _, err = f.plan.make(in, &o, os.LookupEnv, f.planned()); err != nil {
 		if o.Lint != nil { // what it finds may be why
@@ -209,6 +220,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	if err := place.prepare(&o); err != nil {
 		return in.locate(err)
 	}
+
 	if o.Plain == nil {
 		if err := f.box.open(&o, a.state); err != nil {
 			return err
@@ -217,6 +229,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 			cgroups.give(o.Run)
 		}
 	}
+
 	if o.Epoch == nil {
 		o.Epoch = o.Plan.Epoch
 	}
@@ -225,16 +238,19 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 	o.Pull, o.Origin = puller.pull, puller.origin
 	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
+
 	o.Contexts = contexts.openers(&f.named)
 	o.Explain = a.explainStep
 	o.Emulators = binfmt.New(os.Getenv("PATH"))
 	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
-	result, err := build.Build(ctx, o)
+
+	result, err := builder.Build(ctx, o)
 	if err != nil {
 		return runCode(in.locate(err))
 	}
+
 	if result.ID != "" {
-		var to registry.PushOptions
+		var to transfer.PushOptions
 		if to.Options, err = f.pull.registry(a.sys(), notices); err != nil {
 			return err
 		}
@@ -242,9 +258,11 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o build.Opti
 			return err
 		}
 	}
+
 	if err := finish(); err != nil {
 		return err
 	}
+
 	return f.result.announce(a.stdout, result, o.Image.Names, show.ended())
 }
 
@@ -258,7 +276,7 @@ func (f *budFlags) planned() plan.Options {
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.
 func runCode(err error) error {
-	var run *build.ExitError
+	var run *builder.ExitError
 	if errors.As(err, &run) && run.Code != 0 {
 		return &exitError{code: run.Code, err: err}
 	}

@@ -11,10 +11,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
 
 // parse gives the flags that a command line sets.
@@ -55,7 +55,7 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"localhost/app:latest", "example.org/x:1"}, o.Image.Names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]build.Label{{Key: "a", Value: "b=c"}, {Key: "empty"}}, o.Image.Labels); diff != "" {
+	if diff := cmp.Diff([]builder.Label{{Key: "a", Value: "b=c"}, {Key: "empty"}}, o.Image.Labels); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]string{"k": "v"}, o.Image.Annotations); diff != "" {
@@ -68,10 +68,10 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network != build.Host || !o.NoCache || !o.OneLayer || len(o.Run.DNS) != 1 {
+	if o.Run.Network != builder.Host || !o.NoCache || !o.OneLayer || len(o.Run.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
-	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != build.SetTimes {
+	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != builder.SetTimes {
 		t.Errorf("epoch %v, of files %v: --timestamp wins over the environment", o.Epoch, o.FileTimes)
 	}
 	if o, err = parse(t, "--squash-all").options(environment()); err != nil || !o.Flatten { // podman's name of --squash
@@ -84,10 +84,10 @@ func TestBudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Image.Format != commit.Docker || o.Run.Network != build.Host || o.OneLayer || o.NoCache {
+	if o.Image.Format != commit.Docker || o.Run.Network != builder.Host || o.OneLayer || o.NoCache {
 		t.Errorf("options: %+v", o)
 	}
-	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != build.KeepTimes {
+	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != builder.KeepTimes {
 		t.Errorf("epoch %v, of files %v", o.Epoch, o.FileTimes)
 	}
 }
@@ -309,6 +309,7 @@ func TestEnvVars(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tc.flag, diff)
 		}
 	}
+
 	if got, err := envVars([]string{"*"}, environ); err != nil || len(got) != len(environ) {
 		t.Errorf("all: %+v, %v", got, err)
 	}
@@ -343,7 +344,7 @@ func TestLocate(t *testing.T) {
 	in := &input{texts: []instructions.Text{
 		{Name: "Other", Data: []byte("FROM x\nRUN y\n")}, {Name: "Dockerfile", Data: []byte("FROM a\r\nRUN b \\\n  c\nCMD d\n")},
 	}}
-	err := in.locate(&build.StepError{File: "Dockerfile", Line: 2, EndLine: 3, Step: "RUN b c", Err: errors.New("no")})
+	err := in.locate(&builder.StepError{File: "Dockerfile", Line: 2, EndLine: 3, Step: "RUN b c", Err: errors.New("no")})
 	place, ok := errors.AsType[*sourceError](err)
 	if !ok {
 		t.Fatal(err)
@@ -359,7 +360,7 @@ func TestLocate(t *testing.T) {
 }
 
 func TestRunCode(t *testing.T) {
-	err := runCode(&build.StepError{Err: &build.ExitError{Code: 7}})
+	err := runCode(&builder.StepError{Err: &builder.ExitError{Code: 7}})
 	if e, ok := errors.AsType[*exitError](err); !ok || e.code != 7 {
 		t.Errorf("%v", err)
 	}

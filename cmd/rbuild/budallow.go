@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/imagename"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // allowFlags say what the Dockerfile may do that it may not by default.
@@ -30,7 +30,7 @@ func (f *allowFlags) register(fs *pflag.FlagSet) {
 		"refuse ADD of URLs and git repositories, also in triggers of base images; base images are still pulled")
 }
 
-func (f *allowFlags) apply(_ lookup, o *build.Options) error {
+func (f *allowFlags) apply(_ lookup, o *builder.Options) error {
 	f.insecure, f.read = false, nil
 	for _, text := range f.list {
 		path, isRead := strings.CutPrefix(text, "fs.read=")
@@ -45,6 +45,7 @@ func (f *allowFlags) apply(_ lookup, o *build.Options) error {
 			return fmt.Errorf("--allow %q: choose security.insecure, network.host or fs.read=PATH", text)
 		}
 	}
+
 	return nil
 }
 
@@ -63,11 +64,12 @@ func (f *allowFlags) refuse(from string) func(image string) error {
 }
 
 // load reads the image that a Dockerfile names by its transport, if it lies where that is allowed.
-func (f *allowFlags) load(ctx context.Context, place images, image string, o registry.Options) (string, error) {
+func (f *allowFlags) load(ctx context.Context, place images, image string, o transfer.Options) (string, error) {
 	n, err := imagename.Parse(image)
 	if err != nil {
 		return "", err
 	}
+
 	path, which := n.Path()
 	file, err := openPath(path)
 	if err != nil {
@@ -77,12 +79,14 @@ func (f *allowFlags) load(ctx context.Context, place images, image string, o reg
 	if err := f.mayRead(file); err != nil {
 		return "", fmt.Errorf("%s: %w", image, err)
 	}
+
 	// By its descriptor it is the one that was looked at, whatever becomes of the path.
 	pinned := descriptorPath(file)
 	id, err := place.Load(ctx, n.Transport+":"+pinned+which, o)
 	if err != nil {
 		return "", &pinnedError{err, pinned, path}
 	}
+
 	return id, nil
 }
 
@@ -92,14 +96,17 @@ func (f *allowFlags) mayRead(file *os.File) error {
 	if err != nil {
 		return err
 	}
+
 	for _, allowed := range f.read {
 		if allowed == "*" {
 			return nil
 		}
+
 		dir, err := openPath(allowed)
 		if err != nil {
 			return fmt.Errorf("--allow fs.read=%s: %w", allowed, err)
 		}
+
 		base, err := os.Readlink(descriptorPath(dir))
 		dir.Close()
 		if err != nil {
@@ -109,6 +116,7 @@ func (f *allowFlags) mayRead(file *os.File) error {
 			return nil
 		}
 	}
+
 	return fmt.Errorf("%s is refused: it is not at or below %s (allow it with --allow fs.read=%s)", real, strings.Join(f.read, ", "), real)
 }
 

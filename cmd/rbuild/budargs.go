@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/plan"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 )
 
 // maxArgFile bounds a file of --build-arg-file, in bytes.
@@ -23,12 +23,14 @@ func (a buildArgs) set(text string, env lookup) error {
 	if name == "" {
 		return fmt.Errorf("%q: want NAME=VALUE", text)
 	}
+
 	if !ok {
 		if value, ok = env(name); !ok {
 			delete(a, name)
 			return nil
 		}
 	}
+
 	a[name] = value
 	return nil
 }
@@ -50,6 +52,7 @@ func (a buildArgs) readFile(path string, env lookup) error {
 		return fmt.Errorf("--build-arg-file: %w", err)
 	}
 	defer f.Close()
+
 	text, err := io.ReadAll(io.LimitReader(f, maxArgFile+1))
 	if err != nil {
 		return fmt.Errorf("--build-arg-file: %w", err)
@@ -57,6 +60,7 @@ func (a buildArgs) readFile(path string, env lookup) error {
 	if len(text) > maxArgFile {
 		return fmt.Errorf("--build-arg-file %s: it has more than %d bytes", path, maxArgFile)
 	}
+
 	n := 0
 	for line := range strings.Lines(string(text)) {
 		n++
@@ -68,6 +72,7 @@ func (a buildArgs) readFile(path string, env lookup) error {
 			return fmt.Errorf("--build-arg-file %s:%d: %w", path, n, err)
 		}
 	}
+
 	return nil
 }
 
@@ -97,6 +102,7 @@ func envVars(list, environ []string) (out []plan.EnvVar, err error) {
 			out = append(out, plan.EnvVar{Key: name, Value: value})
 			continue
 		}
+
 		beginning, several := strings.CutSuffix(name, "*")
 		for _, kv := range environ {
 			if key, value, _ := strings.Cut(kv, "="); key == name || several && key != "" && strings.HasPrefix(key, beginning) {
@@ -104,6 +110,7 @@ func envVars(list, environ []string) (out []plan.EnvVar, err error) {
 			}
 		}
 	}
+
 	return out, nil
 }
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // cacheFlags say what of earlier builds is used, and what is left to later ones.
@@ -33,10 +33,11 @@ func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	f.flags = fs
 }
 
-func (f *cacheFlags) apply(env lookup, o *build.Options) error {
+func (f *cacheFlags) apply(env lookup, o *builder.Options) error {
 	if f.jobs < 0 {
 		return fmt.Errorf("--jobs %d: want how many steps may run at the same time; 0 leaves it to rbuild", f.jobs)
 	}
+
 	layers := f.layers
 	if text, _ := env("BUILDAH_LAYERS"); text != "" && !f.flags.Changed("layers") {
 		var err error
@@ -44,20 +45,25 @@ func (f *cacheFlags) apply(env lookup, o *build.Options) error {
 			return err
 		}
 	}
+
 	o.NoCache, o.OneLayer, o.Uncached, o.Flatten, o.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
 	if f.ttl == "" {
 		return nil
 	}
+
 	ttl, err := time.ParseDuration(f.ttl)
 	if err != nil || ttl < 0 {
 		return fmt.Errorf("--cache-ttl %q: want a duration, e.g. 90m or 24h", f.ttl)
 	}
+
 	if ttl == 0 { // as with buildah, nothing is new enough
 		if f.flags.Changed("no-cache") && !f.noCache {
 			return errors.New("--cache-ttl 0 and --no-cache=false contradict each other: give one of them")
 		}
 		o.NoCache = true
 	}
+
 	o.CacheTTL = ttl
+
 	return nil
 }

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/lint"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/outline"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/lint"
-	"codeberg.org/rbuild/rbuild/pkg/outline"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // The methods of --call.
@@ -44,7 +44,7 @@ func (f *callFlags) register(fs *pflag.FlagSet) {
 }
 
 // apply reads METHOD[,format=text|json][,ignorestatus[=BOOL]].
-func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
+func (f *callFlags) apply(_ lookup, _ *builder.Options) (err error) {
 	for i, field := range strings.Split(f.call, ",") {
 		key, value, hasValue := strings.Cut(field, "=")
 		switch {
@@ -64,6 +64,7 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 			return fmt.Errorf("--call %q: want METHOD[,format=text|json][,ignorestatus]", f.call)
 		}
 	}
+
 	if f.method == "lint" { // BuildKit's name for it
 		f.method = callCheck
 	}
@@ -78,24 +79,28 @@ func (f *callFlags) apply(_ lookup, _ *build.Options) (err error) {
 	if f.check && f.method != callBuild && f.method != callCheck {
 		return errors.New("--check is --call=check, which contradicts the --call that was given")
 	}
+
 	if f.check {
 		f.method = callCheck
 	}
+
 	return nil
 }
 
 // call tells what --call asks for. place is needed for a context that is no directory only.
-func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Options) (err error) {
+func (a *app) call(ctx context.Context, place images, f *budFlags, o builder.Options) (err error) {
 	o.Listener = progress.Plain(a.stderr.Steps())
 	in, err := f.open(ctx, place, &o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
+
 	file, err := f.plan.make(in, &o, os.LookupEnv, f.described())
 	if file == nil || err != nil && f.call.method == callOutline {
 		return in.locate(err)
 	}
+
 	switch f.call.method {
 	case callTargets:
 		t := outline.ListTargets(file)
@@ -112,6 +117,7 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 		out.Sources = in.sources()
 		return f.call.print(a.stdout, out)
 	}
+
 	o.LintOptions.Plan, o.LintOptions.AllStages = o.Plan, f.plan.target == ""
 	report := o.Lint.Check(o.LintOptions)
 	if err == nil {
@@ -123,6 +129,7 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o build.Optio
 	if len(report.Findings) > 0 && !f.call.ignoreStatus {
 		return &exitError{code: 1}
 	}
+
 	return nil
 }
 
@@ -188,6 +195,7 @@ func newChecked(in *input, file *instructions.File, r lint.Report, err error) *c
 			c.Error.Location = &at
 		}
 	}
+
 	return c
 }
 
@@ -209,6 +217,7 @@ func (c *checked) WriteText(w io.Writer) error {
 		}
 		warn(to, text)
 	}
+
 	var err error
 	switch n := len(c.report.Findings) + c.report.Dropped; {
 	case n > 1:
@@ -218,5 +227,6 @@ func (c *checked) WriteText(w io.Writer) error {
 	case c.Error == nil:
 		_, err = fmt.Fprintln(w, "Check complete, no warnings found.")
 	}
+
 	return err
 }

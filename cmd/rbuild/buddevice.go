@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // maxDevices bounds how many devices are bound into each RUN.
@@ -34,6 +34,7 @@ func parseDevice(text string) (device, error) {
 		}
 		rest = rest[:n-1]
 	}
+
 	if len(rest) == 1 {
 		d.dest = rest[0]
 	}
@@ -43,33 +44,37 @@ func parseDevice(text string) (device, error) {
 	case len(rest) > 1, !path.IsAbs(d.source), !path.IsAbs(d.dest), strings.ContainsRune(text, 0):
 		return refuse("want /HOST-DEVICE[:/PATH][:rwm]")
 	}
+
 	d.source, d.dest = path.Clean(d.source), path.Clean(d.dest)
 	for _, own := range []string{"/", "/proc", "/sys", "/dev/pts", "/dev/shm", "/dev/mqueue"} {
 		if d.dest == own || own != "/" && strings.HasPrefix(d.dest, own+"/") {
 			return refuse(fmt.Sprintf("RUN has something else at %s: choose another path with %s:/PATH", own, d.source))
 		}
 	}
+
 	return d, nil
 }
 
 // openDevices pins the devices; they stay open for the life of the process.
-func openDevices(list []string) (out []build.Device, err error) {
+func openDevices(list []string) (out []builder.Device, err error) {
 	for _, text := range list {
 		d, err := parseDevice(text)
 		if err != nil {
 			return nil, err
 		}
+
 		found, err := d.open()
 		if err != nil {
 			return nil, fmt.Errorf("--device %q: %w", text, err)
 		}
 		for _, one := range found {
-			if slices.ContainsFunc(out, func(o build.Device) bool { return o.Dest == one.Dest }) {
+			if slices.ContainsFunc(out, func(o builder.Device) bool { return o.Dest == one.Dest }) {
 				return nil, fmt.Errorf("--device %q: there is another device at %s already", text, one.Dest)
 			}
 			out = append(out, one)
 		}
 	}
+
 	if len(out) > maxDevices {
 		return nil, fmt.Errorf("--device: %d devices are more than %d", len(out), maxDevices)
 	}
@@ -77,11 +82,12 @@ func openDevices(list []string) (out []build.Device, err error) {
 }
 
 // open finds the device, links followed, or those in the directory, links not followed.
-func (d device) open() ([]build.Device, error) {
+func (d device) open() ([]builder.Device, error) {
 	file, err := openPath(d.source)
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -98,8 +104,9 @@ func (d device) open() ([]build.Device, error) {
 		}
 		return nil, fmt.Errorf("RUN has a %s of its own", d.dest)
 	}
+
 	// A device that the user may not open is bound all the same: the step that opens it fails, with the kernel's reason.
-	return []build.Device{{Source: file, Path: d.source, Dest: d.dest}}, nil
+	return []builder.Device{{Source: file, Path: d.source, Dest: d.dest}}, nil
 }
 
 // standard tells whether something of that name is in every /dev.
@@ -110,32 +117,37 @@ func standard(dest string) bool {
 }
 
 // openBelow finds the devices in a directory and those below it.
-func (d device) openBelow() (out []build.Device, err error) {
+func (d device) openBelow() (out []builder.Device, err error) {
 	root, err := os.OpenRoot(d.source)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
+
 	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		dest := path.Join(d.dest, name)
 		if err != nil || entry.Type()&fs.ModeDevice == 0 || standard(dest) {
 			return err
 		}
+
 		file, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return err
 		}
+
 		info, err := file.Stat()
 		if err == nil && info.Mode()&fs.ModeDevice == 0 {
 			err = fmt.Errorf("%s is no device any more", name)
 		}
-		if out = append(out, build.Device{Source: file, Path: path.Join(d.source, name), Dest: dest}); len(out) > maxDevices {
+		if out = append(out, builder.Device{Source: file, Path: path.Join(d.source, name), Dest: dest}); len(out) > maxDevices {
 			err = fmt.Errorf("there are more than %d devices in it", maxDevices)
 		}
 		return err
 	})
+
 	if err == nil && len(out) == 0 {
 		err = errors.New("there is no device in it")
 	}
+
 	return out, err
 }

@@ -12,10 +12,10 @@ import (
 
 	"github.com/tonistiigi/go-csvvalue"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/copy"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // export is one --output.
@@ -38,10 +38,12 @@ func parseExport(text string) (export, error) {
 	if !strings.ContainsAny(text, ",=") {
 		return export{kind: "local", dest: text}, nil
 	}
+
 	fields, err := csvvalue.Fields(text, nil)
 	if err != nil {
 		return export{}, err
 	}
+
 	var e export
 	given := map[string]bool{}
 	for _, field := range fields {
@@ -49,6 +51,7 @@ func parseExport(text string) (export, error) {
 		if !ok {
 			return e, fmt.Errorf("%q is not KEY=VALUE", field)
 		}
+
 		key = strings.ToLower(strings.TrimSpace(key))
 		if key == "destination" {
 			key = "dest"
@@ -56,11 +59,13 @@ func parseExport(text string) (export, error) {
 		if given[key] {
 			return e, fmt.Errorf("%s is given twice", key)
 		}
+
 		given[key] = true
 		if err := e.set(key, value); err != nil {
 			return e, err
 		}
 	}
+
 	return e, e.check()
 }
 
@@ -94,6 +99,7 @@ func (e *export) set(key, value string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s=%s: want true or false", key, value)
 	}
+
 	return nil
 }
 
@@ -124,6 +130,7 @@ func (e *export) check() error {
 	default:
 		return fmt.Errorf("type=%s is not supported (local, tar, oci, docker, image, registry and cacheonly are)", e.kind)
 	}
+
 	switch {
 	case e.dest != "" && (e.kind == "image" || e.kind == "cacheonly"):
 		return errors.New("dest is for types that write files")
@@ -138,6 +145,7 @@ func (e *export) check() error {
 	case strings.Contains(e.dest, ":") && (e.kind == "oci" || e.kind == "docker"):
 		return errors.New("the path of an archive cannot hold a colon")
 	}
+
 	return nil
 }
 
@@ -149,17 +157,19 @@ func (f *resultFlags) checkStdout() error {
 			n++
 		}
 	}
+
 	switch {
 	case n > 1:
 		return errors.New("--output: only one can go to standard output")
 	case n == 1 && progress.IsTerminal(stdoutFile()):
 		return errors.New("--output: standard output is a terminal: send it to a file or a program, or give a destination")
 	}
+
 	return nil
 }
 
 // prepare looks at the destinations before anything is built, and returns what takes the files of the image.
-func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (outputs []build.Output, err error) {
+func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (outputs []builder.Output, err error) {
 	for _, text := range f.notices {
 		warn(text)
 	}
@@ -168,6 +178,7 @@ func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (o
 			return nil, fmt.Errorf("%s: %w", file[0], err)
 		}
 	}
+
 	for _, e := range f.exports {
 		if e.dest != "" && e.dest != "-" {
 			if err := checkDestination(e.dest, e.kind == "local" || e.isDir); err != nil {
@@ -181,11 +192,12 @@ func (f *resultFlags) prepare(own func(path string) error, warn func(string)) (o
 			outputs = append(outputs, toFile(e.dest, own))
 		}
 	}
+
 	return outputs, nil
 }
 
 // toDirectory writes the files below a directory, which is made if need be.
-func toDirectory(path string) build.Output {
+func toDirectory(path string) builder.Output {
 	return func(ctx context.Context, r io.Reader) error {
 		if err := os.MkdirAll(path, 0o700); err != nil { // as peers: files of an image are not for everybody
 			return err
@@ -194,7 +206,7 @@ func toDirectory(path string) build.Output {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(copy.ExtractFiles(ctx, r, dir), dir.Close()); err != nil {
+		if err := errors.Join(copier.ExtractFiles(ctx, r, dir), dir.Close()); err != nil {
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 		return nil
@@ -202,7 +214,7 @@ func toDirectory(path string) build.Output {
 }
 
 // toFile writes the tar to a file, or to standard output.
-func toFile(path string, own func(path string) error) build.Output {
+func toFile(path string, own func(path string) error) builder.Output {
 	return func(ctx context.Context, r io.Reader) error { return writeResult(ctx, path, own, r) }
 }
 
@@ -235,38 +247,44 @@ func (e export) place() string {
 }
 
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
-func (e export) copyImage(ctx context.Context, place images, id string, names []string, o registry.PushOptions) (err error) {
+func (e export) copyImage(ctx context.Context, place images, id string, names []string, o transfer.PushOptions) (err error) {
 	if e.transport() == "" {
 		return nil
 	}
+
 	name := ""
 	if len(names) > 0 {
 		name = ":" + names[0]
 	}
 	if len(e.names) > 0 { // its own
-		named, err := registry.NormalizeTag(e.names[0])
+		named, err := transfer.NormalizeTag(e.names[0])
 		if err != nil {
 			return err
 		}
 		name = ":" + named.String()
 	}
+
 	if e.isDir {
 		_, err := place.Push(ctx, id, e.place()+name, o)
 		return err
 	}
+
 	dir, release, err := place.NewScratch()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+
 	temp := filepath.Join(dir, "archive")
 	if _, err := place.Push(ctx, id, e.transport()+temp+name, o); err != nil {
 		return err
 	}
+
 	in, err := os.Open(temp)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+
 	return writeResult(ctx, e.dest, place.OwnFile, in)
 }

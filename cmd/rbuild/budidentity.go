@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // identityFlags are the flags for properties that an image has from its base, its builder and its operating system.
@@ -35,15 +35,17 @@ func (f *identityFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.layerLabels, "layer-label", nil, "KEY[=VALUE] label for the images of --save-stages")
 }
 
-func (f *identityFlags) apply(o *build.ImageOptions) error {
+func (f *identityFlags) apply(o *builder.ImageOptions) error {
 	if f.stageLabels && !f.saveStages {
 		return errors.New("--stage-labels needs --save-stages")
 	}
+
 	for _, feature := range f.osFeatures {
 		if strings.Trim(feature, "-") == "" {
 			return fmt.Errorf("--os-feature %q: want a name, or a name and - to remove it", feature)
 		}
 	}
+
 	for _, text := range f.layerLabels {
 		label, err := parseLabel("--layer-label", text)
 		if err != nil {
@@ -55,16 +57,17 @@ func (f *identityFlags) apply(o *build.ImageOptions) error {
 	o.NoAnnotations, o.OSVersion, o.OSFeatures = !f.annotated, f.osVersion, f.osFeatures
 	o.SaveStages, o.DescribeStages = f.saveStages, f.stageLabels
 	if f.builder { // before the labels of the user, which win
-		o.Labels = append([]build.Label{{Key: builderLabel, Value: currentVersion().Version}}, o.Labels...)
+		o.Labels = append([]builder.Label{{Key: builderLabel, Value: currentVersion().Version}}, o.Labels...)
 	}
+
 	return nil
 }
 
 // parseLabel reads KEY[=VALUE].
-func parseLabel(flag, text string) (build.Label, error) {
+func parseLabel(flag, text string) (builder.Label, error) {
 	key, value, _ := strings.Cut(text, "=")
 	if key == "" {
-		return build.Label{}, fmt.Errorf("%s %q: want KEY=VALUE", flag, text)
+		return builder.Label{}, fmt.Errorf("%s %q: want KEY=VALUE", flag, text)
 	}
-	return build.Label{Key: key, Value: value}, nil
+	return builder.Label{Key: key, Value: value}, nil
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -28,7 +28,7 @@ func (f *idFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "the same for group ids; one of the two stands for both")
 }
 
-func (f *idFlags) apply(c *build.Confinement) (err error) {
+func (f *idFlags) apply(c *builder.Confinement) (err error) {
 	switch how, _, _ := strings.Cut(f.userns, ":"); how {
 	case "", "private", "container":
 	case "host":
@@ -40,18 +40,21 @@ func (f *idFlags) apply(c *build.Confinement) (err error) {
 	default:
 		return fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host", f.userns)
 	}
+
 	if c.UIDs, err = parseIDs("--userns-uid-map", f.uids); err != nil {
 		return err
 	}
 	if c.GIDs, err = parseIDs("--userns-gid-map", f.gids); err != nil {
 		return err
 	}
+
 	switch { // as with buildah
 	case len(c.UIDs) == 0:
 		c.UIDs = c.GIDs
 	case len(c.GIDs) == 0:
 		c.GIDs = c.UIDs
 	}
+
 	return nil
 }
 
@@ -74,6 +77,7 @@ func parseIDs(flag string, list []string) (out []sandbox.IDRange, err error) {
 				return nil, fmt.Errorf("%s %q: want ID:ID:COUNT, e.g. 0:0:1000", flag, text)
 			}
 		}
+
 		r := sandbox.IDRange{First: uint32(n[0]), Count: uint32(n[2])}
 		switch {
 		case n[0] != n[1]:
@@ -83,12 +87,15 @@ func parseIDs(flag string, list []string) (out []sandbox.IDRange, err error) {
 		case overlaps(out, r):
 			return nil, fmt.Errorf("%s %q: an id is given twice", flag, text)
 		}
+
 		zero = zero || r.First == 0
 		out = append(out, r)
 	}
+
 	if len(out) > maxIDRanges || len(out) > 0 && !zero {
 		return nil, fmt.Errorf("%s %q: id 0 must be among them, and %d ranges at most", flag, text, maxIDRanges)
 	}
+
 	return out, nil
 }
 
@@ -108,10 +115,11 @@ func common(a, b sandbox.IDRange) uint64 {
 }
 
 // check refuses what only the builder can know: ids that it does not have.
-func (f *idFlags) check(c *build.Confinement, state *userns.State) error {
+func (f *idFlags) check(c *builder.Confinement, state *userns.State) error {
 	if f.userns == "host" && !state.Rootless() {
 		return errors.New("--userns=host: rbuild runs as root, and RUN has a user namespace of its own all the same")
 	}
+
 	for _, m := range []struct {
 		flag string
 		want []sandbox.IDRange
@@ -129,6 +137,7 @@ func (f *idFlags) check(c *build.Confinement, state *userns.State) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -171,6 +180,7 @@ func (f *namespaceFlags) check() error {
 	if !slices.Contains([]string{"", "host", "private", "container"}, f.cgroup) {
 		return fmt.Errorf("--cgroupns=%s is not supported: choose host or private", f.cgroup)
 	}
+
 	for _, n := range f.all() {
 		switch how := *n.value; how {
 		case "", "private", "container":
@@ -180,5 +190,6 @@ func (f *namespaceFlags) check() error {
 			return fmt.Errorf("--%s=%s is not supported: RUN has %s of its own; private is the only choice", n.name, how, n.what)
 		}
 	}
+
 	return nil
 }

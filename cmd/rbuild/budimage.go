@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
 )
 
 // imageFlags say what the image is like.
@@ -42,7 +42,7 @@ func (f *imageFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "let no file of the new layers be later than --source-date-epoch")
 }
 
-func (f *imageFlags) apply(env lookup, o *build.Options) (err error) {
+func (f *imageFlags) apply(env lookup, o *builder.Options) (err error) {
 	if o.Image, err = f.image(env); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (f *unsetFlags) register(fs *pflag.FlagSet) {
 }
 
 // apply takes annotations of the command line away at once; the rest is known when the stage has been built.
-func (f *unsetFlags) apply(o *build.ImageOptions) {
+func (f *unsetFlags) apply(o *builder.ImageOptions) {
 	o.UnsetEnv, o.UnsetLabels, o.UnsetAnnotations = f.env, f.labels, f.annotations
 	for _, key := range f.annotations {
 		delete(o.Annotations, key)
@@ -71,7 +71,7 @@ func (f *unsetFlags) apply(o *build.ImageOptions) {
 }
 
 // image reads the flags for the image.
-func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
+func (f *imageFlags) image(env lookup) (o builder.ImageOptions, err error) {
 	format := f.format
 	if format == "" {
 		format, _ = env("BUILDAH_FORMAT")
@@ -85,6 +85,7 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 	default:
 		return o, fmt.Errorf("--format %q: choose oci or docker", format)
 	}
+
 	for _, text := range f.labels {
 		label, err := parseLabel("--label", text)
 		if err != nil {
@@ -92,6 +93,7 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 		}
 		o.Labels = append(o.Labels, label)
 	}
+
 	for _, text := range f.annotations {
 		key, value, ok := strings.Cut(text, "=")
 		if key == "" || !ok {
@@ -105,10 +107,13 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 		}
 		o.Annotations[key] = value
 	}
+
 	if f.created && o.Format == commit.Docker {
 		return o, errors.New("--created-annotation: images of --format docker have no annotations")
 	}
+
 	o.NoLabels, o.NoHistory, o.CreatedNote = !f.inherit, f.noHistory, f.created
+
 	return o, nil
 }
 
@@ -116,10 +121,11 @@ func (f *imageFlags) image(env lookup) (o build.ImageOptions, err error) {
 const epochVariable = "SOURCE_DATE_EPOCH"
 
 // time reads the flags that replace the clock.
-func (f *imageFlags) time(env lookup, o *build.Options) error {
+func (f *imageFlags) time(env lookup, o *builder.Options) error {
 	if f.timestamp != "" && f.epoch != "" {
 		return errors.New("--timestamp and --source-date-epoch contradict each other: give one of them")
 	}
+
 	flag, text := "--timestamp", f.timestamp
 	if text == "" {
 		flag, text = "--source-date-epoch", f.epoch
@@ -128,20 +134,24 @@ func (f *imageFlags) time(env lookup, o *build.Options) error {
 		flag = epochVariable
 		text, _ = env(flag)
 	}
+
 	if text == "" {
 		return f.rewriteNeedsTime()
 	}
+
 	t, err := plan.ParseEpoch(text)
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", flag, text, err)
 	}
+
 	o.Epoch = &t
 	switch {
 	case f.timestamp != "":
-		o.FileTimes = build.SetTimes
+		o.FileTimes = builder.SetTimes
 	case f.rewrite:
-		o.FileTimes = build.ClampTimes
+		o.FileTimes = builder.ClampTimes
 	}
+
 	return nil
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/copy"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/remote"
 )
 
 // maxDockerfile bounds what is read as a Dockerfile, in bytes; the parser's own bound is lower.
@@ -29,8 +29,8 @@ const maxDockerfile = 32 << 20
 // input is what a build reads: the Dockerfile and the context.
 type input struct {
 	texts []instructions.Text // of the Dockerfile, or of several
-	files []copy.Dockerfile   // where they were found
-	tree  *copy.Tree          // nil: there is no context
+	files []copier.Dockerfile // where they were found
+	tree  *copier.Tree        // nil: there is no context
 	time  time.Time           // of a context that was fetched; zero: unknown
 
 	ignore []string // patterns of the context's ignore file
@@ -52,14 +52,14 @@ func (in *input) close() error {
 }
 
 // add notes a text of the Dockerfile.
-func (in *input) add(name string, file copy.Dockerfile, text []byte) {
+func (in *input) add(name string, file copier.Dockerfile, text []byte) {
 	in.texts = append(in.texts, instructions.Text{Name: name, Data: text})
 	in.files = append(in.files, file)
 }
 
 // addStdin notes the text that came on standard input.
 func (in *input) addStdin(text []byte) {
-	in.add("Dockerfile from standard input", copy.Dockerfile{}, text)
+	in.add("Dockerfile from standard input", copier.Dockerfile{}, text)
 }
 
 // inputFlags say what is read.
@@ -74,7 +74,7 @@ func (f *inputFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ignoreFile, "ignorefile", "", "ignore file to use instead of those of the Dockerfile and the context")
 }
 
-func (f *inputFlags) apply(lookup, *build.Options) error {
+func (f *inputFlags) apply(lookup, *builder.Options) error {
 	stdin := 0
 	for _, name := range f.files {
 		switch {
@@ -86,12 +86,14 @@ func (f *inputFlags) apply(lookup, *build.Options) error {
 			return fmt.Errorf("--file %s: text for the C preprocessor is not supported: give the output of cpp -E -traditional", name)
 		}
 	}
+
 	switch {
 	case stdin > 1:
 		return errors.New("--file - can be given once: there is one standard input")
 	case stdin > 0 && f.context == "-":
 		return errors.New("the Dockerfile and the context cannot both be standard input")
 	}
+
 	return nil
 }
 
@@ -107,6 +109,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 			err = errors.Join(err, in.close())
 		}
 	}()
+
 	dir, files := f.context, f.files
 	switch {
 	case dir == "-":
@@ -125,6 +128,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 		}
 		return in, err
 	}
+
 	if len(files) == 0 {
 		err = in.findDockerfile(dir, cmp.Or(in.from, dir))
 	}
@@ -134,7 +138,7 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 			var text []byte
 			text, err = readBounded(interruptible(ctx, stdin))
 			in.addStdin(text)
-		case remote.IsURL(file):
+		case source.IsURL(file):
 			err = in.fetchDockerfile(ctx, place, far, file)
 		default:
 			err = in.openDockerfile(ctx, file, dir, f.context == "-")
@@ -149,14 +153,16 @@ func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdi
 	if in.ignore, err = f.ignored(dir, in.from, in.files); err != nil {
 		return in, err
 	}
-	in.tree, err = copy.OpenContext(dir, in.ignore)
+
+	in.tree, err = copier.OpenContext(dir, in.ignore)
+
 	return in, err
 }
 
 // local tells whether open needs no store.
 func (f *inputFlags) local() bool {
 	info, err := os.Stat(f.context)
-	return err == nil && (info.IsDir() || info.Mode().IsRegular()) && !slices.ContainsFunc(f.files, remote.IsURL)
+	return err == nil && (info.IsDir() || info.Mode().IsRegular()) && !slices.ContainsFunc(f.files, source.IsURL)
 }
 
 // localContext is the directory that the argument names, and the Dockerfiles. As with buildah the argument may be a
@@ -177,27 +183,28 @@ func (f *inputFlags) localContext() (dir string, files []string, err error) {
 	case len(f.files) > 0:
 		return "", nil, fmt.Errorf("the context %s is a file: beside --file give a directory", f.context)
 	}
+
 	return filepath.Dir(f.context), []string{f.context}, nil
 }
 
 // ignored returns the patterns that exclude files of the context. from is the name of the context in messages; if it is
 // empty, messages use dir.
-func (f *inputFlags) ignored(dir, from string, files []copy.Dockerfile) (patterns []string, err error) {
+func (f *inputFlags) ignored(dir, from string, files []copier.Dockerfile) (patterns []string, err error) {
 	if f.ignoreFile == "" {
-		patterns, _, err = copy.ReadIgnore(dir, files...)
-		if bad := (*copy.IgnoreError)(nil); from != "" && errors.As(err, &bad) {
+		patterns, _, err = copier.ReadIgnore(dir, files...)
+		if bad := (*copier.IgnoreError)(nil); from != "" && errors.As(err, &bad) {
 			return nil, unpacked(from, bad)
 		}
 		return patterns, err
 	}
-	if patterns, err = copy.ReadIgnoreFile(f.ignoreFile); err != nil {
+	if patterns, err = copier.ReadIgnoreFile(f.ignoreFile); err != nil {
 		return nil, fmt.Errorf("--ignorefile: %w", err)
 	}
 	return patterns, nil
 }
 
 // unpacked names the line of an ignore file in a context that was unpacked somewhere.
-func unpacked(from string, bad *copy.IgnoreError) error {
+func unpacked(from string, bad *copier.IgnoreError) error {
 	return fmt.Errorf("%s: %s:%d: %w", from, bad.Name, bad.Line, bad.Err)
 }
 
@@ -217,7 +224,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin io.Reader) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
-	isTar, err := copy.IsTar(r)
+	isTar, err := copier.IsTar(r)
 	if err != nil {
 		return "", fmt.Errorf("reading the context from standard input: %w", err)
 	}
@@ -229,11 +236,13 @@ func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin
 	if dir, in.release, err = place.NewScratch(); err != nil {
 		return "", err
 	}
+
 	in.from = "the tar on standard input"
-	devices, err := copy.ExtractContext(ctx, r, dir)
+	devices, err := copier.ExtractContext(ctx, r, dir)
 	if text := devices.Text(); text != "" {
 		e.warn("the build context: " + text)
 	}
+
 	return dir, err
 }
 
@@ -254,11 +263,13 @@ func (in *input) openDockerfile(ctx context.Context, file, dir string, stdin boo
 			return err
 		}
 	}
+
 	if filepath.IsLocal(file) {
 		if found, err := in.readBelow(dir, file); found || err != nil {
 			return err
 		}
 	}
+
 	if in.from != "" {
 		hint := ""
 		if info, err := os.Stat(file); err == nil && !info.IsDir() && !stdin {
@@ -275,14 +286,16 @@ func (in *input) readFile(ctx context.Context, path string) (found bool, err err
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+
 	if err == nil && info.IsDir() {
 		err = fmt.Errorf("%s is a directory", path)
 	}
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
+
 	text, err := readBounded(interruptible(ctx, &lazyFile{path: path}))
-	in.add(path, copy.Dockerfile{Path: path}, text)
+	in.add(path, copier.Dockerfile{Path: path}, text)
 	return true, err
 }
 
@@ -309,6 +322,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 		return false, fmt.Errorf("opening the context: %w", err)
 	}
 	defer root.Close()
+
 	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -317,6 +331,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a regular file", path)
@@ -324,8 +339,10 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("opening the Dockerfile: %w", err)
 	}
+
 	text, err := readBounded(f)
-	in.add(path, copy.Dockerfile{Path: path, InContext: true}, text)
+	in.add(path, copier.Dockerfile{Path: path, InContext: true}, text)
+
 	return true, err
 }
 

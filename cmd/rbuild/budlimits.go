@@ -12,8 +12,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/cgroup"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 )
 
 // podmanPids is podman's default limit of processes.
@@ -58,7 +58,7 @@ func (f *limitFlags) register(fs *pflag.FlagSet) {
 	f.flags = fs
 }
 
-func (f *limitFlags) apply(env lookup, _ *build.Options) error {
+func (f *limitFlags) apply(env lookup, _ *builder.Options) error {
 	if !slices.Contains([]string{"required", "best-effort"}, f.effort) {
 		return fmt.Errorf("--limits %q: choose required or best-effort", f.effort)
 	}
@@ -85,6 +85,7 @@ func (f *limitFlags) readMemory() (err error) {
 			return fmt.Errorf("--memory %q: want at least 6m", f.memory)
 		}
 	}
+
 	switch f.memorySwap {
 	case "", "0":
 		return nil
@@ -95,6 +96,7 @@ func (f *limitFlags) readMemory() (err error) {
 			return fmt.Errorf("--memory-swap %q: want a number with b, k, m or g, or -1", f.memorySwap)
 		}
 	}
+
 	switch {
 	case f.asked.Memory != 0:
 	case f.asked.MemorySwap == -1: // neither is limited
@@ -103,9 +105,11 @@ func (f *limitFlags) readMemory() (err error) {
 	default:
 		return errors.New("--memory-swap needs --memory")
 	}
+
 	if f.asked.MemorySwap != -1 && f.asked.MemorySwap < f.asked.Memory {
 		return fmt.Errorf("--memory-swap %s is memory and swap space together: it cannot be less than --memory %s", f.memorySwap, f.memory)
 	}
+
 	return nil
 }
 
@@ -121,18 +125,21 @@ func (f *limitFlags) readCPU() error {
 		}
 		l.CPUPeriod, l.CPUQuota = 100000, int64(math.Round(f.cpus*100000))
 	}
+
 	if f.cpuPeriod != 0 {
 		if f.cpuPeriod < 1000 || f.cpuPeriod > 1000000 {
 			return fmt.Errorf("--cpu-period %d: want 1000 to 1000000 microseconds", f.cpuPeriod)
 		}
 		l.CPUPeriod = f.cpuPeriod
 	}
+
 	if f.cpuQuota != 0 && f.cpuQuota != -1 {
 		if f.cpuQuota < 1000 {
 			return fmt.Errorf("--cpu-quota %d: want at least 1000 microseconds", f.cpuQuota)
 		}
 		l.CPUQuota = f.cpuQuota
 	}
+
 	l.CPUShares = f.cpuShares
 	for _, set := range []struct {
 		flag, text string
@@ -143,6 +150,7 @@ func (f *limitFlags) readCPU() error {
 		}
 		*set.to = set.text
 	}
+
 	return nil
 }
 
@@ -151,6 +159,7 @@ func isNumberList(text string) bool {
 	if text == "" {
 		return true
 	}
+
 	for part := range strings.SplitSeq(text, ",") {
 		first, last, isRange := strings.Cut(part, "-")
 		low, err := strconv.ParseUint(first, 10, 16)
@@ -161,6 +170,7 @@ func isNumberList(text string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -176,6 +186,7 @@ func (f *limitFlags) readPids() error {
 	default:
 		f.standing.Pids = max(*conf, 0)
 	}
+
 	return nil
 }
 
@@ -209,6 +220,7 @@ func (f *limitFlags) readManager() error {
 	default:
 		f.cgroups.Manager = cgroup.Manager(f.manager)
 	}
+
 	return checkManager(f.manager)
 }
 
@@ -242,5 +254,6 @@ func (f *limitFlags) names(controllers []string) string {
 			names = append(names, name)
 		}
 	}
+
 	return strings.Join(names, ", ")
 }

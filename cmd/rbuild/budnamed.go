@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/copy"
-	"codeberg.org/rbuild/rbuild/pkg/imagename"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/remote"
 )
 
 // contextFlags are the named contexts.
@@ -34,13 +34,14 @@ func (f *contextFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.list, "build-context", nil, "NAME=VALUE for FROM, --from and mounts: a directory, docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST], a git URL or that of a tar")
 }
 
-func (f *contextFlags) apply(lookup, *build.Options) error {
+func (f *contextFlags) apply(lookup, *builder.Options) error {
 	f.contexts = map[string]string{}
 	for _, text := range f.list {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || value == "" {
 			return fmt.Errorf("--build-context %q: want NAME=VALUE", text)
 		}
+
 		name, err := plan.ContextName(name, hostPlatform())
 		if err != nil {
 			return fmt.Errorf("--build-context %q: %w", text, err)
@@ -53,6 +54,7 @@ func (f *contextFlags) apply(lookup, *build.Options) error {
 		}
 		f.contexts[name] = value
 	}
+
 	return nil
 }
 
@@ -60,7 +62,7 @@ func (f *contextFlags) apply(lookup, *build.Options) error {
 func checkContext(value string) error {
 	scheme, rest, ok := strings.Cut(value, "://")
 	switch {
-	case !ok || remote.IsContext(value):
+	case !ok || source.IsContext(value):
 		return nil
 	case scheme+"://" != layoutScheme && !slices.Contains(imageSchemes, scheme+"://"):
 		return fmt.Errorf("unknown kind %s://: want a directory, docker-image://, oci-layout://, a git URL, http:// or https://", scheme)
@@ -69,6 +71,7 @@ func checkContext(value string) error {
 	case scheme+"://" == layoutScheme:
 		return nil
 	}
+
 	if n, err := imagename.Parse(rest); err != nil || n.Transport != "" {
 		return errors.New("want the name of an image")
 	}
@@ -95,10 +98,10 @@ type namedContexts struct {
 }
 
 // openers are for build.Options.
-func (n *namedContexts) openers(f *contextFlags) map[string]build.OpenContext {
-	out := map[string]build.OpenContext{}
+func (n *namedContexts) openers(f *contextFlags) map[string]builder.OpenContext {
+	out := map[string]builder.OpenContext{}
 	for name, value := range f.contexts {
-		out[name] = func(ctx context.Context, platform string) (build.NamedContext, error) {
+		out[name] = func(ctx context.Context, platform string) (builder.NamedContext, error) {
 			return n.open(ctx, value, platform)
 		}
 	}
@@ -106,7 +109,7 @@ func (n *namedContexts) openers(f *contextFlags) map[string]build.OpenContext {
 }
 
 // open opens a named context.
-func (n *namedContexts) open(ctx context.Context, value, platform string) (nc build.NamedContext, err error) {
+func (n *namedContexts) open(ctx context.Context, value, platform string) (nc builder.NamedContext, err error) {
 	for _, scheme := range imageSchemes {
 		if ref, ok := strings.CutPrefix(value, scheme); ok {
 			if ref != "scratch" {
@@ -116,26 +119,31 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 			return nc, err
 		}
 	}
+
 	if place, ok := strings.CutPrefix(value, layoutScheme); ok {
 		nc.Image, err = n.pull.layout(ctx, place, platform)
 		return nc, err
 	}
+
 	dir := value
 	if isElsewhere(value) {
 		if dir, err = n.fetch(ctx, value); err != nil {
 			return nc, err
 		}
 	}
-	patterns, _, err := copy.ReadIgnore(dir, copy.Dockerfile{})
-	if bad := (*copy.IgnoreError)(nil); dir != value && errors.As(err, &bad) {
+
+	patterns, _, err := copier.ReadIgnore(dir, copier.Dockerfile{})
+	if bad := (*copier.IgnoreError)(nil); dir != value && errors.As(err, &bad) {
 		return nc, unpacked(instructions.Redact(value), bad)
 	}
+
 	if err == nil {
-		nc.Tree, err = copy.OpenContext(dir, patterns)
+		nc.Tree, err = copier.OpenContext(dir, patterns)
 	}
 	if err == nil {
 		n.hold(nc.Tree.Close)
 	}
+
 	return nc, err
 }
 
@@ -145,11 +153,13 @@ func (n *namedContexts) fetch(ctx context.Context, value string) (string, error)
 	if err != nil {
 		return "", err
 	}
+
 	n.hold(release)
 	c, err := n.access.Context(ctx, value, dir, n.options)
 	if err != nil {
 		return "", err
 	}
+
 	for _, w := range c.Warnings {
 		n.warn(w)
 	}

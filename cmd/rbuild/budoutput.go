@@ -12,8 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // outputFlags say what the user gets to see.
@@ -40,16 +40,18 @@ func (f *outputFlags) register(fs *pflag.FlagSet) {
 // progressModes are the values of --progress.
 var progressModes = []string{"auto", "plain", "tty", "quiet", "none", "rawjson"}
 
-func (f *outputFlags) apply(env lookup, _ *build.Options) error {
+func (f *outputFlags) apply(env lookup, _ *builder.Options) error {
 	if f.logSplit && f.logFile == "" {
 		return errors.New("--logsplit needs --logfile")
 	}
+
 	if mode, _ := env("BUILDKIT_PROGRESS"); mode != "" && !f.flags.Changed("progress") {
 		if !slices.Contains(progressModes, mode) {
 			return fmt.Errorf("BUILDKIT_PROGRESS in the environment: %q: choose %s", mode, strings.Join(progressModes, ", "))
 		}
 		f.progress = mode
 	}
+
 	if !slices.Contains(progressModes, f.progress) {
 		return fmt.Errorf("--progress %q: choose %s", f.progress, strings.Join(progressModes, ", "))
 	}
@@ -75,6 +77,7 @@ func (f *outputFlags) listener(stderr *progress.Stream) (l progress.Listener, fi
 		}
 		out, finish = progress.NewStream(file, false), sync.OnceValue(file.Close)
 	}
+
 	switch {
 	case f.quiet || f.progress == "quiet" || f.progress == "none":
 		return progress.Quiet(out.Steps()), finish, nil
@@ -84,6 +87,7 @@ func (f *outputFlags) listener(stderr *progress.Stream) (l progress.Listener, fi
 		t, closeOut := progress.Terminal(out.Raw(), progress.TerminalOptions{NoColor: os.Getenv("NO_COLOR") != ""}), finish
 		return t, sync.OnceValue(func() error { return errors.Join(t.Close(), closeOut()) }), nil
 	}
+
 	return progress.Plain(out.Steps()), finish, nil
 }
 

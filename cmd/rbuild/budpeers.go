@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // peerFlags are flags of buildah, podman and docker that scripts bring along and that change nothing here. A value that
@@ -83,7 +83,7 @@ func (f *peerFlags) add(fs *pflag.FlagSet, list []peerFlag) {
 	}
 }
 
-func (f *peerFlags) apply(lookup, *build.Options) error { return f.check() }
+func (f *peerFlags) apply(lookup, *builder.Options) error { return f.check() }
 
 // check refuses a value that asks for something that rbuild does not do.
 func (f *peerFlags) check() error {
@@ -98,6 +98,7 @@ func (f *peerFlags) check() error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -109,6 +110,7 @@ func (p peerFlag) check(value string) error {
 		}
 		return nil
 	}
+
 	b, err := strconv.ParseBool(value)
 	if err != nil && p.allowed == "" {
 		return fmt.Errorf("--%s=%s: want true or false", p.name, value)

@@ -13,11 +13,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/lint"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/lint"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // planFlags say what of the Dockerfile is built, with which arguments.
@@ -58,7 +58,7 @@ func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
 	fs.StringVar(&f.variant, "variant", "", "variant of that architecture")
 }
 
-func (f *planFlags) apply(env lookup, o *build.Options) (err error) {
+func (f *planFlags) apply(env lookup, o *builder.Options) (err error) {
 	o.Platform = hostPlatform()
 	if err := (buildArgs{}).setAll(f.buildArgs, env); err != nil {
 		return err
@@ -110,6 +110,7 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 		}
 		return p, nil
 	}
+
 	if p = host; f.os != "" {
 		p.OS = f.os
 	}
@@ -123,33 +124,39 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 	if !ok {
 		return p, fmt.Errorf("--os %q, --arch %q, --variant %q: no platform", f.os, f.arch, f.variant)
 	}
+
 	return p, nil
 }
 
 // make parses the Dockerfile and sets what is to be done with it. After an error of the plan the linter is set all the
 // same. The build arguments of want are defaults for those of the flags.
-func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Options) (*instructions.File, error) {
+func (f *planFlags) make(in *input, o *builder.Options, env lookup, want plan.Options) (*instructions.File, error) {
 	file, err := instructions.ParseTexts(in.texts...)
 	if err != nil {
 		return nil, err
 	}
+
 	args, err := f.arguments(env)
 	if err != nil {
 		return nil, err
 	}
+
 	for name, value := range want.BuildArgs {
 		if _, given := args[name]; !given {
 			args[name] = value
 		}
 	}
+
 	contextEpoch(args, in.time)
 	if err := warnings(file, args, o.Listener); err != nil {
 		return nil, err
 	}
+
 	vars, err := envVars(f.env, os.Environ())
 	if err != nil {
 		return nil, err
 	}
+
 	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, want.AllStages || !f.skipUnused
 	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
 	if want.Mounts, err = f.runMounts(); err != nil {
@@ -158,15 +165,18 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Opti
 	if o.Lint, err = lint.New(file, args); err != nil {
 		return nil, err
 	}
+
 	o.LintOptions = lint.Options{PlanOptions: want, Ignore: in.ignore}
 	if o.Plan, err = plan.New(file, want); err != nil {
 		return file, err
 	}
+
 	for _, name := range o.Uncached {
 		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
 			warn(o.Listener, fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
 		}
 	}
+
 	for _, name := range o.Plan.Unused {
 		text := fmt.Sprintf("build argument %s: no ARG declares it", name)
 		if match := instructions.Suggest(name, declaredArgs(file)); match != "" {
@@ -174,9 +184,11 @@ func (f *planFlags) make(in *input, o *build.Options, env lookup, want plan.Opti
 		}
 		warn(o.Listener, text)
 	}
+
 	for _, name := range o.Plan.UnusedContexts {
 		warn(o.Listener, fmt.Sprintf("build context %s: nothing in the file names it", name))
 	}
+
 	return file, nil
 }
 
@@ -205,6 +217,7 @@ func declaredArgs(file *instructions.File) (names []string) {
 			}
 		}
 	}
+
 	note(file.Args)
 	for _, st := range file.Stages {
 		note(st.Instructions)
@@ -233,9 +246,11 @@ func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 			return nil, err
 		}
 	}
+
 	if err := args.setAll(f.buildArgs, env); err != nil {
 		return nil, err
 	}
+
 	if f.httpProxy {
 		args.proxies(env)
 	}

@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/imagename"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // pullFlags say where base images come from.
@@ -39,7 +39,7 @@ func (f *pullFlags) register(fs *pflag.FlagSet) {
 	f.retry.register(fs)
 }
 
-func (f *pullFlags) apply(lookup, *build.Options) error {
+func (f *pullFlags) apply(lookup, *builder.Options) error {
 	if _, err := f.pullPolicy(); err != nil {
 		return err
 	}
@@ -47,40 +47,42 @@ func (f *pullFlags) apply(lookup, *build.Options) error {
 }
 
 // registry is how registries are reached, for pulls and pushes; report gets to know of them, if it is not nil.
-func (f *pullFlags) registry(base registry.Options, report io.Writer) (registry.Options, error) {
+func (f *pullFlags) registry(base transfer.Options, report io.Writer) (transfer.Options, error) {
 	o, err := f.access.apply(base)
 	o.Report = report
 	return f.retry.apply(o), err
 }
 
 // pullPolicy is what --pull and its older forms say.
-func (f *pullFlags) pullPolicy() (registry.Policy, error) {
+func (f *pullFlags) pullPolicy() (transfer.Policy, error) {
 	given := 0
 	for _, name := range []string{"pull", "pull-always", "pull-never"} {
 		if f.flags.Changed(name) {
 			given++
 		}
 	}
+
 	switch {
 	case given > 1:
 		return "", errors.New("--pull, --pull-always and --pull-never exclude each other: give one of them")
 	case f.always:
-		return registry.PullAlways, nil
+		return transfer.PullAlways, nil
 	case f.never:
-		return registry.PullNever, nil
+		return transfer.PullNever, nil
 	}
+
 	return parsePull(f.policy)
 }
 
 // parsePull reads --pull, with the words of docker beside podman's.
-func parsePull(text string) (registry.Policy, error) {
+func parsePull(text string) (transfer.Policy, error) {
 	switch text {
 	case "true":
-		return registry.PullAlways, nil
+		return transfer.PullAlways, nil
 	case "false":
-		return registry.PullMissing, nil
+		return transfer.PullMissing, nil
 	}
-	policy, err := registry.ParsePolicy(text)
+	policy, err := transfer.ParsePolicy(text)
 	if err != nil {
 		return "", fmt.Errorf("--pull: %w", err)
 	}
@@ -90,7 +92,7 @@ func parsePull(text string) (registry.Policy, error) {
 // imagePuller brings images into the store.
 type imagePuller struct {
 	flags  *pullFlags
-	base   registry.Options
+	base   transfer.Options
 	allow  *allowFlags
 	from   string // --from, which the user has named himself
 	place  images
@@ -103,14 +105,14 @@ type imagePuller struct {
 type pulledImage struct{ name, id string }
 
 // origin is build.Options.Origin.
-func (p *imagePuller) origin(name, id string) build.Base {
+func (p *imagePuller) origin(name, id string) builder.Base {
 	full, _ := p.found.Load(pulledImage{name, id})
 	found, _ := full.(string)
-	return build.Base{Name: found, Digest: p.place.Digest(id, found)}
+	return builder.Base{Name: found, Digest: p.place.Digest(id, found)}
 }
 
 // options are those for a platform, as plan.Source has it.
-func (p *imagePuller) options(platform string) (registry.Options, error) {
+func (p *imagePuller) options(platform string) (transfer.Options, error) {
 	o, err := p.flags.registry(p.base, p.report)
 	if platform != "" {
 		o.Platform, _ = plan.ParsePlatform(platform, hostPlatform())
@@ -124,6 +126,7 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if err != nil {
 		return "", err
 	}
+
 	n, err := imagename.Parse(name)
 	if err != nil {
 		return "", err
@@ -137,14 +140,17 @@ func (p *imagePuller) pull(ctx context.Context, name, platform string) (string, 
 	if n.Transport == imagename.Store {
 		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
 	}
+
 	policy, err := p.flags.pullPolicy()
 	if err != nil {
 		return "", err
 	}
+
 	id, found, err := p.place.Pull(ctx, name, policy, o)
 	if err == nil && found != id {
 		p.found.Store(pulledImage{name, id}, found)
 	}
+
 	return id, err
 }
 
@@ -154,6 +160,7 @@ func (p *imagePuller) layout(ctx context.Context, place, platform string) (strin
 	if err != nil {
 		return "", err
 	}
+
 	dir, which, pinned := strings.Cut(place, "@")
 	if name, tag, ok := strings.Cut(dir, ":"); ok {
 		dir = name
@@ -161,5 +168,6 @@ func (p *imagePuller) layout(ctx context.Context, place, platform string) (strin
 			which = tag
 		}
 	}
+
 	return p.place.LoadLayout(ctx, dir, which, o)
 }

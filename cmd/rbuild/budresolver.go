@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // resolverFlags say what RUN finds in /etc/resolv.conf.
@@ -24,7 +24,7 @@ func (f *resolverFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.options, "dns-option", nil, "option for the resolver of RUN, beside the host's")
 }
 
-func (f *resolverFlags) apply(o *build.RunOptions) error {
+func (f *resolverFlags) apply(o *builder.RunOptions) error {
 	flag := ""
 	for _, g := range []struct {
 		name  string
@@ -39,9 +39,11 @@ func (f *resolverFlags) apply(o *build.RunOptions) error {
 			}
 		}
 	}
-	if flag != "" && o.Network == build.None {
+
+	if flag != "" && o.Network == builder.None {
 		return fmt.Errorf("%s: with --network none there is nobody to ask", flag)
 	}
+
 	o.Search, o.ResolverOptions = f.search, f.options
 	if len(f.servers) == 1 && f.servers[0] == "none" {
 		if flag != "--dns" {
@@ -50,6 +52,7 @@ func (f *resolverFlags) apply(o *build.RunOptions) error {
 		o.NoResolver = true
 		return nil
 	}
+
 	for _, text := range f.servers {
 		ip, err := netip.ParseAddr(text)
 		if err != nil {
@@ -57,5 +60,6 @@ func (f *resolverFlags) apply(o *build.RunOptions) error {
 		}
 		o.DNS = append(o.DNS, ip)
 	}
+
 	return nil
 }

@@ -13,10 +13,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/imagename"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
 )
 
 // resultFlags say where the result goes: to names in the store, to registries and archives, to files.
@@ -50,13 +50,14 @@ func (f *resultFlags) register(fs *pflag.FlagSet) {
 }
 
 // apply sorts names and destinations. It comes after the group of the image, whose names it sets.
-func (f *resultFlags) apply(_ lookup, o *build.Options) error {
+func (f *resultFlags) apply(_ lookup, o *builder.Options) error {
 	f.exports, f.pushes, f.notices = nil, nil, nil
 	for _, text := range f.tags {
 		if err := f.tag(text, o); err != nil {
 			return err
 		}
 	}
+
 	for _, text := range f.outputs {
 		e, err := parseExport(text)
 		if err != nil {
@@ -64,17 +65,20 @@ func (f *resultFlags) apply(_ lookup, o *build.Options) error {
 		}
 		f.exports = append(f.exports, e)
 	}
+
 	if err := f.checkStdout(); err != nil {
 		return err
 	}
 	if err := f.imageOutputs(o); err != nil {
 		return err
 	}
+
 	o.NoImage = f.noImage()
 	f.notices = append(f.notices, f.withoutEffect(o)...)
 	if err := f.compression.check(); err != nil {
 		return err
 	}
+
 	return f.checkCompression(o)
 }
 
@@ -83,7 +87,7 @@ var ofImage = strings.Fields(`annotation created-annotation format identity-labe
 	omit-history os-feature os-version squash squash-all unsetannotation unsetenv unsetlabel`)
 
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
-func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
+func (f *resultFlags) withoutEffect(o *builder.Options) (warnings []string) {
 	flags := f.compression.flags
 	if flags.Changed("layer-label") && !o.Image.SaveStages {
 		warnings = append(warnings, "--layer-label has no effect without --save-stages: no images of layers are made")
@@ -103,9 +107,10 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 			destinations = append(destinations, place)
 		}
 	}
+
 	format := flags.Lookup("format").Value.String()
 	for _, to := range destinations {
-		if err := registry.CheckFormat(format, to); err != nil {
+		if err := transfer.CheckFormat(format, to); err != nil {
 			warnings = append(warnings, fmt.Sprintf("--format %s: the copy is converted: %v", format, err))
 		}
 		if n, _ := imagename.Parse(to); n.Transport != imagename.DockerArchive {
@@ -117,11 +122,12 @@ func (f *resultFlags) withoutEffect(o *build.Options) (warnings []string) {
 			}
 		}
 	}
+
 	return warnings
 }
 
 // checkCompression refuses flags for compression if no destination of the image compresses layers, or one cannot.
-func (f *resultFlags) checkCompression(o *build.Options) error {
+func (f *resultFlags) checkCompression(o *builder.Options) error {
 	flag, compressed := f.compression.given(), len(f.pushes) > 0
 	if flag == "" {
 		return nil
@@ -129,11 +135,13 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 	if strings.HasPrefix(f.compression.format, "zstd") && o.Image.Format == commit.Docker {
 		return fmt.Errorf("--compression-format %s: images of --format docker have no layers of this kind: use --format oci", f.compression.format)
 	}
+
 	for _, to := range f.pushes {
 		if err := f.compression.checkDestination(to); err != nil {
 			return err
 		}
 	}
+
 	for _, e := range f.exports {
 		if e.kind == "docker" && e.dest != "" {
 			if err := f.compression.checkDestination(e.place()); err != nil {
@@ -142,41 +150,46 @@ func (f *resultFlags) checkCompression(o *build.Options) error {
 		}
 		compressed = compressed || e.kind == "oci"
 	}
+
 	if !compressed {
 		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, --output type=oci "+
 			"or a --tag such as oci:./DIR", flag)
 	}
+
 	return nil
 }
 
 // tag reads one --tag: a name for the store, or a place outside.
-func (f *resultFlags) tag(text string, o *build.Options) error {
+func (f *resultFlags) tag(text string, o *builder.Options) error {
 	n, err := imagename.Parse(text)
 	if err != nil {
 		return fmt.Errorf("--tag: %w", err)
 	}
 	if n.Transport != "" && n.Transport != imagename.Store {
-		if err := registry.CheckDestination(text); err != nil {
+		if err := transfer.CheckDestination(text); err != nil {
 			return fmt.Errorf("--tag: %w", err)
 		}
 		f.pushes = append(f.pushes, text)
 		return nil
 	}
+
 	if hint := imagename.Hint(text); hint != "" {
 		f.notices = append(f.notices, "--tag "+hint)
 	}
-	named, err := registry.NormalizeTag(text)
+	named, err := transfer.NormalizeTag(text)
 	if err != nil {
 		return fmt.Errorf("--tag: %w", err)
 	}
+
 	if !slices.Contains(o.Image.Names, named.String()) {
 		o.Image.Names = append(o.Image.Names, named.String())
 	}
+
 	return nil
 }
 
 // imageOutputs adds what --push and outputs of images say to names and pushes.
-func (f *resultFlags) imageOutputs(o *build.Options) error {
+func (f *resultFlags) imageOutputs(o *builder.Options) error {
 	push := f.push
 	for _, e := range f.exports {
 		for _, name := range e.names {
@@ -189,17 +202,20 @@ func (f *resultFlags) imageOutputs(o *build.Options) error {
 		}
 		push = push || e.push
 	}
+
 	if !push {
 		return nil
 	}
 	if len(o.Image.Names) == 0 {
 		return errors.New("--push: the image has no name: give it one with --tag REGISTRY/NAME")
 	}
+
 	for _, name := range o.Image.Names {
 		if to := "docker://" + name; !slices.Contains(f.pushes, to) {
 			f.pushes = append(f.pushes, to)
 		}
 	}
+
 	return nil
 }
 
@@ -233,22 +249,25 @@ func (f *resultFlags) checkFiles(more ...[2]string) error {
 			return fmt.Errorf("%s: %w", file[0], err)
 		}
 	}
+
 	for _, file := range more {
 		if file[1] != "" {
 			files = append(files, file)
 		}
 	}
+
 	for _, e := range f.exports {
 		if e.dest != "" && e.dest != "-" && e.kind != "local" && !e.isDir {
 			files = append(files, [2]string{"--output", e.dest})
 		}
 	}
+
 	return checkDistinct(files)
 }
 
 // deliver copies the image to where it is asked for outside the store, and returns the manifest that is to be told of: the
 // one of a registry if there is one.
-func (f *resultFlags) deliver(ctx context.Context, place images, r build.Result, names []string, o registry.PushOptions) (ocispec.Descriptor, error) {
+func (f *resultFlags) deliver(ctx context.Context, place images, r builder.Result, names []string, o transfer.PushOptions) (ocispec.Descriptor, error) {
 	told := r.Manifest
 	f.compression.apply(&o)
 	for _, e := range f.exports {
@@ -256,6 +275,7 @@ func (f *resultFlags) deliver(ctx context.Context, place images, r build.Result,
 			return told, fmt.Errorf("--output: %w", err)
 		}
 	}
+
 	for _, to := range f.pushes {
 		pushed, err := place.Push(ctx, r.ID, to, o)
 		if err != nil {
@@ -265,14 +285,16 @@ func (f *resultFlags) deliver(ctx context.Context, place images, r build.Result,
 			told = pushed
 		}
 	}
+
 	return told, nil
 }
 
 // announce prints the ID, and writes what was made where the user wants it.
-func (f *resultFlags) announce(w io.Writer, r build.Result, names []string, steps []stepRecord) error {
+func (f *resultFlags) announce(w io.Writer, r builder.Result, names []string, steps []stepRecord) error {
 	if r.ID == "" {
 		return nil
 	}
+
 	for _, to := range []struct{ path, text string }{{f.iidfile, "sha256:" + r.ID}, {f.iidfileRaw, r.ID}} {
 		if to.path == "" {
 			continue
@@ -281,15 +303,19 @@ func (f *resultFlags) announce(w io.Writer, r build.Result, names []string, step
 			return fmt.Errorf("writing the image's ID: %w", err)
 		}
 	}
+
 	if f.metadataFile != "" {
 		if err := f.writeMetadata(r, names, steps); err != nil {
 			return fmt.Errorf("writing --metadata-file: %w", err)
 		}
 	}
+
 	if f.stdout() {
 		return nil
 	}
+
 	_, err := fmt.Fprintln(w, r.ID)
+
 	return err
 }
 
@@ -302,7 +328,7 @@ type metadata struct {
 	Steps      []stepRecord       `json:"rbuild.steps"`
 }
 
-func (f *resultFlags) writeMetadata(r build.Result, names []string, steps []stepRecord) error {
+func (f *resultFlags) writeMetadata(r builder.Result, names []string, steps []stepRecord) error {
 	var text strings.Builder
 	err := writeJSON(&text, metadata{
 		Config: r.Config, Descriptor: r.Manifest, Digest: r.Manifest.Digest,

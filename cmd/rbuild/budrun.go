@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
 // runFlags say what RUN gets to see.
@@ -46,7 +46,7 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "ID[=SOCKET|=KEY[,KEY]] for RUN --mount=type=ssh; ID alone is the agent at $SSH_AUTH_SOCK")
 }
 
-func (f *runFlags) apply(env lookup, o *build.Options) error {
+func (f *runFlags) apply(env lookup, o *builder.Options) error {
 	if f.net != "" && f.network != "" {
 		return errors.New("--net is the same as --network: give one of them")
 	}
@@ -70,20 +70,22 @@ func (f *runFlags) checkIsolation(env lookup) error {
 }
 
 // options reads the flags, but for what has to be opened.
-func (f *runFlags) options(o *build.RunOptions) (err error) {
+func (f *runFlags) options(o *builder.RunOptions) (err error) {
 	switch network := f.network + f.net; network {
 	case "host", "none", "private":
-		o.Network = build.Network(network)
+		o.Network = builder.Network(network)
 	case "default", "":
-		o.Network = build.Host
+		o.Network = builder.Host
 	default:
 		return fmt.Errorf("--network %q: choose host, none or private", network)
 	}
-	if o.Network == build.Private {
+
+	if o.Network == builder.Private {
 		if o.NetworkHelper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
 			return fmt.Errorf("--network private: %w", err)
 		}
 	}
+
 	o.NoHosts, o.NoHostname, o.CompatVolumes = f.noHosts, f.noName, f.compat
 	if f.noHosts && len(f.addHosts) > 0 {
 		return errors.New("--no-hosts and --add-host contradict each other: give one of them")
@@ -91,6 +93,7 @@ func (f *runFlags) options(o *build.RunOptions) (err error) {
 	if o.AddHosts, err = parseHosts(f.addHosts, *o); err != nil {
 		return err
 	}
+
 	return f.resolver.apply(o)
 }
 
@@ -98,7 +101,7 @@ func (f *runFlags) options(o *build.RunOptions) (err error) {
 const hostGateway = "host-gateway"
 
 // parseHosts reads --add-host.
-func parseHosts(list []string, o build.RunOptions) (out []build.HostEntry, err error) {
+func parseHosts(list []string, o builder.RunOptions) (out []builder.HostEntry, err error) {
 	for _, text := range list {
 		name, addr, ok := strings.Cut(text, ":")
 		if !ok {
@@ -112,37 +115,41 @@ func parseHosts(list []string, o build.RunOptions) (out []build.HostEntry, err e
 		} else {
 			ip, err = netip.ParseAddr(strings.Trim(addr, "[]"))
 		}
+
 		if !ok || name == "" || err != nil || strings.ContainsAny(name, " \t\n") {
 			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
 		}
 		for n := range strings.SplitSeq(name, ";") {
-			out = append(out, build.HostEntry{Name: n, Addr: ip})
+			out = append(out, builder.HostEntry{Name: n, Addr: ip})
 		}
 	}
+
 	return out, nil
 }
 
 // gateway is the address by which RUN reaches the host. A private network leads everywhere but there.
-func gateway(o build.RunOptions) (netip.Addr, error) {
-	if o.Network != build.Host {
+func gateway(o builder.RunOptions) (netip.Addr, error) {
+	if o.Network != builder.Host {
 		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", o.Network)
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
 // open opens what the flags name; it stays open for the life of the process.
-func (f *runFlags) open(o *build.RunOptions, env lookup) (err error) {
+func (f *runFlags) open(o *builder.RunOptions, env lookup) (err error) {
 	if f.stdin {
 		if o.Stdin, err = stepInput(os.Stdin); err != nil {
 			return err
 		}
 	}
+
 	if o.Volumes, err = parseVolumes(f.volumes); err != nil {
 		return err
 	}
 	if o.Secrets, err = readSecrets(f.secrets, env); err != nil {
 		return err
 	}
+
 	o.SSH, err = openAgents(f.ssh, env)
 	return err
 }

@@ -16,8 +16,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -49,7 +49,7 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	f.namespaces.register(fs)
 }
 
-func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
+func (f *sandboxFlags) apply(_ lookup, o *builder.Options) error {
 	c := &o.Run.Confinement
 	c.CapAdd, c.CapDrop = f.capAdd, f.capDrop
 	if err := f.defaults(c); err != nil {
@@ -58,16 +58,19 @@ func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("--cap-add and --cap-drop: %w", err)
 	}
+
 	for _, text := range f.security {
 		if err := f.securityOption(c, text); err != nil {
 			return err
 		}
 	}
+
 	for _, d := range f.devices {
 		if _, err := parseDevice(d); err != nil {
 			return err
 		}
 	}
+
 	if err := f.applyGroups(c); err != nil {
 		return err
 	}
@@ -77,12 +80,14 @@ func (f *sandboxFlags) apply(_ lookup, o *build.Options) error {
 	if err := f.namespaces.check(); err != nil {
 		return err
 	}
+
 	c.CgroupNames = f.namespaces.cgroupNames(f.conf.Containers.CgroupNS)
+
 	return f.ids.apply(c)
 }
 
 // defaults takes what containers.conf says. A limit there is no demand: where the caller's own is lower, that holds.
-func (f *sandboxFlags) defaults(c *build.Confinement) (err error) {
+func (f *sandboxFlags) defaults(c *builder.Confinement) (err error) {
 	conf := f.conf.Containers
 	f.seccomp = conf.SeccompProfile
 	if c.Capabilities = conf.DefaultCapabilities.Get(); len(c.Capabilities) == 0 {
@@ -91,6 +96,7 @@ func (f *sandboxFlags) defaults(c *build.Confinement) (err error) {
 	if _, err := sandbox.MergeCapabilities(c.Capabilities, nil, nil); err != nil {
 		return fmt.Errorf("default_capabilities: %w", err)
 	}
+
 	for _, text := range conf.DefaultUlimits.Get() {
 		limit, err := parseLimit(text)
 		if err != nil {
@@ -98,6 +104,7 @@ func (f *sandboxFlags) defaults(c *build.Confinement) (err error) {
 		}
 		setLimit(c, limit)
 	}
+
 	if c.ShmSize, err = parseSize(conf.ShmSize); err != nil {
 		return fmt.Errorf("shm_size: %w", err)
 	}
@@ -105,7 +112,7 @@ func (f *sandboxFlags) defaults(c *build.Confinement) (err error) {
 }
 
 // securityOption reads one --security-opt. As with docker and podman a colon may stand for the first equals sign.
-func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
+func (f *sandboxFlags) securityOption(c *builder.Confinement, text string) error {
 	name, value, ok := strings.Cut(text, "=")
 	if !ok {
 		name, value, ok = strings.Cut(text, ":")
@@ -142,6 +149,7 @@ func (f *sandboxFlags) securityOption(c *build.Confinement, text string) error {
 	default:
 		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
 	}
+
 	return nil
 }
 
@@ -151,7 +159,7 @@ func hasSELinux() bool {
 	return err == nil
 }
 
-func (f *sandboxFlags) maskPaths(c *build.Confinement, value string, refuse func(string) error) error {
+func (f *sandboxFlags) maskPaths(c *builder.Confinement, value string, refuse func(string) error) error {
 	for p := range strings.SplitSeq(value, ":") {
 		if clean := path.Clean(p); !path.IsAbs(p) || clean == "/" || strings.ContainsRune(p, 0) {
 			return refuse(fmt.Sprintf("%q is not an absolute path below /", p))
@@ -162,7 +170,7 @@ func (f *sandboxFlags) maskPaths(c *build.Confinement, value string, refuse func
 }
 
 // unmaskPaths takes paths, and patterns of them, that would be hidden or read-only.
-func (f *sandboxFlags) unmaskPaths(c *build.Confinement, value string, refuse func(string) error) error {
+func (f *sandboxFlags) unmaskPaths(c *builder.Confinement, value string, refuse func(string) error) error {
 	usual := sandbox.DefaultSpec().Linux
 	hidden := slices.Concat(usual.MaskedPaths, usual.ReadonlyPaths)
 	f.unmask = true
@@ -177,19 +185,21 @@ func (f *sandboxFlags) unmaskPaths(c *build.Confinement, value string, refuse fu
 		}
 		c.Unmask = append(c.Unmask, p)
 	}
+
 	return nil
 }
 
 // keepGroups is podman's word for the caller's own groups.
 const keepGroups = "keep-groups"
 
-func (f *sandboxFlags) applyGroups(c *build.Confinement) error {
+func (f *sandboxFlags) applyGroups(c *builder.Confinement) error {
 	for _, g := range f.groups {
 		n, err := strconv.ParseUint(g, 10, 32)
 		if g == "" || strings.Trim(g, "0123456789") == "" && (err != nil || n == math.MaxUint32) {
 			return fmt.Errorf("--group-add %q: want a name of the image's /etc/group, or a number", g)
 		}
 	}
+
 	c.Groups = f.groups
 	if slices.Contains(f.groups, keepGroups) {
 		if len(f.groups) > 1 {
@@ -197,16 +207,18 @@ func (f *sandboxFlags) applyGroups(c *build.Confinement) error {
 		}
 		c.Groups, c.KeepGroups = nil, true
 	}
+
 	return nil
 }
 
 // applyLimits refuses what the kernel would.
-func (f *sandboxFlags) applyLimits(c *build.Confinement) error {
+func (f *sandboxFlags) applyLimits(c *builder.Confinement) error {
 	for _, text := range f.ulimits {
 		limit, err := parseLimit(text)
 		if err != nil {
 			return fmt.Errorf("--ulimit %w", err)
 		}
+
 		highest, err := sandbox.HardLimit(limit.Type)
 		if err != nil {
 			return fmt.Errorf("--ulimit %q: %w", text, err)
@@ -217,13 +229,16 @@ func (f *sandboxFlags) applyLimits(c *build.Confinement) error {
 		}
 		setLimit(c, limit)
 	}
+
 	size, err := parseSize(f.shmSize)
 	if err != nil {
 		return fmt.Errorf("--shm-size %w", err)
 	}
+
 	if size != nil {
 		c.ShmSize = size
 	}
+
 	return nil
 }
 
@@ -250,7 +265,7 @@ func parseLimit(text string) (specs.POSIXRlimit, error) {
 }
 
 // setLimit lets the last of a type count.
-func setLimit(c *build.Confinement, limit specs.POSIXRlimit) {
+func setLimit(c *builder.Confinement, limit specs.POSIXRlimit) {
 	c.Limits = slices.DeleteFunc(c.Limits, func(l specs.POSIXRlimit) bool { return l.Type == limit.Type })
 	c.Limits = append(c.Limits, limit)
 }
@@ -277,7 +292,7 @@ const maxProfileName = 1 << 10
 const maxSeccomp = 1 << 20
 
 // open opens and checks what the flags name, and what only the builder can know.
-func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
+func (f *sandboxFlags) open(o *builder.Options, state *userns.State) (err error) {
 	c := &o.Run.Confinement
 	if f.unmask && !state.Rootless() {
 		return errors.New("--security-opt unmask: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user")
@@ -285,11 +300,13 @@ func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 	if err := f.ids.check(c, state); err != nil {
 		return err
 	}
+
 	if c.AppArmor != "" {
 		if err := sandbox.CheckAppArmor(c.AppArmor); err != nil {
 			return fmt.Errorf("--security-opt apparmor=%s: %w", c.AppArmor, err)
 		}
 	}
+
 	switch f.seccomp {
 	case "":
 	case "unconfined":
@@ -305,7 +322,9 @@ func (f *sandboxFlags) open(o *build.Options, state *userns.State) (err error) {
 			return fmt.Errorf("--security-opt seccomp=%s: %w", f.seccomp, err)
 		}
 	}
+
 	c.Devices, err = openDevices(f.devices)
+
 	return err
 }
 

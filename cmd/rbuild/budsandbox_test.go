@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"codeberg.org/rbuild/rbuild/pkg/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -65,6 +65,7 @@ func TestParseIDs(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tc.text, diff)
 		}
 	}
+
 	for _, bad := range []string{"0", "0:0", "0:1:5", "1:1:5", "0:0:0", "0:0:-1", "0:0:2,1:1:2", "1:1:4294967295,0:0:1", "0:0:4294967296", "a:a:1"} {
 		if got, err := parseIDs("--x", []string{bad}); err == nil {
 			t.Errorf("%s: %v", bad, got)

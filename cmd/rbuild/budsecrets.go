@@ -9,7 +9,7 @@ import (
 
 	"github.com/tonistiigi/go-csvvalue"
 
-	"codeberg.org/rbuild/rbuild/pkg/agent"
+	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 )
 
 // maxSecret bounds a secret, in bytes, as BuildKit does.
@@ -31,6 +31,7 @@ func readSecrets(list []string, env lookup) (map[string][]byte, error) {
 			return nil, fmt.Errorf("--secret %q: %w", text, err)
 		}
 	}
+
 	return secrets, nil
 }
 
@@ -41,10 +42,12 @@ func parseSecret(text string) (s secretFlag, err error) {
 	if text == "" {
 		return s, errors.New("want id=ID[,src=FILE|,env=VARIABLE]")
 	}
+
 	fields, err := csvvalue.Fields(text, nil)
 	if err != nil {
 		return s, err
 	}
+
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
@@ -63,6 +66,7 @@ func parseSecret(text string) (s secretFlag, err error) {
 			return s, fmt.Errorf("unknown key %q: want id, src, env and type", key)
 		}
 	}
+
 	switch {
 	case s.id == "":
 		return s, errors.New("an id is needed: id=ID,src=FILE or id=ID,env=VARIABLE")
@@ -73,12 +77,14 @@ func parseSecret(text string) (s secretFlag, err error) {
 	case s.kind == "file" && s.variable != "":
 		return s, errors.New("env is for type=env")
 	}
+
 	if s.kind == "env" && s.variable == "" {
 		s.file, s.variable = "", s.file
 		if s.variable == "" {
 			s.variable = s.id
 		}
 	}
+
 	return s, nil
 }
 
@@ -91,6 +97,7 @@ func (s secretFlag) read(env lookup) ([]byte, error) {
 			s.file = s.id
 		}
 	}
+
 	if s.variable != "" {
 		value, ok := env(s.variable)
 		if !ok {
@@ -98,15 +105,18 @@ func (s secretFlag) read(env lookup) ([]byte, error) {
 		}
 		return []byte(value), s.check(len(value))
 	}
+
 	f, err := os.Open(s.file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+
 	value, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err != nil {
 		return nil, err
 	}
+
 	return value, s.check(len(value))
 }
 
@@ -118,8 +128,8 @@ func (s secretFlag) check(size int) error {
 }
 
 // openAgents opens what --ssh names: ID[=SOCKET|=KEY[,KEY...]].
-func openAgents(list []string, env lookup) (map[string]*agent.Agent, error) {
-	agents := map[string]*agent.Agent{}
+func openAgents(list []string, env lookup) (map[string]*sshagent.Agent, error) {
+	agents := map[string]*sshagent.Agent{}
 	for _, text := range list {
 		id, rest, given := strings.Cut(text, "=")
 		if id == "" {
@@ -128,6 +138,7 @@ func openAgents(list []string, env lookup) (map[string]*agent.Agent, error) {
 		if agents[id] != nil {
 			return nil, fmt.Errorf("--ssh %q: there is another with this id", text)
 		}
+
 		paths := strings.Split(rest, ",")
 		if !given || rest == "" {
 			socket, _ := env("SSH_AUTH_SOCK")
@@ -136,11 +147,13 @@ func openAgents(list []string, env lookup) (map[string]*agent.Agent, error) {
 			}
 			paths = []string{socket}
 		}
-		a, err := agent.Open(paths...)
+
+		a, err := sshagent.Open(paths...)
 		if err != nil {
 			return nil, fmt.Errorf("--ssh %q: %w", text, err)
 		}
 		agents[id] = a
 	}
+
 	return agents, nil
 }

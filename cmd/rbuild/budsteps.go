@@ -3,7 +3,7 @@ package main
 import (
 	"sync"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // stepRecord is a step in --metadata-file.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // timeFlags say how long things may take.
@@ -26,7 +26,7 @@ func (f *timeFlags) register(fs *pflag.FlagSet) {
 	fs.Var(&f.silence, "no-output-timeout", "end the build when a RUN prints nothing for that long; 0: never")
 }
 
-func (f *timeFlags) apply(_ lookup, o *build.Options) error {
+func (f *timeFlags) apply(_ lookup, o *builder.Options) error {
 	o.StepTimeout, o.SilenceTimeout = time.Duration(f.step), time.Duration(f.silence)
 	return nil
 }
@@ -35,7 +35,7 @@ func (f *timeFlags) apply(_ lookup, o *build.Options) error {
 func (f *timeFlags) within(ctx context.Context, do func(context.Context) error) error {
 	if d := time.Duration(f.build); d > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d, &build.TimeoutError{What: "the build ran longer than", Limit: d, Flag: "--timeout"})
+		ctx, cancel = context.WithTimeoutCause(ctx, d, &builder.TimeoutError{What: "the build ran longer than", Limit: d, Flag: "--timeout"})
 		defer cancel()
 	}
 	return timeCode(ctx, do(ctx))
@@ -49,10 +49,10 @@ func timeCode(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if limit := build.Because(ctx, err); !errors.Is(err, limit) {
+	if limit := builder.Because(ctx, err); !errors.Is(err, limit) {
 		err = fmt.Errorf("%w: %w", limit, err)
 	}
-	if errors.As(err, new(*build.TimeoutError)) {
+	if errors.As(err, new(*builder.TimeoutError)) {
 		return &exitError{code: exitTimeout, err: err}
 	}
 	return err

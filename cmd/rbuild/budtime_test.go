@@ -14,6 +14,7 @@ func TestTimeLimit(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, time.Duration(limit), err)
 		}
 	}
+
 	for _, text := range []string{"", "soon", "-1", "-1s", "1.5", "9223372037", "99999999999999999999", "s"} {
 		var limit timeLimit
 		if err := limit.Set(text); err == nil {

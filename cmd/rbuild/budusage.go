@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // usageFlags select the file for one line a step, with the time and the resources of the step.
@@ -41,6 +41,7 @@ func (f *usageFlags) listener(
 	case f.on && !quiet:
 		return &usageLog{to: to, out: notices{to}}, finish, nil
 	}
+
 	return to, finish, nil
 }
 

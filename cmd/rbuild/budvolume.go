@@ -9,7 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // idleVolumeOptions are options of --volume that describe the default: mounts of RUN are private, all of the source is
@@ -32,14 +32,15 @@ var refusedVolumeOptions = map[string]string{
 }
 
 // parseVolumes opens the files and directories of --volume. They stay open for the life of the process.
-func parseVolumes(list []string) ([]build.Volume, error) {
-	var out []build.Volume
+func parseVolumes(list []string) ([]builder.Volume, error) {
+	var out []builder.Volume
 	for _, text := range list {
 		parts := strings.Split(text, ":")
 		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) {
 			return nil, fmt.Errorf("--volume %q: want HOST-PATH:PATH[:OPTION,...]", text)
 		}
-		v := build.Volume{Text: text, Dest: path.Clean(parts[1])}
+
+		v := builder.Volume{Text: text, Dest: path.Clean(parts[1])}
 		if len(parts) == 3 {
 			if err := volumeOptions(&v, parts[2]); err != nil {
 				return nil, fmt.Errorf("--volume %q: %w", text, err)
@@ -55,11 +56,12 @@ func parseVolumes(list []string) ([]build.Volume, error) {
 		}
 		out = append(out, v)
 	}
+
 	return out, nil
 }
 
 // volumeOptions reads the options of a --volume, separated by commas.
-func volumeOptions(v *build.Volume, text string) error {
+func volumeOptions(v *builder.Volume, text string) error {
 	for option := range strings.SplitSeq(text, ",") {
 		name, _, _ := strings.Cut(option, "=")
 		if strings.EqualFold(option, "z") && hasSELinux() {
@@ -79,5 +81,6 @@ func volumeOptions(v *build.Volume, text string) error {
 			return fmt.Errorf("option %q is not known; choose from ro, rw, z, Z, O, noexec, nosuid and nodev", option)
 		}
 	}
+
 	return nil
 }

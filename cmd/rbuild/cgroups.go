@@ -11,8 +11,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/cgroup"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 )
 
 // cgroupOptions is who makes cgroups for a build without flags.
@@ -80,10 +80,12 @@ func (f *limitFlags) steps(ctx context.Context, warn func(text string)) (*stepCg
 		options.Tree = s.tree
 		s.parent, s.err = cgroup.Open(ctx, options)
 	})
+
 	asked := f.asked.Controllers()
 	if len(asked) == 0 {
 		return s, nil
 	}
+
 	s.open()
 	if s.err == nil {
 		s.limits, s.err = f.asked, s.parent.Missing(f.asked)
@@ -94,13 +96,16 @@ func (f *limitFlags) steps(ctx context.Context, warn func(text string)) (*stepCg
 	case f.effort == "required":
 		return s, errors.Join(f.refuse(s.lacking(), s.err), s.close())
 	}
+
 	warn(fmt.Sprintf("not in force here: %s: %v", f.names(s.lacking()), s.err))
 	s.err = nil
 	if s.parent == nil {
 		s.open = func() {}
 		return s, nil
 	}
+
 	s.limits = f.asked.Only(s.parent.Controllers())
+
 	return s, s.try(ctx)
 }
 
@@ -132,6 +137,7 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 		s.tell(s.err)
 		return nil, nil //nolint:nilnil // documented
 	}
+
 	l, standing := s.limits, s.flags.standing.Only(s.parent.Controllers())
 	err := s.parent.Missing(s.flags.standing)
 	if s.parent.Version() == 1 && len(standing.Files) > 0 {
@@ -146,7 +152,7 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 }
 
 // give lets every step open the devices that the command line names.
-func (s *stepCgroups) give(o build.RunOptions) {
+func (s *stepCgroups) give(o builder.RunOptions) {
 	files := make([]*os.File, 0, len(o.Devices)+len(o.Volumes))
 	for _, d := range o.Devices {
 		files = append(files, d.Source)

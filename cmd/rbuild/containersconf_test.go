@@ -22,6 +22,7 @@ func TestContainersConf(t *testing.T) {
 		}
 		return path
 	}
+
 	t.Setenv("XDG_CONFIG_HOME", dir)
 	t.Setenv("CONTAINERS_CONF", "")
 	t.Setenv("CONTAINERS_CONF_OVERRIDE", "")

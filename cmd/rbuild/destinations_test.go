@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // A class says what becomes of a flag at every destination. A new flag needs one here: say where it is done, and have it
@@ -120,6 +120,7 @@ func TestFlagsOfBuild(t *testing.T) {
 			}
 		}
 	}
+
 	for name, class := range classes {
 		if (class == imageClass || class == formatClass || class == compressClass) && values[name] == nil {
 			t.Errorf("--%s: there is no value to try it with", name)
@@ -181,15 +182,18 @@ func classify(t *testing.T, cmd *cobra.Command, classes map[class]string) map[st
 			known[name] = class
 		}
 	}
+
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 		if known[flag.Name] == "" {
 			t.Errorf("--%s of %s has no class: say at which destinations it is done, and where it is refused", flag.Name, cmd.Name())
 		}
 	})
+
 	for name := range known {
 		if cmd.Flags().Lookup(name) == nil {
 			t.Errorf("--%s has a class, and %s has no such flag", name, cmd.Name())
 		}
 	}
+
 	return known
 }

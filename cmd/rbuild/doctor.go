@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/doctor"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -45,8 +45,10 @@ func newDoctorCmd(a *app) *cobra.Command {
 			return a.doctor(cmd, o, func(r doctor.Report) error { return printReport(cmd, r, asJSON) })
 		},
 	}
+
 	access.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }
 
@@ -55,6 +57,7 @@ func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Repo
 	if a.state != nil {
 		return a.doctorInside(cmd.Context(), o, show)
 	}
+
 	findings := doctor.Outside(cmd.Context(), o)
 	ns := buildNamespace()
 	for _, ns.AllowSingle = range []bool{false, true} { // builds take a single id, and do not say at once what that is for
@@ -68,6 +71,7 @@ func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Repo
 			break
 		}
 	}
+
 	findings = append(findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
 	return show(doctor.NewReport(doctor.None, findings))
 }
@@ -110,7 +114,7 @@ func printReport(cmd *cobra.Command, r doctor.Report, asJSON bool) error {
 // doctorOptions is where builds write to and look for programs.
 func (a *app) doctorOptions() doctor.Options {
 	o := doctor.Options{Temp: os.TempDir(), Path: os.Getenv("PATH"), Trusted: a.state != nil && !a.state.Rootless()}
-	o.Store, o.RunRoot, o.StoreErr = store.Locate(a.storeOptions())
+	o.Store, o.RunRoot, o.StoreErr = containers.Locate(a.storeOptions())
 	return o
 }
 
@@ -128,7 +132,7 @@ func (a *app) explain(err error) error {
 
 // explainStep does so for a step. What a command says of a full file system only its output tells.
 func (a *app) explainStep(err error) error {
-	if _, ok := errors.AsType[*build.ExitError](err); ok {
+	if _, ok := errors.AsType[*builder.ExitError](err); ok {
 		return doctor.ExplainFull(err, a.doctorOptions())
 	}
 	return a.explain(err)

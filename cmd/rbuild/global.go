@@ -9,7 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // configFlags are the global flags that replace configuration files, and those of buildah that a script may give with
@@ -46,6 +46,7 @@ func (f *configFlags) check() error {
 	if err := checkManager(f.manager); err != nil {
 		return err
 	}
+
 	_, uidErr := parseIDs("--userns-uid-map", f.uids)
 	_, gidErr := parseIDs("--userns-gid-map", f.gids)
 	if err := errors.Join(uidErr, gidErr); err != nil {
@@ -57,14 +58,16 @@ func (f *configFlags) check() error {
 			return fmt.Errorf("--registries-conf-dir: %w", err)
 		}
 	}
-	if err := registry.CheckPolicyFile(f.signaturePolicy); err != nil {
+
+	if err := transfer.CheckPolicyFile(f.signaturePolicy); err != nil {
 		return fmt.Errorf("--signature-policy: %w", err)
 	}
+
 	return nil
 }
 
 // apply adds the files to how registries are reached.
-func (f *configFlags) apply(o registry.Options) registry.Options {
+func (f *configFlags) apply(o transfer.Options) transfer.Options {
 	o.RegistriesConfDir, o.ShortNameAliases, o.SignaturePolicy = f.registriesConfDir, f.shortNames, f.signaturePolicy
 	return o
 }

@@ -14,8 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // historyFlags are the flags of rbuild history; they are podman's.
@@ -32,7 +32,7 @@ func newHistoryCmd(a *app) *cobra.Command {
 		Short: "Show the steps that an image was built by, the last one first",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				img, _, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err
@@ -45,11 +45,13 @@ func newHistoryCmd(a *app) *cobra.Command {
 			})
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
 	fs.BoolVarP(&f.human, "human", "H", true, "print sizes and times in words")
 	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs and steps")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
+
 	return cmd
 }
 
@@ -69,19 +71,22 @@ const missingID = "<missing>"
 // imageHistory joins the history of an image with the sizes of its layers, the
 // last step first. Layers that the history does not mention follow without
 // text.
-func imageHistory(st *store.Store, id string) ([]historyStep, error) {
+func imageHistory(st *containers.Store, id string) ([]historyStep, error) {
 	img, err := st.Image(id)
 	if err != nil {
 		return nil, err
 	}
+
 	var config ocispec.Image
 	if err := json.Unmarshal(img.Config, &config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
 	}
+
 	chain, err := st.Layers(img)
 	if err != nil {
 		return nil, err
 	}
+
 	var steps []historyStep
 	for _, h := range slices.Backward(config.History) {
 		step := historyStep{ID: missingID, CreatedBy: h.CreatedBy, Comment: h.Comment, EmptyLayer: h.EmptyLayer}
@@ -94,6 +99,7 @@ func imageHistory(st *store.Store, id string) ([]historyStep, error) {
 		}
 		steps = append(steps, step)
 	}
+
 	for _, layer := range slices.Backward(chain) {
 		steps = append(steps, historyStep{ID: missingID, Created: layer.Created, Size: layer.Size})
 	}
@@ -103,6 +109,7 @@ func imageHistory(st *store.Store, id string) ([]historyStep, error) {
 			steps[0].Tags = lib.Names
 		}
 	}
+
 	return steps, nil
 }
 
@@ -117,6 +124,7 @@ func (f historyFlags) row(s historyStep) historyRow {
 		ID: s.ID, CreatedBy: strings.Join(strings.Fields(s.CreatedBy), " "), Comment: s.Comment, Tags: s.Tags,
 		CreatedAt: s.Created.Format(time.RFC3339), CreatedSince: humanSince(s.Created), Size: strconv.FormatInt(s.Size, 10),
 	}
+
 	r.Created = r.CreatedAt
 	if f.human {
 		r.Created, r.Size = r.CreatedSince, humanSize(s.Size)
@@ -125,6 +133,7 @@ func (f historyFlags) row(s historyStep) historyRow {
 		r.ID = shortID(r.ID)
 		r.CreatedBy = truncate(r.CreatedBy, 45)
 	}
+
 	return r
 }
 
@@ -140,6 +149,7 @@ func (f historyFlags) print(w io.Writer, steps []historyStep) error {
 	if wantsJSON(f.format) {
 		return writeJSON(w, steps)
 	}
+
 	rows := make([]historyRow, 0, len(steps))
 	for _, s := range steps {
 		rows = append(rows, f.row(s))
@@ -155,10 +165,12 @@ func (f historyFlags) print(w io.Writer, steps []historyStep) error {
 	if f.format != "" {
 		return writeRows(w, f.format, rows, historyRow{}, map[string]string{"CreatedSince": "CREATED", "CreatedBy": "CREATED BY"})
 	}
+
 	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
 	fmt.Fprintln(tw, "ID\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
 	for _, r := range rows {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created, progress.Line(r.CreatedBy), r.Size, progress.Line(r.Comment))
 	}
+
 	return tw.Flush() // and with it what was not written above
 }

@@ -15,34 +15,37 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // imageList is the images of a store with what telling them apart needs. What
 // has to be read from an image's config is read when it is asked for.
 type imageList struct {
-	st      *store.Store
+	st      *containers.Store
 	images  []cs.Image
 	layers  map[string]cs.Layer
 	configs map[string]*ocispec.Image
 	sum     func(img *cs.Image, name string) digest.Digest // registry.Digest for the store
 }
 
-func listImages(st *store.Store) (*imageList, error) {
+func listImages(st *containers.Store) (*imageList, error) {
 	images, err := st.Storage().Images()
 	if err != nil {
 		return nil, fmt.Errorf("listing the images: %w", err)
 	}
+
 	layers, err := st.Storage().Layers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the layers: %w", err)
 	}
+
 	l := &imageList{st: st, images: images, layers: make(map[string]cs.Layer, len(layers)), configs: make(map[string]*ocispec.Image)}
-	l.sum = func(img *cs.Image, name string) digest.Digest { return registry.Digest(st.Storage(), img, name) }
+	l.sum = func(img *cs.Image, name string) digest.Digest { return transfer.Digest(st.Storage(), img, name) }
 	for _, layer := range layers {
 		l.layers[layer.ID] = layer
 	}
+
 	// Newest first; the ID makes the order of equals the same every time.
 	slices.SortFunc(l.images, func(a, b cs.Image) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
@@ -50,6 +53,7 @@ func listImages(st *store.Store) (*imageList, error) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
+
 	return l, nil
 }
 
@@ -126,13 +130,14 @@ type filter func(img *cs.Image) bool
 
 // filters parses the values of --filter. Of several with one key (and value
 // lists of one) any has to match, of different keys all.
-func (l *imageList) filters(args []string, o registry.Options) (filter, error) {
+func (l *imageList) filters(args []string, o transfer.Options) (filter, error) {
 	byKey := make(map[string][]filter)
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok {
 			return nil, fmt.Errorf("--filter %s: expected KEY=VALUE", arg)
 		}
+
 		key = strings.TrimSuffix(key, "!") // KEY!=VALUE
 		negate := strings.HasSuffix(strings.TrimSuffix(arg, "="+value), "!")
 		f, err := l.filter(key, value, o)
@@ -145,6 +150,7 @@ func (l *imageList) filters(args []string, o registry.Options) (filter, error) {
 		}
 		byKey[key] = append(byKey[key], f)
 	}
+
 	return func(img *cs.Image) bool {
 		for _, alternatives := range byKey {
 			if !slices.ContainsFunc(alternatives, func(f filter) bool { return f(img) }) {
@@ -157,7 +163,7 @@ func (l *imageList) filters(args []string, o registry.Options) (filter, error) {
 
 var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, readonly, containers)")
 
-func (l *imageList) filter(key, value string, o registry.Options) (filter, error) {
+func (l *imageList) filter(key, value string, o transfer.Options) (filter, error) {
 	switch key {
 	case "dangling", "intermediate", "readonly", "containers":
 		return l.boolFilter(key, value)
@@ -177,7 +183,7 @@ func (l *imageList) filter(key, value string, o registry.Options) (filter, error
 		limit, err := parseUntil(value)
 		return func(img *cs.Image) bool { return img.Created.Before(limit) }, err
 	case "before", "since", "after":
-		img, _, err := registry.Lookup(l.st.Storage(), value, o)
+		img, _, err := transfer.Lookup(l.st.Storage(), value, o)
 		if err != nil {
 			return nil, err
 		}
@@ -187,6 +193,7 @@ func (l *imageList) filter(key, value string, o registry.Options) (filter, error
 		}
 		return func(img *cs.Image) bool { return img.Created.After(limit) }, nil
 	}
+
 	return nil, errFilter
 }
 
@@ -198,11 +205,13 @@ func parseUntil(text string) (time.Time, error) {
 	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.Unix(seconds, 0), nil
 	}
+
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil { //nolint:gosmopolitan // the user's clock
 			return t, nil
 		}
 	}
+
 	return time.Time{}, errors.New("want a duration, e.g. 24h, seconds since 1970, or a date, e.g. 2024-01-31")
 }
 
@@ -211,6 +220,7 @@ func (l *imageList) boolFilter(key, value string) (filter, error) {
 	if err != nil {
 		return nil, errors.New("expected true or false")
 	}
+
 	var is filter
 	switch key {
 	case "dangling":
@@ -226,12 +236,13 @@ func (l *imageList) boolFilter(key, value string) (filter, error) {
 		}
 		is = func(img *cs.Image) bool { return used[img.ID] }
 	}
+
 	return func(img *cs.Image) bool { return is(img) == want }, nil
 }
 
 // usedImages are the IDs of the images that containers were made of, whichever
 // tool made them.
-func usedImages(st *store.Store) (map[string]bool, error) {
+func usedImages(st *containers.Store) (map[string]bool, error) {
 	containers, err := st.Storage().Containers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the containers: %w", err)
@@ -262,6 +273,7 @@ func matchesReference(pattern, name string) bool {
 			c = rest
 		}
 	}
+
 	return false
 }
 
@@ -308,6 +320,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 		History:      strings.Join(img.NamesHistory, ", "),
 		Labels:       l.config(img.ID).Config.Labels,
 	}
+
 	if row.History == "" {
 		row.History = none
 	}
@@ -315,6 +328,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 		row.Name, row.Repository, row.Tag = none, none, none
 		return []imageRow{row}
 	}
+
 	rows := make([]imageRow, 0, len(img.Names))
 	for _, name := range img.Names {
 		r := row
@@ -323,6 +337,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 		r.Repository = r.Name
 		rows = append(rows, r)
 	}
+
 	return rows
 }
 

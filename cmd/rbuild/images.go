@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // imagesFlags are the flags of rbuild images; they are buildah's.
@@ -41,14 +41,16 @@ func newImagesCmd(a *app) *cobra.Command {
 			if _, ok := imageOrders[f.sort]; !ok {
 				return fmt.Errorf("--sort %q: choose created, id, repository, size or tag", f.sort)
 			}
-			list := func(st *store.Store) error {
+
+			list := func(st *containers.Store) error {
 				kept, err := a.keptImages()
 				if err != nil {
 					return err
 				}
 				return f.list(cmd.OutOrStdout(), st, kept, args, a.sys())
 			}
-			err := a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error { return list(st) })
+
+			err := a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error { return list(st) })
 			if err == nil || a.state != nil {
 				return err
 			}
@@ -58,6 +60,7 @@ func newImagesCmd(a *app) *cobra.Command {
 			return list(nil)
 		},
 	}
+
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
 	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
@@ -69,20 +72,21 @@ func newImagesCmd(a *app) *cobra.Command {
 	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
 	fs.StringVar(&f.sort, "sort", "created", "order of the list: created (the newest first), id, repository, size or tag")
+
 	return cmd
 }
 
 // list prints the images of the store, and those that builds without a namespace have kept. st is nil where there can be no
 // store. A filter chooses from the store only.
-func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImage, args []string, o registry.Options) error {
+func (f imagesFlags) list(w io.Writer, st *containers.Store, kept []transfer.KeptImage, args []string, o transfer.Options) error {
 	if len(f.filters) > 0 {
 		kept = nil
 	}
 	if len(args) > 0 {
-		kept = slices.DeleteFunc(kept, func(img registry.KeptImage) bool { return !isKept(img, args[0]) })
+		kept = slices.DeleteFunc(kept, func(img transfer.KeptImage) bool { return !isKept(img, args[0]) })
 	}
 	l, chosen, err := f.choose(st, args, o)
-	if err != nil && (len(kept) == 0 || !errors.Is(err, registry.ErrNotFound)) {
+	if err != nil && (len(kept) == 0 || !errors.Is(err, transfer.ErrNotFound)) {
 		return err
 	}
 
@@ -110,6 +114,7 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImag
 	case f.quiet:
 		return printIDs(w, all, !f.noTrunc)
 	}
+
 	rows := []imageRow{}
 	for _, e := range all {
 		rows = append(rows, e.rows(l, !f.noTrunc)...)
@@ -120,6 +125,7 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImag
 	if f.format != "" {
 		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
+
 	return f.table(w, rows)
 }
 
@@ -127,7 +133,7 @@ func (f imagesFlags) list(w io.Writer, st *store.Store, kept []registry.KeptImag
 type listed struct {
 	img  *cs.Image // of a kept image the ID, the names and the time
 	size int64     // bytes
-	kept *registry.KeptImage
+	kept *transfer.KeptImage
 }
 
 func (e listed) buildah(l *imageList) buildahImage {
@@ -167,42 +173,47 @@ var rowOrders = map[string]func(a, b imageRow) int{
 }
 
 // choose finds the images of the store that are to be listed.
-func (f imagesFlags) choose(st *store.Store, args []string, o registry.Options) (l *imageList, chosen []*cs.Image, err error) {
+func (f imagesFlags) choose(st *containers.Store, args []string, o transfer.Options) (l *imageList, chosen []*cs.Image, err error) {
 	if st == nil {
 		if len(args) > 0 {
-			err = fmt.Errorf("%s: %w", args[0], registry.ErrNotFound)
+			err = fmt.Errorf("%s: %w", args[0], transfer.ErrNotFound)
 		}
 		return nil, nil, err
 	}
 	if l, err = listImages(st); err != nil {
 		return nil, nil, err
 	}
+
 	keep, err := l.filters(f.filters, o)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	wanted := func(*cs.Image) bool { return true }
 	if len(args) > 0 {
 		if wanted, err = byArgument(st, args[0], o); err != nil {
 			return nil, nil, err
 		}
 	}
+
 	for i := range l.images {
 		img := &l.images[i]
 		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
 			chosen = append(chosen, img)
 		}
 	}
+
 	return l, chosen, nil
 }
 
 // byArgument chooses what "rbuild images NAME" lists: the image of that name or
 // ID, else those whose names the argument matches.
-func byArgument(st *store.Store, arg string, o registry.Options) (filter, error) {
-	img, _, err := registry.Lookup(st.Storage(), arg, o)
+func byArgument(st *containers.Store, arg string, o transfer.Options) (filter, error) {
+	img, _, err := transfer.Lookup(st.Storage(), arg, o)
 	if err == nil {
 		return func(other *cs.Image) bool { return other.ID == img.ID }, nil
 	}
+
 	matched := func(img *cs.Image) bool {
 		for _, name := range img.Names {
 			if matchesReference(arg, name) {
@@ -211,15 +222,18 @@ func byArgument(st *store.Store, arg string, o registry.Options) (filter, error)
 		}
 		return false
 	}
+
 	images, listErr := st.Storage().Images()
 	if listErr != nil {
 		return nil, fmt.Errorf("listing the images: %w", listErr)
 	}
+
 	for i := range images {
 		if matched(&images[i]) {
 			return matched, nil
 		}
 	}
+
 	return nil, err
 }
 
@@ -294,7 +308,7 @@ type podmanImage struct {
 
 func (l *imageList) podman(img *cs.Image) podmanImage {
 	return podmanImage{
-		ID: img.ID, RepoTags: img.Names, RepoDigests: registry.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(),
+		ID: img.ID, RepoTags: img.Names, RepoDigests: transfer.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(),
 		CreatedAt: img.Created, Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names,
 		Digest: l.digest(img, ""), History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
 	}

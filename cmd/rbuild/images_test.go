@@ -10,7 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // testList is a list of images without a store behind it: parent <- child by
@@ -37,6 +37,7 @@ func testList() *imageList {
 			"ddd4": {History: []ocispec.History{step("other")}},
 		},
 	}
+
 	return l
 }
 
@@ -66,7 +67,7 @@ func TestImageFilters(t *testing.T) {
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			l := testList()
-			keep, err := l.filters(strings.Fields(tc.args), registry.Options{})
+			keep, err := l.filters(strings.Fields(tc.args), transfer.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,8 +82,9 @@ func TestImageFilters(t *testing.T) {
 			}
 		})
 	}
+
 	for _, bad := range []string{"dangling", "dangling=perhaps", "colour=red", "=x"} {
-		if _, err := testList().filters([]string{bad}, registry.Options{}); err == nil {
+		if _, err := testList().filters([]string{bad}, transfer.Options{}); err == nil {
 			t.Errorf("accepted --filter %s", bad)
 		}
 	}
@@ -99,6 +101,7 @@ func TestImageRows(t *testing.T) {
 			t.Errorf("%s:%s has the digest %s, want that of its own name", r.Repository, r.Tag, r.Digest)
 		}
 	}
+
 	want := []string{"localhost/child latest bbb2 1.5kB", "registry.example/team/app 1.0 bbb2 1.5kB"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -111,22 +114,23 @@ func TestImageRows(t *testing.T) {
 
 // TestSortKept: --sort orders the images of builds without a namespace too.
 func TestSortKept(t *testing.T) {
-	kept := func(id, name string, hour int, size int64) registry.KeptImage {
+	kept := func(id, name string, hour int, size int64) transfer.KeptImage {
 		created := time.Date(2024, 1, 1, hour, 0, 0, 0, time.UTC)
-		return registry.KeptImage{ID: id, Names: []string{name}, Size: size, Config: ocispec.Image{Created: &created}}
+		return transfer.KeptImage{ID: id, Names: []string{name}, Size: size, Config: ocispec.Image{Created: &created}}
 	}
+
 	for order, want := range map[string]string{
 		"created": "c1\na2\nb3\n", "id": "a2\nb3\nc1\n", "size": "b3\nc1\na2\n", "repository": "b3\nc1\na2\n", "tag": "b3\nc1\na2\n",
 	} {
-		images := []registry.KeptImage{kept("b3", "localhost/a:1", 1, 5), kept("a2", "localhost/c:3", 2, 7), kept("c1", "localhost/b:2", 3, 6)}
+		images := []transfer.KeptImage{kept("b3", "localhost/a:1", 1, 5), kept("a2", "localhost/c:3", 2, 7), kept("c1", "localhost/b:2", 3, 6)}
 		var out strings.Builder
 		f := imagesFlags{sort: order, quiet: true}
-		if err := f.list(&out, nil, images, nil, registry.Options{}); err != nil || out.String() != want {
+		if err := f.list(&out, nil, images, nil, transfer.Options{}); err != nil || out.String() != want {
 			t.Errorf("--sort %s: %q, %v; want %q", order, out.String(), err, want)
 		}
 		out.Reset()
 		f = imagesFlags{sort: order, noHeading: true, format: "{{.ID}}"}
-		if err := f.list(&out, nil, images, nil, registry.Options{}); err != nil || out.String() != want {
+		if err := f.list(&out, nil, images, nil, transfer.Options{}); err != nil || out.String() != want {
 			t.Errorf("--sort %s, rows: %q, %v; want %q", order, out.String(), err, want)
 		}
 	}
@@ -177,6 +181,7 @@ func TestWriteRows(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", format, diff)
 		}
 	}
+
 	for _, bad := range []string{"{{.ID", "{{.NoSuchField}}"} {
 		if err := writeRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
 			t.Errorf("%s: %v", bad, err)

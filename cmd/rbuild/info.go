@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -22,7 +22,7 @@ func newInfoCmd(a *app) *cobra.Command {
 		Short: "Show what rbuild sees of the host and the store",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				info, err := a.gatherInfo(st)
 				if err != nil {
 					return err
@@ -37,8 +37,10 @@ func newInfoCmd(a *app) *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
 	cmd.Flags().BoolVarP(&debug, "debug", "d", false, "show the versions of rbuild and of the compiler too")
+
 	return cmd
 }
 
@@ -51,32 +53,38 @@ func debugInfo(v versionInfo) map[string]any {
 	return map[string]any{"rbuild version": v.Version, "compiler": runtime.Compiler, "git commit": v.GitCommit, "go version": v.GoVersion}
 }
 
-func (a *app) gatherInfo(st *store.Store) (info, error) {
+func (a *app) gatherInfo(st *containers.Store) (info, error) {
 	lib := st.Storage()
 	images, err := lib.Images()
 	if err != nil {
 		return nil, fmt.Errorf("listing the images: %w", err)
 	}
+
 	layers, err := lib.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the layers: %w", err)
 	}
+
 	containers, err := lib.Containers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the containers: %w", err)
 	}
+
 	status, err := lib.Status()
 	if err != nil {
 		return nil, fmt.Errorf("asking the storage driver: %w", err)
 	}
+
 	caches, err := st.Caches()
 	if err != nil {
 		return nil, err
 	}
+
 	driver := make(map[string]string, len(status))
 	for _, pair := range status {
 		driver[pair[0]] = pair[1]
 	}
+
 	return info{
 		"host": a.hostInfo(),
 		"store": {
@@ -115,10 +123,12 @@ func (a *app) hostInfo() map[string]any {
 		"rootless":      a.state.Rootless(),
 		"OCIRuntime":    "rbuild", // RUN is started by rbuild itself
 	}
+
 	if a.state.Rootless() {
 		host["user"] = map[string]int{"uid": a.state.UID, "gid": a.state.GID}
 		host["idMappings"] = map[string][]userns.IDMap{"uidmap": a.state.UIDMap, "gidmap": a.state.GIDMap}
 	}
+
 	return host
 }
 
@@ -139,6 +149,7 @@ func memoryInfo() map[string]int64 {
 	if err != nil {
 		return memory
 	}
+
 	for line := range strings.Lines(string(data)) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[2] == "kB" {
 			if n, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
@@ -146,6 +157,7 @@ func memoryInfo() map[string]int64 {
 			}
 		}
 	}
+
 	return memory
 }
 
@@ -175,6 +187,7 @@ func distribution() map[string]string {
 	if err != nil {
 		return found
 	}
+
 	for line := range strings.Lines(string(data)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch key {
@@ -184,5 +197,6 @@ func distribution() map[string]string {
 			found["version"] = strings.Trim(value, `"'`)
 		}
 	}
+
 	return found
 }

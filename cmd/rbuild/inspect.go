@@ -16,8 +16,8 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newInspectCmd(a *app) *cobra.Command {
@@ -38,11 +38,12 @@ func newInspectCmd(a *app) *cobra.Command {
 			if kind != "image" && kind != "all" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				img, found, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err
 				}
+
 				info, err := inspectImage(st, img, found)
 				if err != nil {
 					return err
@@ -54,9 +55,11 @@ func newInspectCmd(a *app) *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
 	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image or all; both inspect images")
 	peers.registerOf("inspect", cmd.Flags())
+
 	return cmd
 }
 
@@ -111,35 +114,40 @@ type driverData struct {
 	Data map[string]string
 }
 
-func inspectImage(st *store.Store, img *cs.Image, found string) (*imageInfo, error) {
+func inspectImage(st *containers.Store, img *cs.Image, found string) (*imageInfo, error) {
 	documents, err := st.Image(img.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := store.VerifyImage(st.Storage(), img.ID); err != nil {
+	if err := containers.VerifyImage(st.Storage(), img.ID); err != nil {
 		return nil, err
 	}
+
 	var config dockerspec.DockerOCIImage
 	if err := json.Unmarshal(documents.Config, &config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)
 	}
+
 	raw, err := st.Storage().ImageBigData(img.ID, cs.ImageDigestBigDataKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
+
 	var annotated struct {
 		Annotations map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(raw, &annotated); err != nil {
 		return nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
+
 	l, err := listImages(st)
 	if err != nil {
 		return nil, err
 	}
-	size, sum := l.size(img), registry.Digest(st.Storage(), img, found)
+
+	size, sum := l.size(img), transfer.Digest(st.Storage(), img, found)
 	info := &imageInfo{
-		Type: "image", ID: img.ID, Digest: sum, RepoTags: tags(img), RepoDigests: registry.RepoDigests(st.Storage(), img), Names: img.Names,
+		Type: "image", ID: img.ID, Digest: sum, RepoTags: tags(img), RepoDigests: transfer.RepoDigests(st.Storage(), img), Names: img.Names,
 		Created: config.Created, Author: config.Author, Architecture: config.Architecture, Variant: config.Variant, Os: config.OS,
 		User: config.Config.User, Size: size, VirtualSize: size, Config: config.Config, Labels: config.Config.Labels,
 		Annotations: annotated.Annotations, RootFS: rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
@@ -148,17 +156,19 @@ func inspectImage(st *store.Store, img *cs.Image, found string) (*imageInfo, err
 		FromImageID: img.ID, FromImageDigest: sum.String(), ImageAnnotations: annotated.Annotations,
 		OCIv1: config, Docker: config, Manifest: string(raw), ConfigText: string(documents.Config),
 	}
+
 	if found != img.ID {
 		info.FromImage = found
 	}
 	if len(config.History) > 0 {
 		info.Comment = config.History[len(config.History)-1].Comment
 	}
+
 	return info, layerPaths(st, img.TopLayer, &info.GraphDriver)
 }
 
 // layerPaths says where the layers lie, by docker's words.
-func layerPaths(st *store.Store, top string, d *driverData) error {
+func layerPaths(st *containers.Store, top string, d *driverData) error {
 	dirs, err := st.Directories(top)
 	if err != nil || len(dirs) == 0 {
 		return err

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.podman.io/storage/pkg/configfile"
 
-	"codeberg.org/rbuild/rbuild/pkg/cgroup"
+	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 )
 
 func TestLimits(t *testing.T) {

@@ -8,16 +8,17 @@ import (
 	"go.podman.io/storage/pkg/homedir"
 	"go.podman.io/storage/pkg/unshare"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newLoginCmd(a *app) *cobra.Command {
 	var (
-		o         registry.LoginOptions
+		o         transfer.LoginOptions
 		authFile  string
 		tlsVerify bool
 		getLogin  bool
 	)
+
 	cmd := &cobra.Command{
 		Use:   "login [flags] REGISTRY",
 		Short: "Keep credentials for a registry",
@@ -33,21 +34,24 @@ func newLoginCmd(a *app) *cobra.Command {
 			} else if compat != "" {
 				o.AuthFile = ""
 			}
+
 			if cmd.Flags().Changed("tls-verify") {
 				o.TLSVerify = &tlsVerify
 			}
 			if getLogin {
-				user, err := registry.GetLogin(args[0], o.Options)
+				user, err := transfer.GetLogin(args[0], o.Options)
 				if err != nil {
 					return err
 				}
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), user)
 				return err
 			}
+
 			o.Stdin, o.Stdout = cmd.InOrStdin(), cmd.OutOrStdout()
-			return registry.Login(cmd.Context(), args[0], o)
+			return transfer.Login(cmd.Context(), args[0], o)
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&authFile, "authfile", "", "file to keep the credentials in (default: $REGISTRY_AUTH_FILE, then podman's)")
 	f.StringVar(&o.CompatAuthFile, "compat-auth-file", "", "file in docker's format to keep the credentials in instead")
@@ -58,6 +62,7 @@ func newLoginCmd(a *app) *cobra.Command {
 	f.BoolVar(&getLogin, "get-login", false, "print the user name that is kept for the registry")
 	f.BoolVar(&tlsVerify, "tls-verify", true, "require TLS, with a certificate that can be verified")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "say which file was written")
+
 	return cmd
 }
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newLogoutCmd(a *app) *cobra.Command {
@@ -14,6 +14,7 @@ func newLogoutCmd(a *app) *cobra.Command {
 		compat   string
 		all      bool
 	)
+
 	cmd := &cobra.Command{
 		Use:   "logout [flags] [REGISTRY]",
 		Short: "Forget the credentials for a registry",
@@ -28,18 +29,22 @@ func newLogoutCmd(a *app) *cobra.Command {
 			case len(args) > 0:
 				target = args[0]
 			}
+
 			o := a.sys()
 			if authFile != "" {
 				o.AuthFile = authFile
 			} else if compat != "" {
 				o.AuthFile = ""
 			}
-			return registry.Logout(target, compat, o, cmd.OutOrStdout())
+
+			return transfer.Logout(target, compat, o, cmd.OutOrStdout())
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&authFile, "authfile", "", "file that the credentials are in (default: $REGISTRY_AUTH_FILE, then podman's)")
 	f.StringVar(&compat, "compat-auth-file", "", "file in docker's format that the credentials are in")
 	f.BoolVarP(&all, "all", "a", false, "forget the credentials for all registries")
+
 	return cmd
 }

@@ -17,8 +17,8 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/program"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/lookpath"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -41,13 +41,16 @@ func run() int {
 	if err := cleanPath(); err != nil {
 		return a.report(err)
 	}
+
 	state, err := userns.Join()
 	if err != nil {
 		return a.report(err)
 	}
+
 	a.state = state
 	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader who goes away is an error of the write, and ends no build
 	if state == nil {
 		a.patient = a.endAnyway(ctx) // a file of settings may be a pipe
@@ -61,6 +64,7 @@ func run() int {
 	if err := a.stdout.Err(); err != nil && a.exit == 0 { // some callers drop this error, for example the help of cobra
 		return a.report(err)
 	}
+
 	return a.exit
 }
 
@@ -71,7 +75,7 @@ func cleanPath() error {
 	if !ok {
 		return nil
 	}
-	return os.Setenv("PATH", program.Clean(path))
+	return os.Setenv("PATH", lookpath.Clean(path))
 }
 
 // exitPipe is the exit code where the reader of standard output has gone away: that of a shell for SIGPIPE.
@@ -97,17 +101,21 @@ func (a *app) report(err error) int {
 			return code
 		}
 	}
+
 	if errors.Is(err, errInterrupted) {
 		fmt.Fprintln(a.stderr, "rbuild: interrupted")
 		return 130
 	}
+
 	logrus.Debugf("error: %+v", err)
 	if gone := a.stdout.Err(); errors.Is(gone, unix.EPIPE) && errors.Is(err, gone) {
 		return exitPipe // nobody wants to know more
 	}
+
 	if place, ok := errors.AsType[*sourceError](err); ok {
 		place.print(a.stderr)
 	}
 	fmt.Fprintln(a.stderr, "rbuild:", progress.Lines(err.Error()))
+
 	return code
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/docker/go-units"
 	podreport "go.podman.io/common/pkg/report"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // shortIDLength is how many digits of an ID are shown, as docker does.
@@ -45,14 +45,17 @@ func writeRows(w io.Writer, format string, rows, row any, headings map[string]st
 	if err != nil {
 		return fmt.Errorf("--format: %w", err)
 	}
+
 	if rpt.RenderTable && rpt.RenderHeaders {
 		if err := rpt.Execute(podreport.Headers(row, headings)); err != nil {
 			return fmt.Errorf("--format: %w", err)
 		}
 	}
+
 	if err := rpt.Execute(rows); err != nil {
 		return fmt.Errorf("--format: %w", err)
 	}
+
 	rpt.Flush()
 	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"os"
 
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
 // ownerVar tells the builder, in JSON, which process the user has started: the builder may see no number but its own.
@@ -12,7 +12,7 @@ const ownerVar = "_RBUILD_OWNER"
 
 // ownerEnv is what the launcher tells. Without /proc nobody is told.
 func ownerEnv() []string {
-	self, err := store.Self()
+	self, err := containers.Self()
 	if err != nil {
 		return nil
 	}
@@ -24,10 +24,10 @@ func ownerEnv() []string {
 }
 
 // takeOwner is what the builder was told. The variable is not for those that it starts.
-func takeOwner() (o store.Owner) {
+func takeOwner() (o containers.Owner) {
 	text, ok := os.LookupEnv(ownerVar)
 	if ok && json.Unmarshal([]byte(text), &o) != nil || os.Unsetenv(ownerVar) != nil {
-		return store.Owner{}
+		return containers.Owner{}
 	}
 	return o
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
 )
 
 // TestRefusedFlags wants every flag in the table to be refused by its name and with its reason, and none to exist.
@@ -46,10 +46,12 @@ func TestGlobalFlags(t *testing.T) {
 		"--root=/a", "--runroot=/b", "--storage-driver=overlay", "--storage-opt=x=y", "--log-level=error", "--debug=false",
 		"--cgroup-manager=cgroupfs", "--userns-uid-map=0:0:1000", "--userns-gid-map=0:0:1000",
 	}
+
 	commands := []string{
 		budName, "pull", "push", "images", "rmi", "tag", "inspect", "history", "login", "logout", "info", "version",
 		"prune", "unshare",
 	}
+
 	for _, command := range commands {
 		for _, before := range []bool{true, false} {
 			a := &app{}
@@ -75,6 +77,7 @@ func TestGlobalFlags(t *testing.T) {
 			}
 		}
 	}
+
 	for _, bad := range []string{
 		"--registries-conf-dir=/no/such", "--signature-policy=/etc/passwd", "--signature-policy=/no/such",
 		"--cgroup-manager=x", "--userns-uid-map=0:1:2",
@@ -137,11 +140,12 @@ func TestIdentityFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, want := o.Image, build.ImageOptions{
+	got, want := o.Image, builder.ImageOptions{
 		AnyFormat: true, NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
-		StageLabels: []build.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
-		Labels: []build.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
+		StageLabels: []builder.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
+		Labels: []builder.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
 	}
+
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

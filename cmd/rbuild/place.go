@@ -10,22 +10,22 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/plan"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 // images is where a build finds and leaves images: the store, or a layout where no namespace can be made. The calls are
 // those of package registry.
 type images interface {
-	Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error)
-	Load(ctx context.Context, name string, o registry.Options) (id string, err error)
-	LoadLayout(ctx context.Context, dir, which string, o registry.Options) (id string, err error)
-	Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error)
+	Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error)
+	Load(ctx context.Context, name string, o transfer.Options) (id string, err error)
+	LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (id string, err error)
+	Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error)
 	// Digest is that of an image's manifest, as the registry of the full name found has it; "": there is no such image.
 	Digest(id, found string) digest.Digest
 	// NewScratch makes a temporary directory, which release removes.
@@ -33,32 +33,32 @@ type images interface {
 	// OwnFile is told of a file that is about to be made and is to go if this process dies.
 	OwnFile(path string) error
 	// prepare has the build use the place. Its plan is made.
-	prepare(o *build.Options) error
+	prepare(o *builder.Options) error
 }
 
 // storeImages are those of the store.
 type storeImages struct {
-	*store.Store
+	*containers.Store
 	trusted bool // overlayfs marks are those of real root
 }
 
-func (s storeImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {
-	o.MaxLayers = build.MaxLayers
-	return registry.Pull(ctx, s.Storage(), name, policy, o)
+func (s storeImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
+	o.MaxLayers = builder.MaxLayers
+	return transfer.Pull(ctx, s.Storage(), name, policy, o)
 }
 
-func (s storeImages) Load(ctx context.Context, name string, o registry.Options) (string, error) {
-	o.MaxLayers = build.MaxLayers
-	return registry.Load(ctx, s.Storage(), name, o)
+func (s storeImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
+	o.MaxLayers = builder.MaxLayers
+	return transfer.Load(ctx, s.Storage(), name, o)
 }
 
-func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o registry.Options) (string, error) {
-	o.MaxLayers = build.MaxLayers
-	return registry.LoadLayout(ctx, s.Storage(), dir, which, o)
+func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
+	o.MaxLayers = builder.MaxLayers
+	return transfer.LoadLayout(ctx, s.Storage(), dir, which, o)
 }
 
-func (s storeImages) Push(ctx context.Context, image, destination string, o registry.PushOptions) (ocispec.Descriptor, error) {
-	return registry.Push(ctx, s.Storage(), image, destination, o)
+func (s storeImages) Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error) {
+	return transfer.Push(ctx, s.Storage(), image, destination, o)
 }
 
 func (s storeImages) Digest(id, found string) digest.Digest {
@@ -66,7 +66,7 @@ func (s storeImages) Digest(id, found string) digest.Digest {
 	if err != nil {
 		return ""
 	}
-	return registry.Digest(s.Storage(), img, found)
+	return transfer.Digest(s.Storage(), img, found)
 }
 
 func (s storeImages) NewScratch() (dir string, release func() error, err error) {
@@ -77,14 +77,14 @@ func (s storeImages) NewScratch() (dir string, release func() error, err error) 
 	return staging.Upper, staging.Discard, nil
 }
 
-func (s storeImages) prepare(o *build.Options) error {
+func (s storeImages) prepare(o *builder.Options) error {
 	o.Store, o.Trusted = s.Store, s.trusted
 	return nil
 }
 
 // plainImages are those of a layout, for builds that make no namespace.
 type plainImages struct {
-	*registry.Layout
+	*transfer.Layout
 	why    error  // there is no namespace
 	notice string // says so
 	plan   *plan.Plan
@@ -104,12 +104,12 @@ func (a *app) withoutNamespace(err error) (*plainImages, error) {
 }
 
 func (a *app) openLayout(why error, notice string) (*plainImages, error) {
-	root, _, err := store.Locate(a.storeOptions())
+	root, _, err := containers.Locate(a.storeOptions())
 	if root == "" && err != nil {
 		return nil, err
 	}
 	p := &plainImages{why: why, notice: notice}
-	p.Layout, err = registry.OpenLayout(filepath.Join(root, layoutName), a.sys())
+	p.Layout, err = transfer.OpenLayout(filepath.Join(root, layoutName), a.sys())
 	if err != nil {
 		err = fmt.Errorf("%w; builds without RUN need a directory that can be written to, choose it with --root: %w", why, err)
 	}
@@ -120,7 +120,7 @@ func (a *app) openLayout(why error, notice string) (*plainImages, error) {
 func (p *plainImages) OwnFile(string) error { return nil }
 
 // Pull pulls an image, unless it is a base that would run something.
-func (p *plainImages) Pull(ctx context.Context, name string, policy registry.Policy, o registry.Options) (id, found string, err error) {
+func (p *plainImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
 	o.Config = func(config []byte) error {
 		var image instructions.Image
 		if err := json.Unmarshal(config, &image); err != nil {
@@ -131,7 +131,7 @@ func (p *plainImages) Pull(ctx context.Context, name string, policy registry.Pol
 	return p.Layout.Pull(ctx, name, policy, o)
 }
 
-func (p *plainImages) prepare(o *build.Options) error {
+func (p *plainImages) prepare(o *builder.Options) error {
 	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ type singleImages struct {
 	runs bool // something is run, which the plan does not know of
 }
 
-func (s *singleImages) prepare(o *build.Options) error {
+func (s *singleImages) prepare(o *builder.Options) error {
 	if !s.runs {
 		layout, err := s.app.openLayout(s.app.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
 		if err != nil {
@@ -161,6 +161,7 @@ func (s *singleImages) prepare(o *build.Options) error {
 			return err
 		}
 	}
+
 	s.app.warn()
 	o.Owner = func(uid, gid uint32) error { return s.app.singleOwner(int(uid), int(gid)) }
 	return s.images.prepare(o)

@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 func newPruneCmd(a *app) *cobra.Command {
@@ -38,15 +38,17 @@ func newPruneCmd(a *app) *cobra.Command {
 					return err
 				}
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				return prune(st, all, force, cmd.OutOrStdout())
 			})
 		},
 	}
+
 	f := cmd.Flags()
 	f.BoolVarP(&all, "all", "a", false, "remove all images without a container, and the caches of RUN --mount=type=cache; "+
 		"ask first on a terminal")
 	f.BoolVarP(&force, "force", "f", false, "ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
+
 	return cmd
 }
 
@@ -63,26 +65,30 @@ func confirm(in io.Reader, out io.Writer, text string) (bool, error) {
 	return answer == "y" || answer == "yes", nil
 }
 
-func prune(st *store.Store, all, force bool, out io.Writer) error {
+func prune(st *containers.Store, all, force bool, out io.Writer) error {
 	release, err := st.Exclusive()
 	if err != nil {
 		return err
 	}
 	defer release()
+
 	before, err := storedBytes(st)
 	if err != nil {
 		return err
 	}
+
 	used, err := usedImages(st)
 	if err != nil {
 		return err
 	}
+
 	condition := (*imageList).dangling
 	if all {
 		condition = func(_ *imageList, img *cs.Image) bool { return force || !used[img.ID] }
 	} else if !force {
 		condition = func(l *imageList, img *cs.Image) bool { return l.dangling(img) && !used[img.ID] }
 	}
+
 	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
 	layersErr := st.PruneLayers(time.Now())
 	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
@@ -94,12 +100,14 @@ func prune(st *store.Store, all, force bool, out io.Writer) error {
 	if err := joinLines([]error{imagesErr, layersErr, strayErr, cachesErr, err}); err != nil {
 		return err
 	}
+
 	_, err = fmt.Fprintln(out, "Total reclaimed space:", humanSize(before-after))
+
 	return err
 }
 
 // storedBytes is what the layers of the store hold, uncompressed, and the caches of RUN --mount=type=cache.
-func storedBytes(st *store.Store) (int64, error) {
+func storedBytes(st *containers.Store) (int64, error) {
 	layers, err := st.LayerBytes()
 	if err != nil {
 		return 0, err

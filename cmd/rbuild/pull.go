@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // pullCommand is the state of rbuild pull.
@@ -36,15 +36,17 @@ func newPullCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			if !f.quiet {
 				a.reportTo(&o)
 			}
 			for _, name := range args {
-				if a.state == nil && !registry.IsRegistry(name) { // the process in the namespace comes here, too
+				if a.state == nil && !transfer.IsRegistry(name) { // the process in the namespace comes here, too
 					f.access.tellUnused(a.stderr, name)
 				}
 			}
-			return a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
+
+			return a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
 				release, err := st.Use(ctx)
 				if err != nil {
 					return err
@@ -54,12 +56,12 @@ func newPullCmd(a *app) *cobra.Command {
 				for _, name := range args {
 					names := []string{name}
 					if f.all {
-						if names, err = registry.Tags(ctx, name, o); err != nil {
+						if names, err = transfer.Tags(ctx, name, o); err != nil {
 							return fmt.Errorf("--all-tags: %w", err)
 						}
 					}
 					for _, name := range names {
-						id, _, err := registry.Pull(ctx, st.Storage(), name, when, o)
+						id, _, err := transfer.Pull(ctx, st.Storage(), name, when, o)
 						if err != nil {
 							return err
 						}
@@ -68,25 +70,28 @@ func newPullCmd(a *app) *cobra.Command {
 						}
 					}
 				}
+
 				return nil
 			})
 		},
 	}
+
 	fs := cmd.Flags()
 	f.access.register(fs)
 	f.retry.register(fs)
 	f.platform.registerPlatform(fs)
 	f.peers.registerOf("pull", fs)
-	fs.StringVar(&f.policy, "policy", string(registry.PullAlways), "when to ask the registry: always, missing, newer or never")
+	fs.StringVar(&f.policy, "policy", string(transfer.PullAlways), "when to ask the registry: always, missing, newer or never")
 	fs.BoolVarP(&f.all, "all-tags", "a", false, "pull every tag of the repository")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the IDs")
 	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not store the signatures of the image")
+
 	return cmd
 }
 
 // options checks the flags and turns them into those of a pull.
-func (f *pullCommand) options(base registry.Options) (when registry.Policy, o registry.Options, err error) {
-	if when, err = registry.ParsePolicy(f.policy); err != nil {
+func (f *pullCommand) options(base transfer.Options) (when transfer.Policy, o transfer.Options, err error) {
+	if when, err = transfer.ParsePolicy(f.policy); err != nil {
 		return when, o, fmt.Errorf("--policy: %w", err)
 	}
 	if o, err = f.access.apply(base); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -39,10 +39,11 @@ func (f *pushFlags) register(fs *pflag.FlagSet) {
 }
 
 // options returns the options of a push, and refuses flags that the destination cannot have. args are IMAGE and DESTINATION.
-func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o registry.PushOptions, err error) {
+func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o transfer.PushOptions, err error) {
 	if o.Options, err = f.access.apply(a.sys()); err != nil {
 		return o, err
 	}
+
 	destination := ""
 	if len(args) > 1 {
 		destination = args[1]
@@ -57,10 +58,12 @@ func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o regist
 			return o, err
 		}
 	}
-	if err := registry.CheckFormat(f.format, destination); err != nil {
+
+	if err := transfer.CheckFormat(f.format, destination); err != nil {
 		return o, fmt.Errorf("--format %s: %w", f.format, err)
 	}
-	if a.state == nil && !registry.IsRegistry(destination) { // the process in the namespace comes here, too
+
+	if a.state == nil && !transfer.IsRegistry(destination) { // the process in the namespace comes here, too
 		f.access.tellUnused(warnings, destination)
 	}
 	if !f.quiet {
@@ -69,6 +72,7 @@ func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o regist
 	o.Options, o.Format = f.retry.apply(o.Options), f.format
 	o.NoSignatures = f.unsigned
 	f.compress.apply(&o)
+
 	return o, nil
 }
 
@@ -86,6 +90,7 @@ func newPushCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			destination := ""
 			if len(args) > 1 {
 				destination = args[1]
@@ -100,9 +105,10 @@ func newPushCmd(a *app) *cobra.Command {
 				}
 				return nil
 			}
-			err = a.withStore(cmd.Context(), func(ctx context.Context, st *store.Store) error {
+
+			err = a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
 				err := push(ctx, storeImages{Store: st})
-				if a.state.Mode != userns.Single || !errors.Is(err, registry.ErrNotFound) {
+				if a.state.Mode != userns.Single || !errors.Is(err, transfer.ErrNotFound) {
 					return err
 				}
 				layout, layoutErr := a.openLayout(err, "")
@@ -111,9 +117,11 @@ func newPushCmd(a *app) *cobra.Command {
 				}
 				return push(ctx, layout)
 			})
+
 			if err == nil || a.state != nil {
 				return err
 			}
+
 			layout, err := a.withoutNamespace(err)
 			if err != nil {
 				return err
@@ -122,6 +130,7 @@ func newPushCmd(a *app) *cobra.Command {
 			return push(cmd.Context(), layout)
 		},
 	}
+
 	f.register(cmd.Flags())
 	return cmd
 }

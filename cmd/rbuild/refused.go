@@ -111,6 +111,7 @@ func refuseFlag(cmd *cobra.Command, err error) error {
 	if !ok {
 		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
 	}
+
 	name, form := unknown.GetSpecifiedName(), "--"
 	if unknown.GetSpecifiedShortnames() != "" {
 		form = "-"
@@ -125,6 +126,7 @@ func refuseFlag(cmd *cobra.Command, err error) error {
 			hint = "did you mean --" + match + "?"
 		}
 	}
+
 	return fmt.Errorf("%w (%s)", err, hint)
 }
 

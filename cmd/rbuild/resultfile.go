@@ -27,6 +27,7 @@ func checkDestination(path string, directory bool) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+
 	parent := filepath.Dir(path)
 	if directory { // those that are missing are made
 		for {
@@ -36,6 +37,7 @@ func checkDestination(path string, directory bool) error {
 			parent = filepath.Dir(parent)
 		}
 	}
+
 	return writable(parent)
 }
 
@@ -81,6 +83,7 @@ func checkDistinct(files [][2]string) error {
 		}
 		flags[path] = flag
 	}
+
 	return nil
 }
 
@@ -104,11 +107,13 @@ func writeResult(ctx context.Context, path string, own func(path string) error, 
 		}
 		done <- err
 	}()
+
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
+
 	select {
 	case err := <-done:
 		return err
@@ -149,6 +154,7 @@ func createResult(path string, own func(path string) error) (*resultFile, error)
 		}
 		return &resultFile{File: os.NewFile(uintptr(fd), stdoutName)}, nil
 	}
+
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
@@ -160,14 +166,17 @@ func createResult(path string, own func(path string) error) (*resultFile, error)
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8])
 	if err := own(temp); err != nil {
 		return nil, err
 	}
+
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err
 	}
+
 	return &resultFile{File: f, path: path}, nil
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newRmiCmd(a *app) *cobra.Command {
@@ -33,10 +33,11 @@ func newRmiCmd(a *app) *cobra.Command {
 			case !all && !pruneDangling && len(args) == 0:
 				return errors.New("name an image, or use --all or --prune")
 			}
+
 			if err := peers.check(); err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				r := remover{st: st, force: force, out: cmd.OutOrStdout(), lookup: a.lookup}
 				switch {
 				case all:
@@ -44,30 +45,34 @@ func newRmiCmd(a *app) *cobra.Command {
 				case pruneDangling:
 					return r.removeIf((*imageList).dangling)
 				}
+
 				var errs []error
 				for _, name := range args {
 					err := r.byName(name)
-					if ignore && errors.Is(err, registry.ErrNotFound) {
+					if ignore && errors.Is(err, transfer.ErrNotFound) {
 						continue
 					}
 					errs = append(errs, err)
 				}
+
 				return joinLines(errs)
 			})
 		},
 	}
+
 	f := cmd.Flags()
 	f.BoolVarP(&all, "all", "a", false, "remove all images")
 	f.BoolVarP(&force, "force", "f", false, "remove images with several names, and containers made of them")
 	f.BoolVarP(&ignore, "ignore", "i", false, "an image that is not in the store is no error")
 	peers.registerOf("rmi", f)
 	f.BoolVarP(&pruneDangling, "prune", "p", false, "remove images that have no name and that no other image was built on")
+
 	return cmd
 }
 
 // remover removes images and prints what it did, as podman does.
 type remover struct {
-	st    *store.Store
+	st    *containers.Store
 	force bool
 	out   io.Writer
 
@@ -103,6 +108,7 @@ func (r remover) remove(img *cs.Image) error {
 	if err := r.removeContainers(img.ID); err != nil {
 		return err
 	}
+
 	err := r.st.Freeing(func() error {
 		_, err := r.st.Storage().DeleteImage(img.ID, true)
 		return err
@@ -110,11 +116,13 @@ func (r remover) remove(img *cs.Image) error {
 	if err != nil {
 		return fmt.Errorf("removing image %s: %w", shortID(img.ID), err)
 	}
+
 	for _, name := range img.Names {
 		if _, err := fmt.Fprintln(r.out, "untagged:", name); err != nil {
 			return err
 		}
 	}
+
 	_, err = fmt.Fprintln(r.out, img.ID)
 	return err
 }
@@ -126,6 +134,7 @@ func (r remover) removeContainers(image string) error {
 	if err != nil {
 		return fmt.Errorf("listing the containers: %w", err)
 	}
+
 	for _, c := range containers {
 		if c.ImageID != image {
 			continue
@@ -140,6 +149,7 @@ func (r remover) removeContainers(image string) error {
 			return fmt.Errorf("removing container %s: %w", shortID(c.ID), err)
 		}
 	}
+
 	return nil
 }
 
@@ -152,6 +162,7 @@ func (r remover) removeIf(condition func(*imageList, *cs.Image) bool) error {
 		if err != nil {
 			return err
 		}
+
 		removed := false
 		for i := range l.images {
 			img := &l.images[i]
@@ -164,9 +175,11 @@ func (r remover) removeIf(condition func(*imageList, *cs.Image) bool) error {
 			}
 			removed = true
 		}
+
 		if removed {
 			continue
 		}
+
 		var errs []error
 		for i := range l.images {
 			errs = append(errs, failed[l.images[i].ID])

@@ -10,9 +10,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -26,7 +26,7 @@ type app struct {
 	logLevel       string
 	config         configFlags
 
-	sources registry.Sources // $BUILD_REGISTRY_SOURCES
+	sources transfer.Sources // $BUILD_REGISTRY_SOURCES
 
 	stdout, stderr *progress.Stream // for all text
 
@@ -49,6 +49,7 @@ func newRootCmd(a *app) *cobra.Command {
 		},
 		Version: currentVersion().line(),
 	}
+
 	cmd.SetFlagErrorFunc(refuseFlag)
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
@@ -67,6 +68,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newLoginCmd(a), newLogoutCmd(a),
 		newInfoCmd(a), newDoctorCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
+
 	return cmd
 }
 
@@ -83,7 +85,7 @@ func (a *app) setUpLog() error {
 // readSources reads which registries may be used.
 func (a *app) readSources() (err error) {
 	const name = "BUILD_REGISTRY_SOURCES"
-	if a.sources, err = registry.ParseSources(os.Getenv(name)); err != nil {
+	if a.sources, err = transfer.ParseSources(os.Getenv(name)); err != nil {
 		return fmt.Errorf("%s in the environment: %w", name, err)
 	}
 	return nil
@@ -130,33 +132,36 @@ func (a *app) leaveHome() error {
 }
 
 // withStore runs fn in the namespace with the open store.
-func (a *app) withStore(ctx context.Context, fn func(ctx context.Context, st *store.Store) error) error {
-	return a.withStoreIn(ctx, userns.Options{PID: true, AllowSingle: true}, func(ctx context.Context, st *store.Store) error {
+func (a *app) withStore(ctx context.Context, fn func(ctx context.Context, st *containers.Store) error) error {
+	return a.withStoreIn(ctx, userns.Options{PID: true, AllowSingle: true}, func(ctx context.Context, st *containers.Store) error {
 		a.warn()
 		return fn(ctx, st)
 	})
 }
 
-func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx context.Context, st *store.Store) error) error {
+func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx context.Context, st *containers.Store) error) error {
 	o.Env = append(o.Env, ownerEnv()...)
 	if a.state == nil {
 		watched, ended := context.WithCancel(context.WithoutCancel(ctx))
 		defer ended()
 		go watchStopped(watched, a.storeOptions())
 	}
+
 	return a.inNamespace(ctx, o, func(ctx context.Context) (err error) {
 		defer a.endAnyway(ctx)()
 		defer func() { err = a.explain(err) }()
+
 		options := a.storeOptions()
 		options.Owner = takeOwner()
-		st, err := store.Open(options)
+		st, err := containers.Open(options)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, st.Close()) }()
-		if err := registry.Tidy(st.GraphRoot(), a.sys()); err != nil {
+		if err := transfer.Tidy(st.GraphRoot(), a.sys()); err != nil {
 			return err
 		}
+
 		err = fn(ctx, st)
 		st.Failed(err)
 		return err
@@ -164,21 +169,22 @@ func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx con
 }
 
 // storeOptions is which store the global flags name.
-func (a *app) storeOptions() store.Options {
-	return store.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions}
+func (a *app) storeOptions() containers.Options {
+	return containers.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions}
 }
 
 // sys is how registries are reached, as far as the global flags and the environment say.
-func (a *app) sys() registry.Options {
+func (a *app) sys() transfer.Options {
 	if err := ensureRuntimeDir(); err != nil {
 		logrus.Warn(err)
 	}
-	o := registry.Options{
+	o := transfer.Options{
 		RegistriesConf: a.registriesConf,
 		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
 		Sources:        a.sources,
 		UserAgent:      "rbuild/" + currentVersion().Version,
 	}
+
 	if a.state != nil && a.state.Mode == userns.Single {
 		o.Owner = a.singleOwner
 	}

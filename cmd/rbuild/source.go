@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/progress"
 )
 
 // maxExcerpt bounds the lines of source that an error shows, and maxExcerptLine the bytes of each.
@@ -37,7 +37,7 @@ func (e *sourceError) print(w io.Writer) {
 // locate adds the lines of the Dockerfile that an error of the build is about.
 func (in *input) locate(err error) error {
 	var bad *instructions.Error
-	var step *build.StepError
+	var step *builder.StepError
 	switch {
 	case errors.As(err, &bad) && bad.Line > 0:
 		return &sourceError{err, bad.Line, redact(bad.Source)}
@@ -62,6 +62,7 @@ func (in *input) excerpt(name string, first, last int) (out []string) {
 	if at < 0 {
 		return nil
 	}
+
 	for i, line := range strings.Split(string(in.texts[at].Data), "\n") {
 		if i+1 < first || i+1 > last || len(out) == maxExcerpt {
 			continue
@@ -72,5 +73,6 @@ func (in *input) excerpt(name string, first, last int) (out []string) {
 		}
 		out = append(out, strings.TrimSuffix(line, "\r"))
 	}
+
 	return out
 }

@@ -24,14 +24,17 @@ func stepInput(in *os.File) (*os.File, error) {
 	if info.IsDir() {
 		return nil, errors.New("--stdin: standard input is a directory")
 	}
+
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("--stdin: %w", err)
 	}
+
 	signal.Ignore(unix.SIGTTIN) // a build in the background that reads a terminal gets an error, and RUN the end of the input
 	go func() {
 		_, _ = io.Copy(w, in) // RUN learns no more than that the input ends
 		_ = w.Close()
 	}()
+
 	return r, nil
 }

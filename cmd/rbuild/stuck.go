@@ -8,8 +8,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/pkg/build"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
 // endPatience is how long a command may take to end when it is told to. The library waits for locks of the store without
@@ -21,7 +21,7 @@ const endPatience = 10 * time.Second
 func (a *app) endAnyway(ctx context.Context) (done func() bool) {
 	return context.AfterFunc(ctx, func() {
 		time.Sleep(endPatience)
-		if limit, ok := errors.AsType[*build.TimeoutError](context.Cause(ctx)); ok {
+		if limit, ok := errors.AsType[*builder.TimeoutError](context.Cause(ctx)); ok {
 			os.Exit(a.report(timeCode(ctx, limit)))
 		}
 		os.Exit(a.report(errInterrupted))
@@ -36,18 +36,18 @@ const (
 
 // watchStopped says once, while ctx lasts, that a process which holds a lock of the store is stopped. It is for the
 // launcher: the builder does not see the processes outside.
-func watchStopped(ctx context.Context, o store.Options) {
+func watchStopped(ctx context.Context, o containers.Options) {
 	for wait := stoppedFirst; ; wait = stoppedNext {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		root, _, err := store.Locate(o)
+		root, _, err := containers.Locate(o)
 		if err != nil {
 			return // the builder says so
 		}
-		if pid := store.Stopped(root); pid != 0 {
+		if pid := containers.Stopped(root); pid != 0 {
 			logrus.Warnf("process %d holds a lock of the store at %s and is stopped, so others wait: kill -CONT %d lets it go on, kill -KILL %d ends it",
 				pid, root, pid, pid)
 			return

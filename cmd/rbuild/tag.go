@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/pkg/registry"
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newTagCmd(a *app) *cobra.Command {
@@ -20,13 +20,14 @@ func newTagCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names := make([]string, 0, len(args)-1)
 			for _, arg := range args[1:] {
-				name, err := registry.NormalizeTag(arg)
+				name, err := transfer.NormalizeTag(arg)
 				if err != nil {
 					return err
 				}
 				names = append(names, name.String())
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *store.Store) error {
+
+			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				img, _, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err

@@ -10,8 +10,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/pkg/progress"
-	"codeberg.org/rbuild/rbuild/pkg/registry"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // This file is the only one that names os.Stdout and os.Stderr (TestOneDoor). Text goes to app.stdout and app.stderr, which
@@ -30,7 +30,7 @@ func (a *app) openStreams() {
 }
 
 // reportTo makes pull and push show their progress on standard error.
-func (a *app) reportTo(o *registry.Options) {
+func (a *app) reportTo(o *transfer.Options) {
 	o.Report = a.stderr
 	if a.stderr.Terminal() {
 		o.Bars = a.stderr.Raw()

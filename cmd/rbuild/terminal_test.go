@@ -34,7 +34,7 @@ func TestOneDoor(t *testing.T) {
 	}
 
 	found := map[string]bool{}
-	for _, dir := range []string{"../../cmd", "../../pkg"} {
+	for _, dir := range []string{"../../cmd", "../../pkg", "../../internal"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/nstest/") {
 				return err
@@ -49,6 +49,7 @@ func TestOneDoor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("ways to a terminal beside the streams (-want +found):\n%s", diff)
 	}
@@ -60,6 +61,7 @@ func rawOutput(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	uses := map[string]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -84,7 +86,9 @@ func rawOutput(path string) ([]string, error) {
 				}
 			}
 		}
+
 		return true
 	})
+
 	return slices.Sorted(maps.Keys(uses)), nil
 }

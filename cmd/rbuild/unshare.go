@@ -30,6 +30,7 @@ func newUnshareCmd(a *app) *cobra.Command {
 			})
 		},
 	}
+
 	// What follows COMMAND is for COMMAND.
 	cmd.Flags().SetInterspersed(false)
 	return cmd
@@ -51,6 +52,7 @@ func runCommand(args []string) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(signals)
+
 	err := c.Start()
 	if err == nil {
 		go func() {
@@ -60,6 +62,7 @@ func runCommand(args []string) error {
 		}()
 		err = c.Wait()
 	}
+
 	var failed *exec.ExitError
 	switch {
 	case errors.As(err, &failed):
@@ -73,5 +76,6 @@ func runCommand(args []string) error {
 	case err != nil:
 		return &exitError{code: 126, err: fmt.Errorf("running %s: %w", args[0], err)}
 	}
+
 	return nil
 }

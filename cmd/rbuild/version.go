@@ -43,6 +43,7 @@ func currentVersion() versionInfo {
 		ImageVersion: imageversion.Version,
 		OSArch:       runtime.GOOS + "/" + runtime.GOARCH,
 	}
+
 	build, ok := debug.ReadBuildInfo()
 	if ok && build.Main.Version != "" {
 		v.Version = build.Main.Version
@@ -53,6 +54,7 @@ func currentVersion() versionInfo {
 	if !ok {
 		return v
 	}
+
 	for _, s := range build.Settings {
 		switch s.Key {
 		case "vcs.revision":
@@ -61,6 +63,7 @@ func currentVersion() versionInfo {
 			v.Built = s.Value
 		}
 	}
+
 	return v
 }
 
@@ -90,7 +93,9 @@ func newVersionCmd(*app) *cobra.Command {
 			return err
 		},
 	}
+
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, such as {{.Version}}, or json")
+
 	return cmd
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/pkg/store"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
 // Format is the family of media types of an image's documents.
@@ -37,8 +37,8 @@ type ImageSpec struct {
 	// Image is the config document but for its root file system, which Layers gives. Its history must tell of as many
 	// layers as there are; see History.
 	Image       dockerspec.DockerOCIImage
-	Layers      []store.Layer     // lowest first
-	Annotations map[string]string // of the manifest; the Docker format has no place for them
+	Layers      []containers.Layer // lowest first
+	Annotations map[string]string  // of the manifest; the Docker format has no place for them
 	Format      Format
 	Names       []string // full references
 	// Blobs are what layers are that are kept as they were pulled, by the digest of their plain tar.
@@ -56,7 +56,7 @@ type Recorded struct {
 
 // Images records images: the store, or what is in its place.
 type Images interface {
-	PutImage(n store.NewImage) (id string, manifest []byte, err error)
+	PutImage(n containers.NewImage) (id string, manifest []byte, err error)
 	// NameImage gives an image that is there more names, and returns its manifest.
 	NameImage(id string, names []string) (manifest []byte, err error)
 }
@@ -69,15 +69,18 @@ func Image(s Images, spec ImageSpec) (Recorded, error) {
 	} else if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
 		return Recorded{}, fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
 	}
+
 	config, err := json.Marshal(spec.Image)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("writing the image's config: %w", err)
 	}
+
 	doc, err := json.Marshal(manifestOf(spec, config))
 	if err != nil {
 		return Recorded{}, fmt.Errorf("writing the image's manifest: %w", err)
 	}
-	n := store.NewImage{Config: config, Manifest: doc, Names: spec.Names}
+
+	n := containers.NewImage{Config: config, Manifest: doc, Names: spec.Names}
 	if len(spec.Layers) > 0 {
 		n.TopLayer = spec.Layers[len(spec.Layers)-1].ID
 	}
@@ -86,6 +89,7 @@ func Image(s Images, spec ImageSpec) (Recorded, error) {
 	}
 	id, doc, err := s.PutImage(n)
 	desc := ocispec.Descriptor{MediaType: mediaTypes[spec.Format][0], Digest: digest.FromBytes(doc), Size: int64(len(doc))}
+
 	return Recorded{ID: id, Config: digest.FromBytes(config), Manifest: desc}, err
 }
 
@@ -95,10 +99,12 @@ func Keep(s Images, id string, names []string) (Recorded, error) {
 	if err != nil {
 		return Recorded{}, err
 	}
+
 	_, mediaType, err := FormatOf(doc)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
 	}
+
 	var m ocispec.Manifest
 	if err := json.Unmarshal(doc, &m); err != nil {
 		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
@@ -116,6 +122,7 @@ func FormatOf(manifest []byte) (Format, string, error) {
 			MediaType string `json:"mediaType"`
 		} `json:"config"`
 	}
+
 	if err := json.Unmarshal(manifest, &m); err != nil {
 		return OCI, "", err
 	}
@@ -125,7 +132,7 @@ func FormatOf(manifest []byte) (Format, string, error) {
 	return OCI, mediaTypes[OCI][0], nil
 }
 
-func diffIDs(layers []store.Layer) []digest.Digest {
+func diffIDs(layers []containers.Layer) []digest.Digest {
 	ids := make([]digest.Digest, 0, len(layers))
 	for _, l := range layers {
 		ids = append(ids, l.DiffID)
@@ -142,6 +149,7 @@ func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
 		Config:    ocispec.Descriptor{MediaType: types[1], Digest: digest.FromBytes(config), Size: int64(len(config))},
 		Layers:    make([]ocispec.Descriptor, 0, len(spec.Layers)),
 	}
+
 	if spec.Format == OCI {
 		m.Annotations = spec.Annotations
 	}
@@ -152,6 +160,7 @@ func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
 		}
 		m.Layers = append(m.Layers, d)
 	}
+
 	return m
 }
 

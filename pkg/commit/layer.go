@@ -10,42 +10,42 @@ import (
 	"slices"
 	"time"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
-	"codeberg.org/rbuild/rbuild/pkg/store"
 )
 
 // Job is a layer on its way into the store. The step above may run, and even mount the layer's directory, before it
 // has arrived; only its own commit waits for it.
 type Job struct {
 	done  chan struct{}
-	layer store.Layer // the zero value: no layer, the stage starts from scratch
+	layer containers.Layer // the zero value: no layer, the stage starts from scratch
 	err   error
 	found bool // see Found
 }
 
 // Stored is the Job of a layer that the store has already; the zero Layer stands for scratch.
-func Stored(l store.Layer) *Job {
+func Stored(l containers.Layer) *Job {
 	j := &Job{done: make(chan struct{}), layer: l, found: true}
 	close(j.done)
 	return j
 }
 
 // Found returns the layer if the store had it before: the Job is from Stored.
-func (j *Job) Found() (l store.Layer, ok bool) {
+func (j *Job) Found() (l containers.Layer, ok bool) {
 	if !j.found {
-		return store.Layer{}, false
+		return containers.Layer{}, false
 	}
 	return j.layer, true
 }
 
 // Wait returns the layer when it is stored. If ctx ends first, its error is returned and the Job goes on.
-func (j *Job) Wait(ctx context.Context) (store.Layer, error) {
+func (j *Job) Wait(ctx context.Context) (containers.Layer, error) {
 	select {
 	case <-j.done:
 		return j.layer, j.err
 	case <-ctx.Done():
-		return store.Layer{}, context.Cause(ctx)
+		return containers.Layer{}, context.Cause(ctx)
 	}
 }
 
@@ -83,7 +83,7 @@ type LayerOptions struct {
 
 // Layer starts to turn the staging directory into a layer of the store and returns at once. The directory must not
 // change any more; it may be mounted. The Job ends the staging, whatever happens.
-func Layer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerOptions) *Job {
+func Layer(ctx context.Context, s *containers.Store, staging *containers.Staging, o LayerOptions) *Job {
 	j := &Job{done: make(chan struct{})}
 	go func() {
 		defer close(j.done)
@@ -94,33 +94,36 @@ func Layer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerO
 	return j
 }
 
-func commitLayer(ctx context.Context, s *store.Store, staging *store.Staging, o LayerOptions) (store.Layer, error) {
+func commitLayer(ctx context.Context, s *containers.Store, staging *containers.Staging, o LayerOptions) (containers.Layer, error) {
 	content, err := describe(ctx, staging.Upper, o)
 	if err != nil {
-		return store.Layer{}, err
+		return containers.Layer{}, err
 	}
+
 	parent, err := o.Parent.Wait(ctx)
 	if err == nil && o.Check != nil {
 		err = o.Check()
 	}
 	if err != nil {
-		return store.Layer{}, errors.Join(err, content.TarSplit.Close())
+		return containers.Layer{}, errors.Join(err, content.TarSplit.Close())
 	}
+
 	if o.Notes != nil {
 		content.Notes = o.Notes()
 	}
 	l, err := Apply(s, staging, content, parent.ID, o.Name)
 	if err != nil && o.Check != nil {
 		if cause := o.Check(); cause != nil { // the parent was removed since
-			return store.Layer{}, cause
+			return containers.Layer{}, cause
 		}
 	}
+
 	return l, err
 }
 
 // Apply makes the staging directory, which holds content, a layer above parent ("": none) and gives it the name ("":
 // none).
-func Apply(s *store.Store, staging *store.Staging, content store.Content, parent, name string) (store.Layer, error) {
+func Apply(s *containers.Store, staging *containers.Staging, content containers.Content, parent, name string) (containers.Layer, error) {
 	if name == "" {
 		return staging.Apply(content, parent)
 	}
@@ -128,22 +131,25 @@ func Apply(s *store.Store, staging *store.Staging, content store.Content, parent
 	if err != nil || slices.Contains(l.Names, name) {
 		return l, err
 	}
+
 	// Another layer has the name, of another build or of one that had to be made again: the newest has it. So a layer
 	// that nothing can be stacked on any more does not keep its name for ever.
 	return l, s.NameLayer(l.ID, name)
 }
 
 // describe reads the directory once: digest, size and tar-split of its tar.
-func describe(ctx context.Context, upper string, o LayerOptions) (c store.Content, err error) {
+func describe(ctx context.Context, upper string, o LayerOptions) (c containers.Content, err error) {
 	dir, err := os.Open(upper)
 	if err != nil {
 		return c, fmt.Errorf("opening the step's files: %w", err)
 	}
 	defer dir.Close()
-	tarSplit, err := linux.Memfd("tar-split")
+
+	tarSplit, err := fdfs.Memfd("tar-split")
 	if err != nil {
 		return c, err
 	}
+
 	opts := layer.Options{TarSplit: tarSplit, Epoch: o.Epoch, Clamp: o.Clamp, Below: o.Below, Sparse: o.Sparse}
 	if o.Trusted {
 		opts.Xattrs = "trusted.overlay."
@@ -152,5 +158,5 @@ func describe(ctx context.Context, upper string, o LayerOptions) (c store.Conten
 	if err != nil {
 		return c, errors.Join(err, tarSplit.Close())
 	}
-	return store.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, nil
+	return containers.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}, nil
 }

@@ -147,6 +147,7 @@ func (c Expose) Edit(d *Draft) (string, error) {
 		}
 		all = append(all, list...)
 	}
+
 	return fmt.Sprintf("EXPOSE %v", all), nil
 }
 

@@ -138,6 +138,7 @@ func TestEditIsPure(t *testing.T) {
 			c.Shell = append(make([]string, 0, 9), "sh")
 		})
 	}
+
 	img := start()
 	for _, text := range []string{"ENV A=2", "ENV B=2", "LABEL a=2", "EXPOSE 2", "VOLUME /b", "ONBUILD RUN b", "CMD a", "ENTRYPOINT b", "USER u"} {
 		first, _, err := edit(t, parseStage(t, text)[0], img)
@@ -167,6 +168,7 @@ func TestRefusedValues(t *testing.T) {
 			t.Errorf("%s is accepted", text)
 		}
 	}
+
 	for _, text := range []string{"STOPSIGNAL SIGTERM", "STOPSIGNAL term", "STOPSIGNAL SIGRTMIN+3", "STOPSIGNAL 64", "EXPOSE 1-1", "EXPOSE 1-9:80"} {
 		if _, _, err := edit(t, parseStage(t, text)[0], Image{}); err != nil {
 			t.Errorf("%s: %v", text, err)

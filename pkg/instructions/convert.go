@@ -59,6 +59,7 @@ func convert(cmd any) (Command, error) {
 		err := sources(&cp, c.SourcesAndDest)
 		return cp, err
 	}
+
 	return nil, fmt.Errorf("unexpected instruction of type %T", cmd)
 }
 

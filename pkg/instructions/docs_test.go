@@ -3,6 +3,7 @@ package instructions
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,7 @@ func rows(t *testing.T, file string) (text string, out []row) {
 			out = append(out, row{strings.TrimSpace(cells[1]), last})
 		}
 	}
+
 	return string(data), out
 }
 
@@ -61,10 +63,12 @@ func TestDocs(t *testing.T) {
 			}
 		}
 	}
+
 	has := func(word string) bool {
 		re := regexp.MustCompile("(^|[` ,])" + regexp.QuoteMeta(word) + "($|[` =,\\[])")
 		return slices.ContainsFunc(all, re.MatchString)
 	}
+
 	for _, name := range instructionNames() {
 		if !has(name) {
 			t.Errorf("dockerfile.md has no row of %s", name)
@@ -131,20 +135,43 @@ func exists(pkg, name string) error {
 		}
 		return fmt.Errorf("no script and no case is named %s", name)
 	}
-	dir := "../" + pkg
-	if pkg == "cmd" {
-		dir = "../../cmd/rbuild"
+
+	files, err := testFiles(pkg)
+	if err != nil {
+		return err
 	}
-	files, err := filepath.Glob(dir + "/*_test.go")
-	if err != nil || len(files) == 0 {
+	if len(files) == 0 {
 		return fmt.Errorf("%s: no tests in package %s", name, pkg)
 	}
+
 	for _, f := range files {
 		if text, err := os.ReadFile(f); err == nil && strings.Contains(string(text), "func "+name+"(") {
 			return nil
 		}
 	}
+
 	return fmt.Errorf("package %s has no %s", pkg, name)
+}
+
+// testFiles lists the test files of the package whose directory has the name pkg, or of the command if pkg is "cmd".
+func testFiles(pkg string) (files []string, err error) {
+	if pkg == "cmd" {
+		return filepath.Glob("../../cmd/rbuild/*_test.go")
+	}
+
+	for _, root := range []string{"../../pkg", "../../internal"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && filepath.Base(filepath.Dir(path)) == pkg && strings.HasSuffix(path, "_test.go") {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	return files, nil
 }
 
 // TestStances: the cases that do not follow the reference are those of the document.

@@ -34,6 +34,7 @@ func (e *Error) Error() string {
 		b.WriteString(e.Hint)
 		b.WriteString(")")
 	}
+
 	return b.String()
 }
 
@@ -112,6 +113,7 @@ func parserRange(err error) (r Range, ok bool) {
 	if !found {
 		return Range{}, false
 	}
+
 	for _, group := range loc.Locations {
 		for _, at := range group {
 			if at.Start.Line > 0 && (!ok || at.Start.Line < r.Line) {
@@ -121,5 +123,6 @@ func parserRange(err error) (r Range, ok bool) {
 			ok = ok || at.Start.Line > 0
 		}
 	}
+
 	return r, ok
 }

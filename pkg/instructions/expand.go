@@ -42,6 +42,7 @@ func (x Expander) expand(l *lexer) (string, error) {
 	if !strings.ContainsAny(l.in, special) {
 		return l.in, nil
 	}
+
 	l.lookup, l.left = x.Lookup, MaxExpansion
 	if x.Total != nil {
 		l.left = min(l.left, *x.Total)
@@ -54,6 +55,7 @@ func (x Expander) expand(l *lexer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("expanding %q: %w", shown(l.in), err)
 	}
+
 	return out, nil
 }
 
@@ -91,6 +93,7 @@ func (x Expander) Command(c Command) (Command, error) {
 	case Copy:
 		return w.copy(c)
 	}
+
 	return c, nil
 }
 
@@ -146,6 +149,7 @@ func (w *words) mounts(in []MountFlag) []MountFlag {
 	if len(in) == 0 {
 		return nil
 	}
+
 	out := make([]MountFlag, len(in))
 	for i, m := range in {
 		out[i].Fields = make([]MountField, len(m.Fields))
@@ -156,5 +160,6 @@ func (w *words) mounts(in []MountFlag) []MountFlag {
 			out[i].Fields[j] = f
 		}
 	}
+
 	return out
 }

@@ -108,6 +108,7 @@ func TestExpandCommand(t *testing.T) {
 			}
 		})
 	}
+
 	if got, err := x.Command(Env{Vars: []Pair{{"$nope", "1"}}}); err == nil {
 		t.Errorf("a name that is empty: got %v", got)
 	}
@@ -127,6 +128,7 @@ func TestExpansionBounds(t *testing.T) {
 			t.Errorf("%.60q gave %d bytes", word, len(got))
 		}
 	}
+
 	if got, err := x.Word(strings.Repeat("$k", 10)); err != nil || len(got) != 1_000_000 {
 		t.Errorf("within the bound: %d bytes, %v", len(got), err)
 	}
@@ -137,6 +139,7 @@ func TestExpansionBounds(t *testing.T) {
 			t.Errorf("word %d: %v with %d left", i, err, total)
 		}
 	}
+
 	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("took %s", d)
 	}

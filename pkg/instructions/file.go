@@ -73,11 +73,13 @@ func ParseTexts(texts ...Text) (*File, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		if f == nil {
 			f = one
 		} else {
 			f.join(one, nodes)
 		}
+
 		size, count = size+len(text.Data), count+len(nodes)
 		if size > MaxFile || count > MaxInstructions {
 			return nil, f.Errorf(Range{}, "together more than the %d bytes or %d instructions that a Dockerfile may have", MaxFile, MaxInstructions)
@@ -88,9 +90,11 @@ func ParseTexts(texts ...Text) (*File, error) {
 			}
 		}
 	}
+
 	if len(f.Stages) == 0 {
 		return nil, f.Hintf(Range{}, "a stage begins with FROM", "no FROM")
 	}
+
 	return f, nil
 }
 
@@ -107,6 +111,7 @@ func ParseTrigger(name, text string) (*File, Instruction, error) {
 	if strings.EqualFold(nodes[0].Value, "FROM") {
 		return nil, Instruction{}, f.Errorf(Range{Line: 1}, "FROM cannot be a trigger")
 	}
+
 	in, err := f.instruction(nodes[0])
 	return f, in, err
 }
@@ -121,6 +126,7 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 		return nil, nil, f.Hintf(Range{Line: 1 + bytes.Count(text[:i], []byte{'\n'})},
 			"is it UTF-16? a Dockerfile is UTF-8", "a zero byte: not a text file")
 	}
+
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	f.Lines = strings.Split(string(text), "\n")
 	for i, line := range f.Lines {
@@ -132,6 +138,7 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	if err := f.directives(); err != nil {
 		return nil, nil, err
 	}
+
 	res, err := f.split(text)
 	if err != nil {
 		return nil, nil, err
@@ -140,6 +147,7 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 		return nil, nil, f.Errorf(nodeRange(res.AST.Children[MaxInstructions]),
 			"%d instructions, more than the %d that a Dockerfile may have", n, MaxInstructions)
 	}
+
 	return f, res.AST.Children, nil
 }
 
@@ -171,6 +179,7 @@ func (f *File) directives() error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -192,6 +201,7 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 			break
 		}
 	}
+
 	res, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
 		r, _ := parserRange(err)
@@ -200,12 +210,14 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 		}
 		return nil, f.Errorf(place(r), "%s", plain(err))
 	}
+
 	if short != nil {
 		short.restore(res.AST.Children)
 	}
 	for _, w := range res.Warnings {
 		f.EmptyContinuations = append(f.EmptyContinuations, place(Range{Line: w.Location.Start.Line}))
 	}
+
 	return res, nil
 }
 
@@ -232,6 +244,7 @@ func (f *File) add(node *parser.Node) error {
 	if strings.EqualFold(node.Value, "FROM") {
 		return f.addStage(node)
 	}
+
 	in, err := f.instruction(node)
 	if err != nil {
 		return err
@@ -243,6 +256,7 @@ func (f *File) add(node *parser.Node) error {
 	if _, ok := in.Command.(Arg); !ok {
 		return f.Hintf(in.Range, "only ARG may stand before FROM", "%s before the first FROM", in.Name)
 	}
+
 	f.Args = append(f.Args, in)
 	return nil
 }
@@ -252,16 +266,19 @@ func (f *File) addStage(node *parser.Node) error {
 	if err != nil {
 		return err
 	}
+
 	name, restore := hideSlashes(node)
 	cmd, err := f.parse(node)
 	restore()
 	if err != nil {
 		return err
 	}
+
 	st, ok := cmd.(*bk.Stage)
 	if !ok {
 		return f.Errorf(nodeRange(node), "unexpected instruction of type %T", cmd)
 	}
+
 	if name != "" {
 		st.Name = name
 	}
@@ -273,6 +290,7 @@ func (f *File) addStage(node *parser.Node) error {
 		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, After: after, Text: oneLine(node),
 		Words: words, Comments: node.PrevComment,
 	})
+
 	return nil
 }
 
@@ -311,6 +329,7 @@ func (f *File) takeAfter(node *parser.Node) (after []string, err error) {
 		}
 		after = append(after, name)
 	}
+
 	node.Flags = rest
 	return after, nil
 }
@@ -321,6 +340,7 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 		Range: nodeRange(node), Name: strings.ToUpper(node.Value), Text: oneLine(node),
 		Word: node.Value, Comments: node.PrevComment,
 	}
+
 	cmd, err := f.parse(node)
 	if err != nil {
 		return in, err
@@ -328,6 +348,7 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 	if in.Command, err = convert(cmd); err != nil {
 		return in, f.At(in.Range, err)
 	}
+
 	switch c := in.Command.(type) {
 	case Run:
 		if c.Mounts, err = f.mounts(node); err != nil {
@@ -341,6 +362,7 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 			f.warn(in.Range, "HEALTHCHECK NONE takes no notice of its flags")
 		}
 	}
+
 	return in, nil
 }
 
@@ -351,15 +373,18 @@ func (f *File) mounts(node *parser.Node) (out []MountFlag, err error) {
 		if !ok {
 			continue
 		}
+
 		m, err := parseMountFlag(text)
 		if err != nil {
 			return nil, err
 		}
+
 		if mount, err := m.Mount(); err == nil && len(mount.Idle) > 0 {
 			f.warn(nodeRange(node), "a mount of type %s takes no notice of %s", mount.Type, strings.Join(mount.Idle, ", "))
 		}
 		out = append(out, m)
 	}
+
 	return out, nil
 }
 
@@ -383,6 +408,7 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	if next := node.Next; next != nil && len(next.Children) == 1 && strings.EqualFold(next.Children[0].Value, "ONBUILD") {
 		return nil, f.Errorf(r, "ONBUILD may not be the trigger of ONBUILD") // BuildKit looks at all of a chain first
 	}
+
 	var lint *linter.Linter
 	if len(node.PrevComment) > 0 {
 		lint = linter.New(&linter.Config{}) // BuildKit's ParseInstruction, without one, crashes on a comment "# check="

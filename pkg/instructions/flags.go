@@ -47,6 +47,7 @@ func (f *File) checkNode(node *parser.Node) error {
 	if !utf8.ValidString(node.Original) && (node.Attributes["json"] || !slices.Contains(anyBytes, name)) {
 		return f.Errorf(r, "%s holds bytes that are not UTF-8, which an image's config cannot hold", name)
 	}
+
 	for i, flag := range node.Flags {
 		flag = fromLatin1(flag)
 		node.Flags[i] = flag
@@ -65,6 +66,7 @@ func (f *File) checkNode(node *parser.Node) error {
 			}
 		}
 	}
+
 	return nil
 }
 

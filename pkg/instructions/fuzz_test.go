@@ -26,6 +26,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		file, err := Parse("F", text)
 		if err != nil {
@@ -38,6 +39,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+
 		x := Expander{Escape: file.Escape, Lookup: func(name string) (string, bool) { return "v" + name, name != "u" }}
 		for _, st := range file.Stages {
 			img := NewDraft(Image{})
@@ -69,12 +71,14 @@ func FuzzExpand(f *testing.F) {
 		f.Add(word, "abcabc", "b*", false, false)
 		f.Add(word, "äbä", "x y", true, true)
 	}
+
 	f.Fuzz(func(t *testing.T, word, a, b string, backtick, text bool) {
 		for _, s := range []string{word, a, b} {
 			if !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\ufeff") || len(s) > 1000 {
 				return
 			}
 		}
+
 		escape := '\\'
 		if backtick {
 			escape = '`'
@@ -89,6 +93,7 @@ func FuzzExpand(f *testing.F) {
 			lex = shell.NewLex('\\')
 			lex.SkipProcessQuotes = true
 		}
+
 		want, _, wantErr := lex.ProcessWord(word, shell.EnvsFromSlice([]string{"a=" + a, "b=" + b, "e="}))
 		if err != nil && (strings.Contains(err.Error(), "nested") || errors.Is(err, errTooLong)) {
 			return
@@ -96,6 +101,7 @@ func FuzzExpand(f *testing.F) {
 		if err != nil && strings.Contains(word, "%") && strings.Contains(err.Error(), "invalid pattern") {
 			return // BuildKit turns the pattern of a suffix round before it looks at the escapes in it, and then misses some
 		}
+
 		if (err != nil) != (wantErr != nil) {
 			t.Fatalf("%q (a=%q b=%q escape %c): %q, %v; BuildKit: %q, %v", word, a, b, escape, got, err, want, wantErr)
 		}
@@ -116,15 +122,18 @@ func FuzzShorten(f *testing.F) {
 		if bytes.IndexByte(text, 0) >= 0 || direct.directives() != nil || bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
 			return
 		}
+
 		for _, line := range direct.Lines { // terminators and directives are not cut
 			if len(line) > limit && (strings.HasPrefix(strings.TrimSpace(line), "#") || len(line) > 1000) {
 				return
 			}
 		}
+
 		want, err := parser.Parse(bytes.NewReader(text))
 		if err != nil {
 			return
 		}
+
 		for _, n := range want.AST.Children {
 			for _, h := range n.Heredocs {
 				if len(h.Name) > limit-4 {
@@ -132,10 +141,12 @@ func FuzzShorten(f *testing.F) {
 				}
 			}
 		}
+
 		s, err := shorten(direct, text, limit)
 		if err != nil {
 			return
 		}
+
 		got, err := parser.Parse(bytes.NewReader(s.out.Bytes()))
 		if err != nil {
 			t.Fatalf("%v in %q", err, s.out.String())
@@ -157,21 +168,25 @@ func FuzzMount(f *testing.F) {
 	} {
 		f.Add(text)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		flag, err := parseMountFlag(text)
 		if err != nil {
 			return
 		}
+
 		x := Expander{Escape: '\\', Lookup: func(string) (string, bool) { return "", false }}
 		c, err := x.Command(Run{Mounts: []MountFlag{flag}})
 		if err != nil {
 			return
 		}
+
 		run, _ := c.(Run)
 		m, err := run.Mounts[0].Mount()
 		if err != nil {
 			return
 		}
+
 		_, known := mountUses[m.Type]
 		named := m.ID != "" || m.Type == MountBind || m.Type == MountTmpfs
 		if !known || !named || m.Size < 0 || (m.Type == MountCache) != (m.Sharing != "") || (m.Mode != nil && *m.Mode > 0o7777) {

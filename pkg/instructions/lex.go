@@ -42,6 +42,7 @@ func (l *lexer) until(stop byte, raw bool) (string, error) {
 	if l.depth > maxNesting {
 		return "", fmt.Errorf("substitutions nested more than %d deep", maxNesting)
 	}
+
 	outer := l.raw
 	l.raw = raw
 	defer func() { l.raw = outer; l.depth-- }()
@@ -72,9 +73,11 @@ func (l *lexer) until(stop byte, raw bool) (string, error) {
 			l.pos++
 		}
 	}
+
 	if stop != 0 {
 		return "", fmt.Errorf("unexpected end while looking for the matching %c", stop)
 	}
+
 	return out.String(), nil
 }
 
@@ -117,6 +120,7 @@ func (l *lexer) double(out *strings.Builder) error {
 			}
 			continue
 		}
+
 		l.pos++
 		if c == l.escape {
 			if l.raw {
@@ -127,8 +131,10 @@ func (l *lexer) double(out *strings.Builder) error {
 				l.pos++
 			}
 		}
+
 		out.WriteByte(c)
 	}
+
 	return errors.New("unexpected end while looking for the matching double-quote")
 }
 
@@ -144,6 +150,7 @@ func (l *lexer) dollar(out *strings.Builder) error {
 		value, _ := l.lookup(name)
 		return l.write(out, value)
 	}
+
 	l.pos++
 	switch l.peek() {
 	case 0:
@@ -151,10 +158,12 @@ func (l *lexer) dollar(out *strings.Builder) error {
 	case '{', '}', ':':
 		return errors.New("syntax error: bad substitution")
 	}
+
 	value, err := l.substitution(l.name())
 	if err != nil {
 		return err
 	}
+
 	return l.write(out, value)
 }
 
@@ -196,6 +205,7 @@ func (l *lexer) name() string {
 		}
 		l.pos += n
 	}
+
 	return l.in[start:l.pos]
 }
 
@@ -205,6 +215,7 @@ func (l *lexer) substitution(name string) (string, error) {
 	if l.pos == len(l.in) {
 		return "", errBrace
 	}
+
 	op, n := utf8.DecodeRuneInString(l.in[l.pos:])
 	l.pos += n
 	switch op {
@@ -232,6 +243,7 @@ func (l *lexer) substitution(name string) (string, error) {
 	case '-', '+', '?':
 		return l.conditional(name, value, op, set, "")
 	}
+
 	return "", fmt.Errorf("unsupported modifier (%c) in substitution", op)
 }
 
@@ -258,12 +270,14 @@ func (l *lexer) conditional(name, value string, op rune, set bool, empty string)
 	case set || op == '-':
 		return value, nil
 	}
+
 	if word == "" {
 		word = "is not allowed to be unset"
 		if _, ok := l.lookup(name); ok {
 			word = empty
 		}
 	}
+
 	return "", fmt.Errorf("%s: %s", name, word)
 }
 
@@ -278,18 +292,22 @@ func (l *lexer) replace(value string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	word, err := l.operand('}', true)
 	if err != nil {
 		return "", err
 	}
+
 	tokens, err := parsePattern(pattern)
 	if err != nil {
 		return "", err
 	}
+
 	re, err := compile(tokens, "", true, len(value))
 	if err != nil {
 		return "", err
 	}
+
 	most := 1
 	if all {
 		most = -1
@@ -298,6 +316,7 @@ func (l *lexer) replace(value string) (string, error) {
 	if len(value)+len(matches)*len(word) > MaxExpansion {
 		return "", errTooLong
 	}
+
 	var out strings.Builder
 	end := 0
 	for _, m := range matches {
@@ -305,7 +324,9 @@ func (l *lexer) replace(value string) (string, error) {
 		out.WriteString(word)
 		end = m[1]
 	}
+
 	out.WriteString(value[end:])
+
 	return out.String(), nil
 }
 
@@ -321,20 +342,24 @@ func trim(value, pattern string, suffix bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	if suffix { // an expression finds the leftmost match: look at both in a mirror
 		slices.Reverse(tokens)
 		value = mirror(value)
 	}
+
 	re, err := compile(tokens, "^", longest, len(value))
 	if err != nil {
 		return "", err
 	}
+
 	if m := re.FindStringIndex(value); m != nil {
 		value = value[m[1]:]
 	}
 	if suffix {
 		value = mirror(value)
 	}
+
 	return value, nil
 }
 
@@ -366,6 +391,7 @@ func parsePattern(pattern string) ([]token, error) {
 		out = append(out, token{char: r, wild: !escaped && (r == '*' || r == '?')})
 		escaped = false
 	}
+
 	if escaped {
 		return nil, fmt.Errorf("invalid pattern (%s) in substitution: it ends with a backslash", shown(pattern))
 	}
@@ -378,6 +404,7 @@ func compile(tokens []token, prefix string, longest bool, size int) (*regexp.Reg
 	if len(tokens) > maxMatch/max(size, 1) {
 		return nil, errors.New("the pattern and the value are too long")
 	}
+
 	var expr strings.Builder
 	expr.WriteString(prefix)
 	for _, t := range tokens {
@@ -392,5 +419,6 @@ func compile(tokens []token, prefix string, longest bool, size int) (*regexp.Reg
 			expr.WriteString(".*?")
 		}
 	}
+
 	return regexp.Compile(expr.String())
 }

@@ -45,6 +45,7 @@ func shorten(f *File, text []byte, limit int) (*shortener, error) {
 			return nil, err
 		}
 	}
+
 	return s, nil
 }
 
@@ -84,14 +85,17 @@ func (s *shortener) instruction() error {
 			}
 			continue
 		}
+
 		more := s.continues(body)
 		if err := s.cut(body); err != nil {
 			return err
 		}
+
 		if more {
 			body = bytes.TrimRight(body, " \t")
 			body = body[:len(body)-1]
 		}
+
 		if joined = append(joined, body...); len(joined) > MaxLine {
 			return s.file.Errorf(Range{Line: start, EndLine: s.next}, "an instruction of more than %d bytes", MaxLine)
 		}
@@ -99,7 +103,9 @@ func (s *shortener) instruction() error {
 			break
 		}
 	}
+
 	text := append([]byte("# escape="), s.escape, '\n')
+
 	return s.heredocs(heredocsOf(append(text, s.out.Bytes()[from:]...), joined))
 }
 
@@ -145,6 +151,7 @@ func (s *shortener) heredocs(docs []parser.Heredoc) error {
 				s.long = append(s.long, string(body))
 				continue
 			}
+
 			s.emit(body, s.next)
 			if doc.Chomp {
 				end = bytes.TrimLeft(end, "\t")
@@ -154,6 +161,7 @@ func (s *shortener) heredocs(docs []parser.Heredoc) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -194,6 +202,7 @@ func heredocsOf(text, line []byte) []parser.Heredoc {
 	if _, err := parser.Parse(bytes.NewReader(text)); err == nil {
 		return nil
 	}
+
 	lex := shell.NewLex('\\')
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
 	words, _ := lex.ProcessWords(string(line), shell.EnvsFromSlice(nil)) // the words before an error count
@@ -203,5 +212,6 @@ func heredocsOf(text, line []byte) []parser.Heredoc {
 			docs = append(docs, *d)
 		}
 	}
+
 	return docs
 }

@@ -122,6 +122,7 @@ func parseMountFlag(text string) (MountFlag, error) {
 	if err != nil {
 		return m, fmt.Errorf("--mount=%s: %w", shown(text), err)
 	}
+
 	final := true
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
@@ -132,15 +133,18 @@ func parseMountFlag(text string) (MountFlag, error) {
 		m.Fields = append(m.Fields, f)
 		final = final && !strings.ContainsAny(value, "$\\`'\"")
 	}
+
 	if from := m.From(); strings.Contains(from, "$") {
 		return m, &hintError{
 			"--mount: from=" + shown(from) + ": variables are not expanded in from",
 			"give the image a name with FROM ... AS, where variables work",
 		}
 	}
+
 	if final {
 		_, err = m.Mount()
 	}
+
 	return m, err
 }
 
@@ -148,6 +152,7 @@ func checkMountKey(f MountField) error {
 	if why, ok := refusedMountKeys[f.Key]; ok {
 		return fmt.Errorf("--mount: option %s is refused: %s", f.Key, why)
 	}
+
 	key, ok := mountAliases[f.Key]
 	switch {
 	case f.Key == "":
@@ -160,6 +165,7 @@ func checkMountKey(f MountField) error {
 	case f.Bare && (!slices.Contains(bareMountKeys, key) || f.Key == "relabel" || f.Key == "bind-propagation"):
 		return fmt.Errorf("--mount: option %s needs a value", f.Key)
 	}
+
 	return nil
 }
 
@@ -177,6 +183,7 @@ func (m MountFlag) From() string {
 			}
 		}
 	}
+
 	return from
 }
 
@@ -188,11 +195,13 @@ func (m MountFlag) Mount() (Mount, error) {
 			out.Type = strings.ToLower(f.Value)
 		}
 	}
+
 	uses, ok := mountUses[out.Type]
 	if !ok {
 		types := slices.Collect(maps.Keys(mountUses))
 		return out, &hintError{"--mount: unknown type " + strconv.Quote(shown(out.Type)), didYouMean(out.Type, types, "")}
 	}
+
 	out.ReadOnly = out.Type == MountBind
 	for _, f := range m.Fields {
 		key := mountAliases[f.Key]
@@ -207,6 +216,7 @@ func (m MountFlag) Mount() (Mount, error) {
 			return out, fmt.Errorf("--mount: %s=%s: %w", f.Key, shown(f.Value), err)
 		}
 	}
+
 	return out, out.complete()
 }
 
@@ -251,6 +261,7 @@ func (m *Mount) set(key string, f MountField) (err error) {
 			return &hintError{"neither shared nor private nor locked", didYouMean(m.Sharing, ways, "")}
 		}
 	}
+
 	return err
 }
 
@@ -260,6 +271,7 @@ func (m *Mount) setAttribute(f MountField) error {
 	if err != nil {
 		return err
 	}
+
 	name := f.Key
 	if name == "exec" {
 		name, on = "noexec", !on
@@ -288,6 +300,7 @@ func checkIdle(f MountField) error {
 			return errors.New("want it alone")
 		}
 	}
+
 	return nil
 }
 
@@ -345,6 +358,7 @@ func (m *Mount) complete() error {
 			m.ID = "default"
 		}
 	}
+
 	return nil
 }
 

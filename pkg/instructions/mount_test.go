@@ -13,16 +13,19 @@ func mounts(flags string) ([]Mount, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	x := Expander{Escape: '\\', Lookup: func(name string) (string, bool) {
 		if name == "U" {
 			return "", false
 		}
 		return strings.ToLower(name), true
 	}}
+
 	c, err := x.Command(f.Stages[0].Instructions[0].Command)
 	if err != nil {
 		return nil, err
 	}
+
 	var out []Mount
 	run, _ := c.(Run)
 	for _, flag := range run.Mounts {
@@ -32,6 +35,7 @@ func mounts(flags string) ([]Mount, error) {
 		}
 		out = append(out, m)
 	}
+
 	return out, nil
 }
 
@@ -139,6 +143,7 @@ func TestMountErrors(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
+
 			// As the plan does where the variables are known.
 			got := strings.TrimPrefix((&File{Name: "F"}).At(Range{Line: 2}, err).Error(), "F:2: ")
 			if got != tc.want {

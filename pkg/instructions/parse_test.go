@@ -97,6 +97,7 @@ func TestParseFile(t *testing.T) {
 		EmptyContinuations: []Range{{Line: 9}},
 		Warnings:           []Warning{{Range{14, 14}, "HEALTHCHECK NONE takes no notice of its flags"}},
 	}
+
 	if d := cmp.Diff(want, f); d != "" {
 		t.Error(d)
 	}

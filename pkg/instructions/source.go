@@ -13,12 +13,14 @@ func IsGit(src string) bool {
 	if strings.HasPrefix(src, "./") || strings.HasPrefix(src, "../") {
 		return false
 	}
+
 	scheme, rest, ok := strings.Cut(src, "://")
 	if !ok {
 		user, rest, ok := strings.Cut(src, "@")
 		host, _, isHost := strings.Cut(rest, ":")
 		return ok && isHost && isWord(user, "_-") && isWord(host, ".-")
 	}
+
 	switch strings.ToLower(scheme) {
 	case "git", "ssh":
 		return true
@@ -27,6 +29,7 @@ func IsGit(src string) bool {
 		path, _, _ = strings.Cut(path, "?")
 		return strings.HasSuffix(path, ".git") && strings.Contains(path, "/")
 	}
+
 	return false
 }
 
@@ -47,12 +50,14 @@ func Redact(text string) string {
 			out.WriteString(text)
 			return out.String()
 		}
+
 		scheme := strings.ToLower(text[:i])
 		out.WriteString(text[:i+3])
 		text = text[i+3:]
 		if !strings.HasSuffix(scheme, "http") && !strings.HasSuffix(scheme, "https") {
 			continue
 		}
+
 		authority := text
 		if end := strings.IndexAny(text, "/?# \t\"'"); end >= 0 {
 			authority = text[:end]

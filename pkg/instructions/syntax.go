@@ -31,9 +31,11 @@ func (f *File) CheckSyntax(override string) (*Warning, error) {
 		image, _, _ = strings.Cut(strings.TrimSpace(override), " ")
 		r, what = Range{}, "BUILDKIT_SYNTAX="
 	}
+
 	if image == "" {
 		return nil, nil
 	}
+
 	what += shown(image)
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
@@ -43,10 +45,12 @@ func (f *File) CheckSyntax(override string) (*Warning, error) {
 		return nil, f.Hintf(r, "is the file a Dockerfile after all? --build-arg BUILDKIT_SYNTAX=docker/dockerfile:1 says so",
 			"%s is refused: no frontend is run, and the language is that of docker/dockerfile", what)
 	}
+
 	tagged, ok := named.(reference.Tagged)
 	if !ok || !newer(tagged.Tag()) {
 		return nil, nil
 	}
+
 	return &Warning{Range: r, Msg: what + " is newer than what is known here, version " +
 		strconv.Itoa(knownMajor) + "." + strconv.Itoa(knownMinor) + ": what was added since is refused where it is used"}, nil
 }

@@ -44,11 +44,13 @@ func (f *File) join(more *File, nodes []*parser.Node) {
 		n.StartLine += first
 		n.EndLine += first
 	}
+
 	for _, w := range more.Warnings {
 		w.Line += first
 		w.EndLine += first
 		f.Warnings = append(f.Warnings, w)
 	}
+
 	for _, r := range more.EmptyContinuations {
 		f.EmptyContinuations = append(f.EmptyContinuations, Range{Line: r.Line + first, EndLine: r.EndLine + first})
 	}

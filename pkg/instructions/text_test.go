@@ -21,6 +21,7 @@ func TestParseTexts(t *testing.T) {
 		p := f.Place(r)
 		return strings.Join([]string{p.File, string(rune('0' + p.Line)), string(rune('0' + p.EndLine)), string(f.EscapeAt(r))}, " ")
 	}
+
 	var got []string
 	for _, in := range f.Args {
 		got = append(got, place(in.Range))
@@ -31,6 +32,7 @@ func TestParseTexts(t *testing.T) {
 			got = append(got, place(in.Range))
 		}
 	}
+
 	want := []string{`a 1 1 \`, `a 2 2 \`, `a 3 4 \`, "b 3 3 `", "b 5 5 `", `c 1 1 \`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -24,6 +24,7 @@ func parsePorts(word string) ([]string, error) {
 	default:
 		return nil, fmt.Errorf("invalid port %q: the protocol is tcp, udp or sctp", shown(word))
 	}
+
 	lo, hi, err := portRange(port)
 	if err == nil {
 		err = checkHost(host, hi-lo)
@@ -31,10 +32,12 @@ func parsePorts(word string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalid port %q: %w", shown(word), err)
 	}
+
 	var out []string
 	for n := lo; n <= hi; n++ {
 		out = append(out, strconv.Itoa(n)+"/"+proto)
 	}
+
 	return out, nil
 }
 
@@ -47,9 +50,11 @@ func checkHost(host string, size int) error {
 			return errors.New("the address of the host is none")
 		}
 	}
+
 	if host[i+1:] == "" {
 		return nil
 	}
+
 	lo, hi, err := portRange(host[i+1:])
 	if err == nil && hi-lo != size && size > 0 {
 		err = errors.New("the ranges of host and container differ in size")
@@ -72,6 +77,7 @@ func portRange(s string) (lo, hi int, err error) {
 		}
 		*p.n = int(n)
 	}
+
 	if hi < lo {
 		return 0, 0, errors.New("the range ends before it begins")
 	}

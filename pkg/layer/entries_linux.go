@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
 // Writer writes the tar of a layer that lies in no directory, entry by entry, by the rules of Write: what both are given
@@ -19,7 +19,7 @@ type Writer struct{ t *writer }
 // File is an entry.
 type File struct {
 	Path   string // relative to the root, that of a directory with a slash behind it
-	Stat   linux.Stat
+	Stat   fdfs.Stat
 	Target string            // of a symbolic link
 	LinkTo string            // path of an entry before that is the same file; empty: there is none
 	Xattrs map[string]string // those that a layer does not keep are left out
@@ -29,8 +29,8 @@ type File struct {
 func NewWriter(w io.Writer, o Options) *Writer { return &Writer{newWriter(w, o)} }
 
 // tarTypes are the types that a layer has. A hard link is said by File.LinkTo.
-var tarTypes = map[linux.Type]byte{
-	linux.Regular: tar.TypeReg, linux.Directory: tar.TypeDir, linux.Symlink: tar.TypeSymlink, linux.Fifo: tar.TypeFifo,
+var tarTypes = map[fdfs.Type]byte{
+	fdfs.Regular: tar.TypeReg, fdfs.Directory: tar.TypeDir, fdfs.Symlink: tar.TypeSymlink, fdfs.Fifo: tar.TypeFifo,
 }
 
 // Root writes the entry of the root directory, if Options.Below asks for it.
@@ -47,10 +47,12 @@ func (w *Writer) Add(ctx context.Context, f File, from io.Reader) error {
 	if len(f.Path) >= maxPath {
 		return &RefusedError{f.Path, fmt.Sprintf("the path has %d bytes, Linux takes at most %d", len(f.Path), maxPath-1)}
 	}
+
 	kind, ok := tarTypes[f.Stat.Type]
 	if !ok {
 		return &RefusedError{f.Path, fmt.Sprintf("a %s cannot be in a layer", f.Stat.Type)}
 	}
+
 	h := w.t.opts.header(kind, f.Path, f.Stat.Mode, f.Stat.UID, f.Stat.GID, f.Stat.Mtime.Sec)
 	switch {
 	case f.LinkTo != "":
@@ -59,12 +61,14 @@ func (w *Writer) Add(ctx context.Context, f File, from io.Reader) error {
 	case kind == tar.TypeReg || kind == tar.TypeDir:
 		h.Size, h.PAXRecords = f.Stat.Size, w.kept(f.Xattrs)
 	}
+
 	if f.LinkTo != "" {
 		h.Typeflag, h.Linkname = tar.TypeLink, f.LinkTo
 	}
 	if h.Typeflag != tar.TypeReg {
 		h.Size = 0
 	}
+
 	return w.t.entry(ctx, h, func(p []byte) (int, error) {
 		n, err := from.Read(p)
 		if errors.Is(err, io.EOF) {

@@ -37,6 +37,7 @@ func openAt(parent int, name, path string, kind uint32) (int, *unix.Stat_t, erro
 			return err
 		})
 	}
+
 	// Reading must not dirty each inode with a new access time; only owners may ask for that, open(2).
 	err := open(unix.O_NOATIME)
 	if errors.Is(err, unix.EPERM) {
@@ -45,6 +46,7 @@ func openAt(parent int, name, path string, kind uint32) (int, *unix.Stat_t, erro
 	if err != nil {
 		return -1, nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
+
 	st := new(unix.Stat_t)
 	if err := retry(func() error { return unix.Fstat(fd, st) }); err != nil {
 		closeFD(fd)
@@ -54,6 +56,7 @@ func openAt(parent int, name, path string, kind uint32) (int, *unix.Stat_t, erro
 		closeFD(fd)
 		return -1, nil, fmt.Errorf("%q: %w", path, ErrChanged)
 	}
+
 	return fd, st, nil
 }
 
@@ -112,6 +115,7 @@ func (t *writer) attributes(fd int, path string) (attributes, error) {
 	if err != nil {
 		return a, &os.PathError{Op: "listxattr", Path: path, Err: err}
 	}
+
 	for name := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
 		if !strings.HasPrefix(name, t.opts.Xattrs) && !keptXattr(name) {
 			continue
@@ -122,9 +126,11 @@ func (t *writer) attributes(fd int, path string) (attributes, error) {
 		}
 		a.add(t.opts.Xattrs, name, value)
 	}
+
 	if a.forbidden != "" {
 		return a, &RefusedError{path, a.forbidden + " is set: its content is in a lower layer (mount overlay with redirect_dir=off,metacopy=off)"}
 	}
+
 	return a, nil
 }
 
@@ -137,10 +143,12 @@ func sized(f func(buf []byte) (int, error)) (string, error) {
 		})
 		return n, err
 	}
+
 	n, err := call(nil)
 	if err != nil || n == 0 {
 		return "", err
 	}
+
 	buf := make([]byte, n)
 	if n, err = call(buf); err != nil {
 		return "", err
@@ -160,6 +168,7 @@ func readDir(fd int, buf []byte) ([]dirent, error) {
 	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 		return nil, os.NewSyscallError("lseek", err)
 	}
+
 	var entries []dirent
 	for {
 		var n int
@@ -175,7 +184,9 @@ func readDir(fd int, buf []byte) ([]dirent, error) {
 		}
 		entries = appendDirents(entries, buf[:n])
 	}
+
 	slices.SortFunc(entries, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
+
 	return entries, nil
 }
 

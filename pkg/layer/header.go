@@ -46,6 +46,7 @@ func (a *attributes) add(prefix, name, value string) {
 	if !keptXattr(name) {
 		return
 	}
+
 	if name == capabilityXattr {
 		value = portableCapability(value)
 	}
@@ -72,14 +73,17 @@ func portableCapability(value string) string {
 		revisionMask, revision2, revision3 = 0xff000000, 0x02000000, 0x03000000
 		sizeOf2, sizeOf3                   = 20, 24
 	)
+
 	raw := []byte(value)
 	if len(raw) != sizeOf3 {
 		return value
 	}
+
 	magic := binary.LittleEndian.Uint32(raw)
 	if magic&revisionMask != revision3 || binary.LittleEndian.Uint32(raw[sizeOf2:]) != 0 {
 		return value
 	}
+
 	binary.LittleEndian.PutUint32(raw, magic&^revisionMask|revision2)
 	return string(raw[:sizeOf2])
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
 const (
@@ -34,13 +34,16 @@ func (t *writer) readerOf(fd int, path string, st *unix.Stat_t) (content, error)
 	if st.Size < minSparse || st.Blocks*blockSize >= st.Size { // st_blocks counts 512 bytes, stat(2)
 		return whole, nil
 	}
-	data, err := linux.DataOf(fd, path, st.Size)
+
+	data, err := fdfs.DataOf(fd, path, st.Size)
 	if err != nil {
 		return nil, err
 	}
+
 	if t.opts.Sparse != nil && st.Size-data >= LargeHoles {
 		t.opts.Sparse(path, st.Size, data)
 	}
+
 	// Also where all is data, as in a file that the file system compresses: the search has moved the file's own offset.
 	h := &holes{fd: fd, path: path, size: st.Size}
 	return h.read, nil
@@ -69,7 +72,7 @@ func (h *holes) read(p []byte) (n int, err error) {
 // next reads at off, which is in the file.
 func (h *holes) next(p []byte) (int, error) {
 	if h.off >= h.end {
-		start, end, ok, err := linux.NextDataOf(h.fd, h.path, h.off, h.size)
+		start, end, ok, err := fdfs.NextDataOf(h.fd, h.path, h.off, h.size)
 		if err != nil {
 			return 0, err
 		}
@@ -78,6 +81,7 @@ func (h *holes) next(p []byte) (int, error) {
 		}
 		h.start, h.end = min(start, h.size), min(end, h.size)
 	}
+
 	if h.off < h.start {
 		n := int(min(int64(len(p)), h.start-h.off))
 		clear(p[:n])
@@ -95,6 +99,7 @@ func (h *holes) next(p []byte) (int, error) {
 	if n == 0 {
 		return 0, ErrChanged // it became shorter
 	}
+
 	return n, nil
 }
 

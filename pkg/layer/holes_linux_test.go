@@ -29,6 +29,7 @@ func TestHoles(t *testing.T) {
 				_, err = f.WriteAt([]byte(text), off)
 				ok(t, err)
 			}
+
 			ok(t, f.Close())
 			content, err := os.ReadFile(filepath.Join(sparse, "f"))
 			ok(t, err, os.WriteFile(filepath.Join(whole, "f"), content, 0o644))
@@ -63,6 +64,7 @@ func TestCompressed(t *testing.T) {
 		}
 		got += n
 	}
+
 	if got != size {
 		t.Errorf("%d bytes of %d", got, size)
 	}
@@ -94,9 +96,11 @@ func TestSparseIsTold(t *testing.T) {
 		_, err = f.WriteAt(make([]byte, 4096), size-4096)
 		ok(t, err, f.Close())
 	}
+
 	root, err := os.Open(dir)
 	ok(t, err)
 	defer root.Close()
+
 	var told []string
 	_, err = Write(t.Context(), root, nil, Options{Sparse: func(path string, size, data int64) {
 		told = append(told, fmt.Sprintf("%s %v %v", path, size-data >= LargeHoles, data > 0))

@@ -41,6 +41,7 @@ func (s *splitter) file(name string, size int64, crc []byte) error {
 	if err := s.segment(); err != nil {
 		return err
 	}
+
 	e := storage.Entry{Type: storage.FileType, Size: size, Payload: crc}
 	e.SetName(name)
 	if _, err := s.packer.AddEntry(e); err != nil {

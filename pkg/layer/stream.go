@@ -70,6 +70,7 @@ func (s *stream) handOver() {
 		s.done = make(chan error, 1)
 		go s.drain()
 	}
+
 	s.full <- s.cur
 	if s.chunks < maxChunks {
 		select {
@@ -95,6 +96,7 @@ func (s *stream) drain() {
 			s.free <- c[:0]
 		}
 	}
+
 	s.done <- err
 }
 

@@ -34,6 +34,7 @@ func (t *toucher) children(ctx context.Context, fd int, path string) error {
 	if err != nil {
 		return &os.PathError{Op: "readdir", Path: path, Err: err}
 	}
+
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -42,6 +43,7 @@ func (t *toucher) children(ctx context.Context, fd int, path string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -50,6 +52,7 @@ func (t *toucher) child(ctx context.Context, parent int, name, path string) erro
 	if err != nil {
 		return err
 	}
+
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		fd, _, err := openAt(parent, name, path, unix.S_IFDIR)
 		if err != nil {
@@ -61,6 +64,7 @@ func (t *toucher) child(ctx context.Context, parent int, name, path string) erro
 			return err
 		}
 	}
+
 	return t.set(parent, name, path)
 }
 
@@ -73,6 +77,7 @@ func (t *toucher) set(parent int, name, path string) error {
 	if t.clamp && st.Mtim.Sec < t.epoch {
 		return nil
 	}
+
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(0)}
 	times[1].Sec = t.epoch
 	err = retry(func() error { return unix.UtimesNanoAt(parent, name, times, unix.AT_SYMLINK_NOFOLLOW) })

@@ -24,11 +24,13 @@ func TestSetTimes(t *testing.T) {
 		}))
 		return got
 	}
+
 	for path, at := range times(true) {
 		if want := map[bool]time.Time{true: old, false: epoch}[path == "/old"]; !at.Equal(want) {
 			t.Errorf("clamped %q: %v, want %v", path, at, want)
 		}
 	}
+
 	for path, at := range times(false) {
 		if !at.Equal(epoch) {
 			t.Errorf("set %q: %v", path, at)

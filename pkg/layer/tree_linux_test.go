@@ -40,16 +40,19 @@ func everything(t *testing.T, root string) {
 		unix.Setxattr(in("xattr"), "user.a", nil, 0), unix.Setxattr(in("xattr"), "user.overlay.origin", []byte("o"), 0),
 		unix.Setxattr(in("tmp"), "user.dir", []byte("d"), 0),
 	)
+
 	at := func(name string, sec int64) {
 		times := []unix.Timespec{{Sec: 1}, {Sec: sec, Nsec: 987654321}}
 		ok(t, unix.UtimesNanoAt(unix.AT_FDCWD, in(name), times, unix.AT_SYMLINK_NOFOLLOW))
 	}
+
 	for _, name := range []string{
 		"a/file", "a/link", "a", "block", "cap", "fifo", longDir + "/" + longDir + "/" + longFile,
 		longDir + "/" + longDir, longDir, "longlink", "new\nline\\ \t", "setgid", "tmp", "utf8-é", "xattr",
 	} {
 		at(name, 1_700_000_000)
 	}
+
 	at("empty", -86400)                // 1969
 	at("raw-\xff\xfe", 10_000_000_000) // 2286
 }
@@ -93,6 +96,7 @@ func listed(t *testing.T, data []byte) []entry {
 		e.Name, e.Link = latin1(e.Name), latin1(e.Link)
 		all = append(all, e)
 	}
+
 	return all
 }
 

@@ -32,6 +32,7 @@ func (c *comparer) children(ctx context.Context, fd, below int, path string) err
 	if err != nil {
 		return &os.PathError{Op: "readdir", Path: path, Err: err}
 	}
+
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -40,6 +41,7 @@ func (c *comparer) children(ctx context.Context, fd, below int, path string) err
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -48,10 +50,12 @@ func (c *comparer) child(ctx context.Context, parent, below int, name, path stri
 	if err != nil {
 		return err
 	}
+
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
 		return nil
 	}
+
 	was, err := statAt(below, name, path)
 	if errors.Is(err, unix.ENOENT) || err == nil && was.Mode&unix.S_IFMT != kind {
 		return nil
@@ -63,16 +67,19 @@ func (c *comparer) child(ctx context.Context, parent, below int, name, path stri
 		c.file(st, was)
 		return nil
 	}
+
 	fd, _, err := openAt(parent, name, path, unix.S_IFDIR)
 	if err != nil {
 		return err
 	}
 	defer closeFD(fd)
+
 	under, _, err := openAt(below, name, path, unix.S_IFDIR)
 	if err != nil {
 		return err
 	}
 	defer closeFD(under)
+
 	return c.children(ctx, fd, under, path+"/")
 }
 

@@ -31,6 +31,7 @@ func TestUnchanged(t *testing.T) {
 	dir, err := os.Open(upper)
 	ok(t, err)
 	defer dir.Close()
+
 	below, err := os.Open(lower)
 	ok(t, err)
 	defer below.Close()

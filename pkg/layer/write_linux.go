@@ -52,6 +52,7 @@ func (t *writer) end(mode os.FileMode, err error) (Result, error) {
 		t.emit(make([]byte, 2*blockSize))
 		err = t.split.close()
 	}
+
 	id, closeErr := t.out.close()
 	if closeErr != nil { // the cause, when err only tells that there is no point in going on
 		err = closeErr
@@ -96,15 +97,18 @@ func (t *writer) root(ctx context.Context, fd int) (os.FileMode, error) {
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return 0, os.NewSyscallError("fstat", err)
 	}
+
 	attrs, err := t.attributes(fd, ".")
 	if err != nil {
 		return 0, err
 	}
+
 	if own := (Root{st.Mode & 0o7777, st.Uid, st.Gid}); t.opts.Below != nil && own != *t.opts.Below {
 		if err := t.entry(ctx, t.header(tar.TypeDir, "./", &st), nil); err != nil {
 			return 0, err
 		}
 	}
+
 	return fileMode(st.Mode), t.children(ctx, fd, "", attrs, &st)
 }
 
@@ -115,10 +119,12 @@ func (t *writer) children(ctx context.Context, fd int, path string, attrs attrib
 			return err
 		}
 	}
+
 	entries, err := readDir(fd, t.dents)
 	if err != nil {
 		return &os.PathError{Op: "readdir", Path: cmp.Or(path, "."), Err: err}
 	}
+
 	d := directory{fd: fd, path: path, fileWhiteouts: attrs.opaque == "x"}
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
@@ -128,6 +134,7 @@ func (t *writer) children(ctx context.Context, fd int, path string, attrs attrib
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -139,6 +146,7 @@ func (t *writer) child(ctx context.Context, d directory, e dirent) error {
 	if len(path) >= maxPath {
 		return &RefusedError{path, fmt.Sprintf("the path has %d bytes, Linux takes at most %d", len(path), maxPath-1)}
 	}
+
 	kind := e.kind
 	if kind == unix.DT_UNKNOWN { // the file system does not tell, see getdents(2)
 		st, err := statAt(d.fd, e.name, path)
@@ -147,6 +155,7 @@ func (t *writer) child(ctx context.Context, d directory, e dirent) error {
 		}
 		kind = uint8(st.Mode & unix.S_IFMT >> 12) // DT_* are S_IF* shifted, include/linux/fs_types.h
 	}
+
 	switch kind {
 	case unix.DT_DIR:
 		return t.dir(ctx, d, e.name, path)
@@ -165,11 +174,13 @@ func (t *writer) dir(ctx context.Context, parent directory, name, path string) e
 		return err
 	}
 	defer closeFD(fd)
+
 	path += "/"
 	attrs, err := t.attributes(fd, path)
 	if err != nil {
 		return err
 	}
+
 	h := t.header(tar.TypeDir, path, st)
 	h.PAXRecords = attrs.kept
 	if err := t.entry(ctx, h, nil); err != nil {
@@ -184,6 +195,7 @@ func (t *writer) regular(ctx context.Context, parent directory, name, path strin
 		return err
 	}
 	defer closeFD(fd)
+
 	attrs, err := t.attributes(fd, path)
 	if err != nil {
 		return err
@@ -191,6 +203,7 @@ func (t *writer) regular(ctx context.Context, parent directory, name, path strin
 	if attrs.whiteout && parent.fileWhiteouts && st.Size == 0 {
 		return t.marker(ctx, parent.path+whiteoutPrefix+name, st)
 	}
+
 	h := t.header(tar.TypeReg, path, st)
 	if h.Typeflag == tar.TypeReg {
 		h.Size, h.PAXRecords = st.Size, attrs.kept
@@ -199,6 +212,7 @@ func (t *writer) regular(ctx context.Context, parent directory, name, path strin
 	if err != nil {
 		return err
 	}
+
 	return t.entry(ctx, h, from)
 }
 
@@ -207,6 +221,7 @@ func (t *writer) special(ctx context.Context, parent directory, name, path strin
 	if err != nil {
 		return err
 	}
+
 	var h *tar.Header
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
@@ -230,6 +245,7 @@ func (t *writer) special(ctx context.Context, parent directory, name, path strin
 	default:
 		return fmt.Errorf("%q: %w", path, ErrChanged)
 	}
+
 	return t.entry(ctx, h, nil)
 }
 
@@ -253,6 +269,7 @@ func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 			t.refused = &RefusedError{path, fmt.Sprintf("it belongs to others: %v", err)}
 		}
 	}
+
 	if kind != tar.TypeDir && st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}
 		if first, ok := t.links[id]; ok {
@@ -261,6 +278,7 @@ func (t *writer) header(kind byte, path string, st *unix.Stat_t) *tar.Header {
 		}
 		t.links[id] = path
 	}
+
 	return h
 }
 
@@ -278,6 +296,7 @@ func (t *writer) entry(ctx context.Context, h *tar.Header, from content) error {
 	if err := encode(&t.head, h); err != nil {
 		return err
 	}
+
 	t.emit(t.head.Bytes())
 	var crc []byte
 	if h.Size > 0 {
@@ -287,13 +306,16 @@ func (t *writer) entry(ctx context.Context, h *tar.Header, from content) error {
 		}
 		crc = t.crc.Sum(nil)
 	}
+
 	if err := t.split.file(h.Name, h.Size, crc); err != nil {
 		return err
 	}
+
 	if rest := h.Size % blockSize; rest > 0 {
 		t.emit(make([]byte, blockSize-rest))
 	}
 	t.entries++
+
 	return nil
 }
 
@@ -310,10 +332,12 @@ func (t *writer) payload(ctx context.Context, from content, size int64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+
 		buf := t.out.tail()
 		if t.out.failed.Load() {
 			return errStopped
 		}
+
 		buf = buf[:min(int64(len(buf)), left+1)]
 		n, err := from(buf)
 		if err != nil {
@@ -322,6 +346,7 @@ func (t *writer) payload(ctx context.Context, from content, size int64) error {
 		if int64(n) > left || (n == 0 && left > 0) {
 			return ErrChanged
 		}
+
 		if t.split != nil {
 			t.crc.Write(buf[:n])
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -65,6 +65,7 @@ func write(t *testing.T, root string, o Options) ([]byte, Result) {
 	if !bytes.Equal(rebuilt.Bytes(), out.Bytes()) {
 		t.Error("tar-split rebuilds other bytes")
 	}
+
 	return out.Bytes(), res
 }
 
@@ -121,6 +122,7 @@ func TestEveryKindOfFile(t *testing.T) {
 		{Name: "utf8-é", Type: "0", Mode: 0o600, MTime: when, Sum: sum("")},
 		{Name: "xattr", Type: "0", Mode: 0o600, MTime: when, Sum: sum(""), Xattrs: map[string]string{"user.a": "", "user.b": "000a3dff"}},
 	}
+
 	if diff := cmp.Diff(want, listed(t, data)); diff != "" {
 		t.Error(diff)
 	}
@@ -156,6 +158,7 @@ func TestDeterministic(t *testing.T) {
 			ok(t, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(name), 0o644))
 		}
 	}
+
 	epoch := time.Unix(12345, 678)
 	data, first := write(t, one, Options{Epoch: &epoch})
 	_, second := write(t, two, Options{Epoch: &epoch})
@@ -171,6 +174,7 @@ func TestDeterministic(t *testing.T) {
 			t.Errorf("%s has time %v", h.Name, h.ModTime)
 		}
 	}
+
 	if _, third := write(t, one, Options{Epoch: &epoch}); third != first {
 		t.Error("the second pass over one directory differs")
 	}
@@ -200,11 +204,13 @@ func TestOverlay(t *testing.T) {
 		os.Mkdir(m+"replaced", 0o700), os.MkdirAll(m+"fresh/below", 0o700), os.WriteFile(m+"replaced/new", nil, 0o600), os.Remove(m+"kept/file"),
 		os.WriteFile(in("merged/file"), nil, 0o600), os.Link(in("merged/file"), in("merged/hard")), unix.Unmount(in("merged"), 0),
 	)
+
 	data, _ := write(t, in("upper"), Options{})
 	want := []string{
 		"etc/", "etc/changed", "etc/fresh/", "etc/fresh/below/", "etc/.wh.gone", "etc/.wh.gone2", "etc/kept/", "etc/kept/.wh.file", "etc/replaced/",
 		"etc/replaced/.wh..wh..opq", "etc/replaced/new", "file", "hard",
 	}
+
 	if diff := cmp.Diff(want, names(entriesOf(t, data))); diff != "" {
 		t.Error(diff)
 	}
@@ -370,6 +376,7 @@ func TestChangedWhileRead(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("another kind of file", func(t *testing.T) {
 		fifo := filepath.Join(t.TempDir(), "p")
 		ok(t, unix.Mkfifo(fifo, 0o600))
@@ -446,6 +453,7 @@ func TestDeep(t *testing.T) {
 		ok(t, err, unix.Close(fd))
 		fd = next
 	}
+
 	ok(t, unix.Close(fd))
 	dir, err := os.Open(root)
 	ok(t, err)
@@ -469,6 +477,7 @@ func TestDevice(t *testing.T) {
 		ok(t, unix.Mkfifo(place, 0o644), unix.Mount(name, place, "", unix.MS_BIND, ""))
 		t.Cleanup(func() { ok(t, unix.Unmount(place, unix.MNT_DETACH)) })
 	}
+
 	dir, err := os.Open(root)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
@@ -504,6 +513,7 @@ func TestOwner(t *testing.T) {
 		}
 		return nil
 	}})
+
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Path != "d/" || !strings.Contains(err.Error(), "why") {
 		t.Errorf("%v, want a refusal of d/", err)

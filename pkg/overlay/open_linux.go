@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
 // Detach makes the mount and returns its root: a descriptor of a mount that is attached nowhere (move_mount(2) can
@@ -20,13 +20,16 @@ func Detach(m Mount) (*os.File, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	var p linux.Program
+
+	var p program.Program
 	defer p.Close()
-	var root linux.Reg
+
+	var root program.Reg
 	run := p.Run
 	if m.isClassic() {
 		attached.Lock()
 		defer attached.Unlock()
+
 		var err error
 		if root, err = m.classic(&p); err != nil {
 			return nil, err
@@ -40,14 +43,17 @@ func Detach(m Mount) (*os.File, error) {
 	} else {
 		root = m.program(&p)
 	}
+
 	if err := run(); err != nil {
 		return nil, err
 	}
+
 	fd, err := unix.FcntlInt(p.Value(root), unix.F_DUPFD_CLOEXEC, 3)
 	runtime.KeepAlive(&p)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
+
 	return os.NewFile(uintptr(fd), "/"), nil
 }
 

@@ -27,7 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
 // MaxLowers is how many lower directories the kernel takes (OVL_MAX_STACK).
@@ -59,11 +59,13 @@ func (m Mount) Validate() error {
 	case (m.Upper == "") != (m.Work == ""):
 		return errors.New("mounting an overlay: upper and work directory go together")
 	}
+
 	for _, dir := range m.dirs() {
 		if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) {
 			return fmt.Errorf("mounting an overlay: %q is not an absolute path", dir)
 		}
 	}
+
 	return nil
 }
 
@@ -77,7 +79,7 @@ func (m Mount) dirs() []string {
 
 // program adds the calls that make the mount to p and returns the register that holds its root:
 // a descriptor of a mount that is not attached anywhere yet (move_mount(2)).
-func (m Mount) program(p *linux.Program) linux.Reg {
+func (m Mount) program(p *program.Program) program.Reg {
 	if m.Upper == "" && len(m.Lowers) == 1 {
 		return m.single(p)
 	}
@@ -85,18 +87,18 @@ func (m Mount) program(p *linux.Program) linux.Reg {
 }
 
 // single clones the only directory, read-only and without devices.
-func (m Mount) single(p *linux.Program) linux.Reg {
+func (m Mount) single(p *program.Program) program.Reg {
 	root := p.Reg()
 	p.Do("opening "+m.Lowers[0], unix.SYS_OPEN_TREE, unix.AT_FDCWD, m.Lowers[0],
 		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(root)
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV}
 	p.Do("making "+m.Lowers[0]+" read-only", unix.SYS_MOUNT_SETATTR, root, "",
-		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 	return root
 }
 
 // modern uses fsopen(2), with one option per layer.
-func (m Mount) modern(p *linux.Program) linux.Reg {
+func (m Mount) modern(p *program.Program) program.Reg {
 	fs, root := p.Reg(), p.Reg()
 	p.Do("opening the overlay file system", unix.SYS_FSOPEN, "overlay", unix.FSOPEN_CLOEXEC).Into(fs)
 	set := func(key, value string) {
@@ -109,6 +111,7 @@ func (m Mount) modern(p *linux.Program) linux.Reg {
 		set("upperdir", m.Upper)
 		set("workdir", m.Work)
 	}
+
 	if m.Volatile {
 		p.Do("overlay: volatile", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "volatile", 0, 0)
 	}
@@ -118,6 +121,7 @@ func (m Mount) modern(p *linux.Program) linux.Reg {
 	what := m.what()
 	p.Do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
 	p.Do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV).Into(root)
+
 	return root
 }
 
@@ -131,11 +135,12 @@ func (m Mount) what() string {
 // classic uses mount(2), attaches the overlay on top of the root of the calling mount namespace,
 // which nothing but its parent directory leads to, and takes it off again with its descriptor in
 // hand. Two at a time would take each other's.
-func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
+func (m Mount) classic(p *program.Program) (program.Reg, error) {
 	if err := m.classicAtRoot(p); err != nil {
 		return 0, err
 	}
 	root := p.Reg()
+
 	// ".." of the root follows the mount on top of it; "/" alone does not.
 	p.Do("opening the overlay", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/..", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(root)
 	p.Do("detaching the overlay", unix.SYS_UMOUNT2, "/..", unix.MNT_DETACH)
@@ -144,7 +149,7 @@ func (m Mount) classic(p *linux.Program) (linux.Reg, error) {
 
 // classicAtRoot uses mount(2). All options must fit into a page, so the layers are given as the
 // numbers of their descriptors, paths relative to /proc/self/fd.
-func (m Mount) classicAtRoot(p *linux.Program) error {
+func (m Mount) classicAtRoot(p *program.Program) error {
 	names := make([]string, 0, len(m.Lowers)+2)
 	for _, dir := range m.dirs() {
 		f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -154,6 +159,7 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 		p.Own(f)
 		names = append(names, strconv.Itoa(int(f.Fd())))
 	}
+
 	options := "lowerdir=" + strings.Join(names[:len(m.Lowers)], ":")
 	if m.Upper != "" {
 		options += ",upperdir=" + names[len(names)-2] + ",workdir=" + names[len(names)-1]
@@ -167,8 +173,10 @@ func (m Mount) classicAtRoot(p *linux.Program) error {
 	if len(options) >= os.Getpagesize() {
 		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page", len(m.Lowers), len(options))
 	}
+
 	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
 	p.Do(m.what(), unix.SYS_MOUNT, "overlay", "/", "overlay", unix.MS_NODEV, options)
+
 	return nil
 }
 
@@ -188,7 +196,7 @@ var hasAppend = sync.OnceValue(func() bool {
 
 // runAside runs p, which changes the working directory, on a thread with its own. The thread ends
 // with its goroutine because it is never unlocked.
-func runAside(p *linux.Program) error {
+func runAside(p *program.Program) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()

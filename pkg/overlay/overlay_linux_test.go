@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/nstest"
+	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -109,6 +109,7 @@ func TestManyLayers(t *testing.T) {
 			write(t, filepath.Join(dir, fmt.Sprint("file", i)), "")
 			m.Lowers = append(m.Lowers, dir)
 		}
+
 		root, err := overlay.Open(m)
 		check(t, err)
 		names, err := root.Readdirnames(-1)
@@ -135,6 +136,7 @@ func TestOpenPinned(t *testing.T) {
 			check(t, os.Rename(filepath.Join(base, name), filepath.Join(base, name+".moved")))
 			check(t, os.Mkdir(filepath.Join(base, name), 0o755))
 		}
+
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
@@ -144,6 +146,7 @@ func TestOpenPinned(t *testing.T) {
 					return
 				}
 				defer root.Close()
+
 				names, err := root.Readdirnames(-1)
 				if err != nil || len(names) != 2 {
 					t.Errorf("classic %v: %v, %v", classic, names, err)
@@ -154,6 +157,7 @@ func TestOpenPinned(t *testing.T) {
 				}
 			})
 		}
+
 		all.Wait()
 	}
 }
@@ -188,6 +192,7 @@ func TestValidate(t *testing.T) {
 		{"NUL", overlay.Mount{Lowers: []string{"/x\x00y"}}, "not an absolute path"},
 		{"right", overlay.Mount{Lowers: []string{"/x"}, Upper: "/u", Work: "/w"}, ""},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			got := ""
@@ -209,11 +214,13 @@ func TestProbe(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+
 	// An overlay cannot hold the upper directory of another.
 	at := func(name string) string { return filepath.Join(base, name) }
 	m := overlay.Mount{Lowers: []string{at("lower")}, Upper: at("upper"), Work: at("work")}
 	merged, closeIt := open(t, m)
 	defer closeIt()
+
 	err = overlay.Probe(merged, false)
 	if err == nil || !strings.Contains(err.Error(), "mount a volume there (in a pod an emptyDir) or pass --root") {
 		t.Errorf("on an overlay: %v", err)

@@ -45,19 +45,23 @@ func Probe(dir string, trusted bool) (err error) {
 			err = fmt.Errorf("probing overlay: %w", e)
 		}
 	}()
+
 	for _, name := range []string{"lower/dir", "upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(base, name), 0o755); err != nil {
 			return fmt.Errorf("probing overlay: %w", err)
 		}
 	}
+
 	m := Mount{
 		Lowers: []string{filepath.Join(base, "lower")},
 		Upper:  filepath.Join(base, "upper"), Work: filepath.Join(base, "work"), Trusted: trusted,
 	}
+
 	root, err := Open(m)
 	if err != nil {
 		return explain(dir, err)
 	}
+
 	err = errors.Join(replaceDir(fmt.Sprintf("/proc/self/fd/%d/dir", root.Fd())), root.Close())
 	if err != nil {
 		return &Error{
@@ -65,6 +69,7 @@ func Probe(dir string, trusted bool) (err error) {
 			"pass --root with a directory of another", err,
 		}
 	}
+
 	return nil
 }
 
@@ -111,5 +116,6 @@ func explain(dir string, err error) error {
 	default:
 		return err
 	}
+
 	return e
 }

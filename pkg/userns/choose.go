@@ -63,10 +63,12 @@ func choose(s standing, delegated func() (delegation, error)) (plan, error) {
 			Fix:    "in a container add the capabilities SETUID and SETGID, or run it as an ordinary user with subordinate ids",
 		}
 	}
+
 	d, err := delegated()
 	if err != nil {
 		return plan{}, err
 	}
+
 	return helper(s, d)
 }
 
@@ -96,6 +98,7 @@ func helper(s standing, d delegation) (plan, error) {
 		}
 		return plan{}, err
 	}
+
 	for _, tool := range []struct{ name, path string }{{"newuidmap", d.UIDTool}, {"newgidmap", d.GIDTool}} {
 		if tool.path == "" {
 			return plan{}, &Error{
@@ -105,6 +108,7 @@ func helper(s standing, d delegation) (plan, error) {
 			}
 		}
 	}
+
 	p := plan{Mode: Helper, UIDMap: userMap(s.UID, foreign(d.UIDs.Mine, s.UIDMap), s.UIDMap), GIDMap: userMap(s.GID, foreign(d.GIDs.Mine, s.GIDMap), s.GIDMap)}
 	fewUID, fewGID := !contains(p.UIDMap, nogroup), !contains(p.GIDMap, nogroup)
 	if fewUID || fewGID {
@@ -114,6 +118,7 @@ func helper(s standing, d delegation) (plan, error) {
 			Fix:    fewFix(s, d.User, fewUID, fewGID, all),
 		}
 	}
+
 	return p, nil
 }
 

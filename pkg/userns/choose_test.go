@@ -21,6 +21,7 @@ func TestChoose(t *testing.T) {
 			GIDs: subids{Mine: gids, All: append([]idRange{{100000, 65536}}, gids...)},
 		}
 	}
+
 	usual := []idRange{{100000, 65536}}
 	alice := standing{UID: 1000, GID: 100, UIDMap: initial, GIDMap: initial, Initial: true}
 	bare := with(usual, usual)
@@ -91,6 +92,7 @@ func TestChoose(t *testing.T) {
 			d: with(usual, usual), reason: TooFewIDs, says: []string{"alice:1:999 and alice:1001:64535"},
 		},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := choose(tc.s, func() (delegation, error) { return tc.d, nil })
@@ -111,6 +113,7 @@ func checkError(t *testing.T, err error, reason Reason, says []string) {
 		}
 		return
 	}
+
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != reason {
 		t.Fatalf("error %v, want reason %s", err, reason)

@@ -40,19 +40,23 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 	if _, ok := os.LookupEnv(joinEnv); ok { //nolint:forbidigo // the handshake's own variable
 		return 0, &Error{Reason: Unjoined, Detail: "this process is a builder that has not called Join"}
 	}
+
 	s, err := readStanding()
 	if err != nil {
 		return 0, err
 	}
+
 	m, err := plans(ctx, s, o)
 	l := launcher{options: o, standing: s, signals: notify()}
 	defer signal.Stop(l.signals)
+
 	if err == nil {
 		exitCode, err = l.attempt(ctx, m)
 	}
 	if err == nil || !o.AllowSingle || !singleHelps(err) {
 		return exitCode, err
 	}
+
 	return l.attempt(ctx, mapper{plan: single(s, err)})
 }
 
@@ -69,6 +73,7 @@ func plans(ctx context.Context, s standing, o Options) (mapper, error) {
 		m.deleg, err = readDelegation(ctx, s, dirs)
 		return m.deleg, err
 	})
+
 	return m, err
 }
 
@@ -120,6 +125,7 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 		return 0, err
 	}
 	defer ours.Close()
+
 	cmd, err := l.command(m.plan, theirs)
 	if err == nil {
 		var program *os.File
@@ -129,10 +135,12 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 		err = cmd.Start()
 		_ = program.Close() // the builder has it mapped, or there is none
 	}
+
 	_ = theirs.Close() // the builder has its own copy, or there is none
 	if err != nil {
 		return 0, startError(m.plan, err)
 	}
+
 	f := forwarder{signals: l.signals, builder: cmd.Process, ended: make(chan struct{})}
 	go f.run(ctx)
 	if err = l.handshake(ctx, m, cmd.Process.Pid, ours); err != nil {
@@ -141,6 +149,7 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 		f.joined.Store(true)
 		_ = json.NewEncoder(ours).Encode(welcome{}) // fails only when it has just ended
 	}
+
 	waitErr := cmd.Wait()
 	close(f.ended)
 	sig := f.interrupted.Load()
@@ -152,6 +161,7 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	case errors.Is(err, errUnjoined):
 		return 0, &Error{Reason: Unjoined, Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState)}
 	}
+
 	return 0, err
 }
 
@@ -165,6 +175,7 @@ func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
 	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
+
 	cmd.Env = builderEnv(cmd.Environ(), p.Mode, l.standing, l.options.Env)
 	cmd.Env = append(cmd.Env, joinEnv+"="+strconv.Itoa(int(fd)))
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
@@ -183,7 +194,9 @@ func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
 			attr.AmbientCaps = append(attr.AmbientCaps, c)
 		}
 	}
+
 	cmd.SysProcAttr = attr
+
 	return cmd, nil
 }
 
@@ -259,13 +272,16 @@ func (l launcher) handshake(ctx context.Context, m mapper, builder int, socket *
 	if err := m.write(ctx, builder); err != nil {
 		return err
 	}
+
 	h := hello{
 		Mode: m.plan.Mode, UID: l.standing.UID, GID: l.standing.GID,
 		PID: l.options.PID, KeepGroups: l.options.KeepGroups, Warnings: m.plan.Warnings,
 	}
+
 	if err := json.NewEncoder(socket).Encode(h); err != nil {
 		return errUnjoined
 	}
+
 	var r report
 	if err := json.NewDecoder(socket).Decode(&r); err != nil {
 		return errUnjoined
@@ -276,6 +292,7 @@ func (l launcher) handshake(ctx context.Context, m mapper, builder int, socket *
 	if r.Errno != 0 {
 		return &refusal{Stage: r.Stage, Err: syscall.Errno(r.Errno)}
 	}
+
 	return fmt.Errorf("%s: %s", r.Stage, r.Text)
 }
 

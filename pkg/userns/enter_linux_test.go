@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 	case scene == "":
 		os.Exit(m.Run())
 	}
+
 	var o Options
 	if err := json.Unmarshal([]byte(os.Getenv(envOptions)), &o); err != nil {
 		panic(err)
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(98)
 	}
+
 	os.Exit(code)
 }
 
@@ -109,6 +111,7 @@ func play(scene string, state *State) int {
 		}
 		return inner("look", Options{PID: true})
 	}
+
 	return 0
 }
 
@@ -174,6 +177,7 @@ func forbidUserNS() {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
+
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
@@ -196,6 +200,7 @@ func look(state *State) seen {
 		}
 		v.Inherited = v.Inherited || strings.HasPrefix(kv, joinEnv)
 	}
+
 	fds, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
 		panic(err)
@@ -204,7 +209,9 @@ func look(state *State) seen {
 		target, _ := os.Readlink(fd) // that of the glob itself is gone
 		v.Inherited = v.Inherited || strings.HasPrefix(target, "socket:")
 	}
+
 	v.Nogroup = chownNogroup()
+
 	return v
 }
 
@@ -214,6 +221,7 @@ func threadStatus() []string {
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno == syscall.ENOTSUP {
 		return rootStatus()
 	}
+
 	var common []string
 	tasks, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(tasks) < 2 {
@@ -227,6 +235,7 @@ func threadStatus() []string {
 			panic(cmp.Diff(common, status))
 		}
 	}
+
 	return common
 }
 
@@ -414,6 +423,7 @@ func TestEnterErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	tests := []struct {
 		name, scene string
 		o           Options
@@ -425,6 +435,7 @@ func TestEnterErrors(t *testing.T) {
 		{"seccomp", "seccomp", Options{}, "creating a user namespace: operation not permitted (a seccomp filter is active); in a pod set"},
 		{"no Join", "unjoined", Options{AllowSingle: true}, "ended before it was root in its namespace (exit status 3)"},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := launch(t, tc.scene, tc.o).CombinedOutput()
@@ -532,7 +543,9 @@ func childOf(t *testing.T, pid int) int {
 			return n
 		}
 	}
+
 	t.Fatalf("process %d has no child", pid)
+
 	return 0
 }
 
@@ -562,6 +575,7 @@ func TestKilledLauncher(t *testing.T) {
 				_, err := io.Copy(io.Discard, out)
 				gone <- err
 			}()
+
 			select {
 			case err := <-gone:
 				if err != nil {
@@ -570,6 +584,7 @@ func TestKilledLauncher(t *testing.T) {
 			case <-time.After(time.Minute):
 				t.Error("something of the builder is still there a minute after its launcher was killed")
 			}
+
 			_ = cmd.Wait()
 		})
 	}
@@ -606,6 +621,7 @@ func TestJoinRefusesOtherDescriptors(t *testing.T) {
 			}
 		})
 	}
+
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -637,12 +653,14 @@ func TestFindTool(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	check := func(want string) {
 		t.Helper()
 		if got := findTool(dirs, "tool"); got != want {
 			t.Errorf("found %q, want %q", got, want)
 		}
 	}
+
 	check("")
 	put(first, 0o644)
 	check("")

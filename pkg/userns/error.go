@@ -107,6 +107,7 @@ func explainRefusal(op string, err error, s situation) *Error {
 		e.Reason = Forbidden
 		e.Detail += " (no cause visible: a security module, or a chroot, in which the kernel makes none)"
 	}
+
 	return e
 }
 
@@ -116,6 +117,7 @@ func podFields(s situation) string {
 	if s.EUID != 0 && !s.NoNewPrivs && !s.NoSetIDs {
 		return profiles // newuidmap does the rest
 	}
+
 	fields := ""
 	if !s.OwnIDs {
 		fields = "hostUsers: false, "
@@ -196,6 +198,7 @@ func explainHelper(f helperFailure, s situation) *Error {
 		e.Detail += " (it is setuid without file capabilities, and needs CAP_SYS_ADMIN that this container lacks)"
 		e.Fix = fmt.Sprintf("run as root in the image: chmod u-s %s && setcap cap_%s=ep %s", f.Path, capOf(tool), f.Path)
 	}
+
 	return e
 }
 
@@ -213,6 +216,7 @@ func noSubids(user string, uid, gid bool, all []idRange) *Error {
 	case !uid:
 		files = "/etc/subgid"
 	}
+
 	return &Error{
 		Reason: NoSubIDs,
 		Detail: fmt.Sprintf("user %s has no subordinate ids in %s", user, files),
@@ -226,6 +230,7 @@ func addSubids(user string, uid, gid bool, all []idRange) string {
 	if !ok {
 		return "free some ids in /etc/subuid and /etc/subgid, which are full"
 	}
+
 	cmd := "run as root: usermod"
 	if uid {
 		cmd += fmt.Sprintf(" --add-subuids %d-%d", r.Start, r.end()-1)

@@ -38,6 +38,7 @@ func TestExplainRefusal(t *testing.T) {
 		{"nothing visible", syscall.EPERM, situation{Clone: "1"}, Forbidden, []string{"no cause visible"}},
 		{"something else", syscall.ENOMEM, situation{Seccomp: true}, Forbidden, []string{"cannot allocate memory"}},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			err := explainRefusal(op, tc.err, tc.s)
@@ -96,6 +97,7 @@ func TestExplainHelper(t *testing.T) {
 		{"not executed", helperFailure{SetUID: true}, situation{EUID: 5}, HelperFailed, []string{"exit status 1"}},
 		{"with capabilities", helperFailure{Output: refused, FileCaps: true}, situation{EUID: 5}, HelperFailed, []string{"write to uid_map failed"}},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.f.Err = failed

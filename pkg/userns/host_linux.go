@@ -26,15 +26,18 @@ func readStanding() (standing, error) {
 	if s.UIDMap, s.GIDMap, err = ownMaps(); err != nil {
 		return s, err
 	}
+
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/user", &st); err != nil {
 		return s, noUserNS(err)
 	}
+
 	s.Initial = st.Ino == initUserNS
 	caps, err := effectiveCaps()
 	if err != nil {
 		return s, err
 	}
+
 	s.SysAdmin = caps&(1<<unix.CAP_SYS_ADMIN) != 0
 	s.SetIDs = caps&(1<<unix.CAP_SETUID) != 0 && caps&(1<<unix.CAP_SETGID) != 0
 	return s, nil
@@ -94,6 +97,7 @@ func readSituation() situation {
 		text, _ := os.ReadFile(path)
 		return strings.TrimSpace(string(text))
 	}
+
 	for status := range strings.Lines(line("/proc/self/status")) {
 		key, value, _ := strings.Cut(status, ":")
 		switch value = strings.TrimSpace(value); key {
@@ -107,6 +111,7 @@ func readSituation() situation {
 			s.Seccomp = value == "2"
 		}
 	}
+
 	uids, err := readMap("/proc/self/uid_map")
 	s.OwnIDs = err == nil && count(uids) != initMap
 	s.MaxNamespaces = line("/proc/sys/user/max_user_namespaces")
@@ -115,6 +120,7 @@ func readSituation() situation {
 	if label := line("/proc/self/attr/apparmor/current"); label != "unconfined" {
 		s.Confined = label
 	}
+
 	return s
 }
 
@@ -140,6 +146,7 @@ func findTool(dirs []string, name string) string {
 			found = path
 		}
 	}
+
 	return found
 }
 
@@ -161,6 +168,7 @@ func readDelegation(ctx context.Context, s standing, dirs []string) (delegation,
 	if d.GIDs, err = readSubids("/etc/subgid", d.User, s.UID); err != nil {
 		return d, err
 	}
+
 	if len(d.UIDs.Mine) == 0 || len(d.GIDs.Mine) == 0 {
 		askGetsubids(ctx, &d, findTool(dirs, "getsubids"))
 	}
@@ -194,6 +202,7 @@ func loginName(ctx context.Context, uid int, dirs []string) (string, error) {
 	if name := nameIn(string(text), uid); name != "" {
 		return name, nil
 	}
+
 	if tool := findTool(dirs, "getent"); tool != "" {
 		var out string
 		out, err = run(ctx, tool, "passwd", strconv.Itoa(uid))
@@ -201,6 +210,7 @@ func loginName(ctx context.Context, uid int, dirs []string) (string, error) {
 			return name, nil
 		}
 	}
+
 	return "", &Error{
 		Reason: NoUser, Err: err, Detail: fmt.Sprintf("uid %d has no login name, and newuidmap maps ids only for those who have one", uid),
 		Fix: fmt.Sprintf("give uid %d a line in /etc/passwd, or run as a user that has one", uid),

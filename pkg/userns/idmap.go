@@ -27,6 +27,7 @@ func parseIDMap(text string) ([]IDMap, error) {
 		if len(fields) != 3 {
 			return nil, fmt.Errorf("id map has %d fields in line %q, want 3", len(fields), strings.TrimSpace(line))
 		}
+
 		var n [3]uint32
 		for i, s := range fields {
 			v, err := strconv.ParseUint(s, 10, 32)
@@ -37,6 +38,7 @@ func parseIDMap(text string) ([]IDMap, error) {
 		}
 		out = append(out, IDMap{Inside: n[0], Outside: n[1], Size: n[2]})
 	}
+
 	return out, nil
 }
 
@@ -122,6 +124,7 @@ func without(ranges []idRange, id uint64) []idRange {
 			out = append(out, idRange{id + 1, r.end() - id - 1})
 		}
 	}
+
 	return out
 }
 
@@ -153,5 +156,6 @@ func userMap(own int, ranges []idRange, parent []IDMap) []IDMap {
 		out = append(out, IDMap{Inside: uint32(next), Outside: uint32(r.Start), Size: uint32(size)})
 		next += size
 	}
+
 	return out
 }

@@ -38,16 +38,19 @@ func Join() (*State, error) {
 	if err := os.Unsetenv(joinEnv); err != nil {
 		return nil, fmt.Errorf("removing %s: %w", joinEnv, err)
 	}
+
 	socket, err := inherited(value)
 	if err != nil {
 		return nil, fmt.Errorf("joining the launcher's namespace: %w", err)
 	}
 	defer socket.Close()
+
 	in := json.NewDecoder(socket)
 	var h hello
 	if err := in.Decode(&h); err != nil {
 		return nil, fmt.Errorf("waiting for the launcher to map ids: %w", err)
 	}
+
 	state := &State{Mode: h.Mode, UID: h.UID, GID: h.GID, PIDNamespace: h.PID, Warnings: h.Warnings}
 	r := report{}
 	if err := becomeRoot(h, state); err != nil {
@@ -56,11 +59,13 @@ func Join() (*State, error) {
 	if err := json.NewEncoder(socket).Encode(r); err != nil {
 		return nil, fmt.Errorf("reporting to the launcher: %w", err)
 	}
+
 	// A launcher that died before the parent death signal was armed is noticed here: its end of the socket is closed.
 	// After a refusal it explains and kills; two messages for one cause would help nobody.
 	if err := in.Decode(&welcome{}); err != nil {
 		return nil, fmt.Errorf("waiting for the launcher: %w", err)
 	}
+
 	return state, nil
 }
 
@@ -105,13 +110,16 @@ func becomeRoot(h hello, state *State) error {
 			return err
 		}},
 	}
+
 	for _, s := range steps {
 		if err := s.do(); err != nil {
 			return &refusal{Stage: s.stage, Err: err}
 		}
 	}
+
 	var err error
 	state.UIDMap, state.GIDMap, err = ownMaps()
+
 	return err
 }
 

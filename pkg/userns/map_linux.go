@@ -44,6 +44,7 @@ func (m mapper) callHelper(ctx context.Context, tool string, pid int, ids []IDMa
 	if err == nil {
 		return nil
 	}
+
 	f := helperFailure{Path: tool, Output: out, Err: err, User: m.deleg.User, Ranges: strings.ReplaceAll(text, "\n", ", ")}
 	f.FileCaps = hasFileCaps(tool)
 	var st unix.Stat_t
@@ -83,6 +84,7 @@ func writeProc(path, text string) (err error) {
 			err = cerr
 		}
 	}()
+
 	if _, err := f.WriteString(text); err != nil {
 		return &Error{
 			Reason: Forbidden, Err: err, Detail: fmt.Sprintf("mapping ids: writing %q: %v", strings.TrimSpace(text), err),

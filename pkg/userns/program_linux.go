@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/pkg/internal/linux"
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
 // sentFD is the number of the descriptor in the process that sends it, past those of its standard streams and pipes.
@@ -44,16 +44,19 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	if err := unix.Stat("/proc/self/exe", &running); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: "/proc/self/exe", Err: err}
 	}
+
 	// By its name: the child has other mounts than this process, in which the magic link leads to no place (EINVAL).
 	name, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return nil, err
 	}
+
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer ours.Close()
+
 	flags := uintptr(unix.CLONE_NEWNS)
 	if newUserNS {
 		flags |= unix.CLONE_NEWUSER
@@ -63,6 +66,7 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	tree, err := receive(ours, name)
 	if err != nil {
 		return nil, err
@@ -70,20 +74,21 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	if err := unix.Fstat(int(tree.Fd()), &found); err != nil || found.Dev != running.Dev || found.Ino != running.Ino {
 		return nil, errors.Join(fmt.Errorf("%s is another file by now", name), tree.Close())
 	}
+
 	return tree, nil
 }
 
 // sendReadOnly is the child's program: it clones the mount of the file name, makes the clone read-only and sends it.
-func sendReadOnly(name string, socket *os.File) *linux.Program {
-	p := new(linux.Program)
+func sendReadOnly(name string, socket *os.File) *program.Program {
+	p := new(program.Program)
 	tree := p.Reg()
 	p.Do("cloning the mount of "+name, unix.SYS_OPEN_TREE, unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(tree)
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH, linux.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 	p.Do("numbering it", unix.SYS_DUP3, tree, sentFD, unix.O_CLOEXEC)
 	message := newRightsMessage(unix.UnixRights(sentFD))
 	p.Keep(message)
-	p.Do("sending it", unix.SYS_SENDMSG, socket, linux.Pointer(&message.header), 0)
+	p.Do("sending it", unix.SYS_SENDMSG, socket, program.Pointer(&message.header), 0)
 	p.Do("", unix.SYS_EXIT_GROUP, 0)
 	return p
 }
@@ -114,10 +119,12 @@ func receive(socket *os.File, name string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("recvmsg", err)
 	}
+
 	messages, err := unix.ParseSocketControlMessage(control[:n])
 	if err != nil || len(messages) != 1 {
 		return nil, errors.New("no descriptor came")
 	}
+
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
 		return nil, errors.New("no descriptor came")

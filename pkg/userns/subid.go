@@ -23,16 +23,19 @@ func parseSubids(text, name string, uid int) subids {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
+
 		owner, r, ok := parseSubidLine(line)
 		if !ok {
 			out.Bad = append(out.Bad, number)
 			continue
 		}
+
 		out.All = append(out.All, r)
 		if owner == strconv.Itoa(uid) || (name != "" && owner == name) {
 			out.Mine = append(out.Mine, r)
 		}
 	}
+
 	return out
 }
 

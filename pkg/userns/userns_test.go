@@ -23,6 +23,7 @@ func TestParseIDMap(t *testing.T) {
 		{name: "negative", text: "0 -1 1\n", bad: true},
 		{name: "beyond 32 bits", text: "0 0 4294967296\n", bad: true},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := parseIDMap(tc.text)
@@ -45,12 +46,14 @@ func TestParseSubids(t *testing.T) {
 		"alice:0:10", "alice:5:0", "alice:4294967290:4294967295", "  alice:400000:1  ", "alice:-1:5", "alice:99999999999:1",
 		"alice:4294967295:1", "10000:7:7",
 	}, "\n")
+
 	got := parseSubids(text, "alice", 1000)
 	want := subids{
 		Mine: []idRange{{100000, 65536}, {300000, 10}, {4294967290, 5}, {400000, 1}},
 		All:  []idRange{{100000, 65536}, {165536, 65536}, {300000, 10}, {4294967290, 5}, {400000, 1}, {7, 7}},
 		Bad:  []int{6, 7, 8, 9, 10, 13, 14, 15},
 	}
+
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -81,6 +84,7 @@ func TestFreeRange(t *testing.T) {
 		{name: "below the minimum", taken: []idRange{{1000, 10}, {99999, 2}}, want: 100001},
 		{name: "everything taken", taken: []idRange{{1, maxIDs}}, full: true},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			got, ok := freeRange(tc.taken)
@@ -112,6 +116,7 @@ func TestUserMap(t *testing.T) {
 		{name: "across two extents", ranges: []idRange{{5, 10}}, parent: []IDMap{{0, 1000, 1}, {10, 1, 50}, {1, 100000, 9}}, want: "0 1000 1, 1 5 5, 6 10 5"},
 		{name: "nothing here", ranges: []idRange{{100000, 65536}}, parent: []IDMap{{0, 1000, 1}}, want: "0 1000 1"},
 	}
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			got := strings.ReplaceAll(strings.TrimSpace(formatIDMap(userMap(1000, tc.ranges, tc.parent))), "\n", ", ")
@@ -142,6 +147,7 @@ func FuzzSubids(f *testing.F) {
 			next += uint64(e.Size)
 			outside = append(outside, idRange{uint64(e.Outside), uint64(e.Size)})
 		}
+
 		if next > maxIDs {
 			t.Fatalf("%d ids", next)
 		}
@@ -151,6 +157,7 @@ func FuzzSubids(f *testing.F) {
 				t.Fatalf("extents overlap: %v", m)
 			}
 		}
+
 		if again, err := parseIDMap(formatIDMap(m)); err != nil || !cmp.Equal(again, m) {
 			t.Fatalf("round trip: %v, %v", again, err)
 		}
@@ -176,6 +183,7 @@ func TestBuilderEnv(t *testing.T) {
 		{Direct, set},
 		{Single, set},
 	}
+
 	for _, tc := range tests {
 		t.Run(string(tc.mode), func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, builderEnv(env, tc.mode, s, []string{"X=y"})); diff != "" {

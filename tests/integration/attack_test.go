@@ -44,6 +44,7 @@ func attacker(args []string) {
 		}
 		return
 	}
+
 	canary := []byte(args[1])
 	slices.Reverse(canary)
 	a := attack{file: args[0], canary: string(canary)}
@@ -54,6 +55,7 @@ func attacker(args []string) {
 	} else {
 		a.boundary()
 	}
+
 	a.files()
 	a.canaries()
 	fmt.Println("tried", a.tried)
@@ -116,6 +118,7 @@ func (a *attack) systemCalls() {
 	var all texts
 	text := all.add
 	defer runtime.KeepAlive(&all)
+
 	here := uintptr(0xffffffffffffff9c) // AT_FDCWD
 	for _, c := range []struct {
 		name string
@@ -164,6 +167,7 @@ func (a *attack) systemCalls() {
 	} {
 		a.fails(c.name, c.err)
 	}
+
 	a.otherID()
 }
 
@@ -215,6 +219,7 @@ func (a *attack) readKeys() error {
 			serials = append(serials, int(serial))
 		}
 	}
+
 	session := make([]byte, 400)
 	n, _ := unix.KeyctlBuffer(unix.KEYCTL_READ, unix.KEY_SPEC_SESSION_KEYRING, session, 0)
 	for at := 0; at+4 <= min(n, len(session)); at += 4 {
@@ -229,6 +234,7 @@ func (a *attack) readKeys() error {
 		}
 		err = errors.Join(err, kerr)
 	}
+
 	return err
 }
 
@@ -276,6 +282,7 @@ func (a *attack) files() {
 			a.fails("writing "+name, write(name))
 		}
 	}
+
 	a.masked()
 	for name, dev := range map[string]int{"whiteout": 0, "memory": 1<<8 | 1, "disk": 8 << 8} {
 		a.fails("making the device "+name, unix.Mknod("/attack-"+name, unix.S_IFCHR|0o666, dev))
@@ -285,6 +292,7 @@ func (a *attack) files() {
 		a.readOnly("the mode of /dev/"+name, unix.Chmod("/dev/"+name, 0))
 		a.readOnly("the owner of /dev/"+name, unix.Chown("/dev/"+name, 1, 1))
 	}
+
 	if st, err := os.Stdin.Stat(); err == nil && st.Mode()&os.ModeNamedPipe == 0 {
 		a.readOnly("the mode of standard input", unix.Fchmod(0, 0))
 	}
@@ -362,6 +370,7 @@ func (a *attack) descriptors() {
 		if unix.Fstat(fd, &st) != nil {
 			continue
 		}
+
 		target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 		if fd > 2 {
 			if !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") { // those of Go's runtime
@@ -369,6 +378,7 @@ func (a *attack) descriptors() {
 			}
 			continue
 		}
+
 		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFDIR || kind == unix.S_IFREG {
 			a.fails(fmt.Sprintf("descriptor %d is a file: %s", fd, target), nil)
 		}
@@ -388,6 +398,7 @@ func (a *attack) processes() {
 			found++
 		}
 	}
+
 	if found > 0 {
 		a.fails("signalling a process that is not its own", nil)
 	}
@@ -400,6 +411,7 @@ func (a *attack) processes() {
 			}
 		}
 	}
+
 	text, _ := os.ReadFile("/proc/self/mountinfo")
 	if bytes.Contains(text, []byte(a.canary)) {
 		a.fails("finding the canary in mountinfo", nil)
@@ -456,6 +468,7 @@ func makeMarks(dir string) {
 			say(space+key, unix.Lsetxattr(dir, space+key, []byte("y"), 0))
 		}
 	}
+
 	say("whiteout over a file", unix.Mknod(dir+"/f", unix.S_IFCHR|0o666, 0))
 	say("whiteout", unix.Mknod(dir+"/w", unix.S_IFCHR, 0))
 	say("whiteout moved over a file", os.Rename(dir+"/w", dir+"/kept"))

@@ -113,6 +113,7 @@ func flatten(path string, v any, lines *[]string) {
 			return
 		}
 	}
+
 	text, err := json.Marshal(v)
 	if s, ok := v.(string); ok {
 		text = []byte(s)
@@ -178,6 +179,7 @@ func processes(dir string) []string {
 		if name := strings.TrimSpace(string(comm)); name == "catatonit" || p == "/proc/"+strconv.Itoa(os.Getpid()) {
 			continue
 		}
+
 		names, _ := filepath.Glob(p + "/fd/*")
 		for _, f := range append(names, p+"/cwd", p+"/root", p+"/exe") {
 			target, err := os.Readlink(f)
@@ -187,10 +189,12 @@ func processes(dir string) []string {
 				break
 			}
 		}
+
 		if table, _ := os.ReadFile(p + "/mountinfo"); strings.Contains(string(table), dir) {
 			out = append(out, fmt.Sprintf("process %s (%s) keeps mounts of the store", p[len("/proc/"):], strings.TrimSpace(string(comm))))
 		}
 	}
+
 	return out
 }
 
@@ -227,14 +231,17 @@ func incomplete(store string) []string {
 	if err != nil {
 		return nil
 	}
+
 	var layers []struct {
 		ID    string         `json:"id"`
 		Names []string       `json:"names"`
 		Flags map[string]any `json:"flags"`
 	}
+
 	if err := json.Unmarshal(data, &layers); err != nil {
 		return []string{"layers.json: " + err.Error()}
 	}
+
 	var out []string
 	known := map[string]bool{}
 	for _, l := range layers {
@@ -246,12 +253,14 @@ func incomplete(store string) []string {
 			out = append(out, "hold "+l.ID)
 		}
 	}
+
 	dirs, _ := filepath.Glob(filepath.Join(store, "overlay", strings.Repeat("[0-9a-f]", 64)))
 	for _, d := range dirs {
 		if !known[filepath.Base(d)] {
 			out = append(out, "directory of no layer "+d)
 		}
 	}
+
 	return out
 }
 
@@ -265,12 +274,14 @@ func strays(store string) []string {
 			out = append(out, "stray file "+n)
 		}
 	}
+
 	links, _ := filepath.Glob(filepath.Join(store, "overlay/l/*"))
 	for _, l := range links {
 		if _, err := os.Stat(l); err != nil {
 			out = append(out, "link that leads nowhere: "+l)
 		}
 	}
+
 	for _, of := range []struct{ records, pattern, suffix string }{
 		{"overlay-layers/layers.json", "overlay-layers/*.tar-split.gz", ".tar-split.gz"},
 		{"overlay-images/images.json", "overlay-images/" + strings.Repeat("[0-9a-f]", 64), ""},
@@ -283,6 +294,7 @@ func strays(store string) []string {
 			}
 		}
 	}
+
 	return out
 }
 
@@ -312,6 +324,7 @@ func waitfor(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 	}
+
 	ts.Fatalf("%s does not match after %v (%v):\n%s", strings.Join(args, " "), patience, err, data)
 }
 

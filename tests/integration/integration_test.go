@@ -127,6 +127,7 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 	if err != nil {
 		return fmt.Errorf("making a private directory: %w", err)
 	}
+
 	e.Defer(func() { cleanUp(t, private) })
 	conf := filepath.Join(private, "home", ".config", "containers")
 	for _, d := range []string{conf, filepath.Join(private, "xdg"), filepath.Join(private, "tmp")} {
@@ -134,25 +135,30 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 			return fmt.Errorf("making a private directory: %w", err)
 		}
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding the test binary: %w", err)
 	}
+
 	registries, err := os.ReadFile(os.Getenv("REGISTRIES_CONF"))
 	if err != nil {
 		return fmt.Errorf("reading $REGISTRIES_CONF: %w", err)
 	}
+
 	files := map[string][]byte{
 		"storage.conf":    fmt.Appendf(nil, storageConf, private),
 		"containers.conf": []byte(containersConf),
 		"registries.conf": registries,
 		"policy.json":     []byte(policy),
 	}
+
 	for name, data := range files {
 		if err := os.WriteFile(filepath.Join(conf, name), data, 0o600); err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
 		}
 	}
+
 	e.Vars = append(e.Vars,
 		"HOME="+filepath.Join(private, "home"),
 		"PRIVATE="+private,
@@ -168,17 +174,21 @@ func setup(t *testing.T, e *testscript.Env, bin, helpers string) error {
 		"ATTACKER="+self,
 		"LC_ALL=C.UTF-8",
 	)
+
 	for _, k := range []string{"REGISTRY", "TLSREGISTRY", "CERTS", "REGISTRY_USER", "REGISTRY_PASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "CGROUP_PARENT", "CGROUP_TREE"} {
 		if v := os.Getenv(k); v != "" {
 			e.Vars = append(e.Vars, k+"="+v)
 		}
 	}
+
 	if os.Getenv("VM") != "" {
 		// The session's own: a user's systemd is reached through it.
 		e.Vars = append(e.Vars, "XDG_RUNTIME_DIR="+os.Getenv("XDG_RUNTIME_DIR"), "DBUS_SESSION_BUS_ADDRESS="+os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
 	}
+
 	e.Values[marksKey{}] = &marks{}
 	e.Values[testKey{}] = e.T()
+
 	return nil
 }
 
@@ -190,6 +200,7 @@ func cleanUp(t *testing.T, private string) {
 		}
 		return
 	}
+
 	pid, err := os.ReadFile(filepath.Join(private, "xdg", "libpod", "tmp", "pause.pid"))
 	if err == nil {
 		_ = exec.Command("kill", "-KILL", strings.TrimSpace(string(pid))).Run()

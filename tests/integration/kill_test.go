@@ -53,6 +53,7 @@ func killbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		count = n
 	}
+
 	b := &mixedBuild{ts: ts, context: args[0], lasts: map[string]time.Duration{}, hits: map[string]int{}}
 	b.measure()
 	for i := range count {
@@ -63,6 +64,7 @@ func killbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		b.verify(i)
 		fmt.Fprintf(os.Stderr, "\r%d of %d", i+1, count)
 	}
+
 	ts.Logf("%d kills, by phase: %v", count-b.hits["ended"], b.hits)
 	for _, p := range phases {
 		if count >= 5*len(phases) && b.hits[p.name] < count/(4*len(phases)) {
@@ -105,6 +107,7 @@ func stopbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		} else {
 			_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		}
+
 		_ = p.wait()
 		slowest = max(slowest, time.Since(began))
 		if code := p.cmd.ProcessState.ExitCode(); code == 0 {
@@ -112,9 +115,11 @@ func stopbuilds(ts *testscript.TestScript, neg bool, args []string) {
 		} else if code != 130 && code != 128+int(syscall.SIGINT) && code != 128+int(syscall.SIGTERM) || time.Since(began) > patience {
 			ts.Fatalf("build %d, interrupted in its %s, ended with %d after %v:\n%s", i, phase, code, time.Since(began), p.log.String())
 		}
+
 		storeclean(ts, false, nil)
 		b.verify(i)
 	}
+
 	ts.Logf("the slowest took %v to end; %d had ended before", slowest.Round(time.Millisecond), b.hits["ended"])
 }
 
@@ -143,6 +148,7 @@ func (b *mixedBuild) measure() {
 		b.lasts[phases[i].name] = time.Since(began)
 		began = time.Now()
 	}
+
 	b.ts.Check(p.wait())
 	b.lasts["push"] = time.Since(began)
 	b.want = strings.TrimSpace(p.out.String())
@@ -214,11 +220,13 @@ func (p *runningBuild) next() bool {
 	if !p.events.Scan() {
 		return false
 	}
+
 	fmt.Fprintln(&p.log, p.events.Text())
 	var e struct{ Kind, Instruction, Text string }
 	if json.Unmarshal(p.events.Bytes(), &e) != nil {
 		return true
 	}
+
 	for _, phase := range phases[1:] {
 		if e.Kind != phase.kind || !strings.HasPrefix(e.Instruction+e.Text, phase.text) {
 			continue
@@ -229,6 +237,7 @@ func (p *runningBuild) next() bool {
 		}
 		p.phase = phase.name
 	}
+
 	return true
 }
 
@@ -246,6 +255,7 @@ func (p *runningBuild) kill(delay time.Duration, whom int) {
 			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		}
 	})
+
 	for p.next() { // until the last process that writes is gone
 	}
 }

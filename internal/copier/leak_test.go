@@ -1,0 +1,65 @@
+package copier
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"testing"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+)
+
+// Whatever happens, no descriptor stays open.
+func TestDescriptors(t *testing.T) {
+	nstest.Need(t)
+	src := build(t, t.TempDir(), append(plainContext, "f bad/.wh.x 644 x", "f bad/a 644 a", "d bad/d 755")...)
+	writeFile(t, src, "t.tar", makeTar(t, plainTar...))
+	writeFile(t, src, "bad.tar", makeTar(t, entry{name: "a", data: "a"}, entry{name: "../x"}))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the collector would close what we forget
+
+	count := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("no /proc:", err)
+		}
+		return len(names)
+	}
+
+	for _, spec := range []Spec{
+		{Sources: []string{"."}, Dest: "/x/"},
+		{Sources: []string{"d", "tree", "file*", "l*", "hl"}, Dest: "/x/"},
+		{Sources: []string{"bad"}, Dest: "/x/"},
+		{Sources: []string{"no"}, Dest: "/x/"},
+		{Sources: []string{"d", "f"}, Dest: "/file/"},
+		{Sources: []string{"tree"}, Dest: "/"},
+		{Sources: []string{"dir*/**/*.cfg"}, Dest: "/x/", Parents: true},
+		{Sources: []string{"t.tar"}, Dest: "/x/", Add: true},
+		{Sources: []string{"bad.tar"}, Dest: "/x/", Add: true},
+		{Sources: []string{"f"}, Dest: "/dirlink/x/y"},
+		{Sources: []string{"f"}, Dest: "/file/x"},
+		{Sources: []string{"hl"}, Dest: "/x", Chown: &Owner{4000000000, 0}},
+	} {
+		root := build(t, t.TempDir(), "f file 644 x", "d dirlink 755")
+		r := openDir(t, root)
+		before := count()
+		tree, err := OpenContext(src, []string{"special"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sel, err := Select(context.Background(), tree, spec)
+		if err == nil {
+			err = sel.Write(context.Background(), fdfs.OnDisk(r))
+			if err := sel.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+		if after := count(); after != before {
+			t.Errorf("%v to %s (%v): %d descriptors before, %d after", spec.Sources, spec.Dest, err, before, after)
+		}
+	}
+}

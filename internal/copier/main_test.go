@@ -1,0 +1,9 @@
+package copier
+
+import (
+	"testing"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }

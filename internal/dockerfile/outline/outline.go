@@ -1,0 +1,296 @@
+// Package outline says what a Dockerfile offers to its user: the targets that can be built, and the build arguments,
+// secrets, SSH agents and caches of one.
+//
+// Descriptions are the comments right above a FROM or an ARG that begin with the name of the stage or the argument.
+//
+// The package is pure: no files, no network, no clock; what base images set is unknown to it.
+//
+// Source: https://docs.docker.com/reference/cli/docker/buildx/build/#call; the JSON is that of BuildKit's subrequests
+// frontend.targets and frontend.outline.
+package outline
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/pkg/instructions"
+)
+
+// Location is a place in the Dockerfile.
+type Location struct {
+	SourceIndex int     `json:"sourceIndex,omitempty"` // of the text, if they are several
+	Ranges      []Lines `json:"ranges"`
+}
+
+// Lines are the first and the last line of something.
+type Lines struct {
+	Start Line `json:"start"`
+	End   Line `json:"end"`
+}
+
+// Line is a line, from 1.
+type Line struct {
+	Line int `json:"line"`
+}
+
+// At makes a Location.
+func At(f *instructions.File, r instructions.Range) Location {
+	at := f.Place(r)
+	return Location{SourceIndex: f.PartOf(r), Ranges: []Lines{{Line{at.Line}, Line{at.EndLine}}}}
+}
+
+// compare gives the order in the file.
+func (l Location) compare(o Location) int {
+	return cmp.Or(cmp.Compare(l.SourceIndex, o.SourceIndex), cmp.Compare(l.Ranges[0].Start.Line, o.Ranges[0].Start.Line))
+}
+
+// Targets are the stages of a file.
+type Targets struct {
+	Targets []Target `json:"targets"`
+	Sources [][]byte `json:"sources"` // the texts of the Dockerfile
+}
+
+// Target is one stage.
+type Target struct {
+	Name        string   `json:"name,omitempty"`
+	Default     bool     `json:"default,omitempty"`
+	Description string   `json:"description,omitempty"`
+	Base        string   `json:"base,omitempty"`     // as written
+	Platform    string   `json:"platform,omitempty"` // as written
+	Location    Location `json:"location"`
+}
+
+// ListTargets gives the stages of a file.
+func ListTargets(f *instructions.File) Targets {
+	var out Targets
+	for i, st := range f.Stages {
+		out.Targets = append(out.Targets, Target{
+			Name: st.Name, Default: i == len(f.Stages)-1, Description: describe(f, st.Range, st.Comments, st.Name),
+			Base: st.Base, Platform: st.Platform, Location: At(f, st.Range),
+		})
+	}
+	return out
+}
+
+// describe finds the description of a name.
+func describe(f *instructions.File, r instructions.Range, comments []string, name string) string {
+	if name == "" {
+		return ""
+	}
+	for _, text := range f.RightAbove(r, comments) {
+		if text, ok := strings.CutPrefix(text, name+" "); ok {
+			return text
+		}
+	}
+	return ""
+}
+
+// Outline is what can be set for a target. Each list is in the order of the file.
+type Outline struct {
+	Name        string   `json:"name,omitempty"`
+	Description string   `json:"description,omitempty"`
+	Args        []Arg    `json:"args,omitempty"`
+	Secrets     []Mount  `json:"secrets,omitempty"`
+	SSH         []Mount  `json:"ssh,omitempty"`
+	Cache       []Cache  `json:"cache,omitempty"`
+	Sources     [][]byte `json:"sources,omitempty"` // the texts of the Dockerfile
+}
+
+// Arg is a build argument.
+type Arg struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Value       string   `json:"value,omitempty"` // given, else the default
+	Location    Location `json:"location"`
+}
+
+// Mount is a secret or an SSH agent.
+type Mount struct {
+	Name     string   `json:"name"`
+	Required bool     `json:"required,omitempty"`
+	Location Location `json:"location"`
+}
+
+// Cache is a cache mount.
+type Cache struct {
+	ID       string   `json:"ID"`
+	Location Location `json:"location"`
+}
+
+// New gives the outline of the plan's target, with what the stages that it needs can be given. The plan is used up.
+func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
+	c := collector{file: f, options: o, globals: map[string]*global{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
+	if err := c.setGlobals(); err != nil {
+		return Outline{}, err
+	}
+
+	st := f.Stages[p.Target.Index]
+	c.out.Name, c.out.Description = st.Name, describe(f, st.Range, st.Comments, st.Name)
+	for _, s := range p.Stages { // dependencies first, so that of two arguments of one name the target's stays
+		if err := c.stage(s); err != nil {
+			return Outline{}, err
+		}
+	}
+
+	for _, a := range c.args {
+		c.out.Args = append(c.out.Args, a)
+	}
+	slices.SortFunc(c.out.Args, func(a, b Arg) int {
+		return cmp.Or(a.Location.compare(b.Location), cmp.Compare(a.Name, b.Name))
+	})
+	byLine := func(a, b Mount) int { return a.Location.compare(b.Location) }
+	slices.SortStableFunc(c.out.Secrets, byLine)
+	slices.SortStableFunc(c.out.SSH, byLine)
+	slices.SortStableFunc(c.out.Cache, func(a, b Cache) int { return a.Location.compare(b.Location) })
+
+	return c.out, nil
+}
+
+// collector gathers an Outline.
+type collector struct {
+	file    *instructions.File
+	options plan.Options
+	lookup  func(string) (string, bool) // of the global arguments
+	globals map[string]*global
+	args    map[string]Arg
+	seen    map[[2]string]int // index of a mount in its list, by type and id
+	out     Outline
+}
+
+// global is an argument before the first FROM.
+type global struct {
+	arg  Arg
+	uses []string // arguments in its default
+}
+
+// expand records the arguments that a word uses.
+func (c *collector) expand(r instructions.Range, word string) (used []string) {
+	_, _ = instructions.Expander{Escape: c.file.EscapeAt(r), Lookup: func(name string) (string, bool) {
+		used = append(used, name)
+		return c.lookup(name)
+	}}.Word(word) // the plan has had an error
+	return used
+}
+
+func (c *collector) setGlobals() (err error) {
+	if _, c.lookup, err = plan.Globals(c.file, c.options); err != nil {
+		return err
+	}
+
+	for _, in := range c.file.Args {
+		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
+		for _, v := range arg.Vars {
+			g := &global{arg: c.arg(in, v.Key)}
+			g.arg.Value, _ = c.lookup(v.Key)
+			if _, given := c.options.BuildArgs[v.Key]; !given && v.Default != nil {
+				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), func(name string) bool { return c.globals[name] == nil }) // declared below
+			}
+			if old := c.globals[v.Key]; old != nil && slices.Contains(g.uses, v.Key) {
+				g.uses = append(g.uses, old.uses...)
+			}
+			c.globals[v.Key] = g
+		}
+	}
+
+	return nil
+}
+
+func (c *collector) arg(in instructions.Instruction, name string) Arg {
+	return Arg{Name: name, Description: describe(c.file, in.Range, in.Comments, name), Location: At(c.file, in.Range)}
+}
+
+// use adds global arguments, and those that their defaults use.
+func (c *collector) use(names []string) {
+	for len(names) > 0 {
+		name := names[0]
+		names = names[1:]
+		g := c.globals[name]
+		if g == nil {
+			continue
+		}
+		delete(c.globals, name)
+		c.args[name] = g.arg
+		names = append(names, g.uses...)
+	}
+}
+
+// stage walks through a stage.
+func (c *collector) stage(s *plan.Stage) error {
+	st := c.file.Stages[s.Index]
+	c.use(c.expand(st.Range, st.Base))
+	c.use(c.expand(st.Range, st.Platform))
+	scope, err := s.Begin(instructions.Image{})
+	if err != nil {
+		return err
+	}
+
+	args := map[int]instructions.Instruction{}
+	for _, in := range st.Instructions {
+		if in.Name == "ARG" {
+			args[in.Line] = in
+		}
+	}
+
+	for range scope.Len() + 1 { // the last one ends the stage
+		step, err := scope.Next()
+		if err != nil || step == nil {
+			continue // of an unknown base it may want what is not known
+		}
+		if in, ok := args[c.file.RangeOf(step.Place()).Line]; ok {
+			c.stageArgs(in, scope)
+		}
+		if run, ok := step.Op.(*plan.Run); ok {
+			c.mounts(step, run)
+		}
+	}
+
+	return nil
+}
+
+// stageArgs adds the arguments of an ARG. One without a default may be a global one.
+func (c *collector) stageArgs(in instructions.Instruction, scope *plan.Scope) {
+	cmd, _ := in.Command.(instructions.Arg)
+	for _, v := range cmd.Vars {
+		_, given := c.options.BuildArgs[v.Key]
+		if _, isGlobal := c.lookup(v.Key); isGlobal && v.Default == nil && !given {
+			c.use([]string{v.Key})
+			continue
+		}
+		a := c.arg(in, v.Key)
+		a.Value, _ = scope.Arg(v.Key)
+		c.args[v.Key] = a
+	}
+}
+
+// mounts adds those of a RUN. One that several name is required if one of them requires it.
+func (c *collector) mounts(step *plan.Step, run *plan.Run) {
+	place := At(c.file, c.file.RangeOf(step.Place()))
+	for _, m := range run.Mounts {
+		if m.ID == "" {
+			continue
+		}
+
+		key := [2]string{m.Type, m.ID}
+		i, seen := c.seen[key]
+		switch m.Type {
+		case instructions.MountSecret, instructions.MountSSH:
+			list := &c.out.Secrets
+			if m.Type == instructions.MountSSH {
+				list = &c.out.SSH
+			}
+			if !seen {
+				i = len(*list)
+				*list = append(*list, Mount{Name: m.ID, Location: place})
+			}
+			(*list)[i].Required = (*list)[i].Required || m.Required
+		case instructions.MountCache:
+			if !seen {
+				c.out.Cache = append(c.out.Cache, Cache{ID: m.ID, Location: place})
+			}
+		}
+
+		c.seen[key] = i
+	}
+}

@@ -1,0 +1,164 @@
+package containers
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	cs "go.podman.io/storage"
+)
+
+// holdPrefix begins the names of holds: rbuild-hold-<owner>-<random>. The owner is the name of the builder's file below
+// rbuild-owners, so that the next command recognizes the holds of a builder that has died.
+const holdPrefix = "rbuild-hold-"
+
+// flagOfImage marks a hold of a layer that belonged to an image when the hold was made.
+const flagOfImage = "rbuild-of-image"
+
+// ErrNoLayer says that the store does not have a layer.
+var ErrNoLayer = cs.ErrLayerUnknown
+
+// Hold is an empty layer on top of a layer that a build reads. The library and every tool that uses it keep a layer that
+// has a child (DeleteImage in store.go of containers/storage), so an image can be removed while a build reads its files,
+// and the files stay until Release.
+//
+// A container on the layer would do the same, and is buildah's way. But podman and buildah then refuse to remove the
+// image, or remove the container with it if they are forced, and the library writes one more record.
+type Hold struct {
+	store *Store
+	layer cs.Layer
+}
+
+// Hold keeps the layer id, and with it all layers below, until Release. The error is ErrNoLayer if the store
+// does not have the layer. A hold writes the library's records of all layers twice, and so does its release.
+func (s *Store) Hold(id string) (*Hold, error) {
+	ofImage, err := s.belongsToImage(id)
+	if err != nil {
+		return nil, err
+	}
+
+	o := &cs.LayerOptions{}
+	if ofImage {
+		o.Flags = map[string]any{flagOfImage: true}
+	}
+
+	l, err := s.storage.CreateLayer("", id, []string{holdPrefix + s.record.name() + "-" + rand.Text()}, "", false, o)
+	if err != nil {
+		return nil, fmt.Errorf("holding layer %s: %w", id, err)
+	}
+	return &Hold{store: s, layer: *l}, nil
+}
+
+// belongsToImage reports whether an image needs the layer id, or did when another build made its hold.
+func (s *Store) belongsToImage(id string) (bool, error) {
+	layers, err := s.storage.Layers()
+	if err != nil {
+		return false, fmt.Errorf("listing the layers: %w", err)
+	}
+
+	images, err := s.storage.Images()
+	if err != nil {
+		return false, fmt.Errorf("listing the images: %w", err)
+	}
+
+	var tops []string
+	parents := make(map[string]string, len(layers))
+	for _, l := range layers {
+		parents[l.ID] = l.Parent
+		if isHold(l) && l.Flags[flagOfImage] == true {
+			tops = append(tops, l.Parent)
+		}
+	}
+
+	for _, img := range images {
+		tops = append(tops, img.TopLayer)
+	}
+	for _, at := range tops {
+		for ; at != ""; at = parents[at] {
+			if at == id {
+				return true, nil
+			}
+		}
+	}
+
+	return false, nil
+}
+
+// isHold reports whether the layer is a hold.
+func isHold(l cs.Layer) bool {
+	return slices.ContainsFunc(l.Names, func(n string) bool { return strings.HasPrefix(n, holdPrefix) })
+}
+
+// Release ends the hold. If the image of the held layer was removed meanwhile, Release removes the layers that the hold
+// alone has kept, as the removal would have done.
+func (h *Hold) Release() error { return h.store.releaseHold(h.layer) }
+
+func (s *Store) releaseHold(hold cs.Layer) error {
+	remove := func(id string) error {
+		return s.Freeing(func() error { return s.storage.DeleteLayer(id) })
+	}
+	if err := remove(hold.ID); err != nil && !isGone(err) {
+		return fmt.Errorf("releasing layer %s: %w", hold.Parent, err)
+	}
+	if hold.Flags[flagOfImage] != true {
+		return nil
+	}
+
+	// The library refuses to remove a layer that an image, a container or another layer needs.
+	for id := hold.Parent; id != ""; {
+		l, err := s.storage.Layer(id)
+		if isGone(err) {
+			return nil
+		}
+
+		if err == nil {
+			err = remove(id)
+		}
+		switch {
+		case isGone(err), errors.Is(err, cs.ErrLayerHasChildren), errors.Is(err, cs.ErrLayerUsedByImage),
+			errors.Is(err, cs.ErrLayerUsedByContainer), errors.Is(err, cs.ErrStoreIsReadOnly):
+			return nil
+		case err != nil:
+			return fmt.Errorf("removing layer %s of an image that was removed: %w", id, err)
+		}
+		id = l.Parent
+	}
+
+	return nil
+}
+
+// isGone reports whether a layer could not be found.
+func isGone(err error) bool {
+	return errors.Is(err, cs.ErrNotALayer) || errors.Is(err, cs.ErrLayerUnknown)
+}
+
+// releaseHolds ends the holds of owners that have died.
+func (s *Store) releaseHolds(dead []*record) error {
+	layers, err := s.storage.Layers()
+	if err != nil {
+		return fmt.Errorf("listing the layers: %w", err)
+	}
+
+	var errs []error
+	for _, l := range layers {
+		of := func(r *record) bool {
+			return slices.ContainsFunc(l.Names, func(n string) bool { return strings.HasPrefix(n, holdPrefix+r.name()+"-") })
+		}
+		if slices.ContainsFunc(dead, of) {
+			errs = append(errs, s.releaseHold(l))
+		}
+	}
+
+	return errors.Join(errs...)
+}
+
+// name is the last part of the file's path. It is empty if there is no file.
+func (r *record) name() string {
+	if r == nil {
+		return ""
+	}
+	return filepath.Base(r.file.Name())
+}

@@ -1,0 +1,139 @@
+package containers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	cs "go.podman.io/storage"
+)
+
+// madeByUs is the metadata of layers that a build made: they may be pruned when no image has them, whatever their age.
+const madeByUs = "rbuild"
+
+// Layer is a layer of the store.
+type Layer struct {
+	ID      string
+	Names   []string
+	Parent  string        // ID of the layer below; "": none
+	DiffID  digest.Digest // digest of the uncompressed tar
+	Size    int64         // bytes of the uncompressed tar
+	Created time.Time
+	Noted   bool // the layer has notes: see Store.Notes
+	// ReadOnly says that the layer is in an additional store, which nobody can give a name or notes to.
+	ReadOnly bool
+}
+
+// notesKey is the name of the notes among the data that the library keeps with a layer.
+const notesKey = "rbuild-notes"
+
+func fromLibrary(l *cs.Layer) Layer {
+	return Layer{
+		ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created,
+		Noted: slices.Contains(l.BigDataNames, notesKey), ReadOnly: l.ReadOnly,
+	}
+}
+
+// Notes returns the notes that were stored with the layer id: Content.Notes.
+func (s *Store) Notes(id string) ([]byte, error) {
+	r, err := s.storage.LayerBigData(id, notesKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxNotes))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
+	}
+	return data, nil
+}
+
+// maxNotes bounds the notes of a layer, in bytes.
+const maxNotes = 1 << 20
+
+// CopyNotes gives the layer to the notes of the layer from, which has some.
+func (s *Store) CopyNotes(from, to string) error {
+	data, err := s.Notes(from)
+	if err != nil {
+		return err
+	}
+	if err := s.storage.SetLayerBigData(to, notesKey, bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("storing the notes of layer %s: %w", to, err)
+	}
+	return nil
+}
+
+// LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while another process makes
+// or removes a layer.
+func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
+	found, err := s.storage.Layer(name)
+	if errors.Is(err, cs.ErrLayerUnknown) {
+		return Layer{}, false, nil
+	}
+	if err != nil {
+		return Layer{}, false, fmt.Errorf("looking up layer %s: %w", name, err)
+	}
+	return fromLibrary(found), true, nil
+}
+
+// Chain returns the layer id and its ancestors, lowest first. The empty id has none.
+func (s *Store) Chain(id string) ([]Layer, error) {
+	var chain []Layer
+	for id != "" {
+		l, ok, err := s.LayerByName(id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("layer %s is missing from the store: remove the image that needs it and pull it again", id)
+		}
+		if l.DiffID == "" {
+			return nil, fmt.Errorf("layer %s has no digest of its content: pull its image again", id)
+		}
+
+		chain = append([]Layer{l}, chain...)
+		id = l.Parent
+	}
+
+	return chain, nil
+}
+
+// Directories returns the directories of the layer id and its ancestors, topmost first, as overlayfs takes them.
+func (s *Store) Directories(id string) ([]string, error) {
+	if id == "" {
+		return nil, nil
+	}
+
+	m, err := s.driver.Metadata(id)
+	if err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", id, err)
+	}
+
+	dirs := []string{m["UpperDir"]}
+	if m["LowerDir"] != "" {
+		dirs = append(dirs, strings.Split(m["LowerDir"], ":")...)
+	}
+	return dirs, nil
+}
+
+// Directory returns the directory of the layer id alone.
+func (s *Store) Directory(id string) (string, error) {
+	dir, err := s.driver.DifferTarget(id)
+	if err != nil {
+		return "", fmt.Errorf("reading layer %s: %w", id, err)
+	}
+	return dir, nil
+}
+
+// NameLayer gives the layer id one more name, taking it from the layer that had it. Names of layers are how the
+// build cache finds them.
+func (s *Store) NameLayer(id, name string) error {
+	if err := s.storage.AddNames(id, []string{name}); err != nil {
+		return fmt.Errorf("naming layer %s: %w", id, err)
+	}
+	return nil
+}

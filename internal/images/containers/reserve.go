@@ -1,0 +1,103 @@
+package containers
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+)
+
+// The reserve is what the store keeps back for the removal of images: the library writes its records anew for that, and on
+// a full disk could not give back any space. It is given up then, and made anew when there is room.
+const (
+	reserveDir    = "rbuild-reserve"
+	reserveBytes  = 2 << 20 // of one file; the records of a layer take about 700
+	reserveInodes = 32      // as empty files: removing an image takes one for each record, and two for each layer
+)
+
+// keepReserve makes the reserve if there is none, and room for twice as much.
+func (s *Store) keepReserve() error {
+	dir := filepath.Join(s.GraphRoot(), reserveDir)
+	whole := filepath.Join(dir, "space")
+	if _, err := os.Lstat(whole); err == nil {
+		return nil
+	}
+	if r, err := fdfs.RoomAt(s.GraphRoot()); err != nil || r.Bytes < 2*reserveBytes || r.Inodes < 2*reserveInodes {
+		return err
+	}
+
+	err := makeReserve(dir, whole)
+	switch {
+	case fdfs.NoRoom(err):
+		return os.RemoveAll(dir)
+	case errors.Is(err, fs.ErrNotExist): // another process has just given it up
+		return nil
+	case err != nil:
+		return fmt.Errorf("making the reserve of the store: %w", err)
+	}
+
+	return nil
+}
+
+// makeReserve leaves it to another process that is about to do it. whole is the last that is made: with it the reserve is
+// there.
+func makeReserve(dir, whole string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if free, err := fdfs.TryLock(lock); err != nil || !free {
+		return err
+	}
+
+	for i := range reserveInodes {
+		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600); err != nil {
+			return err
+		}
+	}
+
+	part := whole + ".new"
+	if err := allocate(part, reserveBytes); err != nil {
+		return err
+	}
+
+	return os.Rename(part, whole)
+}
+
+// allocate makes a file that takes size bytes of the disk.
+func allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fdfs.Allocate(f, size), f.Close())
+}
+
+// Freeing runs what removes images or layers. On a disk that is full, or a user's part of it, it gives up the reserve.
+// fn is run a second time if it turns out only then that there is no room.
+func (s *Store) Freeing(fn func() error) error {
+	if r, err := fdfs.RoomAt(s.GraphRoot()); err == nil && (r.Bytes < reserveBytes || r.Inodes < reserveInodes) {
+		s.giveUpReserve()
+	}
+	err := fn()
+	if fdfs.NoRoom(err) && s.giveUpReserve() {
+		err = fn()
+	}
+	return err
+}
+
+// giveUpReserve says whether there was one.
+func (s *Store) giveUpReserve() bool {
+	dir := filepath.Join(s.GraphRoot(), reserveDir)
+	_, err := os.Lstat(dir)
+	return err == nil && os.RemoveAll(dir) == nil
+}

@@ -1,0 +1,193 @@
+// Package store is containers/storage behind the few calls a builder needs: open it, find layers by name, see their
+// directories, turn a staging directory into a layer, record an image, tidy up what a killed build left.
+//
+// Open may only be called as root of the user namespace that the build runs in (see pkg/userns), or as real root:
+// outside it the library would probe the wrong kernel features and record what it found in the user's store.
+//
+// The store is shared with podman and buildah, and with other rbuild processes; each call takes the library's locks
+// for its own duration only, none is held while a step runs. A layer appears whole or not at all: its directory is
+// filled below overlay/tempdirs under a lock of its own, and renamed into place when its record is written. What a
+// killed process leaves there is removed by the next Close of any process.
+//
+// Source of the formats: containers/storage, docs/containers-storage.md and pkg layers.go.
+package containers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	cs "go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage/types"
+)
+
+// Options says which store to open. The zero value is the user's default store: storage.conf and its environment,
+// exactly as podman finds it.
+type Options struct {
+	GraphRoot     string   // directory of images and layers; "": storage.conf
+	RunRoot       string   // directory of locks and mount counts; "": storage.conf
+	Driver        string   // storage driver; "": storage.conf, else overlay
+	DriverOptions []string // replace those of storage.conf
+	Owner         Owner    // who works on the store
+}
+
+// Store is an open store. Its methods may be called from several goroutines.
+type Store struct {
+	storage cs.Store
+	driver  graphdriver.DriverWithDiffer
+	noRoom  bool
+	record  *record // nil: there was no room for it, or the store is closed
+}
+
+// Open opens the store, creating its directories where they are missing, and removes what processes have left that died
+// while they worked on it. The caller closes it.
+// Drivers other than overlay are refused: only overlay can adopt a step's upper directory as a layer.
+func Open(o Options) (st *Store, err error) {
+	lib, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+
+	dead, err := theDead(lib.GraphRoot)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeRecords(dead)) }()
+	if err := mendLinks(lib.GraphRoot, len(dead) > 0); err != nil {
+		return nil, err
+	}
+
+	s, err := getStore(lib)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
+	}
+
+	driver, err := s.GraphDriver()
+	if err != nil {
+		return nil, fmt.Errorf("opening the store at %s: %w", lib.GraphRoot, err)
+	}
+
+	differ, ok := driver.(graphdriver.DriverWithDiffer)
+	if !ok {
+		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
+	}
+
+	st = &Store{storage: s, driver: differ}
+	if err := st.begin(dead, o.Owner); err != nil {
+		s.Free()
+		return nil, errors.Join(err, st.record.remove())
+	}
+
+	return st, nil
+}
+
+// begin removes what the dead have left, and tells who works here now.
+func (s *Store) begin(dead []*record, o Owner) (err error) {
+	if len(dead) > 0 {
+		if err := s.reap(dead); err != nil {
+			return err
+		}
+	}
+	if s.record, err = newRecord(s.GraphRoot(), o); err != nil {
+		return err
+	}
+	return s.keepReserve()
+}
+
+// Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
+// one that Open would return too; where that is about the driver or its options, the directories are returned as well.
+func Locate(o Options) (graphRoot, runRoot string, err error) {
+	lib, err := o.resolve()
+	return lib.GraphRoot, lib.RunRoot, err
+}
+
+// Refusal returns what the library keeps below runRoot of an attempt to use overlays that failed: as long as that file is
+// there it tries no more, wherever the store is (checkAndRecordOverlaySupport of its overlay driver). Both are empty if
+// there is none.
+func Refusal(runRoot string) (file, text string) {
+	file = filepath.Join(runRoot, "overlay", "overlay-false")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", ""
+	}
+	return file, string(data)
+}
+
+// resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a
+// given driver drops the configured driver's options.
+func (o Options) resolve() (types.StoreOptions, error) {
+	lib, err := types.DefaultStoreOptions()
+	if err != nil {
+		return lib, fmt.Errorf("reading storage.conf: %w", err)
+	}
+
+	if o.GraphRoot != "" {
+		lib.GraphRoot = o.GraphRoot
+	}
+	if o.RunRoot != "" {
+		lib.RunRoot = o.RunRoot
+	}
+	if o.Driver != "" {
+		lib.GraphDriverName, lib.GraphDriverOptions = o.Driver, nil
+	}
+	if len(o.DriverOptions) > 0 {
+		lib.GraphDriverOptions = slices.Clone(o.DriverOptions)
+	}
+	if lib.GraphDriverName == "" {
+		lib.GraphDriverName = "overlay"
+	}
+	if lib.GraphDriverName != "overlay" {
+		return lib, fmt.Errorf("the store at %s uses the storage driver %q, rbuild needs overlay: "+
+			"choose another store with --root, or set driver = \"overlay\" in storage.conf", lib.GraphRoot, lib.GraphDriverName)
+	}
+
+	lib.GraphDriverOptions = slices.DeleteFunc(slices.Clone(lib.GraphDriverOptions), func(opt string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "mount_program=")
+	})
+
+	return lib, refuseOptions(lib)
+}
+
+// refuseOptions names the overlay options under which a directory is no longer its layer's plain content.
+func refuseOptions(lib types.StoreOptions) error {
+	for _, opt := range lib.GraphDriverOptions {
+		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "=")
+		switch {
+		case key == "use_composefs" && value == "true", key == "force_mask" && value != "":
+			return fmt.Errorf("the store at %s is configured with %s, which rbuild cannot build on: "+
+				"choose another store with --root", lib.GraphRoot, opt)
+		}
+	}
+	return nil
+}
+
+// Storage is the library's own handle, for internal/transfer and for what reads images.
+func (s *Store) Storage() cs.Store { return s.storage }
+
+// GraphRoot is the absolute path of the directory of images and layers.
+func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
+
+// RunRoot is the absolute path of the directory of locks and mount counts, usually on a tmpfs.
+func (s *Store) RunRoot() string { return s.storage.RunRoot() }
+
+// Close removes the staging directories that dead processes left and gives the library's handle back. Those that other
+// processes use stay; this process must have ended its own. Idempotent.
+func (s *Store) Close() error {
+	s.storage.Free()
+	end := s.record.remove
+	if s.noRoom {
+		end = s.record.close
+	}
+	err := errors.Join(sweep(s.stagingRoot(), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
+	s.record = nil
+	return err
+}
+
+// stagingRoot is where directories lie that are not layers yet.
+func (s *Store) stagingRoot() string { return stagingRoot(s.GraphRoot()) }
+
+func stagingRoot(graphRoot string) string { return filepath.Join(graphRoot, "overlay", "tempdirs") }

@@ -1,0 +1,178 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	cgroupfs "github.com/opencontainers/cgroups/fs"
+	"github.com/opencontainers/cgroups/fs2"
+	"golang.org/x/sys/unix"
+)
+
+// Group is a cgroup for one process and what that starts.
+type Group struct {
+	tree   *Tree
+	limits Limits
+	paths  map[string]string // as dirs of Parent
+	dir    *os.File          // nil on v1
+}
+
+// New makes a cgroup with limits. The caller removes it. With Options.Devices its processes may open the devices too that are
+// given.
+func (p *Parent) New(l Limits, given ...Device) (_ *Group, err error) {
+	g, err := p.limited(l)
+	if err == nil && p.devices {
+		_ = g.holdDevices(append(ownDevices(), given...)) // the second line; see Options
+	}
+	return g, err
+}
+
+// limited makes a cgroup with limits.
+func (p *Parent) limited(l Limits) (_ *Group, err error) {
+	g := &Group{tree: p.tree, limits: l, paths: map[string]string{}}
+	name := "run-" + strconv.FormatInt(p.next.Add(1), 10)
+	for c, dir := range p.dirs {
+		g.paths[c] = filepath.Join(dir, name)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("making a cgroup with limits: %w", err), g.Remove())
+		}
+	}()
+
+	resources := l.resources(p.v2, p.has(Swap))
+	config := &cgroups.Cgroup{Resources: resources}
+	if !p.v2 {
+		for _, dir := range g.paths { // before the library, which knows nothing of the tree
+			if err := g.tree.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
+				return nil, err
+			}
+		}
+		m, err := cgroupfs.NewManager(config, g.paths)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.Apply(-1); err != nil {
+			return nil, err
+		}
+		return g, m.Set(resources)
+	}
+
+	dir := g.paths[""]
+	if err := g.tree.mkdir(dir); err != nil {
+		return nil, err
+	}
+	if g.dir, err = os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+		return nil, err
+	}
+
+	m, err := fs2.NewManager(config, dir)
+	if err != nil {
+		return nil, err
+	}
+
+	return g, m.Set(resources)
+}
+
+// Limits are those that the group was made with.
+func (g *Group) Limits() Limits { return g.limits }
+
+// Dir is the directory of the group in the hierarchy of version 2, for clone3(2); nil on version 1. It is closed by Remove.
+func (g *Group) Dir() *os.File { return g.dir }
+
+// Enter moves the calling thread into the group, and leave takes it into another of the Parent, on version 1. The thread must
+// be locked to its goroutine, and end with it. Unlike Add this waits for nothing (since Linux 5.7).
+func (g *Group) Enter() (leave func() error, err error) {
+	if g.dir != nil {
+		return nil, errors.ErrUnsupported
+	}
+
+	leave = func() error {
+		var errs []error
+		for _, dir := range g.paths {
+			errs = append(errs, cgroups.WriteFile(filepath.Join(filepath.Dir(dir), leaf), fileTasks, "0"))
+		}
+		return errors.Join(errs...)
+	}
+
+	for _, dir := range g.paths {
+		if err := cgroups.WriteFile(dir, fileTasks, "0"); err != nil {
+			return nil, errors.Join(err, leave())
+		}
+	}
+
+	return leave, nil
+}
+
+// fileTasks lists the threads of a cgroup of version 1 (cgroup-v1/cgroups.rst).
+const fileTasks = "tasks"
+
+// Add moves a process into the group.
+func (g *Group) Add(pid int) error {
+	for _, dir := range g.paths {
+		if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
+			return fmt.Errorf("moving process %d into cgroup %s: %w", pid, dir, underlying(err))
+		}
+	}
+	return nil
+}
+
+// Kill kills all that is in the group.
+func (g *Group) Kill() error {
+	if dir, ok := g.paths[""]; ok {
+		if err := cgroups.WriteFile(dir, "cgroup.kill", "1"); err == nil {
+			return nil // Linux 5.14
+		}
+	}
+
+	for _, dir := range g.paths {
+		pids, err := cgroups.GetAllPids(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
+		}
+		for _, pid := range pids {
+			if pid == os.Getpid() || pid <= 0 { // a thread that could not leave; one outside of this PID namespace
+				continue
+			}
+			if err := syscall.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("killing process %d of cgroup %s: %w", pid, dir, err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// Remove kills what is left in the group and removes it. It is no error if it is gone.
+func (g *Group) Remove() error {
+	if g.dir != nil {
+		g.dir.Close()
+	}
+	var err error
+	for delay := time.Millisecond; ; delay *= 2 {
+		if err = g.remove(); err == nil || delay > time.Second {
+			return err
+		}
+		if kill := g.Kill(); kill != nil {
+			return errors.Join(err, kill)
+		}
+		time.Sleep(delay) // what is killed takes its time to end, up to a second for what waits for a disk
+	}
+}
+
+func (g *Group) remove() error {
+	var errs []error
+	for _, dir := range g.paths {
+		errs = append(errs, g.tree.remove(dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,159 @@
+package cgroup
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// root is where the hierarchies are mounted (cgroups(7)).
+const root = "/sys/fs/cgroup"
+
+// The names of what this package makes.
+const (
+	prefix = "rbuild-" // of directories and scopes
+	leaf   = "builder" // where this process is on v2, so that no other cgroup that has children holds one; on v1 some of its threads
+)
+
+// Parent is a place in which cgroups can be made. It is safe for concurrent use.
+type Parent struct {
+	tree        *Tree
+	manager     Manager
+	v2          bool
+	name        string            // the path from the root of the hierarchy
+	dirs        map[string]string // v1: the directory of each controller; v2: the only one, under ""
+	controllers []string          // sorted
+	devices     bool              // as in Options
+	busy        bool              // it has no controllers because the cgroup above holds processes
+	locks       []*os.File        // of dirs
+	next        atomic.Int64
+}
+
+// Open finds or makes a place for cgroups. With Systemd it moves this process into a scope. An *Error says why there is
+// none.
+func Open(ctx context.Context, o Options) (*Parent, error) {
+	p, err := open(ctx, o)
+	if err == nil {
+		p.devices = o.Devices
+	}
+	return p, err
+}
+
+func open(ctx context.Context, o Options) (*Parent, error) {
+	if o.Manager == Disabled {
+		return nil, &Error{Reason: Off, Detail: "cgroups are switched off"}
+	}
+	if !unified() {
+		if o.Manager == Systemd {
+			return nil, &Error{Reason: NoHierarchy, Detail: "systemd delegates cgroups of version 2 only, and this machine has version 1", Fix: fixV1}
+		}
+		return openV1(o)
+	}
+
+	own, err := ownPath()
+	if err != nil {
+		return nil, err
+	}
+	if prepared(own) {
+		return openPrepared(o.Tree, filepath.Dir(own))
+	}
+	if o.wantsBus() {
+		return openScope(ctx, o)
+	}
+
+	// Prepare has failed in the launcher, for the reason that it meets here again.
+	release, err := prepare(o, own)
+	if err != nil {
+		return nil, err
+	}
+
+	return nil, errors.Join(&Error{Reason: Busy, Detail: fmt.Sprintf("cgroup %s holds other processes", own), Fix: fixScope}, release())
+}
+
+// Close removes what Open has made.
+func (p *Parent) Close() error {
+	var errs []error
+	for _, lock := range p.locks {
+		err := p.tree.remove(lock.Name())
+		for range 50 {
+			if err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond) // the threads that were in it end
+			err = p.tree.remove(lock.Name())
+		}
+		errs = append(errs, err, lock.Close())
+	}
+
+	p.locks = nil
+	return errors.Join(errs...)
+}
+
+// unified tells whether there is version 2 alone. Beside version 1 it has no controllers.
+func unified() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// ownPath is the cgroup of this process in the hierarchy of version 2.
+func ownPath() (string, error) {
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("finding the cgroup of this process: %w", err)
+	}
+	p, ok := own[""]
+	if !ok {
+		return "", &Error{Reason: NoHierarchy, Detail: "this process is in no cgroup of version 2"}
+	}
+	return p, nil
+}
+
+// fresh is a name that nobody else has: ten characters of base32 after the prefix.
+func fresh() string { return prefix + rand.Text()[:10] }
+
+// isFresh tells whether name can be one that fresh gave.
+func isFresh(name string) bool {
+	text, ok := strings.CutPrefix(name, prefix)
+	return ok && len(text) == 10 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// refusal explains why dir could not be made, or entered.
+func refusal(dir string, err error) error {
+	name := "/" + strings.TrimPrefix(strings.TrimPrefix(dir, root), "/")
+	e := &Error{Reason: NotDelegated, Err: err, Detail: fmt.Sprintf("cgroup %s is not delegated to the user (%v)", name, underlying(err)), Fix: fixScope}
+	switch {
+	case errors.Is(err, unix.EROFS):
+		e.Reason, e.Detail, e.Fix = ReadOnly, root+" is read-only here", fixPod
+	case errors.Is(err, unix.ENOENT):
+		e.Reason, e.Detail = NoParent, fmt.Sprintf("there is no cgroup %s", name)
+		e.Fix = "make it and give it to the user, or leave out --cgroup-parent"
+	case !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM):
+		return fmt.Errorf("making a cgroup in %s: %w", dir, underlying(err))
+	}
+
+	return e
+}
+
+// underlying is the error number of a failed call, without the names that a message has already.
+func underlying(err error) error {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		return errno
+	}
+	return err
+}
+
+// underSystemd tells whether the cgroup is one that a systemd has made.
+func (p *Parent) underSystemd() bool { return strings.Contains(p.name, ".slice/") }
+
+// has tells whether a controller is there.
+func (p *Parent) has(controller string) bool { return slices.Contains(p.controllers, controller) }

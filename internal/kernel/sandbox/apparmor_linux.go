@@ -1,0 +1,84 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
+)
+
+const (
+	whatFindAppArmor = "finding where AppArmor takes profiles"
+	whatAppArmor     = "setting the AppArmor profile"
+)
+
+// appArmor adds the operations by which the process gets the profile with its next program (aa_change_onexec(3)). The file is
+// opened below the root of proc, a procfs: nothing that is mounted over it is followed (CVE-2025-52881).
+func appArmor(p *program.Program, proc any, profile string) {
+	how := &unix.OpenHow{
+		Flags:   unix.O_WRONLY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
+	}
+
+	file, older, opened := p.Reg(), p.Label(), p.Label()
+	p.Do(whatFindAppArmor, unix.SYS_OPENAT2, proc, "self/attr/apparmor/exec", program.Pointer(how), unix.SizeofOpenHow).
+		Into(file).Tolerate(unix.ENOENT).Else(older).Then(opened)
+	p.Mark(older) // before Linux 5.8
+	p.Do(whatFindAppArmor, unix.SYS_OPENAT2, proc, "self/attr/exec", program.Pointer(how), unix.SizeofOpenHow).Into(file)
+	p.Mark(opened)
+	text := "exec " + profile
+	p.Do(whatAppArmor, unix.SYS_WRITE, file, []byte(text), len(text))
+}
+
+// appArmor gives the process its profile, by the /proc that it was given.
+func (g *compiler) appArmor() error {
+	profile := g.c.Spec.Process.ApparmorProfile
+	if profile == "" {
+		return nil
+	}
+	for _, m := range g.mounts {
+		if m.fsType == "proc" {
+			appArmor(g.p, m.root, profile)
+			return nil
+		}
+	}
+	return errors.New("starting a process: an AppArmor profile needs a /proc")
+}
+
+// CheckAppArmor finds out whether a process could be given an AppArmor profile, by giving it to one that ends at once.
+func CheckAppArmor(profile string) error {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+
+	p := new(program.Program)
+	appArmor(p, proc, profile)
+	p.Do("", unix.SYS_EXIT_GROUP, 0)
+	child, err := p.Start(0)
+	if err != nil {
+		return explainAppArmor(err, profile)
+	}
+
+	_, err = child.Wait()
+	return err
+}
+
+// explainAppArmor turns the failure of an op of appArmor into what the caller is told.
+func explainAppArmor(err error, profile string) error {
+	f, ok := errors.AsType[*program.Failure](err)
+	switch {
+	case !ok:
+	case f.What == whatFindAppArmor && f.Errno == unix.ENOENT, f.What == whatAppArmor && f.Errno == unix.EINVAL:
+		return fmt.Errorf("%w: AppArmor is not enabled on this machine", err)
+	case f.What == whatAppArmor && f.Errno == unix.ENOENT:
+		return fmt.Errorf("%w: no profile of the name %s is loaded", err, profile)
+	case f.What == whatAppArmor && (f.Errno == unix.EPERM || f.Errno == unix.EACCES):
+		return fmt.Errorf("%w: the profile that rbuild has forbids it", err)
+	}
+	return err
+}

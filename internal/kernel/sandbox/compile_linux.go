@@ -1,0 +1,339 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+)
+
+// compiler turns a Config into a list of set-up operations.
+type compiler struct {
+	p      *program.Program
+	c      Config
+	maps   idMaps
+	root   program.Reg // the root of the overlay
+	null   program.Reg // a verified mount of /dev/null, if something is to be masked
+	mounts []mounted
+	found  []candidate // where the program to be executed may be
+	files  []*os.File  // to be closed after the fork
+}
+
+// mounted is what lies at a destination so far.
+type mounted struct {
+	dest   string
+	fsType string
+	root   program.Reg
+}
+
+// compile turns c into a program. Targets is the topmost lower directory, "" for none.
+func (c Config) compile(targets string) (_ *compiler, err error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+
+	g := &compiler{p: new(program.Program), c: c}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+
+	if g.maps, err = readIDMaps(c.UIDs, c.GIDs); err != nil {
+		return nil, err
+	}
+
+	g.birth()
+	g.stdio()
+	if err := g.overlay(targets); err != nil {
+		return nil, err
+	}
+
+	for _, m := range c.Spec.Mounts {
+		if err := g.mount(m); err != nil {
+			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
+		}
+		if c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+			g.cgroups()
+		}
+	}
+
+	g.paths()
+	if err := g.hideCaller(); err != nil {
+		return nil, err
+	}
+
+	g.enter()
+	if c.Network == Private {
+		g.p.Sync("waiting for the private network")
+	}
+	if c.LockMounts {
+		g.lock()
+	}
+	if err := g.become(); err != nil {
+		return nil, err
+	}
+
+	g.execute()
+
+	return g, nil
+}
+
+// do adds a system call.
+func (g *compiler) do(what string, nr uintptr, args ...any) *program.Op {
+	return g.p.Do(what, nr, args...)
+}
+
+func (g *compiler) close() {
+	for _, f := range g.files {
+		f.Close() // O_PATH descriptors and detached mounts: nothing can fail to be written
+	}
+	g.files = nil
+}
+
+// birth waits for the id maps and leaves the session and the mounts of the parent.
+func (g *compiler) birth() {
+	g.do("tying the sandbox to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	if g.c.Network == Private {
+		// A builder that gained its capabilities by an exec is not dumpable, nor is a copy of it, and
+		// pasta, which has given up CAP_SYS_PTRACE, could not open its namespaces (proc(5)).
+		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+
+	g.p.Sync("waiting for the id maps of the sandbox")
+	if g.c.ownCgroups() {
+		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
+	}
+
+	g.do("starting a session", unix.SYS_SETSID)
+	if g.c.Filter == nil || g.c.Filter.keys {
+		// Or the keys of the user's session could be read. Where keyctl(2) is refused to the builder, they cannot be either.
+		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
+	}
+
+	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
+	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
+	if g.c.Spec.Hostname != "" {
+		// EPERM: the seccomp profile of podman lets namespaces be made, and this not be called.
+		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).Tolerate(unix.EPERM).Note()
+	}
+
+	if g.c.Network != Host {
+		g.loopback()
+	}
+}
+
+// ownCgroups tells whether the process gets a view of cgroups that begins with its own.
+func (c Config) ownCgroups() bool {
+	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
+}
+
+// stdio puts the three streams into place, by way of higher numbers: they may be each other's.
+func (g *compiler) stdio() {
+	files := []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr}
+	regs := make([]program.Reg, len(files))
+	for i, f := range files {
+		regs[i] = g.p.Reg()
+		const dup = unix.F_DUPFD_CLOEXEC
+		if f != nil {
+			g.do("duplicating "+f.Name(), unix.SYS_FCNTL, f, dup, 3).Into(regs[i])
+			continue
+		}
+		null := g.p.Reg()
+		g.do("opening /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+		g.do("duplicating /dev/null", unix.SYS_FCNTL, null, dup, 3).Into(regs[i])
+	}
+
+	for i, r := range regs {
+		g.do("setting up the standard streams", unix.SYS_DUP3, r, i, 0)
+	}
+}
+
+// overlay mounts the root and attaches it on top of the old root, where lookups in this process
+// do not see it: every path below it is taken from its descriptor.
+func (g *compiler) overlay(targets string) error {
+	m := g.c.Root
+	stubs, err := g.c.stubs()
+	if err != nil {
+		return err
+	}
+
+	if targets != "" {
+		m.Lowers = append([]string{targets}, m.Lowers...)
+	}
+	m.Lowers = append(slices.Clone(m.Lowers), stubs)
+
+	// Mounted here rather than by the child: in its mount namespace the layers' descriptors do not count.
+	root, err := overlay.Detach(m)
+	if err != nil {
+		return err
+	}
+
+	g.files = append(g.files, root)
+	g.root = g.p.Reg()
+	g.do("taking the root file system", unix.SYS_FCNTL, root, unix.F_DUPFD_CLOEXEC, 3).Into(g.root)
+	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, g.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return nil
+}
+
+// enter makes the overlay the root and lets go of everything above it.
+func (g *compiler) enter() {
+	chroot, end := g.p.Label(), g.p.Label()
+	g.do("entering the root file system", unix.SYS_FCHDIR, g.root)
+	if g.c.Chroot {
+		g.p.Goto(chroot)
+	}
+	g.do(whatPivot, unix.SYS_PIVOT_ROOT, ".", ".").Tolerate(unix.EPERM, unix.ENOSYS).Note().Else(chroot)
+	g.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
+	g.p.Mark(chroot)
+
+	// The overlay lies on top of the old root already, which is what MS_MOVE would achieve. A
+	// process with CAP_SYS_CHROOT could go back below it.
+	g.do("changing the root", unix.SYS_CHROOT, ".")
+	g.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
+	g.p.Mark(end)
+
+	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to what the builder has open (CVE-2024-21626).
+	cwd := g.c.Spec.Process.Cwd
+	dir := g.p.Reg()
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	g.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, program.Pointer(how), unix.SizeofOpenHow).Into(dir)
+	g.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
+}
+
+// Names of operations that may be refused.
+const (
+	whatPivot    = "pivot_root"
+	whatHostname = "setting the host name"
+)
+
+// lock enters another user namespace with the same ids and a copy of the mounts: what is copied into a mount namespace of
+// lesser rights cannot be taken away or be made writable there (mount_namespaces(7)).
+func (g *compiler) lock() {
+	g.do("locking the mounts", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
+	g.p.Sync("waiting for the id maps behind the mounts")
+}
+
+// validate refuses what the sandbox would otherwise ignore.
+func (c Config) validate() error {
+	s := c.Spec
+	if s == nil || s.Process == nil || len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
+		return errors.New("starting a process: no program to run")
+	}
+
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	if !path.IsAbs(s.Process.Cwd) {
+		return fmt.Errorf("starting a process: the working directory %q is not absolute", s.Process.Cwd)
+	}
+
+	for _, text := range slices.Concat(s.Process.Args, s.Process.Env, []string{s.Process.Cwd}) {
+		if strings.ContainsRune(text, 0) {
+			return errors.New("starting a process: a NUL byte in its arguments, environment or directory")
+		}
+	}
+
+	if c.Stubs == "" {
+		return errors.New("starting a process: no directory for mount stubs")
+	}
+	if c.Network == Private && c.NetworkHelper == "" {
+		return errors.New("starting a process: no helper for the private network")
+	}
+	if c.Root.Upper == "" {
+		return errors.New("starting a process: its root has no upper directory")
+	}
+
+	for what, set := range map[string]bool{
+		"hooks":              s.Hooks != nil,
+		"a terminal":         s.Process.Terminal,
+		"an SELinux label":   s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
+		"oom_score_adj":      s.Process.OOMScoreAdj != nil,
+		"a scheduler":        s.Process.Scheduler != nil,
+		"an I/O priority":    s.Process.IOPriority != nil,
+		"resource limits":    s.Linux.Resources != nil,
+		"sysctl":             len(s.Linux.Sysctl) > 0,
+		"devices":            len(s.Linux.Devices) > 0,
+		"id mappings":        len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"a read-only root":   s.Root != nil && s.Root.Readonly,
+		"mount propagation":  s.Linux.RootfsPropagation != "",
+		"a personality":      s.Linux.Personality != nil,
+		"time offsets":       len(s.Linux.TimeOffsets) > 0,
+		"a cgroup path":      s.Linux.CgroupsPath != "",
+		"an NIS domain name": s.Domainname != "",
+		"inheritable or ambient capabilities": s.Process.Capabilities != nil &&
+			len(s.Process.Capabilities.Inheritable)+len(s.Process.Capabilities.Ambient) > 0,
+	} {
+		if set {
+			return fmt.Errorf("starting a process: its description asks for %s, which this sandbox does not do", what)
+		}
+	}
+
+	return nil
+}
+
+// explain turns the failure of an op into what the caller is told.
+func (g *compiler) explain(err error) error {
+	var f *program.Failure
+	if !errors.As(err, &f) {
+		return err
+	}
+
+	arg := g.c.Spec.Process.Args[0]
+	switch {
+	case f.What == whatExec:
+		return execError(arg, f.Notes)
+	case f.What == whatTry: // after which no other file is tried: E2BIG, ENOMEM
+		return &ExecError{Path: arg, Errno: f.Errno}
+	case f.What == whatAppArmor, f.What == whatFindAppArmor:
+		return explainAppArmor(err, g.c.Spec.Process.ApparmorProfile)
+	case strings.HasPrefix(f.What, "entering the working directory"):
+		return fmt.Errorf("%w (a WORKDIR instruction creates it)", err)
+	case isTarget(f.What) && f.Errno == unix.EXDEV:
+		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
+	case isTarget(f.What) && f.Errno == unix.ELOOP:
+		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
+	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
+		return fmt.Errorf("%w: not among the ids that the process was given", err)
+	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
+		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
+	case f.Errno == unix.ELOOP && strings.HasPrefix(f.What, whatInside):
+		return fmt.Errorf("%w: a symbolic link there leads each process elsewhere; name what it leads to", err)
+	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
+		return fmt.Errorf("%w: the image has something else there", err)
+	}
+
+	return err
+}
+
+// notes turns the tolerated failures into lines for the user.
+func (g *compiler) notes(p *Process) {
+	noted := func(what string) bool {
+		return slices.ContainsFunc(p.child.Notes, func(n program.Failure) bool { return n.What == what })
+	}
+	add := func(text string) { p.Degraded = append(p.Degraded, text) }
+	if noted(whatHostname) {
+		add("sethostname is refused here: RUN has the host name of the builder")
+	}
+	switch {
+	case noted(whatProcSubset):
+		add("a /proc of its own is refused here, because parts of /proc are masked: RUN sees the processes around it, " +
+			"/proc/PID does not match its pids, and nothing in /proc can be written; " +
+			"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
+	case noted(whatProcFresh):
+		add("a full /proc is refused here: RUN sees only the process directories (subset=pid)")
+	}
+
+	if noted(whatPivot) {
+		add("pivot_root is refused here: RUN uses chroot, without CAP_SYS_CHROOT")
+	}
+}

@@ -1,0 +1,247 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
+	"codeberg.org/rbuild/rbuild/pkg/overlay"
+)
+
+// Network is what a process sees of the network.
+type Network int
+
+// The networks.
+const (
+	Host    Network = iota // that of the calling process
+	None                   // a namespace of its own with a loopback interface
+	Private                // a namespace of its own, connected by pasta or slirp4netns
+)
+
+// CgroupNames is what a process sees of the names of cgroups (cgroup_namespaces(7)).
+type CgroupNames int
+
+// The ways to see them.
+const (
+	// CgroupAuto: names begin at the process's own cgroup if it has one of version 2, and /sys/fs/cgroup shows that, read-only.
+	CgroupAuto    CgroupNames = iota
+	CgroupHost                // as the caller sees them
+	CgroupPrivate             // as CgroupAuto; without a cgroup of its own, names begin at the caller's
+)
+
+// ProcMount is how /proc comes about.
+type ProcMount int
+
+// The ways, each a fallback of the one before it. ProcAuto tries them in this order.
+const (
+	ProcAuto   ProcMount = iota
+	ProcFresh            // a procfs of the new PID namespace
+	ProcSubset           // the same with subset=pid: allowed where /proc is masked since Linux 7.2
+	ProcBind             // the caller's /proc, read-only: shows its processes, under their pids
+)
+
+// Config describes one process and its surroundings.
+type Config struct {
+	// Spec is the process and its mounts. A field that is set and not supported is an error.
+	// Spec.Linux.Seccomp is used if Filter is nil.
+	Spec *specs.Spec
+	// Root is the file system. Its lowers may be empty: then it begins as an empty directory.
+	Root overlay.Mount
+	// Stubs is a directory on the file system of Root.Upper where Start keeps empty directories
+	// and files that stand in for mount targets which the image lacks. It is made if it is not
+	// there, can be shared by all processes of a build and be removed afterwards.
+	Stubs string
+	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough).
+	// A bind mount without an entry is opened by Spec's path when Start is called.
+	Sources map[string]*os.File
+	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
+	Stdin, Stdout, Stderr *os.File
+
+	// Cgroup is where the process begins, and what it sees of cgroups; nil: that of the caller.
+	Cgroup Cgroup
+	// CgroupNames says what the process sees of cgroups.
+	CgroupNames CgroupNames
+	// UIDs and GIDs are the ids of the caller's user namespace that the process knows, 0 among them. None: all. Files of
+	// others belong to the overflow id for it (user_namespaces(7)), and it cannot change them.
+	UIDs, GIDs []IDRange
+	// LockMounts keeps a process that has CAP_SYS_ADMIN from unmounting what Spec hides and from making writable what it
+	// shows read-only. It then has no capability over its other namespaces.
+	LockMounts bool
+	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
+	KeepGroups bool
+
+	Network Network
+	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
+	NetworkHelper string
+	// Filter is the compiled seccomp profile. Nil: Spec.Linux.Seccomp is compiled; if that is nil
+	// too there is no filter.
+	Filter *Filter
+	// Proc forces one way to mount /proc. The zero value tries them all.
+	Proc ProcMount
+	// Chroot forces chroot(2) where pivot_root(2) would do; the process then loses CAP_SYS_CHROOT.
+	Chroot bool
+	// Debug, if it is not nil, is called with the listing of the system calls that set up the
+	// process, before they are made.
+	Debug func(program string)
+}
+
+// Process is a running process. Its end is the end of all that it started.
+type Process struct {
+	// Degraded has one line for each thing that was set up in a lesser way than asked for.
+	Degraded []string
+
+	child   *program.Child
+	helper  *helper
+	targets string // directory of stubs for this process alone, "" if none
+}
+
+// State is how a process ended.
+type State = program.State
+
+// Cgroup is a control group that somebody has made for the process; see package cgroup.
+type Cgroup = program.Cgroup
+
+// Start starts the process and returns when its program has been executed. An *ExecError says
+// that it could not be; any other error names the operation of the set-up that failed. Nothing is
+// left then.
+func Start(c Config) (*Process, error) {
+	p, err := c.start("")
+	var missing *program.Failure
+	if err == nil || !errors.As(err, &missing) || missing.Errno != unix.ENOENT || !isTarget(missing.What) {
+		return p, err
+	}
+
+	// A target is not in the image although the stubs have it: the image leads elsewhere with a
+	// symbolic link, or hides the stub with a whiteout. Put stubs on top, where it really leads.
+	targets, err := c.stubsOnTop()
+	if err != nil {
+		return nil, err
+	}
+
+	p, err = c.start(targets)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(targets))
+	}
+	return p, nil
+}
+
+// start does one attempt. Targets is a directory of stubs that becomes the topmost lower.
+func (c Config) start(targets string) (*Process, error) {
+	prog, err := c.compile(targets)
+	if err != nil {
+		return nil, err
+	}
+	defer prog.close()
+
+	if c.Debug != nil {
+		c.Debug(prog.p.String())
+	}
+	p := &Process{targets: targets}
+	steps := []func(*program.Child) error{prog.maps.write}
+	if c.Network == Private {
+		steps = append(steps, func(child *program.Child) (err error) {
+			p.helper, err = attachNetwork(c.NetworkHelper, child)
+			return err
+		})
+	}
+
+	if c.Cgroup != nil {
+		prog.p.InCgroup(c.Cgroup)
+	}
+	if c.LockMounts {
+		steps = append(steps, prog.maps.writeInside)
+	}
+	p.child, err = prog.p.Start(c.namespaces(), steps...)
+	if err != nil {
+		return nil, errors.Join(prog.explain(err), p.helper.stop())
+	}
+
+	prog.notes(p)
+
+	return p, nil
+}
+
+func (c Config) namespaces() uintptr {
+	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if c.Network != Host {
+		flags |= unix.CLONE_NEWNET
+	}
+	if c.CgroupNames == CgroupPrivate && !c.ownCgroups() {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	return flags
+}
+
+// Pid returns the process id in the PID namespace of the caller.
+func (p *Process) Pid() int { return p.child.Pid }
+
+// Wait waits for the process to end and returns how it did. All that it left running in the
+// background has been killed by then, even if that still holds Stdout open.
+func (p *Process) Wait() (State, error) {
+	state, err := p.child.Wait()
+	err = errors.Join(err, p.helper.stop())
+	if p.targets != "" {
+		err = errors.Join(err, os.RemoveAll(p.targets))
+	}
+	return state, err
+}
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.child.Done() }
+
+// Signal sends a signal to the process; os.ErrProcessDone if it has ended. As the init of its
+// namespace it ignores signals for which it has no handler, except SIGKILL.
+func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) }
+
+// Kill ends the process, and all that it started, at once. It is no error if it has ended.
+func (p *Process) Kill() error {
+	if err := p.child.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing process %d: %w", p.child.Pid, err)
+	}
+	return nil
+}
+
+// An ExecError says that the program to run could not be executed.
+type ExecError struct {
+	Path  string // as the caller gave it, Args[0]
+	Errno syscall.Errno
+	// Interpreter: the file is there and its interpreter ("#!" or dynamic loader) is not.
+	Interpreter bool
+}
+
+func (e *ExecError) Error() string {
+	switch {
+	case e.Interpreter:
+		return fmt.Sprintf("executing %q: its interpreter or dynamic loader is not in the image", e.Path)
+	case e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR:
+		return fmt.Sprintf("executing %q: not found in the image", e.Path)
+	case e.Errno == unix.E2BIG:
+		return fmt.Sprintf("executing %q: the command and its environment are longer than the kernel accepts", e.Path)
+	case e.Errno == unix.ELOOP:
+		return fmt.Sprintf("executing %q: a link of /proc or a loop of links is not followed", e.Path)
+	}
+	return fmt.Sprintf("executing %q: %v", e.Path, e.Errno)
+}
+
+// NoHandler tells whether the program is there, and the kernel has nothing that could execute it, or not in the image: it
+// may be for another machine.
+func (e *ExecError) NoHandler() bool { return e.Errno == unix.ENOEXEC || e.Interpreter }
+
+// TooLong reports whether the arguments and the environment are longer than the kernel accepts.
+func (e *ExecError) TooLong() bool { return e.Errno == unix.E2BIG }
+
+// Unwrap returns the error number.
+func (e *ExecError) Unwrap() error { return e.Errno }
+
+// ExitCode is what a shell would exit with: 127 if there is no such program, else 126.
+func (e *ExecError) ExitCode() int {
+	if e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR {
+		return 127
+	}
+	return 126
+}

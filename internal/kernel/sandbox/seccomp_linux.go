@@ -1,0 +1,63 @@
+package sandbox
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
+)
+
+// fprog is struct sock_fprog.
+type fprog struct {
+	length uint16
+	code   *instruction
+}
+
+// seccomp installs the filter. Whoever adds operations after it must know that the filter may
+// refuse them: docker's profile allows all that follow.
+func (g *compiler) seccomp() error {
+	filter := g.c.Filter
+	if filter == nil {
+		profile := g.c.Spec.Linux.Seccomp
+		if profile == nil {
+			return nil
+		}
+		var err error
+		if filter, err = NewFilter(profile); err != nil {
+			return err
+		}
+	}
+
+	prog := &fprog{length: uint16(len(filter.code)), code: unsafe.SliceData(filter.code)}
+	g.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags, program.Pointer(prog))
+	return nil
+}
+
+// Check refuses a filter under which no program could be started, or its start not be told to have failed. noNewPrivs says
+// whether the process will have no_new_privs: then its capabilities are given up before the filter holds.
+func (f *Filter) Check(noNewPrivs bool) error {
+	needed := []struct {
+		name string
+		nr   uint32
+		args []uint64
+	}{
+		{"execve", unix.SYS_EXECVE, nil},
+		{"write", unix.SYS_WRITE, nil},
+		{"exit_group", unix.SYS_EXIT_GROUP, nil},
+		{"capset", unix.SYS_CAPSET, nil},
+		{"prctl", unix.SYS_PRCTL, []uint64{unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL)}},
+	}
+
+	if noNewPrivs {
+		needed = needed[:3]
+	}
+	for _, call := range needed {
+		if result := f.run(call.nr, call.args...); result != retAllow && result != retLog {
+			return fmt.Errorf("checking the seccomp profile: it does not allow %s, without which nothing can be started", call.name)
+		}
+	}
+
+	return nil
+}

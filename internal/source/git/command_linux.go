@@ -1,0 +1,333 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/lookpath"
+)
+
+// limits bound a Fetch. The zero value is none of them; see defaultLimits.
+type limits struct {
+	time    time.Duration // altogether
+	silence time.Duration // without a word of git, which tells its progress every second
+	objects int64         // bytes of what is fetched
+	bytes   int64         // of all files of a checkout
+	entries int           // files and directories of a commit
+}
+
+func defaultLimits() limits {
+	return limits{time: 2 * time.Hour, silence: 2 * time.Minute, objects: 8 << 30, bytes: 16 << 30, entries: 2 << 20}
+}
+
+const (
+	maxOutput  = 16 << 20 // bytes of git's output that are kept
+	maxMessage = 4 << 10  // bytes of its messages, the last ones
+
+	pollEvery = time.Second      // how often what is fetched is measured
+	waitDelay = 10 * time.Second // for helpers of git to end after it
+	umask     = 0o022            // files have mode 0644 or 0755
+	stdPath   = "/usr/local/bin:/usr/bin:/bin"
+)
+
+// settings are git's configuration, all of it but credentials.
+func (f *fetcher) settings() []string {
+	list := []string{
+		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null",
+		"core.askPass=", "core.logAllRefUpdates=false", "core.protectHFS=true", "credential.helper=", "init.defaultBranch=main",
+		"gc.auto=0", "maintenance.auto=false", "fetch.recurseSubmodules=false", "submodule.recurse=false",
+		"transfer.bundleURI=false", "transfer.fsckObjects=true", "fetch.fsckObjects=true",
+		// Marks of old programs in many repositories, which harm nobody.
+		"fetch.fsck.badTimezone=ignore", "fetch.fsck.missingSpaceBeforeDate=ignore", "fetch.fsck.zeroPaddedFilemode=ignore",
+	}
+
+	if f.authorized() {
+		list = append(list, "http.followRedirects=false") // git would send the header there as well
+	}
+	args := make([]string, 0, 2*len(list))
+	for _, s := range list {
+		args = append(args, "-c", s)
+	}
+	return args
+}
+
+// environment is git's, made from nothing.
+func (f *fetcher) environment() []string {
+	env := []string{
+		"PATH=" + lookpath.Clean(searchPath(f.Environment)), "HOME=" + f.home, "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_CEILING_DIRECTORIES=" + f.dir,
+		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=http:https:ssh:git", "GIT_LITERAL_PATHSPECS=1", "GIT_LFS_SKIP_SMUDGE=1",
+	}
+
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"} {
+		for _, name := range []string{name, strings.ToLower(name)} {
+			if value := lookup(f.Environment, name, ""); value != "" {
+				env = append(env, name+"="+value)
+			}
+		}
+	}
+
+	return env
+}
+
+// lookup returns the value of a variable; the last counts.
+func lookup(env []string, name, otherwise string) string {
+	value := otherwise
+	for _, kv := range env {
+		if k, v, _ := strings.Cut(kv, "="); k == name && v != "" {
+			value = v
+		}
+	}
+	return value
+}
+
+// searchPath is the PATH of env, or stdPath.
+func searchPath(env []string) string { return lookup(env, "PATH", stdPath) }
+
+// Find returns the path of the git that would be used with the environment env ("KEY=value").
+func Find(env []string) (string, error) { return find("git", env) }
+
+// OldestVersion is the oldest git whose options Fetch knows.
+const OldestVersion = "2.31"
+
+// Version starts the git that would be used with the environment env and returns its version, such as "2.39.5".
+func Version(ctx context.Context, env []string) (string, error) {
+	file, err := Find(env)
+	if err != nil {
+		return "", err
+	}
+
+	cmd := exec.CommandContext(ctx, file, "--version")
+	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=" + lookpath.Clean(searchPath(env)), "LC_ALL=C"}, "/", waitDelay
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("git --version: %w", err)
+	}
+
+	fields := strings.Fields(string(out)) // "git version 2.39.5", or more behind it
+	if len(fields) < 3 || fields[0] != "git" || fields[1] != "version" {
+		return "", fmt.Errorf("git --version prints %.40q", out)
+	}
+	return fields[2], nil
+}
+
+// Supported reports whether a version, as Version returns it, is OldestVersion or newer.
+func Supported(version string) bool {
+	var major, minor, oldMajor, oldMinor int
+	_, _ = fmt.Sscanf(OldestVersion, "%d.%d", &oldMajor, &oldMinor) // a constant
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major > oldMajor || major == oldMajor && minor >= oldMinor
+}
+
+// find finds a program by the PATH of env.
+func find(name string, env []string) (string, error) {
+	if file, err := lookpath.Find(searchPath(env), name); err == nil {
+		return file, nil
+	}
+	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)", name)
+}
+
+// run runs git and returns what it prints.
+func (f *fetcher) run(ctx context.Context, args ...string) (string, error) {
+	var out []byte
+	err := f.stream(ctx, func(r io.Reader) (err error) {
+		out, err = io.ReadAll(io.LimitReader(r, maxOutput+1))
+		if err == nil && len(out) > maxOutput {
+			err = fmt.Errorf("git %s prints more than %d bytes", args[0], maxOutput)
+		}
+		return err
+	}, args...)
+	return string(out), err
+}
+
+// stream runs git and gives read what it prints. It ends when read fails, when git says nothing for too long or fetches
+// too much.
+func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args ...string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	silent := time.AfterFunc(f.limits.silence, func() { cancel(fmt.Errorf("git %s: nothing happens for %v", args[0], f.limits.silence)) })
+	defer silent.Stop()
+
+	heard := func() { silent.Reset(f.limits.silence) }
+	messages := &tail{heard: heard}
+	cmd := exec.CommandContext(ctx, f.git, append(f.settings(), args...)...)
+	cmd.Dir, cmd.Env, cmd.Stderr, cmd.WaitDelay = f.home, f.env, messages, waitDelay
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := fdfs.WithUmask(umask, cmd.Start); err != nil {
+		return err
+	}
+
+	measured := f.measure(ctx, cancel)
+	if err := read(&listener{out, heard}); err != nil {
+		cancel(err)
+	}
+	err = cmd.Wait()
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-measured
+	switch {
+	case cause != nil:
+		return cause
+	case err != nil:
+		return f.explain(args[0], err, messages.String())
+	}
+
+	return nil
+}
+
+// measure ends what runs when the objects get too large. The channel is closed when it has ended itself.
+func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if size := f.objects(); size > f.limits.objects {
+					cancel(f.tooLarge())
+				}
+			}
+		}
+	}()
+
+	return done
+}
+
+func (f *fetcher) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", f.limits.objects) }
+
+// objects is the size of the repository. What vanishes meanwhile does not count.
+func (f *fetcher) objects() (size int64) {
+	_ = filepath.WalkDir(filepath.Join(f.work, ".git", "objects"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return nil
+	})
+	return size
+}
+
+// listener says when something is read.
+type listener struct {
+	r     io.Reader
+	heard func()
+}
+
+func (l *listener) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if n > 0 {
+		l.heard()
+	}
+	return n, err
+}
+
+// tail keeps the end of what is written.
+type tail struct {
+	text  []byte
+	heard func()
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.heard()
+	t.text = append(t.text, p...)
+	if more := len(t.text) - maxMessage; more > 0 {
+		t.text = append(t.text[:0], t.text[more:]...)
+	}
+	return len(p), nil
+}
+
+// String is the text without what could steer a terminal: some of it is the server's.
+func (t *tail) String() string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' {
+			return '\n'
+		}
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(string(t.text), "?"))
+}
+
+// hints are what to do about messages of git and ssh.
+var hints = []struct{ message, hint string }{
+	{"could not read Username", "does it exist? If it needs credentials give --secret id=GIT_AUTH_TOKEN"},
+	{"Authentication failed", "the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER"},
+	{"returned error: 30", "the server redirects, which is not followed with credentials: use the URL that it redirects to"},
+	{"Host key verification failed", "compare the host's key and add it to ~/.ssh/known_hosts (ssh-keyscan HOST)"},
+	{"Permission denied (", "give a key or an agent that the server knows: --ssh default, --ssh default=KEY"},
+}
+
+// explain makes an error of what git said.
+func (f *fetcher) explain(command string, err error, messages string) error {
+	var said []string
+	for line := range strings.SplitSeq(messages, "\n") {
+		line = strings.TrimSpace(line)
+		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") && !strings.HasPrefix(line, "remote: Total ")
+		if remote || strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") ||
+			strings.HasPrefix(line, "Host key") || strings.Contains(line, "Permission denied") {
+			said = append(said, line)
+		}
+	}
+
+	if len(said) > maxLines {
+		said = said[len(said)-maxLines:]
+	}
+	for _, h := range hints {
+		if strings.Contains(messages, h.message) {
+			said = append(said, h.hint)
+			break
+		}
+	}
+
+	if len(said) == 0 {
+		return fmt.Errorf("git %s: %w", command, err)
+	}
+
+	return &gitError{fmt.Sprintf("git %s: %s", command, strings.Join(said, "; ")), messages}
+}
+
+// maxLines is how many lines of git an error repeats.
+const maxLines = 4
+
+// gitError is what git said.
+type gitError struct{ text, messages string }
+
+func (e *gitError) Error() string { return e.text }
+
+// said tells whether err is one of git's that has one of these words.
+func said(err error, words ...string) bool {
+	e, ok := errors.AsType[*gitError](err)
+	if !ok {
+		return false
+	}
+	for _, w := range words {
+		if strings.Contains(e.messages, w) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,258 @@
+package git
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// target is what a reference names in the repository.
+type target struct {
+	ref    string // full name: refs/heads/..., refs/tags/..., HEAD; empty: the commit itself
+	hash   string // of the object; of an annotated tag that of the tag
+	peeled string // of an annotated tag: the commit's hash
+}
+
+// fetch does it all.
+func (f *fetcher) fetch(ctx context.Context) (c Checkout, err error) {
+	t, err := f.resolve(ctx)
+	if err != nil {
+		return c, err
+	}
+	if err := f.init(ctx, t); err != nil {
+		return c, err
+	}
+	if c.Commit, err = f.receive(ctx, t); err != nil {
+		return c, err
+	}
+	if c.Time, err = f.commitTime(ctx, c.Commit); err != nil {
+		return c, err
+	}
+	if c.Submodules, err = f.count(ctx, c.Commit); err != nil {
+		return c, err
+	}
+	if err := f.checkout(ctx, c.Commit); err != nil {
+		return c, err
+	}
+
+	return c, f.finish(ctx, &c)
+}
+
+// resolve asks the server what the reference names. A full hash needs no asking.
+func (f *fetcher) resolve(ctx context.Context) (target, error) {
+	name := f.ref.Name
+	if f.ref.byCommit {
+		name = f.ref.Checksum
+	}
+	if isHash(name) {
+		name = strings.ToLower(name)
+		return target{hash: name}, f.verify(name)
+	}
+
+	args := []string{"ls-remote", "--symref", "--", f.ref.URL, "HEAD"}
+	if name != "" {
+		args = []string{"ls-remote", "--", f.ref.URL, name, name + "^{}"}
+	}
+	out, err := f.run(ctx, args...)
+	if err != nil {
+		return target{}, err
+	}
+
+	t, err := choose(name, out)
+	if err != nil {
+		return target{}, err
+	}
+
+	return t, f.verify(t.hash, t.peeled)
+}
+
+// choose finds name in the output of ls-remote: as a full name, else as a branch, else as a tag.
+func choose(name, output string) (t target, err error) {
+	refs := map[string]string{}
+	for line := range strings.Lines(output) {
+		hash, ref, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		refs[ref] = hash
+		if target, ok := strings.CutPrefix(hash, "ref: "); ok && ref == "HEAD" {
+			t.ref = target
+			delete(refs, ref)
+		}
+	}
+
+	if name == "" {
+		if t.hash = refs["HEAD"]; t.hash == "" {
+			return t, errors.New("it is empty: there is no HEAD")
+		}
+		if !strings.HasPrefix(t.ref, "refs/heads/") || (Ref{URL: "ssh://x", Name: t.ref}).check() != nil {
+			t.ref = "HEAD"
+		}
+	} else {
+		for _, prefix := range []string{"refs/", "refs/heads/", "refs/tags/"} {
+			t.ref = prefix + strings.TrimPrefix(name, prefix)
+			if t.hash = refs[t.ref]; t.hash != "" {
+				t.peeled = refs[t.ref+"^{}"]
+				break
+			}
+		}
+		if t.hash == "" {
+			return t, fmt.Errorf("it has neither a branch nor a tag %s (a commit is named by its full hash)", name)
+		}
+	}
+
+	if !isHash(t.hash) || t.peeled != "" && !isHash(t.peeled) {
+		return t, fmt.Errorf("the server gives %q for a hash", t.hash)
+	}
+
+	return t, nil
+}
+
+// verify compares hashes, of which one has to be as the checksum says.
+func (f *fetcher) verify(hashes ...string) error {
+	var got []string
+	for _, h := range hashes {
+		if strings.HasPrefix(h, strings.ToLower(f.ref.Checksum)) {
+			return nil
+		}
+		if h != "" {
+			got = append(got, h)
+		}
+	}
+	return fmt.Errorf("the checksum is %s, not %s", strings.Join(got, " or "), f.ref.Checksum)
+}
+
+// init makes an empty repository; its hashes are as long as the server's.
+func (f *fetcher) init(ctx context.Context, t target) error {
+	args := []string{"init", "--quiet", "--template="}
+	if len(t.hash) == 64 {
+		args = append(args, "--object-format=sha256")
+	}
+	if _, err := f.run(ctx, append(args, "--", f.work)...); err != nil {
+		return err
+	}
+	f.env = append(f.env, "GIT_DIR="+filepath.Join(f.work, ".git"), "GIT_WORK_TREE="+f.work)
+	return nil
+}
+
+// receive fetches the commit, alone if the server can do that, and returns its hash.
+func (f *fetcher) receive(ctx context.Context, t target) (commit string, err error) {
+	what := t.hash
+	if t.ref != "" {
+		what = "+" + t.ref + ":" + localRef(t.ref)
+	}
+	got := "FETCH_HEAD"
+	err = f.receiveRefs(ctx, what)
+	if t.ref == "" && said(err, "not our ref", "unadvertised object", "remote error: upload-pack") {
+		got = t.hash
+		err = f.receiveRefs(ctx, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+	}
+	if err != nil {
+		return "", err
+	}
+
+	object, err := f.hash(ctx, got)
+	if err == nil {
+		commit, err = f.hash(ctx, got+"^{commit}")
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return "", cause
+	}
+	if err != nil {
+		return "", fmt.Errorf("it has no commit %s", t.hash)
+	}
+
+	return commit, f.verify(object, commit)
+}
+
+// hash is that of the object that a revision of ours names.
+func (f *fetcher) hash(ctx context.Context, revision string) (string, error) {
+	out, err := f.run(ctx, "rev-parse", "--verify", "--quiet", revision)
+	return strings.TrimSpace(out), err
+}
+
+func localRef(ref string) string {
+	if ref == "HEAD" {
+		return "refs/heads/HEAD"
+	}
+	return ref
+}
+
+// receiveRefs fetches refs: one with nothing below its commit, or several whole.
+func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
+	args := []string{"fetch", "--progress", "--no-tags", "--update-head-ok", "--no-recurse-submodules"}
+	operands := append([]string{"--", f.ref.URL}, refs...)
+	var err error
+	if len(refs) == 1 {
+		_, err = f.run(ctx, slices.Concat(args, []string{"--depth=1"}, operands)...)
+	}
+	if len(refs) > 1 || said(err, "shallow", "--depth") {
+		_, err = f.run(ctx, slices.Concat(args, operands)...)
+	}
+	if size := f.objects(); err == nil && size > f.limits.objects {
+		err = f.tooLarge()
+	}
+	return err
+}
+
+// commitTime is when the commit was made, by its committer's word.
+func (f *fetcher) commitTime(ctx context.Context, commit string) (time.Time, error) {
+	out, err := f.run(ctx, "log", "-1", "--no-show-signature", "--format=%ct", commit, "--")
+	if err != nil {
+		return time.Time{}, err
+	}
+	sec, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("the time of commit %s: %w", commit, err)
+	}
+	return time.Unix(sec, 0), nil
+}
+
+// count refuses a commit with too many or too large files before they are written.
+func (f *fetcher) count(ctx context.Context, commit string) (submodules bool, err error) {
+	err = f.stream(ctx, func(r io.Reader) (err error) {
+		submodules, err = f.countEntries(r)
+		return err
+	}, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit)
+	return submodules, err
+}
+
+// countEntries reads lines of ls-tree: MODE TYPE HASH SIZE<tab>PATH<zero>.
+func (f *fetcher) countEntries(r io.Reader) (submodules bool, err error) {
+	in := bufio.NewReaderSize(r, 1<<16)
+	size := int64(0)
+	for n := 0; ; n++ {
+		line, err := in.ReadString(0)
+		if errors.Is(err, io.EOF) {
+			return submodules, nil
+		}
+		if err != nil {
+			return submodules, err
+		}
+		if n >= f.limits.entries {
+			return submodules, fmt.Errorf("it has more than %d files and directories", f.limits.entries)
+		}
+
+		about, path, _ := strings.Cut(strings.TrimSuffix(line, "\x00"), "\t")
+		if f.ref.Subdir != "" && !strings.HasPrefix(path, f.ref.Subdir+"/") {
+			continue
+		}
+
+		fields := strings.Fields(about)
+		if len(fields) != 4 {
+			return submodules, fmt.Errorf("git lists a file as %q", about)
+		}
+
+		submodules = submodules || fields[0] == "160000"
+		if bytes, err := strconv.ParseInt(fields[3], 10, 64); err == nil { // "-" if it is no file
+			size += bytes
+		}
+		if size > f.limits.bytes {
+			return submodules, fmt.Errorf("its files have more than %d bytes", f.limits.bytes)
+		}
+	}
+}

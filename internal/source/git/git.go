@@ -1,0 +1,144 @@
+// Package git brings the files of one commit of a git repository into a directory, with the host's git program.
+//
+//	ref, ok, err := git.Parse("https://example.org/x.git#v1:docs")
+//	if ok && err == nil {
+//		checkout, err := git.Fetch(ctx, ref, dir, git.Options{Environment: os.Environ()})
+//		// checkout.Dir, checkout.Commit
+//	}
+//
+// # What git may do
+//
+// The repository, its server and the text of the reference may be hostile. git is started with an environment made from
+// nothing: no configuration of the system, of the user or of a directory above, no hooks, no templates, no filters, no
+// credential helpers, no prompts, no file system monitor, and of the protocols only http, https, ssh and git. Operands
+// come after "--" and never begin with "-". What the server sends is checked (transfer.fsckObjects) and counted before
+// it is written as files. Submodules are not fetched. The subdirectory is looked up in git's own trees, where there
+// is no ".." and no link to follow. git has a process group of its own, which is killed when the context ends; it inherits
+// no descriptors.
+//
+// Credentials for http and https reach git in its environment, which only the user who builds can read
+// (proc_pid_environ(5)), never on its command line. With credentials no redirect is followed. ssh knows no configuration
+// and no keys but the agent's, and connects only to hosts whose keys are known.
+//
+// # Limits
+//
+// 8 GiB of objects, 16 GiB and 2 Mi entries of files, 2 minutes without progress, 2 hours altogether.
+//
+// Source: git-fetch(1), git-config(1); the form of references, the precedence of branches and tags and the names of secrets
+// are BuildKit's (August 2026). Needs git 2.31 or newer.
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Options say how a repository is reached and what of it is wanted. The zero value finds git only if it is told PATH.
+type Options struct {
+	KeepGitDir  bool // leave the directory .git, of a checkout without Subdir
+	CommitTimes bool // modification times are the commit's, not those of the checkout
+
+	Environment []string          // NAME=VALUE; of it PATH and the proxy variables are used
+	Secrets     map[string][]byte // GIT_AUTH_TOKEN, GIT_AUTH_HEADER, or those names with "." and the host
+	Agent       Agent             // for ssh; nil: none
+	KnownHosts  []string          // files with the keys of ssh hosts, absolute paths
+
+	limits limits // of tests; zero: the default
+}
+
+// Agent answers as an SSH agent at a socket; see package agent.
+type Agent interface {
+	Serve(ctx context.Context, l net.Listener) (stop func() error)
+}
+
+// Checkout is what Fetch brought.
+type Checkout struct {
+	Dir        string    // the files: those of Subdir, or all
+	Commit     string    // full hash
+	Time       time.Time // of the commit, by its committer
+	Submodules bool      // there are submodules: empty directories
+}
+
+// Fetch brings the commit that ref names below dir, an empty directory of the caller's that is on a file system with room,
+// and that the caller removes. Files have mode 0644 or 0755 and belong to the process. After an error dir may hold a part.
+func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err error) {
+	if err := ref.check(); err != nil {
+		return c, fmt.Errorf("git repository %s: %w", ref, err)
+	}
+
+	if o.limits == (limits{}) {
+		o.limits = defaultLimits()
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.limits.time, fmt.Errorf("not done after %v", o.limits.time))
+	defer cancel()
+
+	f, err := newFetcher(ctx, ref, dir, o)
+	if err == nil {
+		c, err = f.fetch(ctx)
+		err = errors.Join(err, f.close())
+	}
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = context.Cause(ctx) // which says more
+		}
+		return Checkout{}, fmt.Errorf("git repository %s: %w", ref, err)
+	}
+
+	return c, nil
+}
+
+// fetcher is one Fetch.
+type fetcher struct {
+	Options
+	ref  Ref
+	git  string   // the program
+	dir  string   // absolute
+	home string   // an empty directory, where git is started while there is no repository
+	work string   // the repository, its files around its .git
+	root *os.Root // of dir
+	stop func() error
+	env  []string
+}
+
+func newFetcher(ctx context.Context, ref Ref, dir string, o Options) (*fetcher, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // git compares paths
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	f := &fetcher{Options: o, ref: ref, dir: dir, home: filepath.Join(dir, "home"), work: filepath.Join(dir, "work")}
+	if f.git, err = find("git", o.Environment); err != nil {
+		return nil, err
+	}
+	if f.root, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+
+	for _, name := range []string{"home", "work"} {
+		if err := f.root.Mkdir(name, 0o755); err != nil {
+			return nil, errors.Join(err, f.root.Close())
+		}
+	}
+
+	if err := f.connect(ctx); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+
+	return f, nil
+}
+
+func (f *fetcher) close() error {
+	var errs []error
+	if f.stop != nil {
+		errs = append(errs, f.stop())
+	}
+	return errors.Join(append(errs, f.root.RemoveAll("home"), f.root.Close())...)
+}

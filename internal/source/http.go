@@ -1,0 +1,292 @@
+package source
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"codeberg.org/rbuild/rbuild/internal/copier"
+)
+
+// Bounds of a download.
+const (
+	maxDownload  = 16 << 30 // bytes
+	maxRedirects = 10
+	maxTries     = 3
+	headerWait   = time.Minute // until the server begins to answer
+
+	downloadSilence = time.Minute // in which the body must bring downloadPace, or end
+	downloadPace    = 16 << 10    // bytes
+	bufferSize      = 1 << 17
+)
+
+// errRetry is wrapped by errors of a download that another try may mend.
+var errRetry = errors.New("server or network fails")
+
+// errRedirect is wrapped by errors of a redirect that is not followed.
+var errRedirect = errors.New("the server redirects")
+
+// File is what was at a URL: a nameless file.
+type File struct {
+	copier.Remote
+	modified bool // Time is the server's word
+}
+
+// File fetches a URL into a nameless file in dir. checksum is the digest that it must have, "sha256:..." or "sha512:...",
+// or empty. Close the File.
+func (a *Access) File(ctx context.Context, text, dir, checksum string) (File, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the text, which may hold a password
+		}
+		return File{}, fmt.Errorf("a URL: %w", err)
+	}
+
+	d := &download{url: u, max: a.maxDownload, silence: a.silence}
+	if d.max == 0 {
+		d.max = maxDownload
+	}
+	d.Text = shown(u)
+	if name := path.Base(u.Path); name != "." && name != ".." && name != "/" {
+		d.Name = name
+	}
+	if checksum != "" {
+		if d.want, err = digest.Parse(checksum); err != nil {
+			return File{}, fmt.Errorf("checksum %q: %w", checksum, err)
+		}
+	}
+
+	if d.File.File, err = nameless(dir); err != nil {
+		return File{}, fmt.Errorf("%s: %w", d.Text, err)
+	}
+	if err := d.fetch(ctx, a.authorization(u)); err != nil {
+		return File{}, errors.Join(fmt.Errorf("%s: %w", d.Text, err), d.Close())
+	}
+
+	return d.File, nil
+}
+
+// shown is a URL without credentials.
+func shown(u *url.URL) string {
+	if u.User == nil {
+		return u.String()
+	}
+	v := *u
+	v.User = url.User("xxxxx")
+	return v.String()
+}
+
+func nameless(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "download-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// authorization is the value of the header for the URL's host; empty: none.
+func (a *Access) authorization(u *url.URL) string {
+	if token, ok := a.Secrets["HTTP_AUTH_TOKEN_"+u.Hostname()]; ok {
+		return "Bearer " + strings.TrimSpace(string(token))
+	}
+	return strings.TrimSpace(string(a.Secrets["HTTP_AUTH_HEADER_"+u.Hostname()]))
+}
+
+// authorizer adds credentials to the requests to one place, and takes them off all others: the client would send them to
+// subdomains and other ports as well.
+type authorizer struct {
+	next  http.RoundTripper
+	to    *url.URL
+	value string
+}
+
+func (a *authorizer) RoundTrip(r *http.Request) (*http.Response, error) {
+	same := strings.EqualFold(r.URL.Host, a.to.Host) && (r.URL.Scheme == a.to.Scheme || r.URL.Scheme == "https")
+	if same && a.value == "" {
+		return a.next.RoundTrip(r)
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("Authorization")
+	if same {
+		r.Header.Set("Authorization", a.value)
+	}
+	return a.next.RoundTrip(r)
+}
+
+// download is one File that is being fetched.
+type download struct {
+	File
+	url  *url.URL
+	want digest.Digest
+	max  int64 // bytes
+
+	silence time.Duration // 0: downloadSilence
+}
+
+// fetch tries until the file is there or the server says that it will not be.
+func (d *download) fetch(ctx context.Context, authorization string) error {
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment, // as all programs that fetch, on the host
+		DisableCompression:    true,                      // the bytes as they are, which the checksum is of
+		ResponseHeaderTimeout: headerWait,
+		TLSHandshakeTimeout:   headerWait,
+		ForceAttemptHTTP2:     true,
+	}
+	defer transport.CloseIdleConnections()
+
+	client := &http.Client{
+		Transport: &authorizer{transport, d.url, authorization},
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+				return fmt.Errorf("%w to a URL of scheme %s", errRedirect, r.URL.Scheme)
+			}
+			if len(via) >= maxRedirects {
+				return fmt.Errorf("%w more than %d times", errRedirect, maxRedirects)
+			}
+			return nil
+		},
+	}
+
+	for try := 1; ; try++ {
+		err := d.once(ctx, client)
+		if !errors.Is(err, errRetry) || try == maxTries || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(try*try) * 250 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *download) once(ctx context.Context, client *http.Client) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	silence := cmp.Or(d.silence, downloadSilence)
+	silent := time.AfterFunc(silence, func() {
+		cancel(fmt.Errorf("%w: less than %d bytes in %v", errRetry, downloadPace, silence))
+	})
+	defer silent.Stop()
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
+	if err != nil {
+		return err
+	}
+
+	req.Header.Set("User-Agent", "rbuild")
+	resp, err := client.Do(req)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL
+		}
+		if errors.Is(err, errRedirect) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errRetry, err)
+	}
+	defer resp.Body.Close()
+
+	switch {
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %s", errRetry, resp.Status)
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("%s (credentials: --secret id=HTTP_AUTH_TOKEN_%s)", resp.Status, d.url.Hostname())
+	case resp.StatusCode != http.StatusOK:
+		return errors.New(resp.Status)
+	}
+
+	silent.Reset(silence)
+	d.Size, err = d.receive(&watched{r: resp.Body, timer: silent, silence: silence})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+
+	d.Time, err = http.ParseTime(resp.Header.Get("Last-Modified"))
+	if d.modified = err == nil; !d.modified {
+		d.Time = time.Now()
+	}
+
+	return nil
+}
+
+// receive stores the body and checks it.
+func (d *download) receive(body io.Reader) (size int64, err error) {
+	file := d.Remote.File
+	if err := file.Truncate(0); err != nil {
+		return 0, err
+	}
+
+	algorithm := digest.SHA256
+	if d.want != "" {
+		algorithm = d.want.Algorithm()
+	}
+	sum, check := sha256.New(), algorithm.Digester()
+	out := io.MultiWriter(io.NewOffsetWriter(file, 0), sum, check.Hash())
+	in := &failing{r: io.LimitReader(body, d.max+1)}
+	size, err = io.CopyBuffer(out, in, make([]byte, bufferSize))
+	switch {
+	case in.err != nil:
+		return 0, fmt.Errorf("%w: %w", errRetry, in.err)
+	case err != nil:
+		return 0, err
+	case size > d.max:
+		return 0, fmt.Errorf("it is larger than %d bytes", d.max)
+	case d.want != "" && check.Digest() != d.want:
+		return 0, fmt.Errorf("its checksum is %s, not %s", check.Digest(), d.want)
+	}
+
+	sum.Sum(d.Sum[:0])
+
+	return size, nil
+}
+
+// watched puts the timer off whenever downloadPace has been read.
+type watched struct {
+	r       io.Reader
+	timer   *time.Timer
+	silence time.Duration
+	got     int // bytes since the timer was put off
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if w.got += n; w.got >= downloadPace {
+		w.got = 0
+		w.timer.Reset(w.silence)
+	}
+	return n, err
+}
+
+// failing remembers whether it was reading that failed, which is worth another try, or writing.
+type failing struct {
+	r   io.Reader
+	err error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,43 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+
+	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/types"
+	"go.podman.io/storage/pkg/configfile"
+)
+
+// policyContext loads the signature policy that applies to sys. If the user
+// named none and none is installed, every image is accepted. The caller
+// destroys the context.
+func policyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
+	policy, err := signature.DefaultPolicy(sys)
+	if err != nil && sys.SignaturePolicyPath == "" && errors.Is(err, configfile.ErrConfigFileNotFound) {
+		policy, err = acceptAnything(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the signature policy: %w", err)
+	}
+	return signature.NewPolicyContext(policy)
+}
+
+// localPolicyContext is for copies out of the store: what is in it was judged
+// when it came in. podman and buildah do the same.
+func localPolicyContext() (*signature.PolicyContext, error) {
+	return signature.NewPolicyContext(acceptAnything())
+}
+
+func acceptAnything() *signature.Policy {
+	return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
+}
+
+// CheckPolicyFile refuses a file that is no signature policy (containers-policy.json(5)). An empty name is accepted.
+func CheckPolicyFile(file string) error {
+	if file == "" {
+		return nil
+	}
+	_, err := signature.NewPolicyFromFile(file)
+	return err
+}
