@@ -20,7 +20,7 @@ import (
 // from a clone of its base's.
 type snapshot struct {
 	root   *root
-	memory *memoryFiles       // in place of root; nil: there is one
+	memory *memoryFiles  // in place of root; nil: there is one
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers

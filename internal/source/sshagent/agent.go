@@ -32,7 +32,7 @@ const maxKey = 100 << 10
 
 // Agent is what steps may use.
 type Agent struct {
-	socket string         // of the user's agent, or
+	socket string       // of the user's agent, or
 	keys   xagent.Agent // keys from files
 }
 
@@ -184,7 +184,7 @@ func (l limited) SignWithFlags(key ssh.PublicKey, data []byte, flags xagent.Sign
 }
 
 func (l limited) Signers() ([]ssh.Signer, error) { return l.backend.Signers() }
-func (l limited) Add(xagent.AddedKey) error    { return errLimited }
+func (l limited) Add(xagent.AddedKey) error      { return errLimited }
 func (l limited) Remove(ssh.PublicKey) error     { return errLimited }
 func (l limited) RemoveAll() error               { return errLimited }
 func (l limited) Lock([]byte) error              { return errLimited }
