@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapper writes the id maps of a new user namespace whose first process is pid.
+// mapper writes the ID maps of a new user namespace.
 type mapper struct {
 	plan  plan
 	deleg delegation
 }
 
+// write writes the ID maps of the user namespace of the process pid, if the plan has any.
 func (m mapper) write(ctx context.Context, pid int) error {
 	switch {
 	case !m.plan.newUserNS():
@@ -27,17 +28,20 @@ func (m mapper) write(ctx context.Context, pid int) error {
 	return writeMaps(pid, m.plan, m.plan.Mode == Direct)
 }
 
-// callHelpers runs newuidmap and newgidmap at the same time: each takes as long as the Go runtime needs to start.
+// callHelpers runs newuidmap and newgidmap at the same time, because each takes as long as the start
+// of the Go runtime in the builder.
 func (m mapper) callHelpers(ctx context.Context, pid int) error {
 	gids := make(chan error, 1)
 	go func() { gids <- m.callHelper(ctx, m.deleg.GIDTool, pid, m.plan.GIDMap) }()
-	err := m.callHelper(ctx, m.deleg.UIDTool, pid, m.plan.UIDMap)
-	if gidErr := <-gids; err == nil {
-		err = gidErr
+	uidErr := m.callHelper(ctx, m.deleg.UIDTool, pid, m.plan.UIDMap)
+	gidErr := <-gids
+	if uidErr != nil {
+		return uidErr
 	}
-	return err
+	return gidErr
 }
 
+// callHelper runs newuidmap or newgidmap and explains its failure.
 func (m mapper) callHelper(ctx context.Context, tool string, pid int, ids []IDMap) error {
 	text := strings.TrimSpace(formatIDMap(ids))
 	out, err := run(ctx, tool, append([]string{strconv.Itoa(pid)}, strings.Fields(text)...)...)
@@ -58,8 +62,9 @@ func (m mapper) callHelper(ctx context.Context, tool string, pid int, ids []IDMa
 	return explainHelper(f, readSituation())
 }
 
-// writeMaps writes the maps as the parent of the namespace. Without CAP_SETGID the kernel takes a group map only where
-// setgroups(2) is given up for good (user_namespaces(7)).
+// writeMaps writes the ID maps as the parent of the namespace. With setgroups false it forbids
+// setgroups(2) in the namespace for ever, without which the kernel accepts no group map from a process
+// that lacks CAP_SETGID (user_namespaces(7)).
 func writeMaps(pid int, p plan, setgroups bool) error {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	if !setgroups {
@@ -73,15 +78,15 @@ func writeMaps(pid int, p plan, setgroups bool) error {
 	return writeProc(filepath.Join(dir, "gid_map"), formatIDMap(p.GIDMap))
 }
 
-// writeProc writes text by one write(2), as the id maps demand.
+// writeProc writes text with one write(2), as the kernel requires for ID maps.
 func writeProc(path, text string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("mapping ids: %w", err)
 	}
 	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
+		if closeErr := f.Close(); closeErr != nil && err == nil {
+			err = closeErr
 		}
 	}()
 
