@@ -180,7 +180,7 @@ func (s *Store) Close() error {
 	s.storage.Free()
 	end := s.record.remove
 	if s.noRoom {
-		end = s.record.close
+		end = s.record.leave
 	}
 	err := errors.Join(sweep(s.stagingRoot(), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
 	s.record = nil
