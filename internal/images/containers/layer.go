@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 )
 
 // madeByUs is the metadata of layers that a build made: they may be pruned when no image has them, whatever their age.
@@ -45,7 +46,7 @@ func (s *Store) Notes(id string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxNotes))
+	data, err := bounded.ReadAll(r, maxNotes, "the item")
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}
