@@ -171,11 +171,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 
-	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
+	for _, s := range b.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}
 	var target *snapshot // the last one's
-	for _, s := range o.Plan.Stages {
+	for _, s := range b.Plan.Stages {
 		var err error
 		if target, err = b.stage(ctx, s).wait(ctx); err != nil {
 			return Result{}, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -23,6 +24,7 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
+	args   *plan.Args         // build arguments at the end of the stage; nil: the snapshot is an image
 	// annotations are those of the base image's manifest.
 	annotations map[string]string
 	base        Base       // the image at the bottom of it
@@ -46,7 +48,7 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	c := &snapshot{
-		layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations, base: s.base, origin: s.origin,
+		layers: slices.Clone(s.layers), config: s.config, args: s.args, annotations: s.annotations, base: s.base, origin: s.origin,
 	}
 	if s.memory != nil {
 		c.memory = s.memory.clone()

@@ -65,7 +65,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	if b.Image.NoLabels {
 		s.config.Config.Labels = nil
 	}
-	scope, err := p.Begin(s.config)
+	scope, err := p.Begin(s.config, s.args)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, errors.Join(err, s.discard())
 	}
 
+	s.args = scope.Args()
 	return s.finish(ctx)
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // Error says why overlays do not work at a directory.
@@ -17,14 +19,11 @@ type Error struct {
 	Err    error  // the kernel's
 }
 
-// Error returns "kernel's error: detail: fix".
-func (e *Error) Error() string {
-	text := fmt.Sprintf("%v: %s", e.Err, e.Detail)
-	if e.Fix != "" {
-		text += ": " + e.Fix
-	}
-	return text
-}
+// Error returns "kernel's error: detail; fix".
+func (e *Error) Error() string { return fmt.Sprintf("%v: %s", e.Err, remedy.Text(e.Remedy())) }
+
+// Remedy returns Detail and Fix.
+func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
 // Unwrap returns the kernel's error.
 func (e *Error) Unwrap() error { return e.Err }

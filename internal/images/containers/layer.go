@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
@@ -42,7 +42,7 @@ func (s *Store) Notes(id string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxNotes))
+	data, err := bounded.ReadAll(r, maxNotes, "the item")
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}

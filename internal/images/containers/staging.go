@@ -2,20 +2,18 @@ package containers
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"strings"
 
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/stringid"
 
-	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/lease"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
@@ -31,66 +29,41 @@ type Staging struct {
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
 
 	store *Store
-	lock  *os.File // nil: ended
+	lease *lease.Lease
 }
-
-// stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
-// that is given to go on in between.
-const (
-	stagingTries = 20
-	stagingPause = time.Millisecond
-)
 
 // stagingPrefix begins the names of staging directories.
 const stagingPrefix = "rbuild-"
 
+// stagingLock is the name of the lock file in a staging directory. The library uses the same name and the same kind of lock
+// in the directories of overlay/staging.
+const stagingLock = lease.Inside("staging.lock")
+
 // NewStaging makes an empty staging directory.
 func (s *Store) NewStaging() (*Staging, error) {
-	root := s.stagingRoot()
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	st, err := s.makeStaging()
+	if err != nil {
 		return nil, fmt.Errorf("making a staging directory in the store: %w", err)
 	}
-
-	for range stagingTries {
-		dir := filepath.Join(root, stagingPrefix+rand.Text())
-		st := &Staging{store: s, Dir: dir, Upper: filepath.Join(dir, "dir")}
-		err := st.make()
-		if err == nil {
-			return st, nil
-		}
-
-		if st.lock != nil {
-			err = errors.Join(err, st.lock.Close())
-		}
-		switch {
-		case errors.Is(err, errTaken), errors.Is(err, fs.ErrNotExist):
-			time.Sleep(stagingPause)
-		default:
-			return nil, fmt.Errorf("making a staging directory in the store: %w", errors.Join(err, os.RemoveAll(dir)))
-		}
-	}
-
-	return nil, errors.New("making a staging directory in the store: another process keeps removing it")
+	return st, nil
 }
 
-// errTaken says that another process takes a staging directory, which has just been made, for one that a dead one left.
-var errTaken = errors.New("taken by another process")
+func (s *Store) makeStaging() (*Staging, error) {
+	root := s.stagingRoot()
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, err
+	}
 
-// make makes the directory and locks it. Whoever sweeps the store in between takes it for one that a dead process left.
-func (st *Staging) make() (err error) {
-	if err := os.Mkdir(st.Dir, 0o700); err != nil {
-		return err
+	l, err := lease.New(stagingLock, root, stagingPrefix)
+	if err != nil {
+		return nil, err
 	}
-	if st.lock, err = os.OpenFile(filepath.Join(st.Dir, stagingLock), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return err
+
+	st := &Staging{store: s, lease: l, Dir: l.Path(), Upper: filepath.Join(l.Path(), "dir")}
+	if err := os.Mkdir(st.Upper, 0o555); err != nil { // the mode that the library gives to directories of layers
+		return nil, errors.Join(err, l.Release())
 	}
-	if free, err := fdfs.TryLock(st.lock); err != nil || !free {
-		return errors.Join(err, errTaken)
-	}
-	if !fdfs.Linked(st.lock) {
-		return errTaken
-	}
-	return os.Mkdir(st.Upper, 0o555) // as the library has it
+	return st, nil
 }
 
 // Directory returns Upper.
@@ -161,14 +134,17 @@ func layerOptions(notes []byte) *cs.LayerOptions {
 
 // Discard removes the directory and what is beside it. After Commit or Discard it does nothing.
 func (st *Staging) Discard() error {
-	if st.lock == nil {
-		return nil
-	}
-	err := removeStaging(st.Dir)
-	err = errors.Join(err, st.lock.Close())
-	st.lock = nil
-	if err != nil {
+	if err := st.lease.Release(); err != nil {
 		return fmt.Errorf("removing a staging directory: %w", err)
+	}
+	return nil
+}
+
+// sweep removes the directories of root whose names begin with prefix and whose process is dead.
+func sweep(root, prefix string) error {
+	err := lease.Reap(stagingLock, root, func(name string) bool { return strings.HasPrefix(name, prefix) })
+	if err != nil {
+		return fmt.Errorf("removing what an interrupted build left: %w", err)
 	}
 	return nil
 }
