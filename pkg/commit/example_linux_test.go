@@ -110,8 +110,7 @@ func ExampleTarWriter_refused() {
 	err := w.Add(context.Background(), commit.TarEntry{Path: "dev/sda", Mode: fs.ModeDevice | 0o660}, nil)
 	_, err = w.Close(0o755, err)
 
-	var refused *commit.RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*commit.RefusedError](err); ok {
 		fmt.Println(refused.Path)
 	}
 	fmt.Println(err)

@@ -46,8 +46,8 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// TestCompressed reads a file without holes that takes fewer blocks than its size, as on a file system
-// that compresses.
+// TestCompressed reads a file without holes that takes fewer blocks than its size, as on a file
+// system that compresses.
 func TestCompressed(t *testing.T) {
 	const size = minSparse + 5
 	path := filepath.Join(t.TempDir(), "f")

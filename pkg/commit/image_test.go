@@ -38,8 +38,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// sample returns an image with a plain layer, a layer that was pulled with gzip and a layer that was
-// pulled with zstd.
+// sample returns an image with a plain layer, a layer that was pulled with gzip and a layer that
+// was pulled with zstd.
 func sample(format Format) Image {
 	plain := Layer{ID: "a", DiffID: digest.FromString("a"), Size: 10}
 	gzip := Layer{ID: "b", DiffID: digest.FromString("b"), Size: 20}

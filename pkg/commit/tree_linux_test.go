@@ -66,8 +66,8 @@ type entry struct {
 	Xattrs           map[string]string // hexadecimal values
 }
 
-// python is a program that lists a tar with the Python module tarfile, with names and values as bytes.
-// The program shares no code with this package.
+// python is a program that lists a tar with the Python module tarfile, with names and values as
+// bytes. The program shares no code with this package.
 const python = `
 import sys, tarfile, json, hashlib, io
 b = lambda s: s.encode('utf-8', 'surrogateescape')

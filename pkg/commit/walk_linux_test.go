@@ -34,8 +34,8 @@ func ok(tb testing.TB, errs ...error) {
 	}
 }
 
-// write writes the tar of root and checks the properties of any tar: DiffID and Size describe the bytes,
-// and the tar-split record equals the record of a parser and rebuilds the bytes.
+// write writes the tar of root and checks the properties of any tar: DiffID and Size describe the
+// bytes, and the tar-split record equals the record of a parser and rebuilds the bytes.
 func write(t *testing.T, root string, o TarOptions) ([]byte, Tar) {
 	t.Helper()
 	dir, err := os.Open(root)
@@ -295,8 +295,8 @@ func filled(root, name, xattr string) error {
 	return errors.Join(os.WriteFile(path, []byte("x"), 0o600), unix.Setxattr(path, xattr, nil, 0))
 }
 
-// TestMerged checks that attributes with names of overlayfs mean nothing in a mounted overlay, where a
-// RUN can set them.
+// TestMerged checks that attributes with names of overlayfs mean nothing in a mounted overlay,
+// where a RUN can set them.
 func TestMerged(t *testing.T) {
 	root := t.TempDir()
 	err := errors.Join(
@@ -429,7 +429,7 @@ func TestMemory(t *testing.T) {
 	}
 	root := t.TempDir()
 	ok(t, os.WriteFile(root+"/f", nil, 0o600), os.Truncate(root+"/f", 1<<30))
-	debug.FreeOSMemory() // the garbage of other tests
+	debug.FreeOSMemory()                                                          // the garbage of other tests
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // resets VmHWM, proc(5)
 		t.Skip("the peak of resident memory cannot be reset: ", err)
 	}

@@ -64,20 +64,21 @@ func unsuitable(s standing) *Error {
 	case !s.Initial && n > 1 && !suitable(s.UIDMap, s.GIDMap):
 		return &Error{
 			Reason: TooFewIDs,
-			Detail: fmt.Sprintf("the namespace that this runs in has %d ids without 65534 (nogroup), which images use", n),
-			Fix:    "make it with 65536 ids or more",
+			Detail: fmt.Sprintf("the current namespace has %d ids without 65534 (nogroup), which images use", n),
+			Fix:    "create the namespace with 65536 ids or more",
 		}
 	case !s.Initial && n == 1:
 		return &Error{
 			Reason: TooFewIDs,
 			Detail: "already root of a user namespace with a single id",
-			Fix:    "run it outside, as an ordinary user",
+			Fix:    "run the program outside, as an ordinary user",
 		}
 	}
 	return &Error{
 		Reason: Capabilities,
 		Detail: "root without CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID cannot map ids",
-		Fix:    "in a container add the capabilities SETUID and SETGID, or run it as an ordinary user with subordinate ids",
+		Fix: "in a container add the capabilities SETUID and SETGID, " +
+			"or run the program as an ordinary user with subordinate ids",
 	}
 }
 
@@ -125,8 +126,9 @@ func helper(s standing, d delegation) (plan, error) {
 	if fewUID || fewGID {
 		return plan{}, &Error{
 			Reason: TooFewIDs,
-			Detail: fmt.Sprintf("user %s can map %d uids and %d gids here, and images use 65534 (nogroup)", d.User, count(p.UIDMap), count(p.GIDMap)),
-			Fix:    fewFix(s, d.User, fewUID, fewGID, all),
+			Detail: fmt.Sprintf("user %s can map %d uids and %d gids here, and images use 65534 (nogroup)",
+				d.User, count(p.UIDMap), count(p.GIDMap)),
+			Fix: fewFix(s, d.User, fewUID, fewGID, all),
 		}
 	}
 
@@ -142,8 +144,8 @@ func notInstalled(tool string) *Error {
 }
 
 // foreign leaves out the IDs below 65536, which belong to users and services of the machine, if the
-// user has enough other IDs. An image for pods delegates low IDs for namespaces that have no IDs above
-// 65535. In a namespace with all IDs, a RUN would have the rights of a user of the node.
+// user has enough other IDs. An image for pods delegates low IDs for namespaces that have no IDs
+// above 65535. In a namespace with all IDs, a RUN would have the rights of a user of the node.
 func foreign(mine []idRange, parent []IDMap) []idRange {
 	high := within(disjoint(mine), []idRange{{subidCount, maxIDs}})
 	if count(parent) != initMap || total(high) <= nogroup {
@@ -152,7 +154,8 @@ func foreign(mine []idRange, parent []IDMap) []idRange {
 	return high
 }
 
-// fewFix returns the remedy for too few IDs. In a pod the remedy names ranges that exist in the pod.
+// fewFix returns the remedy for too few IDs. In a pod the remedy names ranges that exist in the
+// pod.
 func fewFix(s standing, user string, uid, gid bool, all []idRange) string {
 	if count(s.UIDMap) == initMap {
 		return addSubids(user, uid, gid, all)

@@ -22,22 +22,24 @@ import (
 const programExposed = "a RUN could change the program rbuild itself if its file belongs to you: %v"
 
 // Enter starts this program again with the same arguments, as root of a user namespace with its own
-// mount namespace. Enter waits for the end of the builder and returns its exit code, which is 128+n if
-// signal n killed the builder. The builder has the standard input, output and error of this process.
+// mount namespace. Enter waits for the end of the builder and returns its exit code, which is 128+n
+// if signal n killed the builder. The builder has the standard input, output and error of this
+// process.
 //
-// An error says why the namespace could not be created, in most cases as an [*Error]. The builder has
-// then not returned from [Join] and is gone.
+// An error says why the namespace could not be created, in most cases as an [*Error]. The builder
+// has then not returned from [Join] and is gone.
 //
 // Enter forwards SIGINT, SIGTERM, SIGHUP and SIGQUIT to the builder, except the signals that this
-// process ignores (nohup). A terminal sends its signals to the builder too, so a handler must expect
-// each signal twice. When ctx ends, Enter sends SIGTERM; ctx should therefore not end by these
-// signals. Enter does not kill a builder that ignores signals. A signal that arrives before Join has
-// returned kills the builder, and the exit code is 128+n.
+// process ignores (nohup). A terminal sends its signals to the builder too, so a handler must
+// expect each signal twice. When ctx ends, Enter sends SIGTERM; ctx should therefore not end by
+// these signals. Enter does not kill a builder that ignores signals. A signal that arrives before
+// Join has returned kills the builder, and the exit code is 128+n.
 //
 // The builder and its PID namespace receive SIGKILL when this process dies. Call Enter once at a
 // time.
 func Enter(ctx context.Context, o Options) (exitCode int, err error) {
-	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2), go.dev/issue/27505).
+	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2),
+	// go.dev/issue/27505).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if _, ok := os.LookupEnv(joinEnv); ok { //nolint:forbidigo // the handshake's own variable
@@ -94,7 +96,8 @@ func singleHelps(err error) bool {
 	return ok && e.Reason.AboutIDs()
 }
 
-// notify registers the signals to forward. A signal that is ignored stays ignored in both processes.
+// notify registers the signals to forward. A signal that is ignored stays ignored in both
+// processes.
 func notify() chan os.Signal {
 	c := make(chan os.Signal, 8)
 	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
@@ -160,7 +163,10 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 		return 128 + int(sig), nil
 	}
 	if errors.Is(err, errUnjoined) {
-		return 0, &Error{Reason: Unjoined, Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState)}
+		return 0, &Error{
+			Reason: Unjoined,
+			Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState),
+		}
 	}
 	if err != nil {
 		return 0, err
@@ -168,7 +174,8 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	return exitCode(cmd.ProcessState, waitErr)
 }
 
-// launch starts the builder. It adds a warning to the plan if the program is not on a read-only mount.
+// launch starts the builder. It adds a warning to the plan if the program is not on a read-only
+// mount.
 func (l launcher) launch(p *plan, socket *os.File) (*exec.Cmd, error) {
 	cmd, err := l.command(*p, socket)
 	if err != nil {
@@ -187,7 +194,7 @@ func (l launcher) launch(p *plan, socket *os.File) (*exec.Cmd, error) {
 // command describes the builder: the program of this process, not the file that is at its path now,
 // with the same arguments.
 func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
-	cmd := exec.Command("/proc/self/exe") //nolint:noctx // the end of the context is a SIGTERM, not a kill: see forwarder
+	cmd := exec.Command("/proc/self/exe") //nolint:noctx // forwarder sends SIGTERM when the context ends
 	cmd.Args = os.Args
 	cmd.Stdin = os.Stdin
 	cmd.Stdout = os.Stdout
@@ -211,8 +218,8 @@ func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
 		return cmd, nil
 	}
 
-	// Before the ID maps are written the child is not root, and exec would drop the capabilities that
-	// clone gave it. Ambient capabilities stay; Join removes them.
+	// Before the ID maps are written the child is not root, and exec would drop the capabilities
+	// that clone gave it. Ambient capabilities stay; Join removes them.
 	attr.Cloneflags |= unix.CLONE_NEWUSER
 	last, err := lastCap()
 	if err != nil {
@@ -240,7 +247,8 @@ func builderEnv(env []string, mode Mode, s standing, extra []string) []string {
 	return append(out, extra...)
 }
 
-// startError returns a refusal if clone(2) failed, which is then the reason that the builder did not start.
+// startError returns a refusal if clone(2) failed, which is then the reason that the builder did
+// not start.
 func startError(p plan, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -279,9 +287,9 @@ func (f *forwarder) run(ctx context.Context) {
 	}
 }
 
-// send sends a signal to the builder. A builder that has not joined is killed: it has nothing to clean
-// up, and as PID 1 it ignores all other signals until the Go runtime has installed its handlers
-// (pid_namespaces(7)).
+// send sends a signal to the builder. A builder that has not joined is killed: it has nothing to
+// clean up, and as PID 1 it ignores all other signals until the Go runtime has installed its
+// handlers (pid_namespaces(7)).
 func (f *forwarder) send(sig syscall.Signal) {
 	if !f.joined.Load() {
 		f.interrupted.Store(int32(sig))

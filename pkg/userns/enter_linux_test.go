@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary plays all roles. With this variable it is a launcher, and Enter starts it again as a
-// builder.
+// The test binary plays all roles. With this variable it is a launcher, and Enter starts it again
+// as a builder.
 const (
 	envScene   = "USERNS_TEST_SCENE"
 	envOptions = "USERNS_TEST_OPTIONS"
@@ -124,7 +124,8 @@ func awaitSignal() int {
 	return 5
 }
 
-// family leaves a process behind that holds standard output. Only the end of a PID namespace ends it.
+// family leaves a process behind that holds standard output. Only the end of a PID namespace ends
+// it.
 func family(state *State) int {
 	if state.PIDNamespace {
 		cmd := exec.Command("sleep", "60")
@@ -157,9 +158,9 @@ func inner(scene string, o Options) int {
 // CAP_SYS_ADMIN.
 func asPod() int {
 	runtime.LockOSThread()
-	// A test with the race detector has cgo, and Join then removes ambient capabilities on the calling
-	// thread only. This can be another thread, and a program keeps ambient capabilities although the
-	// bounding set lacks them.
+	// A test with the race detector has cgo, and Join then removes ambient capabilities on the
+	// calling thread only. This can be another thread, and a program keeps ambient capabilities
+	// although the bounding set lacks them.
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		panic(err)
 	}
@@ -169,8 +170,8 @@ func asPod() int {
 	return inner("look", Options{PID: true})
 }
 
-// forbidUserNS makes clone(2) with CLONE_NEWUSER fail with EPERM on this thread, as the seccomp profiles
-// of container engines do.
+// forbidUserNS makes clone(2) with CLONE_NEWUSER fail with EPERM on this thread, as the seccomp
+// profiles of container engines do.
 func forbidUserNS() {
 	runtime.LockOSThread()
 	filter := []unix.SockFilter{
@@ -219,8 +220,8 @@ func look(state *State) seen {
 	return v
 }
 
-// threadStatus returns the fields of /proc/self/task/*/status that are equal on all threads. A race test
-// has cgo, and then capabilities of other threads cannot be changed.
+// threadStatus returns the fields of /proc/self/task/*/status that are equal on all threads. A race
+// test has cgo, and then capabilities of other threads cannot be changed.
 func threadStatus() []string {
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno == syscall.ENOTSUP {
 		return rootStatus()
@@ -503,7 +504,8 @@ func started(t *testing.T, scene string, o Options) (*exec.Cmd, io.Reader) {
 
 func TestSignals(t *testing.T) {
 	needMode(t)
-	// If this process ignores SIGHUP (nohup), the launcher would ignore it too. A handler is not inherited.
+	// If this process ignores SIGHUP (nohup), the launcher would ignore it too. A handler is not
+	// inherited.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)

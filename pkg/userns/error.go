@@ -31,8 +31,8 @@ const (
 	Capabilities Reason = "no-capability" // root has no capabilities to map IDs
 )
 
-// AboutIDs reports whether IDs could not be mapped. If it is false, the namespace could not be created.
-// Options.AllowSingle helps only if it is true.
+// AboutIDs reports whether IDs could not be mapped. If it is false, the namespace could not be
+// created. Options.AllowSingle helps only if it is true.
 func (r Reason) AboutIDs() bool {
 	switch r {
 	case NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities:
@@ -50,16 +50,17 @@ type Error struct {
 	Err    error  // the error of the system; nil: none
 }
 
-// Error returns "detail; fix".
+// Error returns "DETAIL; FIX".
 func (e *Error) Error() string { return remedy.Text(e.Remedy()) }
 
 // Remedy returns Detail and Fix.
 func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
-// Unwrap returns the system's error.
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// situation holds the facts that explain a refusal. They are read after a refusal, never to predict one.
+// situation holds the facts that explain a refusal. They are read after a refusal, never to predict
+// one.
 type situation struct {
 	UID, EUID     int
 	NoNewPrivs    bool
@@ -95,7 +96,8 @@ func explainRefusal(op string, err error, s situation) *Error {
 	case s.AppArmor == "1":
 		e.Reason = AppArmor
 		e.Detail += " (kernel.apparmor_restrict_unprivileged_userns is 1)"
-		e.Fix = "run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give the program an AppArmor profile with the rule userns"
+		e.Fix = "run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, " +
+			"or give the program an AppArmor profile with the rule userns"
 	case s.Seccomp:
 		e.Reason = Seccomp
 		e.Detail += " (a seccomp filter is active)"
@@ -140,7 +142,8 @@ func explainLimit(e *Error, s situation) {
 		e.Fix = "run as root: sysctl -w user.max_user_namespaces=15000"
 		return
 	}
-	e.Detail += fmt.Sprintf(" (all of user.max_user_namespaces=%s are in use, or 32 levels are nested)", s.MaxNamespaces)
+	e.Detail += fmt.Sprintf(" (all of user.max_user_namespaces=%s are in use, or 32 levels are nested)",
+		s.MaxNamespaces)
 	e.Fix = "end the processes that use them, or run as root: sysctl -w user.max_user_namespaces=100000"
 }
 
@@ -172,11 +175,13 @@ func explainHelper(f helperFailure, s situation) *Error {
 		if s.NoSetIDs {
 			e.Fix += " and no capabilities.drop"
 		}
-		e.Fix += ", or hostUsers: false and runAsUser: 0; in a systemd unit set NoNewPrivileges=no; in a container drop --security-opt no-new-privileges"
+		e.Fix += ", or hostUsers: false and runAsUser: 0; in a systemd unit set NoNewPrivileges=no; " +
+			"in a container drop --security-opt no-new-privileges"
 	case s.NoSetIDs && s.EUID != 0:
 		e.Reason = HelperRights
-		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container may not use (%s)", tool, said)
-		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; in a container add --cap-add SETUID,SETGID"
+		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container lacks (%s)", tool, said)
+		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; " +
+			"in a container add --cap-add SETUID,SETGID"
 	case f.NoSUID:
 		e.Reason = HelperRights
 		e.Detail = fmt.Sprintf("%s has no effect because its file system is mounted nosuid (%s)", f.Path, said)
@@ -188,7 +193,8 @@ func explainHelper(f helperFailure, s situation) *Error {
 	case strings.Contains(said, "not allowed"):
 		e.Reason = NoSubIDs
 		e.Detail = fmt.Sprintf("%s (asked for %s)", said, f.Ranges)
-		e.Fix = fmt.Sprintf("give user %s these ids in /etc/sub%s, or list the user's ids with getsubids", f.User, kindOf(tool))
+		e.Fix = fmt.Sprintf("give user %s these ids in /etc/sub%s, or list the user's ids with getsubids",
+			f.User, kindOf(tool))
 	case strings.Contains(said, "owned by a different user"):
 		e.Detail += " (the current group is not the user's primary group, or the uid has two names)"
 		e.Fix = "run it outside newgrp and sg, or set GRANT_AUX_GROUP_SUBIDS yes in /etc/login.defs"
@@ -198,7 +204,8 @@ func explainHelper(f helperFailure, s situation) *Error {
 	case strings.Contains(said, "write to") && f.SetUID && !f.FileCaps:
 		e.Reason = HelperRights
 		e.Detail += " (it is setuid without file capabilities, and needs CAP_SYS_ADMIN that this container lacks)"
-		e.Fix = fmt.Sprintf("run as root in the image: chmod u-s %s && setcap cap_%s=ep %s", f.Path, capOf(tool), f.Path)
+		e.Fix = fmt.Sprintf("run as root in the image: chmod u-s %s && setcap cap_%s=ep %s",
+			f.Path, capOf(tool), f.Path)
 	}
 
 	return e
@@ -212,8 +219,8 @@ func kindOf(tool string) string {
 // capOf returns the capability that a tool needs: "setuid" for newuidmap, "setgid" for newgidmap.
 func capOf(tool string) string { return "set" + kindOf(tool) }
 
-// noSubids returns the error for a user without subordinate UIDs or GIDs. all holds the ranges of all
-// users in both files.
+// noSubids returns the error for a user without subordinate UIDs or GIDs. all holds the ranges of
+// all users in both files.
 func noSubids(user string, uid, gid bool, all []idRange) *Error {
 	files := "/etc/subuid and /etc/subgid"
 	switch {

@@ -41,8 +41,7 @@ func ExampleError() {
 		Fix:    "run as root: usermod --add-subuids 100000-165535 alice",
 	}
 
-	var refused *userns.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*userns.Error](err); ok {
 		fmt.Println("reason:", refused.Reason)
 		fmt.Println("remedy:", refused.Fix)
 		fmt.Println("a single ID would do:", refused.Reason.AboutIDs())
@@ -55,8 +54,8 @@ func ExampleError() {
 	// user alice has no subordinate ids in /etc/subuid; run as root: usermod --add-subuids 100000-165535 alice
 }
 
-// The kernel refused a namespace: Explain adds the reason. An error that is not about permissions has
-// the same reason on each host.
+// The kernel refused a namespace: Explain adds the reason. An error that is not about permissions
+// has the same reason on each host.
 func ExampleExplain() {
 	err := userns.Explain("creating a user namespace", syscall.EINVAL)
 	fmt.Println(err.Reason)

@@ -16,8 +16,8 @@ import (
 )
 
 // initUserNS is the inode number of the initial user namespace: PROC_USER_INIT_INO of the kernel's
-// proc_ns.h. The ID map is not enough to recognize the namespace: root can give a nested namespace the
-// full map, but mounts in the namespace still have the restrictions of a user namespace.
+// proc_ns.h. The ID map is not enough to recognize the namespace: root can give a nested namespace
+// the full map, but mounts in the namespace still have the restrictions of a user namespace.
 const initUserNS = 0xEFFFFFFD
 
 // readStanding describes this process.
@@ -130,9 +130,9 @@ func readSituation() situation {
 	return s
 }
 
-// helperDirs returns the directories with setuid programs and programs with file capabilities. NixOS
-// and Guix have wrappers in directories of their own. PATH is not used: a program that maps IDs must
-// be the system's.
+// helperDirs returns the directories with setuid programs and programs with file capabilities.
+// NixOS and Guix have wrappers in directories of their own. PATH is not used: a program that maps
+// IDs must be the system's.
 func helperDirs() []string {
 	return []string{
 		"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin",
@@ -166,8 +166,8 @@ func hasFileCaps(path string) bool {
 	return err == nil && n > 0
 }
 
-// readDelegation reads the login name and the subordinate IDs of the user, and finds the programs that
-// map them.
+// readDelegation reads the login name and the subordinate IDs of the user, and finds the programs
+// that map them.
 func readDelegation(ctx context.Context, s standing, dirs []string) (delegation, error) {
 	d := delegation{UIDTool: findTool(dirs, "newuidmap"), GIDTool: findTool(dirs, "newgidmap")}
 	var err error
@@ -195,18 +195,27 @@ func readSubids(path, name string, uid int) (subids, error) {
 	return parseSubids(string(text), name, uid), nil
 }
 
-// askGetsubids runs getsubids(1), which asks the provider for "subid" in /etc/nsswitch.conf, for example
-// sssd. Only libsubid can load a provider.
+// askGetsubids runs getsubids(1), which asks the provider for "subid" in /etc/nsswitch.conf, for
+// example sssd. Only libsubid can load a provider.
 func askGetsubids(ctx context.Context, d *delegation, tool string) {
 	if tool == "" {
 		return
 	}
-	if out, err := run(ctx, tool, d.User); err == nil && len(d.UIDs.Mine) == 0 {
-		d.UIDs.Mine = parseGetsubids(out)
+	if len(d.UIDs.Mine) == 0 {
+		d.UIDs.Mine = getsubids(ctx, tool, d.User)
 	}
-	if out, err := run(ctx, tool, "-g", d.User); err == nil && len(d.GIDs.Mine) == 0 {
-		d.GIDs.Mine = parseGetsubids(out)
+	if len(d.GIDs.Mine) == 0 {
+		d.GIDs.Mine = getsubids(ctx, tool, "-g", d.User)
 	}
+}
+
+// getsubids returns the ranges that the program tool prints, and no ranges if the program fails.
+func getsubids(ctx context.Context, tool string, args ...string) []idRange {
+	out, err := run(ctx, tool, args...)
+	if err != nil {
+		return nil
+	}
+	return parseGetsubids(out)
 }
 
 // loginName returns the login name of the uid from /etc/passwd, or from getent(1), which also asks

@@ -75,8 +75,8 @@ func total(ranges []idRange) uint64 {
 	return n
 }
 
-// identity maps each ID of m to itself, extent by extent: the kernel refuses an extent that spans two
-// extents of the parent.
+// identity maps each ID of m to itself, extent by extent: the kernel refuses an extent that spans
+// two extents of the parent.
 func identity(m []IDMap) []IDMap {
 	out := make([]IDMap, len(m))
 	for i, e := range m {
@@ -146,8 +146,8 @@ func within(ranges, allowed []idRange) []idRange {
 	return out
 }
 
-// userMap maps 0 to the ID own of the user, and 1 and higher IDs to the subordinate ranges. Ranges that
-// do not exist in a namespace with the map parent are left out.
+// userMap maps 0 to the ID own of the user, and 1 and higher IDs to the subordinate ranges. Ranges
+// that do not exist in a namespace with the map parent are left out.
 func userMap(own int, ranges []idRange, parent []IDMap) []IDMap {
 	usable := within(without(disjoint(ranges), uint64(own)), insides(parent))
 	out := []IDMap{{Inside: 0, Outside: uint32(own), Size: 1}}

@@ -22,8 +22,8 @@ const (
 	stageProc   = "mounting /proc in the builder's PID namespace"
 )
 
-// Join must be the first call of main. In the process that the user started, Join returns nil, nil at
-// once. In the process that [Enter] started, Join waits until IDs are mapped and then:
+// Join must be the first call of main. In the process that the user started, Join returns nil, nil
+// at once. In the process that [Enter] started, Join waits until IDs are mapped and then:
 //
 //   - becomes root on all threads and drops the supplementary groups,
 //   - empties the inheritable and ambient capability sets,
@@ -31,8 +31,8 @@ const (
 //   - mounts the /proc of a new PID namespace, if the kernel allows that,
 //   - returns the State.
 //
-// After an error the caller must exit: the launcher is gone, or Enter did not start this process. If
-// the kernel refuses a step, Enter returns the error and kills this process.
+// After an error the caller must exit: the launcher is gone, or Enter did not start this process.
+// If the kernel refuses a step, Enter returns the error and kills this process.
 func Join() (*State, error) {
 	// The variable is a part of the handshake. Children of the builder must not see it.
 	value, ok := os.LookupEnv(joinEnv) //nolint:forbidigo // see above
@@ -130,8 +130,8 @@ func becomeRoot(h hello, state *State) error {
 	return err
 }
 
-// dropGroups drops the supplementary groups. In the mode Single the kernel forbids setgroups(2), so the
-// groups stay.
+// dropGroups drops the supplementary groups. In the mode Single the kernel forbids setgroups(2), so
+// the groups stay.
 func dropGroups(h hello) error {
 	if h.KeepGroups || h.Mode == Single {
 		return nil
@@ -160,10 +160,10 @@ func setIDs() error {
 // carried the capabilities over exec. A program that UID 0 executes has capabilities because of the
 // UID. A program without UID 0 must have none (CVE-2022-27651).
 //
-// In the mode Root clearCaps drops CAP_MKNOD too, which the kernel refuses in user namespaces. Neither
-// this program nor an overlay whose upper directory a RUN changes then creates device nodes of an
-// image. Whiteouts need no capability since Linux 5.8. Programs that real root executes have CAP_MKNOD
-// again, for example the helper of the storage library that unpacks layers.
+// In the mode Root clearCaps drops CAP_MKNOD too, which the kernel refuses in user namespaces.
+// Neither this program nor an overlay whose upper directory a RUN changes then creates device nodes
+// of an image. Whiteouts need no capability since Linux 5.8. Programs that real root executes have
+// CAP_MKNOD again, for example the helper of the storage library that unpacks layers.
 func clearCaps(mode Mode) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -179,10 +179,10 @@ func clearCaps(mode Mode) error {
 	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])))
 }
 
-// dieWithLauncher sets the parent death signal on all threads, because the signal setting ends with the
-// thread that called prctl(2). It runs after the changes of UIDs and capabilities, which clear the
-// setting. These changes also make the process undumpable, which gives /proc/self to the owner of the
-// user namespace outside; dieWithLauncher makes the process dumpable again.
+// dieWithLauncher sets the parent death signal on all threads, because the signal setting ends with
+// the thread that called prctl(2). It runs after the changes of UIDs and capabilities, which clear
+// the setting. These changes also make the process undumpable, which gives /proc/self to the owner
+// of the user namespace outside; dieWithLauncher makes the process dumpable again.
 func dieWithLauncher() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
@@ -190,10 +190,10 @@ func dieWithLauncher() error {
 	return allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 }
 
-// freshProc mounts the /proc of the new PID namespace. If other mounts hide parts of the current /proc,
-// as in most pods, the kernel refuses a mount that would show the parts (mount_too_revealing: EPERM;
-// mount rules of AppArmor: EACCES). The current /proc then stays, which shows processes, /proc/self
-// too, by their PIDs outside.
+// freshProc mounts the /proc of the new PID namespace. If other mounts hide parts of the current
+// /proc, as in most pods, the kernel refuses a mount that would show the parts
+// (mount_too_revealing: EPERM; mount rules of AppArmor: EACCES). The current /proc then stays,
+// which shows processes, /proc/self too, by their PIDs outside.
 func freshProc(pid bool) (outer bool, err error) {
 	if !pid {
 		return false, nil

@@ -13,19 +13,19 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// sentFD is the number of the descriptor in the process that sends it. The number is higher than the
-// numbers of the standard streams and pipes of the process.
+// sentFD is the number of the descriptor in the process that sends it. The number is higher than
+// the numbers of the standard streams and pipes of the process.
 const sentFD = 100
 
 // runReadOnly makes cmd execute this program from a read-only mount. The caller closes the returned
-// file after cmd has started. The file is nil if the program is on a read-only mount already. After an
-// error cmd is unchanged.
+// file after cmd has started. The file is nil if the program is on a read-only mount already. After
+// an error cmd is unchanged.
 //
 // The reason: a file of an image can name /proc/self/exe as its interpreter, and the kernel then
 // executes the builder's program. A process in the namespace finds the file of the program as
-// /proc/PID/exe (CVE-2019-5736). Root of the namespace is the user outside, so the process could change
-// the mode, times and attributes of the file, and the content as soon as no process executes it. On a
-// read-only mount it cannot.
+// /proc/PID/exe (CVE-2019-5736). Root of the namespace is the user outside, so the process could
+// change the mode, times and attributes of the file, and the content as soon as no process executes
+// it. On a read-only mount it cannot.
 //
 // The mount is attached nowhere, so the file of the program can still be a part of a build context.
 func runReadOnly(cmd *exec.Cmd, p plan) (*os.File, error) {
@@ -42,16 +42,16 @@ func runReadOnly(cmd *exec.Cmd, p plan) (*os.File, error) {
 }
 
 // readOnlyProgram returns the file of this program on a read-only mount. A child process makes the
-// mount in its own mount namespace, and with newUserNS in its own user namespace, and sends the file
-// (SCM_RIGHTS, unix(7)).
+// mount in its own mount namespace, and with newUserNS in its own user namespace, and sends the
+// file (SCM_RIGHTS, unix(7)).
 func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	var running, found unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &running); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: "/proc/self/exe", Err: err}
 	}
 
-	// The child opens the file by name: the magic link leads to a mount outside of the child's mount
-	// namespace (EINVAL).
+	// The child opens the file by name: the magic link leads to a mount outside of the child's
+	// mount namespace (EINVAL).
 	name, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return nil, err
@@ -84,14 +84,16 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	return tree, nil
 }
 
-// sendReadOnly returns the system calls of the child: clone the mount of the file name, make the clone
-// read-only and send it.
+// sendReadOnly returns the system calls of the child: clone the mount of the file name, make the
+// clone read-only and send it.
 func sendReadOnly(name string, socket *os.File) *program.Program {
 	p := new(program.Program)
 	tree := p.Reg()
-	p.Do("cloning the mount of "+name, unix.SYS_OPEN_TREE, unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(tree)
+	p.Do("cloning the mount of "+name, unix.SYS_OPEN_TREE, unix.AT_FDCWD, name,
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(tree)
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH,
+		program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 	p.Do("numbering it", unix.SYS_DUP3, tree, sentFD, unix.O_CLOEXEC)
 	message := newRightsMessage(unix.UnixRights(sentFD))
 	p.Keep(message)
@@ -100,8 +102,8 @@ func sendReadOnly(name string, socket *os.File) *program.Program {
 	return p
 }
 
-// rightsMessage is a message of one byte with a control message. It holds all memory that the header
-// points to.
+// rightsMessage is a message of one byte with a control message. It holds all memory that the
+// header points to.
 type rightsMessage struct {
 	header  unix.Msghdr
 	vector  unix.Iovec

@@ -12,9 +12,9 @@ type subids struct {
 	Bad  []int     // line numbers, from 1, of the lines that cannot be parsed
 }
 
-// parseSubids parses the text of /etc/subuid or /etc/subgid, subuid(5). A line is LOGIN:START:COUNT or
-// UID:START:COUNT, for example "alice:100000:65536". Lines that cannot be parsed are ignored, as shadow
-// does, and reported in Bad: an error in the line of another user must not stop this user.
+// parseSubids parses the text of /etc/subuid or /etc/subgid, subuid(5). A line is LOGIN:START:COUNT
+// or UID:START:COUNT, for example "alice:100000:65536". Lines that cannot be parsed are ignored, as
+// shadow does, and reported in Bad: an error in the line of another user must not stop this user.
 func parseSubids(text, name string, uid int) subids {
 	var out subids
 	number := 0
@@ -64,7 +64,8 @@ func parseGetsubids(text string) []idRange {
 	return out
 }
 
-// parseRange rejects an empty range and a range with ID 0. It shortens a range that exceeds the last ID.
+// parseRange rejects an empty range and a range with ID 0. It shortens a range that exceeds the
+// last ID.
 func parseRange(start, count string) (idRange, bool) {
 	s, err := strconv.ParseUint(start, 10, 32)
 	if err != nil || s == 0 {
@@ -77,15 +78,16 @@ func parseRange(start, count string) (idRange, bool) {
 	return idRange{s, min(c, maxIDs-s)}, s < maxIDs
 }
 
-// The defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT in login.defs(5), which useradd(8) uses.
+// The defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT in login.defs(5), which useradd(8)
+// uses.
 const (
 	subidMin   = 100000
 	subidMax   = 600100000
 	subidCount = 65536
 )
 
-// freeRange returns the first 65536 IDs from 100000 on that are not in taken, and false if there are
-// none.
+// freeRange returns the first 65536 IDs from 100000 on that are not in taken, and false if there
+// are none.
 func freeRange(taken []idRange) (idRange, bool) {
 	start := uint64(subidMin)
 	for _, r := range disjoint(taken) {

@@ -27,8 +27,8 @@
 //
 // Enter chooses a [Mode] by the user and the namespace that it finds. It tries the mode and never
 // falls back to a weaker mode without the permission of the caller: a single ID replaces ID ranges
-// only with Options.AllowSingle, and State.Warnings says so. If an ID cannot be mapped or a namespace
-// cannot be created, the error is an [*Error] with the reason and the remedy.
+// only with Options.AllowSingle, and State.Warnings says so. If an ID cannot be mapped or a
+// namespace cannot be created, the error is an [*Error] with the reason and the remedy.
 //
 // # Guarantees
 //
@@ -49,22 +49,22 @@
 //
 // # Limits
 //
-// The file of the program is on a read-only mount for the builder, so that a process in the namespace
-// cannot change the program. This needs Linux 5.12; on older kernels State.Warnings says that the
-// protection is missing. The builder is PID 1 of the PID namespace but does not
-// reap orphaned processes: they end with the builder. The package mounts /proc only. Pods that hide
+// The file of the program is on a read-only mount for the builder, so that a process in the
+// namespace cannot change the program. This needs Linux 5.12; on older kernels State.Warnings says
+// that the protection is missing. The builder is PID 1 of the PID namespace but does not reap
+// orphaned processes: they end with the builder. The package mounts /proc only. Pods that hide
 // parts of /proc forbid this mount; the builder then keeps the outer /proc, and State.OuterProc
 // reports that. The PID namespace itself is never given up. Enter changes no state of the calling
-// process except its signal handlers, and reads no configuration except /etc/passwd, /etc/subuid and
-// /etc/subgid.
+// process except its signal handlers. It finds the name and the IDs of the user in /etc/passwd,
+// /etc/subuid and /etc/subgid, or with getent(1) and getsubids(1).
 //
 // # Stability
 //
-// The package is at v0: its API can change with each minor version. The texts of errors and warnings
-// are for people and can change at any time; programs compare [Reason] and [Mode].
+// The package is at v0: its API can change with each minor version. The texts of errors and
+// warnings are for people and can change at any time; programs compare [Reason] and [Mode].
 //
-// Sources: user_namespaces(7), pid_namespaces(7), mount_namespaces(7), capabilities(7), newuidmap(1),
-// subuid(5).
+// Sources: user_namespaces(7), pid_namespaces(7), mount_namespaces(7), capabilities(7),
+// newuidmap(1), subuid(5).
 package userns
 
 import "fmt"
@@ -75,8 +75,8 @@ type Mode string
 const (
 	// Root is real root with all capabilities. Enter creates no user namespace.
 	Root Mode = "root"
-	// Identity is root of a user namespace that exists already, for example of podman unshare, or of a
-	// pod with hostUsers: false and CAP_SYS_ADMIN. The builder stays in that user namespace.
+	// Identity is root of a user namespace that exists already, for example of podman unshare, or
+	// of a pod with hostUsers: false and CAP_SYS_ADMIN. The builder stays in that user namespace.
 	Identity Mode = "identity"
 	// Direct is root without CAP_SYS_ADMIN, for example in a pod. Enter writes the ID maps itself.
 	Direct Mode = "direct"
@@ -146,7 +146,8 @@ type (
 	welcome struct{}
 )
 
-// joinEnv is the environment variable with the descriptor number of the builder's end of the socket.
+// joinEnv is the environment variable with the descriptor number of the builder's end of the
+// socket.
 const joinEnv = "_RBUILD_USERNS_FD"
 
 // Environment variables from which go.podman.io/storage learns the user outside (package unshare).
