@@ -24,7 +24,7 @@ import (
 func (s *stage) runStep(ctx context.Context, step *plan.Step, op *plan.Run, r *report) (err error) {
 	command := s.command(op)
 	if err := s.Run.Check(command); err != nil {
-		return err
+		return fmt.Errorf("RUN %w", err)
 	}
 
 	sources, err := s.mountSources(ctx, op)
