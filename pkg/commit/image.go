@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
@@ -56,7 +57,7 @@ type Recorded struct {
 
 // Images records images: the store, or what is in its place.
 type Images interface {
-	PutImage(n containers.NewImage) (id string, manifest []byte, err error)
+	PutImage(n images.NewImage) (id string, manifest []byte, err error)
 	// NameImage gives an image that is there more names, and returns its manifest.
 	NameImage(id string, names []string) (manifest []byte, err error)
 }
@@ -80,7 +81,7 @@ func Image(s Images, spec ImageSpec) (Recorded, error) {
 		return Recorded{}, fmt.Errorf("writing the image's manifest: %w", err)
 	}
 
-	n := containers.NewImage{Config: config, Manifest: doc, Names: spec.Names}
+	n := images.NewImage{Config: config, Manifest: doc, Names: spec.Names}
 	if len(spec.Layers) > 0 {
 		n.TopLayer = spec.Layers[len(spec.Layers)-1].ID
 	}

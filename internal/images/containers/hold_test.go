@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -206,7 +207,7 @@ func TestLayersOfAnImage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := []byte(`{"rootfs":{"type":"layers","diff_ids":["` + lower.DiffID + `","` + upper.DiffID + `"]},"author":"` + digest.Digest(name) + `"}`)
 			manifest := []byte(`{"config":{"digest":"` + digest.FromBytes(config) + `"}}`)
-			id, _, err := s.PutImage(containers.NewImage{TopLayer: top, Config: config, Manifest: manifest, Names: []string{"localhost/lie:1"}})
+			id, _, err := s.PutImage(images.NewImage{TopLayer: top, Config: config, Manifest: manifest, Names: []string{"localhost/lie:1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,9 +216,9 @@ func TestLayersOfAnImage(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, layersErr := s.Layers(img)
-			_, _, putErr := s.PutImage(containers.NewImage{TopLayer: upper.ID, Config: config, Manifest: manifest})
+			_, _, putErr := s.PutImage(images.NewImage{TopLayer: upper.ID, Config: config, Manifest: manifest})
 			for what, err := range map[string]error{"Layers": layersErr, "VerifyImage": containers.VerifyImage(s.Storage(), id), "PutImage": putErr} {
-				if !errors.Is(err, containers.ErrOtherLayers) || !strings.Contains(err.Error(), "rbuild rmi localhost/lie:1") {
+				if !errors.Is(err, images.ErrOtherLayers) || !strings.Contains(err.Error(), "rbuild rmi localhost/lie:1") {
 					t.Errorf("%s: %v", what, err)
 				}
 			}

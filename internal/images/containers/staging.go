@@ -29,7 +29,7 @@ type Staging struct {
 	Upper string // the layer's content to be: an overlay upper directory, or any tree
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
 
-	store *Store
+	store *LayerStore
 	lock  *os.File // nil: ended
 }
 
@@ -53,8 +53,8 @@ const (
 const stagingPrefix = "rbuild-"
 
 // NewStaging makes an empty staging directory.
-func (s *Store) NewStaging() (*Staging, error) {
-	root := s.stagingRoot()
+func (s *LayerStore) NewStaging() (*Staging, error) {
+	root := stagingRoot(s.storage.GraphRoot())
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("making a staging directory in the store: %w", err)
 	}
