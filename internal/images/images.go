@@ -23,6 +23,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Store keeps images. The methods may be called from several goroutines, and other processes may use the same store.
@@ -37,7 +39,7 @@ type Store interface {
 	ReadImage(id string) (Content, error)
 
 	// PutImage records an image whose layers the store has. It returns the ID and the manifest of the record.
-	PutImage(n NewImage) (id string, manifest []byte, err error)
+	PutImage(n commit.Documents) (id string, manifest []byte, err error)
 
 	// ListImages returns all images, in no particular order. Images with damaged documents are part of the list.
 	ListImages() ([]Image, error)
@@ -69,15 +71,6 @@ type Usage struct {
 	Size   int64    // bytes of all layers. A layer that another image has too counts in both images
 	Layers []string // what identifies the layers in this store, topmost first
 	InUse  bool     // a container was made of the image
-}
-
-// NewImage describes an image for [Store.PutImage].
-type NewImage struct {
-	TopLayer string    // ID of the topmost layer, for stores that have IDs of layers
-	Config   []byte    // document
-	Manifest []byte    // document
-	Names    []string  // full references. An image that has one of them loses it
-	Created  time.Time // as the store lists it
 }
 
 // Removal says what [Store.RemoveImage] removes. The zero value removes the image with all its names, and refuses an image

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +15,7 @@ import (
 	"go.podman.io/image/v5/types"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
@@ -76,7 +76,7 @@ func recordedBlobs(lib cs.Store, layer string) (known []knownBlob) {
 		return nil
 	}
 
-	data, err := io.ReadAll(io.LimitReader(r, maxKnownBytes))
+	data, err := bounded.ReadAll(r, maxKnownBytes, "the record")
 	if err := errors.Join(err, r.Close(), json.Unmarshal(data, &known)); err != nil {
 		logrus.Debugf("Reading the compressed forms of layer %s: %v", layer, err)
 		return nil

@@ -10,7 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // maxConfig bounds the config and manifest documents that are read into memory, in bytes.
@@ -104,7 +104,7 @@ func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte,
 // again an image that was pulled is that image, with the manifest that was pulled.
 //
 // A record shares the layers of an older record with the same config, if their content is the same.
-func (s *Store) PutImage(n images.NewImage) (id string, manifest []byte, err error) {
+func (s *Store) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
 	for range putTries {
 		id, manifest, err = s.putImage(n)
 		if !errors.Is(err, cs.ErrDuplicateID) { // else another process was quicker
@@ -117,7 +117,7 @@ func (s *Store) PutImage(n images.NewImage) (id string, manifest []byte, err err
 // putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
 const putTries = 5
 
-func (s *Store) putImage(n images.NewImage) (id string, manifest []byte, err error) {
+func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err error) {
 	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
 	twins, err := twinsOf(s.storage, config)
 	if err != nil {
@@ -157,7 +157,7 @@ func (s *Store) putImage(n images.NewImage) (id string, manifest []byte, err err
 }
 
 // sameImage returns the record of the image among the images with the same config, or nil.
-func (s *Store) sameImage(twins []cs.Image, n images.NewImage) (*cs.Image, []byte, error) {
+func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []byte, error) {
 	sum := digest.FromBytes(n.Manifest)
 	for i := range twins {
 		if twins[i].BigDataDigests[cs.ImageDigestBigDataKey] == sum {

@@ -31,6 +31,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/spool"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Layout is an OCI layout that belongs to rbuild. Its methods may be called from several goroutines, and several processes
@@ -397,7 +398,7 @@ func platformOf(config []byte) *ocispec.Platform {
 }
 
 // PutImage implements [images.Store].
-func (l *Layout) PutImage(n images.NewImage) (id string, raw []byte, err error) {
+func (l *Layout) PutImage(n commit.Documents) (id string, raw []byte, err error) {
 	if err := l.putBlob(n.Config); err != nil {
 		return "", nil, err
 	}

@@ -20,10 +20,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/imagetest"
 	"codeberg.org/rbuild/rbuild/internal/images/spool"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // newImage is an image without layers for an architecture.
-func newImage(t *testing.T, arch, author string, names ...string) images.NewImage {
+func newImage(t *testing.T, arch, author string, names ...string) commit.Documents {
 	t.Helper()
 	config, err := json.Marshal(ocispec.Image{Author: author, Platform: ocispec.Platform{OS: "linux", Architecture: arch}})
 	if err != nil {
@@ -36,7 +37,7 @@ func newImage(t *testing.T, arch, author string, names ...string) images.NewImag
 	if err != nil {
 		t.Fatal(err)
 	}
-	return images.NewImage{Config: config, Manifest: raw, Names: names}
+	return commit.Documents{Config: config, Manifest: raw, Names: names}
 }
 
 func openTestLayout(t *testing.T) *Layout {
@@ -72,7 +73,7 @@ func TestLayoutNames(t *testing.T) {
 	l := openTestLayout(t)
 	first, second := newImage(t, "amd64", "first", "localhost/a:1", "localhost/b:1"), newImage(t, "amd64", "second", "localhost/a:1")
 	var ids []string
-	for _, n := range []images.NewImage{first, second, first} {
+	for _, n := range []commit.Documents{first, second, first} {
 		n.Names = n.Names[:1]
 		if len(ids) == 0 {
 			n = first
@@ -109,7 +110,7 @@ func TestLayoutSameConfig(t *testing.T) {
 	two.Names = []string{"localhost/b:1"}
 	config := digest.FromBytes(one.Config)
 	ids := []string{config.Encoded(), images.DerivedID(config, digest.FromBytes(two.Manifest))}
-	for i, n := range []images.NewImage{one, two, one, two} {
+	for i, n := range []commit.Documents{one, two, one, two} {
 		id, raw, err := l.PutImage(n)
 		if err != nil || id != ids[i%2] || !bytes.Equal(raw, n.Manifest) {
 			t.Fatalf("put %d: %s, want %s: %s, %v", i+1, id, ids[i%2], raw, err)

@@ -8,7 +8,6 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,15 +15,21 @@ import (
 	"strings"
 
 	"go.podman.io/storage/pkg/lockfile"
+
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
+// A copy has a directory, for example <base>/rbuild-7QXK with the lock file <base>/rbuild-7QXK.lock, as a lease.
 const (
-	prefix     = "rbuild-"
+	prefix = "rbuild-"
+	// Master is the name of a file below the base that is locked while directories are made and removed: versions of rbuild
+	// without leases rely on the lock.
+	Master     = "rbuild.lock"
 	lockSuffix = ".lock"
-
-	// Master is the name of the file below a base directory that is locked while directories are made and removed.
-	Master = "rbuild.lock"
 )
+
+// form is the form of these leases.
+const form = lease.Beside(lockSuffix)
 
 // New makes a directory for one copy below base, which is made if it is missing. release removes the directory.
 func New(base string) (dir string, release func() error, err error) {
@@ -39,26 +44,15 @@ func New(base string) (dir string, release func() error, err error) {
 
 	master.Lock()
 	defer master.Unlock()
+
 	if err := sweep(base); err != nil {
 		return "", nil, err
 	}
-	if dir, err = os.MkdirTemp(base, prefix); err != nil {
+	l, err := lease.New(form, base, prefix)
+	if err != nil {
 		return "", nil, fmt.Errorf("making a directory for layers: %w", err)
 	}
-
-	lock, err := lockfile.GetLockFile(dir + lockSuffix)
-	if err == nil {
-		err = lock.TryLock()
-	}
-	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("locking %s: %w", dir, err), os.RemoveAll(dir))
-	}
-
-	return dir, func() error {
-		err := errors.Join(os.RemoveAll(dir), os.Remove(dir+lockSuffix))
-		lock.Unlock()
-		return err
-	}, nil
+	return l.Path(), l.Release, nil
 }
 
 // Tidy removes the directories below base that killed processes left. If there is nothing to remove, Tidy only lists base.
@@ -78,41 +72,10 @@ func Tidy(base string) error {
 	return sweep(base)
 }
 
-// sweep removes the directories whose processes have ended. The caller holds the master lock.
+// sweep removes the directories whose processes are dead. The master lock must be held.
 func sweep(base string) error {
-	entries, err := os.ReadDir(base)
-	if err != nil {
+	if err := lease.Reap(form, base, func(name string) bool { return strings.HasPrefix(name, prefix) }); err != nil {
 		return fmt.Errorf("tidying %s: %w", base, err)
 	}
-
-	for _, e := range entries {
-		name := e.Name()
-		if !strings.HasPrefix(name, prefix) || !e.IsDir() && !strings.HasSuffix(name, lockSuffix) {
-			continue
-		}
-		dir := strings.TrimSuffix(filepath.Join(base, name), lockSuffix)
-		if err := sweepOne(dir); err != nil {
-			return fmt.Errorf("tidying %s: %w", base, err)
-		}
-	}
-
 	return nil
-}
-
-func sweepOne(dir string) error {
-	// GetLockFile creates the file. So the file is removed again, unless its process lives.
-	lock, err := lockfile.GetLockFile(dir + lockSuffix)
-	if err != nil {
-		return err
-	}
-	if lock.TryLock() != nil {
-		return nil
-	}
-	defer lock.Unlock()
-
-	err = errors.Join(os.RemoveAll(dir), os.Remove(dir+lockSuffix))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
