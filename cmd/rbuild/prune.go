@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
@@ -91,7 +91,7 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 
 	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
 	layersErr := st.PruneLayers(time.Now())
-	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
+	strayErr := st.RemoveStray(time.Now(), probe.Prefix, overlay.ProbePrefix)
 	var cachesErr error
 	if all {
 		cachesErr = st.RemoveCaches()
