@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/stringid"
 
 	"codeberg.org/rbuild/rbuild/internal/lease"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Staging is a directory of the store that becomes a layer without being copied, or is discarded. It is protected by
-// a lock of its own: a process that dies leaves it to the next Close. Apply or Discard ends it.
+// a lock of its own: a process that dies leaves it to the next Close. Commit or Discard ends it.
 //
 // The library would lend such directories too (PrepareStagedLayer), below overlay/staging; but podman 4 empties that at the
 // end of every command, whoever works in it. Here they lie beside the library's own temporary directories, which older
@@ -29,15 +30,6 @@ type Staging struct {
 
 	store *Store
 	lease *lease.Lease
-}
-
-// Content describes what a Staging's Upper holds when it is complete.
-type Content struct {
-	DiffID   digest.Digest
-	Size     int64       // bytes of the uncompressed tar
-	TarSplit *os.File    // the tar-split stream of the tar; owned by Apply from then on
-	RootMode os.FileMode // permission bits of the layer's root directory
-	Notes    []byte      // what Store.Notes returns for the layer; nil: it has none
 }
 
 // stagingPrefix begins the names of staging directories.
@@ -74,10 +66,28 @@ func (s *Store) makeStaging() (*Staging, error) {
 	return st, nil
 }
 
-// Apply makes the directory a layer above parent ("": none), known by names if any, and ends the Staging. The
-// directory is renamed into place: whoever has it mounted, as an overlay's lower, keeps it.
-// Of two processes that bring the same name, the first has it; the second's layer is stored without.
-func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, error) {
+// Directory returns Upper.
+func (st *Staging) Directory() string { return st.Upper }
+
+// Commit makes the directory a layer above parent ("": none), gives the layer the name ("": none) and ends the Staging.
+// The directory is renamed into place, so an overlay that has it mounted as a lower directory keeps working.
+//
+// If another layer has the name, of another build or of a layer that had to be made again, the newest layer gets it. So
+// a layer that nothing can be stacked on any more does not keep its name for ever.
+func (st *Staging) Commit(c commit.Content, parent, name string) (commit.Layer, error) {
+	if name == "" {
+		l, err := st.insert(c, parent)
+		return l.Layer, err
+	}
+	l, err := st.insert(c, parent, name)
+	if err != nil || slices.Contains(l.Names, name) {
+		return l.Layer, err
+	}
+	return l.Layer, st.store.NameLayer(l.ID, name)
+}
+
+// insert is Commit with names that the layer gets only if no other layer has them.
+func (st *Staging) insert(c commit.Content, parent string, names ...string) (Layer, error) {
 	l, err := st.apply(c.Notes, &graphdriver.DriverWithDifferOutput{
 		Target: st.Upper, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode, Metadata: madeByUs,
 	}, parent, names)
@@ -122,7 +132,7 @@ func layerOptions(notes []byte) *cs.LayerOptions {
 	return &cs.LayerOptions{BigData: []cs.LayerBigDataOption{{Key: notesKey, Data: bytes.NewReader(notes)}}}
 }
 
-// Discard removes the directory and what is beside it. After Apply or Discard it does nothing.
+// Discard removes the directory and what is beside it. After Commit or Discard it does nothing.
 func (st *Staging) Discard() error {
 	if err := st.lease.Release(); err != nil {
 		return fmt.Errorf("removing a staging directory: %w", err)
