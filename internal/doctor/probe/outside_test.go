@@ -194,14 +194,24 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
+// registryOptions are options that read no file of the host.
+func registryOptions(t *testing.T) (o transfer.Options) {
+	t.Helper()
+	o.AuthFile = write(t, "{}")
+	o.RegistriesConf, o.RegistriesConfDir = write(t, ""), t.TempDir()
+	return o
+}
+
 func TestConfiguration(t *testing.T) {
-	good := transfer.Options{RegistriesConf: write(t, ""), RegistriesConfDir: t.TempDir(), SignaturePolicy: write(t, `{"default":[{"type":"insecureAcceptAnything"}]}`)}
+	good := registryOptions(t)
+	good.SignaturePolicy = write(t, `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	want := []brief{{doctor.RegistriesConf, doctor.OK}, {doctor.Policy, doctor.OK}}
 	if diff := cmp.Diff(want, briefs(configuration(good))); diff != "" {
 		t.Error(diff)
 	}
 
-	bad := transfer.Options{RegistriesConf: write(t, "["), RegistriesConfDir: t.TempDir(), SignaturePolicy: write(t, "{")}
+	bad := registryOptions(t)
+	bad.RegistriesConf, bad.SignaturePolicy = write(t, "["), write(t, "{")
 	for _, f := range configuration(bad) {
 		if f.Status != doctor.Degraded || !strings.HasPrefix(f.Summary, "images cannot be pulled: ") || !strings.Contains(f.Fix, "containers-") {
 			t.Errorf("%+v", f)
@@ -221,7 +231,9 @@ func TestAuth(t *testing.T) {
 		{"broken", "{", doctor.Degraded, "unmarshaling JSON"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := auth(transfer.Options{AuthFile: write(t, tc.file), RegistriesConf: write(t, ""), RegistriesConfDir: t.TempDir()})
+			o := registryOptions(t)
+			o.AuthFile = write(t, tc.file)
+			f := auth(o)
 			if f.Status != tc.status || !strings.Contains(f.Summary, tc.summary) || strings.Contains(fmt.Sprint(f), "password") {
 				t.Errorf("%+v", f)
 			}
@@ -240,12 +252,8 @@ func TestRegistries(t *testing.T) {
 
 	host := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
 	insecure := false
-	o := Options{
-		Registries: []string{host(open), host(closed), "no registry"},
-		Registry: transfer.Options{
-			TLSVerify: &insecure, AuthFile: write(t, "{}"), RegistriesConf: write(t, ""), RegistriesConfDir: t.TempDir(), Retries: -1,
-		},
-	}
+	o := Options{Registries: []string{host(open), host(closed), "no registry"}, Registry: registryOptions(t)}
+	o.Registry.TLSVerify, o.Registry.Retries = &insecure, -1
 
 	found := registries(t.Context(), o)
 	want := []struct {
