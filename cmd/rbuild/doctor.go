@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -53,26 +54,26 @@ func newDoctorCmd(a *app) *cobra.Command {
 }
 
 // doctor probes in both roles. The builder prints what was found, and the launcher where there is no builder.
-func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Report) error) error {
+func (a *app) doctor(cmd *cobra.Command, o probe.Options, show func(doctor.Report) error) error {
 	if a.state != nil {
 		return a.doctorInside(cmd.Context(), o, show)
 	}
 
-	findings := doctor.Outside(cmd.Context(), o)
+	findings := probe.Outside(cmd.Context(), o)
 	ns := buildNamespace()
 	for _, ns.AllowSingle = range []bool{false, true} { // builds take a single id, and do not say at once what that is for
 		err := a.enterWith(cmd, ns, findings)
 		if err == nil {
 			return nil
 		}
-		f := doctor.Refused(err)
+		f := probe.Refused(err)
 		findings = append(findings, f)
 		if f.Status == doctor.Missing {
 			break
 		}
 	}
 
-	findings = append(findings, doctor.WithoutRun(filepath.Join(o.Store, layoutName)))
+	findings = append(findings, probe.WithoutRun(filepath.Join(o.Store, layoutName)))
 	return show(doctor.NewReport(doctor.None, findings))
 }
 
@@ -86,7 +87,7 @@ func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, findings []doctor
 	return a.enter(cmd.Context(), ns)
 }
 
-func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doctor.Report) error) error {
+func (a *app) doctorInside(ctx context.Context, o probe.Options, show func(doctor.Report) error) error {
 	var findings []doctor.Finding
 	if err := json.Unmarshal([]byte(os.Getenv(findingsEnv)), &findings); err != nil {
 		return fmt.Errorf("reading what the launcher has found: %w", err)
@@ -94,7 +95,7 @@ func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doct
 	if err := os.Unsetenv(findingsEnv); err != nil {
 		return err
 	}
-	return show(doctor.NewReport(a.state.Mode, append(findings, doctor.Inside(ctx, a.state, o)...)))
+	return show(doctor.NewReport(a.state.Mode, append(findings, probe.Inside(ctx, a.state, o)...)))
 }
 
 // printReport prints a report, and makes the exit code of it.
@@ -112,8 +113,8 @@ func printReport(cmd *cobra.Command, r doctor.Report, asJSON bool) error {
 }
 
 // doctorOptions is where builds write to and look for programs.
-func (a *app) doctorOptions() doctor.Options {
-	o := doctor.Options{Temp: os.TempDir(), Path: os.Getenv("PATH"), Trusted: a.state != nil && !a.state.Rootless()}
+func (a *app) doctorOptions() probe.Options {
+	o := probe.Options{Temp: os.TempDir(), Path: os.Getenv("PATH"), Trusted: a.state != nil && !a.state.Rootless()}
 	o.Store, o.RunRoot, o.StoreErr = containers.Locate(a.storeOptions())
 	return o
 }
@@ -127,13 +128,13 @@ func (a *app) explain(err error) error {
 	if to := (*os.PathError)(nil); errors.As(err, &to) && slices.Contains([]string{stdoutFile().Name(), stdoutName}, to.Path) {
 		return err // it is not the store that is full
 	}
-	return doctor.Explain(err, a.doctorOptions())
+	return probe.Explain(err, a.doctorOptions())
 }
 
 // explainStep does so for a step. What a command says of a full file system only its output tells.
 func (a *app) explainStep(err error) error {
 	if _, ok := errors.AsType[*runner.ExitError](err); ok {
-		return doctor.ExplainFull(err, a.doctorOptions())
+		return probe.ExplainFull(err, a.doctorOptions())
 	}
 	return a.explain(err)
 }
