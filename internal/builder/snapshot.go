@@ -14,7 +14,6 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // snapshot is what a stage has made up to some step: files, config and the key that identifies both. A stage starts
@@ -41,7 +40,7 @@ type baseImage struct {
 // top is the topmost layer.
 func (s *snapshot) top() *commit.Job {
 	if len(s.layers) == 0 {
-		return commit.Stored(containers.Layer{})
+		return commit.Stored(commit.Layer{})
 	}
 	return s.layers[len(s.layers)-1]
 }
@@ -60,8 +59,8 @@ func (s *snapshot) clone(b *builder) *snapshot {
 }
 
 // stored waits until every layer is in the store.
-func (s *snapshot) stored(ctx context.Context) ([]containers.Layer, error) {
-	layers := make([]containers.Layer, 0, len(s.layers))
+func (s *snapshot) stored(ctx context.Context) ([]commit.Layer, error) {
+	layers := make([]commit.Layer, 0, len(s.layers))
 	for _, j := range s.layers {
 		l, err := j.Wait(ctx)
 		if err != nil {
@@ -135,7 +134,7 @@ func (b *builder) openStored(id string) (*snapshot, error) {
 	}
 
 	for _, l := range chain {
-		s.layers = append(s.layers, commit.Stored(l))
+		s.layers = append(s.layers, commit.Stored(l.Layer))
 	}
 
 	return s, nil
@@ -200,9 +199,9 @@ func (r *root) shape(upper string) error {
 }
 
 // attributes are those of the whole's root directory.
-func (r *root) attributes() (layer.Root, error) {
+func (r *root) attributes() (commit.RootDir, error) {
 	st, err := fdfs.FileStat(r.dirs[len(r.dirs)-1])
-	return layer.Root{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
+	return commit.RootDir{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
 }
 
 // lowers are the directories as overlayfs takes them, topmost first.
