@@ -15,6 +15,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -304,17 +305,17 @@ const none = "<none>"
 func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 	id := "sha256:" + img.ID
 	if truncate {
-		id = shortID(img.ID)
+		id = cli.ShortID(img.ID)
 	}
 	row := imageRow{
 		ID:           id,
 		Digest:       l.digest(img, "").String(),
 		Names:        img.Names,
-		Created:      humanSince(img.Created),
-		CreatedSince: humanSince(img.Created),
+		Created:      cli.HumanSince(img.Created),
+		CreatedSince: cli.HumanSince(img.Created),
 		CreatedAt:    img.Created.UTC().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedAtRaw: img.Created,
-		Size:         humanSize(l.size(img)),
+		Size:         cli.HumanSize(l.size(img)),
 		ReadOnly:     img.ReadOnly,
 		Dangling:     len(img.Names) == 0,
 		History:      strings.Join(img.NamesHistory, ", "),

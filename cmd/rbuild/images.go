@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
@@ -47,14 +48,14 @@ func newImagesCmd(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return f.list(cmd.OutOrStdout(), st, kept, args, a.sys())
+				return f.list(cmd.OutOrStdout(), st, kept, args, a.RegistryOptions())
 			}
 
-			err := a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error { return list(st) })
-			if err == nil || a.state != nil {
+			err := a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error { return list(st) })
+			if err == nil || a.State != nil {
 				return err
 			}
-			if _, err := a.withoutNamespace(err); err != nil {
+			if _, err := a.WithoutNamespace(err); err != nil {
 				return err
 			}
 			return list(nil)
@@ -62,16 +63,16 @@ func newImagesCmd(a *app) *cobra.Command {
 	}
 
 	fs := cmd.Flags()
-	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
-	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
-	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
-	fs.BoolVar(&f.history, "history", false, "show names that images had before")
-	fs.BoolVar(&f.asJSON, "json", false, "print JSON as buildah does")
-	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "print no headings")
-	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
-	fs.StringVar(&f.sort, "sort", "created", "order of the list: created (the newest first), id, repository, size or tag")
+	fs.BoolVarP(&f.all, "all", "a", false, "Show intermediate images of builds by podman and buildah too")
+	fs.BoolVar(&f.digests, "digests", false, "Show digests of manifests")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
+	fs.StringVar(&f.format, "format", "", "Print with a Go template, or json")
+	fs.BoolVar(&f.history, "history", false, "Show names that images had before")
+	fs.BoolVar(&f.asJSON, "json", false, "Print JSON as buildah does")
+	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "Print no headings")
+	fs.BoolVar(&f.noTrunc, "no-trunc", false, "Print whole IDs")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print IDs only")
+	fs.StringVar(&f.sort, "sort", "created", "Order of the list: created (the newest first), id, repository, size or tag")
 
 	return cmd
 }
@@ -104,13 +105,13 @@ func (f imagesFlags) list(w io.Writer, st *containers.Store, kept []transfer.Kep
 		for _, e := range all {
 			images = append(images, e.buildah(l))
 		}
-		return writeJSON(w, images)
-	case wantsJSON(f.format):
+		return progress.WriteJSON(w, images)
+	case cli.WantsJSON(f.format):
 		images := []podmanImage{}
 		for _, e := range all {
 			images = append(images, e.podman(l))
 		}
-		return writeJSON(w, images)
+		return progress.WriteJSON(w, images)
 	case f.quiet:
 		return printIDs(w, all, !f.noTrunc)
 	}
@@ -123,7 +124,7 @@ func (f imagesFlags) list(w io.Writer, st *containers.Store, kept []transfer.Kep
 		slices.SortStableFunc(rows, order)
 	}
 	if f.format != "" {
-		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
+		return cli.WriteRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
 
 	return f.table(w, rows)
@@ -260,7 +261,7 @@ func printIDs(w io.Writer, images []listed, truncate bool) error {
 	for _, e := range images {
 		id := "sha256:" + e.img.ID
 		if truncate {
-			id = shortID(e.img.ID)
+			id = cli.ShortID(e.img.ID)
 		}
 		if _, err := fmt.Fprintln(w, id); err != nil {
 			return err
@@ -285,7 +286,7 @@ type buildahImage struct {
 func (l *imageList) buildah(img *cs.Image) buildahImage {
 	return buildahImage{
 		ID: img.ID, Names: img.Names, Digest: l.digest(img, "").String(),
-		CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
+		CreatedAt: cli.HumanSince(img.Created), Size: cli.HumanSize(l.size(img)),
 		Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
@@ -139,7 +140,7 @@ func TestSortKept(t *testing.T) {
 func TestHistoryRow(t *testing.T) {
 	step := historyStep{ID: strings.Repeat("a", 64), CreatedBy: "RUN  echo\t" + strings.Repeat("ä", 60), Size: 1500}
 	short := historyFlags{human: true}.row(step)
-	if len(short.ID) != shortIDLength || len([]rune(short.CreatedBy)) != 45 || short.Size != "1.5kB" {
+	if len(short.ID) != 12 || len([]rune(short.CreatedBy)) != 45 || short.Size != "1.5kB" {
 		t.Errorf("%+v", short)
 	}
 	long := historyFlags{noTrunc: true}.row(step)
@@ -174,7 +175,7 @@ func TestWriteRows(t *testing.T) {
 		`{{.ID}}\t{{.Repository}}`:       "1\ta\n2\tbb\n",
 	} {
 		var out strings.Builder
-		if err := writeRows(&out, format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID"}); err != nil {
+		if err := cli.WriteRows(&out, format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID"}); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
 		if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -183,7 +184,7 @@ func TestWriteRows(t *testing.T) {
 	}
 
 	for _, bad := range []string{"{{.ID", "{{.NoSuchField}}"} {
-		if err := writeRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
+		if err := cli.WriteRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}

@@ -10,17 +10,19 @@ import (
 
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // layoutDir returns the directory of the images of builds without a namespace, or "" if the store has no directory.
 func (a *app) layoutDir() string {
-	root, _, _ := containers.Locate(a.storeOptions()) // an error is about the driver, which a layout does not need
+	root, _, _ := containers.Locate(a.Store) // an error is about the driver, which a layout does not need
 	if root == "" {
 		return ""
 	}
-	return filepath.Join(root, layoutName)
+	return filepath.Join(root, engine.LayoutName)
 }
 
 // keptImages returns the images of builds without a namespace.
@@ -45,7 +47,7 @@ func isKept(img transfer.KeptImage, arg string) bool {
 
 // lookup is registry.Lookup. The error for an image that only a build without a namespace has kept says where it is.
 func (a *app) lookup(st cs.Store, name string) (*cs.Image, string, error) {
-	img, found, err := transfer.Lookup(st, name, a.sys())
+	img, found, err := transfer.Lookup(st, name, a.RegistryOptions())
 	if !errors.Is(err, transfer.ErrNotFound) {
 		return img, found, err
 	}
@@ -65,13 +67,13 @@ func keptListed(img *transfer.KeptImage) listed {
 func keptRows(img transfer.KeptImage, truncate bool) []imageRow {
 	created := keptTime(img)
 	row := imageRow{
-		ID: "sha256:" + img.ID, Digest: img.Digest.String(), Names: img.Names, Created: humanSince(created), CreatedSince: humanSince(created),
-		CreatedAt: created.UTC().Format("2006-01-02 15:04:05 -0700 MST"), CreatedAtRaw: created, Size: humanSize(img.Size),
+		ID: "sha256:" + img.ID, Digest: img.Digest.String(), Names: img.Names, Created: cli.HumanSince(created), CreatedSince: cli.HumanSince(created),
+		CreatedAt: created.UTC().Format("2006-01-02 15:04:05 -0700 MST"), CreatedAtRaw: created, Size: cli.HumanSize(img.Size),
 		Dangling: len(img.Names) == 0, History: none, Labels: img.Config.Config.Labels, Name: none, Repository: none, Tag: none,
 	}
 
 	if truncate {
-		row.ID = shortID(img.ID)
+		row.ID = cli.ShortID(img.ID)
 	}
 	if len(img.Names) == 0 {
 		return []imageRow{row}
@@ -98,7 +100,7 @@ func keptTime(img transfer.KeptImage) time.Time {
 func keptBuildah(img transfer.KeptImage) buildahImage {
 	created := keptTime(img)
 	return buildahImage{
-		ID: img.ID, Names: img.Names, Digest: img.Digest.String(), CreatedAt: humanSince(created), Size: humanSize(img.Size),
+		ID: img.ID, Names: img.Names, Digest: img.Digest.String(), CreatedAt: cli.HumanSince(created), Size: cli.HumanSize(img.Size),
 		Created: created.Unix(), CreatedAtRaw: created,
 	}
 }

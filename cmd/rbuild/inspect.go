@@ -16,13 +16,15 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newInspectCmd(a *app) *cobra.Command {
 	var kind, format string
-	var peers peerFlags
+	var peers cli.CompatFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] IMAGE",
 		Short: "Show everything about an image of the store",
@@ -32,13 +34,13 @@ func newInspectCmd(a *app) *cobra.Command {
 			"podman's: an object; buildah has the text of the document there, which is ConfigText here.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := peers.check(); err != nil {
+			if err := peers.Check(); err != nil {
 				return err
 			}
 			if kind != "image" && kind != "all" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				img, found, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err
@@ -48,17 +50,17 @@ func newInspectCmd(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if format != "" && !wantsJSON(format) {
-					return writeOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
+				if format != "" && !cli.WantsJSON(format) {
+					return cli.WriteOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
 				}
-				return writeJSON(cmd.OutOrStdout(), info)
+				return progress.WriteJSON(cmd.OutOrStdout(), info)
 			})
 		},
 	}
 
-	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
-	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image or all; both inspect images")
-	peers.registerOf("inspect", cmd.Flags())
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Print with a Go template, or json")
+	cmd.Flags().StringVarP(&kind, "type", "t", "image", "Kind of object: image or all; both inspect images")
+	peers.Register("inspect", cmd.Flags())
 
 	return cmd
 }

@@ -6,16 +6,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // pullCommand is the state of rbuild pull.
 type pullCommand struct {
-	access   accessFlags
-	retry    retryFlags
-	platform planFlags // those of the platform only
-	peers    peerFlags
+	access   cli.AccessFlags
+	retry    cli.RetryFlags
+	platform cli.PlatformFlags
+	peers    cli.CompatFlags
 	policy   string
 	all      bool
 	quiet    bool
@@ -32,7 +34,7 @@ func newPullCmd(a *app) *cobra.Command {
 			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			when, o, err := f.options(a.sys())
+			when, o, err := f.options(a.RegistryOptions())
 			if err != nil {
 				return err
 			}
@@ -41,12 +43,12 @@ func newPullCmd(a *app) *cobra.Command {
 				a.reportTo(&o)
 			}
 			for _, name := range args {
-				if a.state == nil && !transfer.IsRegistry(name) { // the process in the namespace comes here, too
-					f.access.tellUnused(a.stderr, name)
+				if a.State == nil && !transfer.IsRegistry(name) { // the process in the namespace comes here, too
+					f.access.WarnUnused(a.stderr, name)
 				}
 			}
 
-			return a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
 				release, err := st.Use(ctx)
 				if err != nil {
 					return err
@@ -77,14 +79,14 @@ func newPullCmd(a *app) *cobra.Command {
 	}
 
 	fs := cmd.Flags()
-	f.access.register(fs)
-	f.retry.register(fs)
-	f.platform.registerPlatform(fs)
-	f.peers.registerOf("pull", fs)
-	fs.StringVar(&f.policy, "policy", string(transfer.PullAlways), "when to ask the registry: always, missing, newer or never")
-	fs.BoolVarP(&f.all, "all-tags", "a", false, "pull every tag of the repository")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the IDs")
-	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not store the signatures of the image")
+	f.access.Register(fs)
+	f.retry.Register(fs)
+	f.platform.Register(fs)
+	f.peers.Register("pull", fs)
+	fs.StringVar(&f.policy, "policy", string(transfer.PullAlways), "When to ask the registry: always, missing, newer or never")
+	fs.BoolVarP(&f.all, "all-tags", "a", false, "Pull every tag of the repository")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print nothing but the IDs")
+	fs.BoolVar(&f.unsigned, "remove-signatures", false, "Do not store the signatures of the image")
 
 	return cmd
 }
@@ -94,20 +96,21 @@ func (f *pullCommand) options(base transfer.Options) (when transfer.Policy, o tr
 	if when, err = transfer.ParsePolicy(f.policy); err != nil {
 		return when, o, fmt.Errorf("--policy: %w", err)
 	}
-	if o, err = f.access.apply(base); err != nil {
+	access, err := f.retry.Apply(f.access.Access())
+	if err != nil {
 		return when, o, err
 	}
-	if err := f.retry.check(); err != nil {
+	if err := f.peers.Check(); err != nil {
 		return when, o, err
 	}
-	if err := f.peers.check(); err != nil {
+	if o, err = engine.Access(base, access); err != nil {
 		return when, o, err
 	}
-	if f.platform.platform, err = f.platform.wanted(hostPlatform()); err != nil {
+	if o.Platform, err = f.platform.Given(hostPlatform()); err != nil {
 		return when, o, err
 	}
 
-	o = f.retry.apply(o)
-	o.Platform, o.KeepName, o.NoSignatures = f.platform.ofImage(), true, f.unsigned
+	o.KeepName = true
+	o.NoSignatures = f.unsigned
 	return when, o, nil
 }

@@ -8,76 +8,40 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// pushFlags are the flags of rbuild push.
-type pushFlags struct {
-	access     accessFlags
-	retry      retryFlags
-	compress   compressionFlags
-	peers      peerFlags
-	unsigned   bool
-	format     string
-	digestFile string
-	quiet      bool
-}
-
-func (f *pushFlags) register(fs *pflag.FlagSet) {
-	f.access.register(fs)
-	f.retry.register(fs)
-	f.compress.register(fs)
-	f.peers.registerOf("push", fs)
-	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not copy the signatures of the image")
-	fs.StringVarP(&f.format, "format", "f", "", "manifest format: oci, docker or v2s2 (default: as the image is stored)")
-	fs.StringVar(&f.digestFile, "digestfile", "", "file to write the digest of the pushed manifest to")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress")
-}
-
-// options returns the options of a push, and refuses flags that the destination cannot have. args are IMAGE and DESTINATION.
-func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o transfer.PushOptions, err error) {
-	if o.Options, err = f.access.apply(a.sys()); err != nil {
+// pushOptions returns the options of a push. Warnings are printed by the launcher, because the builder parses the same
+// flags again.
+func (a *app) pushOptions(f *cli.PushFlags, destination string) (o transfer.PushOptions, err error) {
+	var warnings io.Writer
+	if a.State == nil {
+		warnings = a.stderr
+	}
+	push, err := f.Parse(destination, warnings)
+	if err != nil {
 		return o, err
 	}
 
-	destination := ""
-	if len(args) > 1 {
-		destination = args[1]
+	if o.Options, err = engine.Access(a.RegistryOptions(), push.Access); err != nil {
+		return o, err
 	}
-	for _, check := range []func() error{
-		f.retry.check,
-		f.compress.check,
-		f.peers.check,
-		func() error { return f.compress.checkDestination(destination) },
-	} {
-		if err := check(); err != nil {
-			return o, err
-		}
-	}
-
-	if err := transfer.CheckFormat(f.format, destination); err != nil {
-		return o, fmt.Errorf("--format %s: %w", f.format, err)
-	}
-
-	if a.state == nil && !transfer.IsRegistry(destination) { // the process in the namespace comes here, too
-		f.access.tellUnused(warnings, destination)
-	}
-	if !f.quiet {
+	if !f.Quiet {
 		a.reportTo(&o.Options)
 	}
-	o.Options, o.Format = f.retry.apply(o.Options), f.format
-	o.NoSignatures = f.unsigned
-	f.compress.apply(&o)
-
+	o.Format = push.Format
+	o.NoSignatures = push.NoSignatures
+	engine.SetCompression(&o, push.Compression)
 	return o, nil
 }
 
 func newPushCmd(a *app) *cobra.Command {
-	var f pushFlags
+	var f cli.PushFlags
 	cmd := &cobra.Command{
 		Use:   "push [flags] IMAGE [DESTINATION]",
 		Short: "Copy an image from the store to a registry, an archive or a directory",
@@ -86,51 +50,51 @@ func newPushCmd(a *app) *cobra.Command {
 			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := f.options(a, args, a.stderr)
-			if err != nil {
-				return err
-			}
-
 			destination := ""
 			if len(args) > 1 {
 				destination = args[1]
 			}
-			push := func(ctx context.Context, place images) error {
+			o, err := a.pushOptions(&f, destination)
+			if err != nil {
+				return err
+			}
+
+			push := func(ctx context.Context, place engine.Images) error {
 				pushed, err := place.Push(ctx, args[0], destination, o)
-				if err != nil || f.digestFile == "" {
+				if err != nil || f.DigestFile == "" {
 					return err
 				}
-				if err := os.WriteFile(f.digestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
+				if err := os.WriteFile(f.DigestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
 					return fmt.Errorf("writing the digest: %w", err)
 				}
 				return nil
 			}
 
-			err = a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
-				err := push(ctx, storeImages{Store: st})
-				if a.state.Mode != userns.Single || !errors.Is(err, transfer.ErrNotFound) {
+			err = a.WithStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
+				err := push(ctx, engine.StoreImages(st))
+				if a.State.Mode != userns.Single || !errors.Is(err, transfer.ErrNotFound) {
 					return err
 				}
-				layout, layoutErr := a.openLayout(err, "")
+				layout, layoutErr := a.OpenLayout(err)
 				if layoutErr != nil {
 					return err
 				}
 				return push(ctx, layout)
 			})
 
-			if err == nil || a.state != nil {
+			if err == nil || a.State != nil {
 				return err
 			}
 
-			layout, err := a.withoutNamespace(err)
+			layout, err := a.WithoutNamespace(err)
 			if err != nil {
 				return err
 			}
-			defer a.endAnyway(cmd.Context())()
+			defer a.Watch(cmd.Context())()
 			return push(cmd.Context(), layout)
 		},
 	}
 
-	f.register(cmd.Flags())
+	f.Register(cmd.Flags())
 	return cmd
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 func newRmiCmd(a *app) *cobra.Command {
 	var all, force, pruneDangling, ignore bool
-	var peers peerFlags
+	var peers cli.CompatFlags
 	cmd := &cobra.Command{
 		Use:   "rmi [flags] IMAGE [IMAGE...]",
 		Short: "Remove images, or names of images, from the store",
@@ -34,10 +35,10 @@ func newRmiCmd(a *app) *cobra.Command {
 				return errors.New("name an image, or use --all or --prune")
 			}
 
-			if err := peers.check(); err != nil {
+			if err := peers.Check(); err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				r := remover{st: st, force: force, out: cmd.OutOrStdout(), lookup: a.lookup}
 				switch {
 				case all:
@@ -61,11 +62,11 @@ func newRmiCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images")
-	f.BoolVarP(&force, "force", "f", false, "remove images with several names, and containers made of them")
-	f.BoolVarP(&ignore, "ignore", "i", false, "an image that is not in the store is no error")
-	peers.registerOf("rmi", f)
-	f.BoolVarP(&pruneDangling, "prune", "p", false, "remove images that have no name and that no other image was built on")
+	f.BoolVarP(&all, "all", "a", false, "Remove all images")
+	f.BoolVarP(&force, "force", "f", false, "Remove images with several names, and containers made of them")
+	f.BoolVarP(&ignore, "ignore", "i", false, "Ignore images that are not in the store")
+	peers.Register("rmi", f)
+	f.BoolVarP(&pruneDangling, "prune", "p", false, "Remove images that have no name and that no other image was built on")
 
 	return cmd
 }
@@ -89,7 +90,7 @@ func (r remover) byName(name string) error {
 		return r.untag(img, found)
 	}
 	if len(img.Names) > 1 && !r.force {
-		return fmt.Errorf("image %s has several names (%s): remove it by them, or with --force", shortID(img.ID), strings.Join(img.Names, ", "))
+		return fmt.Errorf("image %s has several names (%s): remove it by them, or with --force", cli.ShortID(img.ID), strings.Join(img.Names, ", "))
 	}
 	return r.remove(img)
 }
@@ -114,7 +115,7 @@ func (r remover) remove(img *cs.Image) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("removing image %s: %w", shortID(img.ID), err)
+		return fmt.Errorf("removing image %s: %w", cli.ShortID(img.ID), err)
 	}
 
 	for _, name := range img.Names {
@@ -140,13 +141,13 @@ func (r remover) removeContainers(image string) error {
 			continue
 		}
 		if !r.force {
-			return fmt.Errorf("image %s is used by container %s: remove that with podman or buildah, or use --force", shortID(image), shortID(c.ID))
+			return fmt.Errorf("image %s is used by container %s: remove that with podman or buildah, or use --force", cli.ShortID(image), cli.ShortID(c.ID))
 		}
 		if mounts, err := r.st.Storage().Mounted(c.LayerID); err != nil || mounts > 0 {
-			return errors.Join(fmt.Errorf("image %s is used by container %s, which is mounted", shortID(image), shortID(c.ID)), err)
+			return errors.Join(fmt.Errorf("image %s is used by container %s, which is mounted", cli.ShortID(image), cli.ShortID(c.ID)), err)
 		}
 		if err := r.st.Freeing(func() error { return r.st.Storage().DeleteContainer(c.ID) }); err != nil {
-			return fmt.Errorf("removing container %s: %w", shortID(c.ID), err)
+			return fmt.Errorf("removing container %s: %w", cli.ShortID(c.ID), err)
 		}
 	}
 

@@ -27,7 +27,7 @@ func newTagCmd(a *app) *cobra.Command {
 				names = append(names, name.String())
 			}
 
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				img, _, err := a.lookup(st.Storage(), args[0])
 				if err != nil {
 					return err

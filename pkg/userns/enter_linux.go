@@ -128,6 +128,9 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 
 	cmd, err := l.command(m.plan, theirs)
 	if err == nil {
+		err = setInherit(l.options.Files, 0)
+	}
+	if err == nil {
 		var program *os.File
 		if program, err = runReadOnly(cmd, m.plan); err != nil {
 			m.plan.Warnings = append(slices.Clip(m.plan.Warnings), fmt.Sprintf(programExposed, err))
@@ -137,6 +140,11 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	}
 
 	_ = theirs.Close() // the builder has its own copy, or there is none
+	if closeErr := setInherit(l.options.Files, unix.FD_CLOEXEC); err == nil && closeErr != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return 0, closeErr
+	}
 	if err != nil {
 		return 0, startError(m.plan, err)
 	}
@@ -163,6 +171,16 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	}
 
 	return 0, err
+}
+
+// setInherit sets the close-on-exec flag of files: FD_CLOEXEC, or 0 while the builder is started.
+func setInherit(files []*os.File, flag int) error {
+	for _, f := range files {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, flag); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	return nil
 }
 
 // command is the builder: this very program (not what is at its path now) with the same arguments.

@@ -39,7 +39,10 @@
 // Sources: user_namespaces(7), pid_namespaces(7), mount_namespaces(7), capabilities(7), newuidmap(1), subuid(5).
 package userns
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+)
 
 // Mode is how the builder became root.
 type Mode string
@@ -60,11 +63,12 @@ const (
 
 // Options of [Enter]. The zero value is right for a program that needs no PID namespace.
 type Options struct {
-	PID         bool     // make a PID namespace too, of which the builder is the first process, and mount its /proc
-	AllowSingle bool     // fall back to Single where ids cannot be mapped; the builder is told by a warning
-	KeepGroups  bool     // keep the user's supplementary groups (a context readable only through one of them)
-	Env         []string // "KEY=value" pairs that the builder gets besides the environment of this process
-	HelperDirs  []string // where newuidmap, newgidmap, getsubids and getent are sought; nil: the system's directories
+	PID         bool       // make a PID namespace too, of which the builder is the first process, and mount its /proc
+	AllowSingle bool       // fall back to Single where ids cannot be mapped; the builder is told by a warning
+	KeepGroups  bool       // keep the user's supplementary groups (a context readable only through one of them)
+	Env         []string   // "KEY=value" pairs that the builder gets besides the environment of this process
+	Files       []*os.File // open files that the builder inherits under the same numbers, for example a socket
+	HelperDirs  []string   // where newuidmap, newgidmap, getsubids and getent are sought; nil: the system's directories
 }
 
 // State is what the builder knows of its namespaces.
