@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,10 +10,49 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/engine"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
-	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
+
+func newPushCmd(a *app) *cobra.Command {
+	var f cli.PushFlags
+	cmd := &cobra.Command{
+		Use:   "push [flags] IMAGE [DESTINATION]",
+		Short: "Copy an image to a registry, an archive or a directory",
+		Long: "Copy an image to DESTINATION: a name in a registry (default: the name of the image), or\n" +
+			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
+			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
+		Example: "  rbuild push registry.example/app:1\n  rbuild push app docker://registry.example/app:1\n  rbuild push app oci-archive:app.tar",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			destination := ""
+			if len(args) > 1 {
+				destination = args[1]
+			}
+			o, err := a.pushOptions(&f, destination)
+			if err != nil {
+				return err
+			}
+
+			return a.WithImages(cmd.Context(), func(ctx context.Context, stores engine.Stores) error {
+				st, _, _, err := stores.Lookup(args[0], o.Names)
+				if err != nil {
+					return err
+				}
+				pushed, err := transfer.Push(ctx, st, args[0], destination, o)
+				if err != nil || f.DigestFile == "" {
+					return err
+				}
+				if err := os.WriteFile(f.DigestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
+					return fmt.Errorf("writing the digest: %w", err)
+				}
+				return nil
+			})
+		},
+	}
+
+	f.Register(cmd.Flags())
+	return cmd
+}
 
 // pushOptions returns the options of a push. Warnings are printed by the launcher, because the builder parses the same
 // flags again.
@@ -38,63 +76,4 @@ func (a *app) pushOptions(f *cli.PushFlags, destination string) (o transfer.Push
 	o.NoSignatures = push.NoSignatures
 	engine.SetCompression(&o, push.Compression)
 	return o, nil
-}
-
-func newPushCmd(a *app) *cobra.Command {
-	var f cli.PushFlags
-	cmd := &cobra.Command{
-		Use:   "push [flags] IMAGE [DESTINATION]",
-		Short: "Copy an image from the store to a registry, an archive or a directory",
-		Long: "Copy an image of the store to DESTINATION: a name in a registry (default: the name of the image), or\n" +
-			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
-			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
-		Args: cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			destination := ""
-			if len(args) > 1 {
-				destination = args[1]
-			}
-			o, err := a.pushOptions(&f, destination)
-			if err != nil {
-				return err
-			}
-
-			push := func(ctx context.Context, place engine.Images) error {
-				pushed, err := place.Push(ctx, args[0], destination, o)
-				if err != nil || f.DigestFile == "" {
-					return err
-				}
-				if err := os.WriteFile(f.DigestFile, []byte(pushed.Digest), 0o644); err != nil { //nolint:gosec // as public as the image
-					return fmt.Errorf("writing the digest: %w", err)
-				}
-				return nil
-			}
-
-			err = a.WithStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
-				err := push(ctx, engine.StoreImages(st))
-				if a.State.Mode != userns.Single || !errors.Is(err, transfer.ErrNotFound) {
-					return err
-				}
-				layout, layoutErr := a.OpenLayout(err)
-				if layoutErr != nil {
-					return err
-				}
-				return push(ctx, layout)
-			})
-
-			if err == nil || a.State != nil {
-				return err
-			}
-
-			layout, err := a.WithoutNamespace(err)
-			if err != nil {
-				return err
-			}
-			defer a.Watch(cmd.Context())()
-			return push(cmd.Context(), layout)
-		},
-	}
-
-	f.Register(cmd.Flags())
-	return cmd
 }

@@ -5,13 +5,13 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"go.podman.io/storage/pkg/configfile"
 
 	"codeberg.org/rbuild/rbuild/internal/cli"
-	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
@@ -127,7 +127,7 @@ func (a *app) host() (*cli.Host, error) {
 
 // hostPlatform returns the platform of this machine.
 func hostPlatform() ocispec.Platform {
-	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
+	return platforms.Normalize(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }
 
 // readConfig reads the files of containers.conf(5), in its order: the first file that exists of

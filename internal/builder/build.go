@@ -30,12 +30,12 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
-	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // Options is one build.
@@ -68,9 +68,9 @@ type Options struct {
 	LintOptions lint.Options // but for Plan and Bases, which the build knows
 
 	Image     ImageOptions
-	NoImage   bool     // record no image: only Outputs is wanted
-	Outputs   []Output // what takes the target's files
-	Run       RunOptions
+	NoImage   bool             // record no image: only Outputs is wanted
+	Outputs   []Output         // what takes the target's files
+	Run       runner.Options   // but for Machine, Emulators, Trusted and Limits.Silence, which the build knows
 	NoCache   bool             // run every step, and let its result replace what the cache has
 	Uncached  []string         // the same for the stages of these names, in any case
 	CacheTTL  time.Duration    // run again what was run longer ago; 0: nothing is too old
@@ -148,7 +148,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	defer cancel(nil)
 
 	b := &builder{
-		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(o.Run.newFilter),
+		Options: o, cancel: cancel, interrupt: interrupt,
 		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
 		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
 		contexts: map[plan.Source]func() (NamedContext, error){},
@@ -171,11 +171,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 
-	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
+	for _, s := range b.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}
 	var target *snapshot // the last one's
-	for _, s := range o.Plan.Stages {
+	for _, s := range b.Plan.Stages {
 		var err error
 		if target, err = b.stage(ctx, s).wait(ctx); err != nil {
 			return Result{}, err
@@ -200,8 +200,7 @@ type builder struct {
 	cancel     context.CancelCauseFunc
 	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
 	scratch    *scratch
-	host       etcFiles // what the host has of the files that are bound into RUN
-	filter     func() (*sandbox.Filter, error)
+	runner     *runner.Runner
 	background sync.WaitGroup
 	slots      chan struct{} // one for each step that makes files at the same time
 
@@ -330,8 +329,20 @@ func (b *builder) open() error {
 	if err != nil {
 		return err
 	}
-	b.scratch, b.host = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}, hostFiles()
+	b.scratch = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}
+	b.runner = runner.New(b.runOptions(), staging.Dir)
 	return os.Chmod(staging.Upper, 0o755) // as the root of an image from scratch
+}
+
+// runOptions returns the options of all RUN steps.
+func (b *builder) runOptions() runner.Options {
+	o := b.Run
+	o.Machine, o.Emulators, o.Trusted = b.Platform, b.Emulators, b.Trusted
+	o.Limits.Silence = runner.Silence{
+		Limit: b.SilenceTimeout,
+		Err:   &TimeoutError{"the step printed nothing for", b.SilenceTimeout, "--no-output-timeout"},
+	}
+	return o
 }
 
 // scratch is room for what a build needs while it runs.
@@ -383,7 +394,7 @@ type sparseSource struct {
 // warnSource shows a warning about a large sparse source of a step, while the source is digested.
 func (s *stage) warnSource(step *plan.Step, source string, size, data int64) {
 	s.sparse.Store(sparseSource{step, size}, nil)
-	s.warnAt(step, layer.SparseText("source "+source, size, data))
+	s.warnAt(step, sparse.Warning("source "+source, size, data))
 }
 
 // warnSparse shows a warning about a large sparse file of a step's layer, while the layer is digested. The copy of a source
@@ -393,14 +404,14 @@ func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) strin
 	if _, copied := s.sparse.Load(sparseSource{step, size}); copied {
 		return ""
 	}
-	text := layer.SparseText("/"+path, size, data)
+	text := sparse.Warning("/"+path, size, data)
 	s.warnAt(step, text)
 	return text
 }
 
 // sparseOutput warns, once, of a large sparse file among all files of the image, which are written or made one layer.
 func (b *builder) sparseOutput(path string, size, data int64) {
-	b.warnOnce(layer.SparseText("/"+path, size, data))
+	b.warnOnce(sparse.Warning("/"+path, size, data))
 }
 
 // warnAt shows a warning about a step, with its lines.

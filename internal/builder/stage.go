@@ -16,8 +16,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // stage is a stage that is being run.
@@ -28,7 +29,7 @@ type stage struct {
 	history []entry // of this stage's own steps
 	missed  bool    // a step was not cached, so nothing above it can be
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
-	users   users   // what the image's /etc/passwd says, as far as asked
+	users   runner.Users
 	clock   *stepClock
 	notes   notes    // of the current step
 	reads   reads    // of the current step
@@ -65,7 +66,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	if b.Image.NoLabels {
 		s.config.Config.Labels = nil
 	}
-	scope, err := p.Begin(s.config)
+	scope, err := p.Begin(s.config, s.args)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +79,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, errors.Join(err, s.discard())
 	}
 
+	s.args = scope.Args()
 	return s.finish(ctx)
 }
 
@@ -165,7 +167,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 	if !s.OneLayer && s.Plain == nil {
 		s.key = cache.Ingredients{
 			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
-			Platform: s.platform(), Options: append(s.Run.ingredients(step.Op), s.timeIngredients()...),
+			Platform: s.platform(), Options: append(s.runIngredients(step.Op), s.timeIngredients()...),
 		}.Key()
 		hit, err := s.lookup(ctx, step, r)
 		if hit || err != nil {
@@ -243,6 +245,15 @@ func (b *builder) timeIngredients() []string {
 	return []string{fmt.Sprintf("file times=%d,%d", b.FileTimes, b.Epoch.Unix())}
 }
 
+// runIngredients are the options of the command line that change the result of a RUN.
+func (s *stage) runIngredients(op plan.Op) []string {
+	run, ok := op.(*plan.Run)
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("%#v", s.Run.Key(s.command(run)))}
+}
+
 // lookup takes the step from the cache if it is there.
 func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, error) {
 	if s.NoCache || s.missed || s.uncached() {
@@ -280,7 +291,7 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	}
 
 	s.notes.kept = s.recall(l)
-	s.add(step, commit.Stored(l))
+	s.add(step, commit.Stored(l.Layer))
 
 	return true, err
 }
@@ -307,9 +318,13 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 		return errors.Join(err, u.Discard())
 	}
 
-	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(s.snapshot, len(s.layers)), Trusted: s.Trusted}
+	o := commit.JobOptions{
+		Parent: s.top(),
+		Check:  s.intactBelow(s.snapshot, len(s.layers)),
+		Tar:    commit.TarOptions{Below: &below, Trusted: s.Trusted},
+	}
 	if s.FileTimes != KeepTimes {
-		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
+		o.Tar.Epoch, o.Tar.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
 	kept := s.notes.kept.clone()
 	if !s.OneLayer {
@@ -318,13 +333,13 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if !s.OneLayer && !s.unkeyed {
 		o.Name = s.key.Name()
 	}
-	o.Sparse = func(path string, size, data int64) {
+	o.Tar.Sparse = func(path string, size, data int64) {
 		if text := s.warnSparse(step, path, size, data); text != "" {
 			kept.Warnings = append(kept.Warnings, text)
 		}
 	}
 
-	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
+	job := commit.Start(s.interrupt, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()
 		if err := job.Err(); err != nil {
@@ -346,7 +361,7 @@ func (s *stage) setTimes(u upper) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(layer.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
+	return errors.Join(upperdir.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
 }
 
 // push puts a step's directory on the stage's files.
@@ -354,7 +369,7 @@ func (s *stage) push(dir string) error {
 	if err := s.root.push(dir); err != nil {
 		return err
 	}
-	s.forget(s.root.dirs[len(s.root.dirs)-1])
+	s.users.Changed(s.root.dirs[len(s.root.dirs)-1])
 	return nil
 }
 
@@ -392,7 +407,7 @@ func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error 
 	}
 
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
-	s.users = users{}
+	s.users.Forget()
 	_, err := do(ctx, *s.single)
 	if err == nil {
 		err = s.reads.settle()

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -93,8 +93,8 @@ type CompressionFlags struct {
 // Register defines the flags.
 func (f *CompressionFlags) Register(fs *pflag.FlagSet) {
 	section(fs, SubjectRegistry, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.format, "compression-format", "", "Compression of pushed layers: gzip, zstd or zstd:chunked")
-		fs.IntVar(&f.level, "compression-level", 0, "Level of the compression, e.g. 1 for the fastest: 0 to 9 for gzip, 0 to 20 for zstd")
+		fs.StringVar(&f.format, "compression-format", "", "Compression of pushed layers: "+images.CompressionChoice())
+		fs.IntVar(&f.level, "compression-level", 0, "Level of the compression, from 0 to 9 for gzip and to 20 for zstd, e.g. 1 for the fastest")
 		fs.BoolVar(&f.force, "force-compression", true, "Compress layers again that the destination has in another format")
 		f.flags = fs
 	})
@@ -106,16 +106,12 @@ func (f *CompressionFlags) Parse() (spec.Compression, error) {
 	if f.format == "" && f.flags.Changed("force-compression") && f.force {
 		return c, errors.New("--force-compression needs --compression-format")
 	}
-	if err := transfer.CheckCompression(f.format); err != nil {
+	row, err := images.CompressionByName(f.format)
+	if err != nil {
 		return c, fmt.Errorf("--compression-format: %w", err)
 	}
-
-	highest := 20 // of zstd
-	if f.format == "" || f.format == "gzip" {
-		highest = 9
-	}
-	if f.level < 0 || f.level > highest {
-		return c, fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, highest)
+	if f.level < 0 || f.level > row.MaxLevel {
+		return c, fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, row.MaxLevel)
 	}
 	if f.flags.Changed("compression-level") {
 		c.Level = &f.level
@@ -145,5 +141,8 @@ func (f *CompressionFlags) CheckDestination(destination string) error {
 	return nil
 }
 
-// isZstd reports whether the format is one of zstd's, which only OCI images have.
-func (f *CompressionFlags) isZstd() bool { return strings.HasPrefix(f.format, "zstd") }
+// needsOCI reports whether images of the format docker cannot have such layers.
+func (f *CompressionFlags) needsOCI() bool {
+	row, err := images.CompressionByName(f.format)
+	return err == nil && !row.Docker
+}

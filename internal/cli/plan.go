@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
@@ -161,7 +162,7 @@ func (f *PlatformFlags) Wanted(host ocispec.Platform) (p ocispec.Platform, err e
 		p.Variant = f.variant
 	}
 
-	p, ok := plan.ParsePlatform(plan.FormatPlatform(p), host)
+	p, ok := plan.ParsePlatform(platforms.Format(p), host)
 	if !ok {
 		return p, fmt.Errorf("--os %q, --arch %q, --variant %q: no platform", f.os, f.arch, f.variant)
 	}

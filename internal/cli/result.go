@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -98,7 +99,7 @@ func addTag(b *spec.Build, text string) error {
 	if hint := imagename.Hint(text); hint != "" {
 		b.Result.Notices = append(b.Result.Notices, "--tag "+hint)
 	}
-	named, err := transfer.NormalizeTag(text)
+	named, err := images.NormalizeTag(text)
 	if err != nil {
 		return fmt.Errorf(": %w", err)
 	}
@@ -216,7 +217,7 @@ func (f *resultFlags) checkCompression(b *spec.Build) error {
 	if flag == "" {
 		return nil
 	}
-	if f.compression.isZstd() && b.Image.Format == formatDocker {
+	if f.compression.needsOCI() && b.Image.Format == formatDocker {
 		return fmt.Errorf("--compression-format %s: images of --format docker have no layers of this kind: use --format oci", f.compression.format)
 	}
 

@@ -26,7 +26,7 @@ type Result struct {
 // Build carries out a spec: it builds in a user namespace, or without one where none can be made. In the launcher it
 // returns when the builder has ended, with the exit code in Engine.ExitCode.
 //
-// The error of a failed RUN is a *builder.ExitError, of an exceeded limit a *builder.TimeoutError (see ExitCode); errors
+// The error of a failed RUN is a *runner.ExitError, of an exceeded limit a *builder.TimeoutError (see ExitCode); errors
 // about lines of the Dockerfile are a *SourceError.
 func (e *Engine) Build(ctx context.Context, s *spec.Build) (r Result, err error) {
 	path, _ := e.Env("PATH")
@@ -45,7 +45,7 @@ func (e *Engine) Build(ctx context.Context, s *spec.Build) (r Result, err error)
 		return b.result, err
 	}
 
-	images, err := e.WithoutNamespace(err)
+	images, err := e.withoutNamespace(err)
 	if err != nil {
 		return r, err
 	}
@@ -62,7 +62,7 @@ type build struct {
 	spec    *spec.Build
 	options builder.Options // by the spec alone; run completes a copy
 
-	images  Images
+	images  buildImages
 	log     progress.Listener
 	steps   *stepLog
 	notices io.Writer // lines about pulls and pushes; nil: none are wanted
@@ -94,7 +94,7 @@ func (b *build) inStore(ctx context.Context, st storeImages) error {
 		return b.in(ctx, st)
 	}
 
-	images := &singleImages{Images: st, engine: b.engine}
+	images := &singleImages{buildImages: st, engine: b.engine}
 	err := b.in(ctx, images)
 	refused := (*plan.RunRefused)(nil)
 	if !errors.As(err, &refused) || b.spec.Input.FromStdin() {
@@ -102,13 +102,13 @@ func (b *build) inStore(ctx context.Context, st storeImages) error {
 	}
 
 	// A trigger of the base runs a command.
-	images.Images = st
+	images.buildImages = st
 	images.runs = true
 	return b.in(ctx, images)
 }
 
 // in builds with images, or describes the Dockerfile.
-func (b *build) in(ctx context.Context, images Images) error {
+func (b *build) in(ctx context.Context, images buildImages) error {
 	b.images = images
 	if b.spec.Call.Describes() {
 		return b.describe(ctx)
@@ -171,11 +171,11 @@ func (b *build) run(ctx context.Context) (err error) {
 		return in.locate(err)
 	}
 	if cgroups != nil && o.Plain == nil {
-		if err := openConfinement(b.spec, &o.Run.Confinement, b.engine.State); err != nil {
+		if err := openSecurity(b.spec, &o.Run, b.engine.State); err != nil {
 			return err
 		}
 		cgroups.allow(o.Run)
-		o.Run.NewCgroup = cgroups.new
+		o.Run.Limits.NewCgroup = cgroups.new
 	}
 
 	puller := &puller{build: b}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -153,7 +153,7 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 }
 
 // allow lets every step open its devices, and volumes that are devices.
-func (s *stepCgroups) allow(o builder.RunOptions) {
+func (s *stepCgroups) allow(o runner.Options) {
 	files := make([]*os.File, 0, len(o.Devices)+len(o.Volumes))
 	for _, d := range o.Devices {
 		files = append(files, d.Source)

@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 	"codeberg.org/rbuild/rbuild/internal/spec"
@@ -23,7 +24,7 @@ type remote struct {
 
 // stepAccess returns how ADD reaches git repositories and URLs: with the secrets and the agent "default" of the spec, and
 // the SSH hosts that the user knows.
-func (e *Engine) stepAccess(run builder.RunOptions) source.Access {
+func (e *Engine) stepAccess(run runner.Options) source.Access {
 	a := source.Access{Environment: e.Environ, Secrets: run.Secrets}
 	if keys := run.SSH["default"]; keys != nil {
 		a.Agent = keys

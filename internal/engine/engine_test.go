@@ -16,6 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -69,8 +70,8 @@ func TestExitCode(t *testing.T) {
 		code int
 		ok   bool
 	}{
-		{&builder.StepError{Err: &builder.ExitError{Code: 7}}, 7, true},
-		{&builder.StepError{Err: &builder.ExitError{}}, 0, false},
+		{&builder.StepError{Err: &runner.ExitError{Code: 7}}, 7, true},
+		{&builder.StepError{Err: &runner.ExitError{}}, 0, false},
 		{fmt.Errorf("pulling: %w", &builder.TimeoutError{}), 124, true},
 		{errors.New("other"), 0, false},
 	} {
@@ -311,7 +312,7 @@ func TestArguments(t *testing.T) {
 		t.Errorf("the time of the context: %v, %v", got, err)
 	}
 	s.Arguments.Files = []spec.File{{Path: "/no/such", From: "--build-arg-file"}}
-	if _, err := b.arguments(time.Time{}); err == nil || !strings.HasPrefix(err.Error(), "--build-arg-file ") {
+	if _, err := b.arguments(time.Time{}); err == nil || !strings.HasPrefix(err.Error(), "--build-arg-file: ") {
 		t.Errorf("a file is missing: %v", err)
 	}
 }
@@ -437,7 +438,7 @@ func TestOptions(t *testing.T) {
 	if !o.NoCache || !o.OneLayer || !o.Flatten || o.Jobs != 3 || o.CacheTTL != time.Hour || o.StepTimeout != time.Minute || o.SilenceTimeout != time.Second {
 		t.Errorf("%+v", o)
 	}
-	if o.FileTimes != builder.ClampTimes || !o.Epoch.Equal(epoch) || o.Run.Network != builder.None || !o.Run.AllowHost || len(o.Image.Labels) != 1 {
+	if o.FileTimes != builder.ClampTimes || !o.Epoch.Equal(epoch) || o.Run.Network.Mode != runner.None || !o.Run.Network.AllowHost || len(o.Image.Labels) != 1 {
 		t.Errorf("%+v", o)
 	}
 

@@ -10,6 +10,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/doctor"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -22,7 +23,7 @@ func ExitCode(err error) (code int, ok bool) {
 	if errors.As(err, new(*builder.TimeoutError)) {
 		return exitTimeout, true
 	}
-	var run *builder.ExitError
+	var run *runner.ExitError
 	if errors.As(err, &run) && run.Code != 0 {
 		return run.Code, true
 	}
@@ -73,7 +74,7 @@ func (e *Engine) Explain(err error) error {
 
 // explainStep explains the error of a step. A command reports a full file system only in its output.
 func (e *Engine) explainStep(err error) error {
-	if _, ok := errors.AsType[*builder.ExitError](err); ok {
+	if _, ok := errors.AsType[*runner.ExitError](err); ok {
 		return doctor.ExplainFull(err, e.DoctorOptions())
 	}
 	return e.Explain(err)

@@ -10,6 +10,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -72,7 +73,7 @@ func (b *build) copyImage(ctx context.Context, e spec.Export, id string, o trans
 		name = ":" + names[0]
 	}
 	if len(e.Names) > 0 {
-		named, err := transfer.NormalizeTag(e.Names[0])
+		named, err := images.NormalizeTag(e.Names[0])
 		if err != nil {
 			return err
 		}

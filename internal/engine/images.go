@@ -13,15 +13,16 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images/layout"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// Images is where a build finds base images and leaves its image: the store, or a layout where no namespace can be made.
+// buildImages is where a build finds base images and leaves its image: the store, or a layout where no namespace can be made.
 // The calls are those of package transfer.
-type Images interface {
+type buildImages interface {
 	Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error)
 	Load(ctx context.Context, name string, o transfer.Options) (id string, err error)
 	LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (id string, err error)
@@ -43,34 +44,23 @@ type storeImages struct {
 	trusted bool // overlayfs marks are those of real root
 }
 
-// StoreImages returns the images of a store.
-func StoreImages(st *containers.Store) Images { return storeImages{Store: st} }
-
 func (s storeImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
 	o.MaxLayers = builder.MaxLayers
-	return transfer.Pull(ctx, s.Storage(), name, policy, o)
+	return transfer.Pull(ctx, s.Store, name, policy, o)
 }
 
 func (s storeImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
 	o.MaxLayers = builder.MaxLayers
-	return transfer.Load(ctx, s.Storage(), name, o)
+	return transfer.Load(ctx, s.Store, name, o)
 }
 
 func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
 	o.MaxLayers = builder.MaxLayers
-	return transfer.LoadLayout(ctx, s.Storage(), dir, which, o)
+	return transfer.LoadLayout(ctx, s.Store, dir, which, o)
 }
 
 func (s storeImages) Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error) {
-	return transfer.Push(ctx, s.Storage(), image, destination, o)
-}
-
-func (s storeImages) Digest(id, found string) digest.Digest {
-	img, err := s.Storage().Image(id)
-	if err != nil {
-		return ""
-	}
-	return transfer.Digest(s.Storage(), img, found)
+	return transfer.Push(ctx, s.Store, image, destination, o)
 }
 
 func (s storeImages) NewScratch() (dir string, release func() error, err error) {
@@ -89,7 +79,7 @@ func (s storeImages) use(o *builder.Options) error {
 
 // layoutImages are the images of an OCI layout, for builds without a user namespace.
 type layoutImages struct {
-	*transfer.Layout
+	*layout.Layout
 	why    error  // the reason why there is no namespace
 	notice string // reports that
 	plan   *plan.Plan
@@ -98,9 +88,9 @@ type layoutImages struct {
 // LayoutName is the directory below the store's root that holds the layout.
 const LayoutName = "rbuild-layout"
 
-// WithoutNamespace opens the layout. err is the error of a command that asked for a namespace. If err has another cause
+// withoutNamespace opens the layout. err is the error of a command that asked for a namespace. If err has another cause
 // than a refused namespace, it is returned.
-func (e *Engine) WithoutNamespace(err error) (Images, error) {
+func (e *Engine) withoutNamespace(err error) (*layoutImages, error) {
 	var refused *userns.Error
 	if e.State != nil || !errors.As(err, &refused) || refused.Reason == userns.Unjoined {
 		return nil, err
@@ -108,20 +98,17 @@ func (e *Engine) WithoutNamespace(err error) (Images, error) {
 	return e.openLayout(refused, "building without a user namespace, in memory and without a cache ("+refused.Detail+")")
 }
 
-// OpenLayout opens the layout beside the store, for the reason why.
-func (e *Engine) OpenLayout(why error) (Images, error) { return e.openLayout(why, "") }
-
 func (e *Engine) openLayout(why error, notice string) (*layoutImages, error) {
 	root, _, err := containers.Locate(e.Store)
 	if root == "" && err != nil {
 		return nil, err
 	}
 
-	layout, err := transfer.OpenLayout(filepath.Join(root, LayoutName), e.RegistryOptions())
-	if err != nil {
+	l := &layoutImages{why: why, notice: notice}
+	if l.Layout, err = layout.Open(filepath.Join(root, LayoutName), e.RegistryOptions().TempDir); err != nil {
 		return nil, fmt.Errorf("%w; builds without RUN need a directory that can be written to%s: %w", why, e.RootRemedy, err)
 	}
-	return &layoutImages{Layout: layout, why: why, notice: notice}, nil
+	return l, nil
 }
 
 // OwnFile does nothing: the layout keeps no record of the processes that work on it.
@@ -129,10 +116,23 @@ func (l *layoutImages) OwnFile(string) error { return nil }
 
 // Pull pulls an image, unless it is a base whose triggers run a command.
 func (l *layoutImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
-	if l.plan != nil {
-		o.Config = func(config []byte) error { return l.checkTriggers(name, config) }
-	}
-	return l.Layout.Pull(ctx, name, policy, o)
+	o.Config = func(config []byte) error { return l.checkTriggers(name, config) }
+	return transfer.Pull(ctx, l.Layout, name, policy, o)
+}
+
+// Load reads an image from files.
+func (l *layoutImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
+	return transfer.Load(ctx, l.Layout, name, o)
+}
+
+// LoadLayout reads an image from an OCI layout.
+func (l *layoutImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
+	return transfer.LoadLayout(ctx, l.Layout, dir, which, o)
+}
+
+// Push pushes an image.
+func (l *layoutImages) Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error) {
+	return transfer.Push(ctx, l.Layout, image, destination, o)
 }
 
 func (l *layoutImages) checkTriggers(name string, config []byte) error {
@@ -144,13 +144,14 @@ func (l *layoutImages) checkTriggers(name string, config []byte) error {
 }
 
 func (l *layoutImages) use(o *builder.Options) error {
-	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", l.why))
+	withoutRun, err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", l.why))
 	if err != nil {
 		return err
 	}
 
+	o.Plan = withoutRun
+	l.plan = withoutRun
 	o.Plain = l.Layout
-	l.plan = o.Plan
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: l.notice + "; images are kept in " + l.Dir()})
 	return nil
 }
@@ -158,31 +159,31 @@ func (l *layoutImages) use(o *builder.Options) error {
 // singleImages are the images of the store in a namespace with a single ID. use replaces the store by the layout if no
 // step runs a command, because files in memory have their owners.
 type singleImages struct {
-	Images
+	buildImages
 	engine *Engine
 	runs   bool // a command is run that the plan does not know of
 }
 
 func (s *singleImages) use(o *builder.Options) error {
 	if !s.runs {
-		layout, err := s.engine.openLayout(s.engine.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
+		kept, err := s.engine.openLayout(s.engine.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
 		if err != nil {
 			return err
 		}
 
-		err = layout.use(o)
+		err = kept.use(o)
 		if refused := (*plan.RunRefused)(nil); err != nil && !errors.As(err, &refused) {
 			return err
 		}
 		if err == nil {
-			s.Images = layout
+			s.buildImages = kept
 			return nil
 		}
 	}
 
 	s.engine.WarnNamespace()
 	o.Owner = func(uid, gid uint32) error { return s.engine.singleOwner(int(uid), int(gid)) }
-	return s.Images.use(o)
+	return s.buildImages.use(o)
 }
 
 // singleOwner returns the reason why a file cannot belong to another user than root where one ID is mapped; nil for root.

@@ -71,7 +71,7 @@ func (e *Engine) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx 
 			return err
 		}
 		defer func() { err = errors.Join(err, st.Close()) }()
-		if err := transfer.Tidy(st.GraphRoot(), e.RegistryOptions()); err != nil {
+		if err := transfer.Tidy(st, e.RegistryOptions()); err != nil {
 			return err
 		}
 

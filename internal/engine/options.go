@@ -5,6 +5,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -78,51 +79,51 @@ func labels(list []spec.Label) (out []builder.Label) {
 	return out
 }
 
-func runOptions(s *spec.Build, path string) (o builder.RunOptions, err error) {
+// runOptions leaves out the files that openRun and openSecurity open: volumes, secrets, devices, the seccomp profile.
+func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
 	n := s.Network
-	o.Network = builder.Network(n.Mode)
+	o.Network.Mode = runner.NetworkMode(n.Mode)
+	o.Network.AllowHost = s.Allow.HostNetwork
 	if n.Mode == "" {
-		o.Network = builder.Host
+		o.Network.Mode = runner.Host
 	}
-	if o.Network == builder.Private {
-		if o.NetworkHelper, err = sandbox.FindNetworkHelper(path); err != nil {
+	if o.Network.Mode == runner.Private {
+		if o.Network.Helper, err = sandbox.FindNetworkHelper(path); err != nil {
 			return o, fmt.Errorf("%s: %w", n.From, err)
 		}
 	}
 
 	for _, h := range n.Hosts {
-		o.AddHosts = append(o.AddHosts, builder.HostEntry(h))
+		o.Etc.Hosts = append(o.Etc.Hosts, runner.HostEntry(h))
 	}
-	o.AllowHost = s.Allow.HostNetwork
-	o.DNS = n.DNS
-	o.Search = n.Search
-	o.ResolverOptions = n.Options
-	o.NoHosts = n.NoHosts
-	o.NoHostname = n.NoHostname
-	o.NoResolver = n.NoResolver
+	o.Etc.DNS = n.DNS
+	o.Etc.Search = n.Search
+	o.Etc.ResolverOptions = n.Options
+	o.Etc.KeepHosts = n.NoHosts
+	o.Etc.KeepHostname = n.NoHostname
+	o.Etc.KeepResolver = n.NoResolver
+
 	o.CompatVolumes = s.Run.CompatVolumes
-	o.Confinement = confinement(s)
+	o.Limits.Rlimits = s.Limits.Ulimits
+	o.Limits.ShmSize = s.Limits.ShmSize
+	o.Security = security(s.Security)
 	return o, nil
 }
 
-// confinement leaves out the seccomp profile and the devices, which openConfinement opens.
-func confinement(s *spec.Build) builder.Confinement {
-	c := s.Security
-	return builder.Confinement{
-		Capabilities:    c.Capabilities,
-		CapAdd:          c.CapAdd,
-		CapDrop:         c.CapDrop,
-		NoSeccomp:       c.NoSeccomp,
-		AppArmor:        c.AppArmor.Path,
-		NoNewPrivileges: c.NoNewPrivileges,
-		Mask:            c.Mask,
-		Unmask:          c.Unmask,
-		Groups:          c.Groups,
-		KeepGroups:      c.KeepGroups,
-		UIDs:            c.IDs.UIDs,
-		GIDs:            c.IDs.GIDs,
-		CgroupNames:     c.CgroupNames,
-		Limits:          s.Limits.Ulimits,
-		ShmSize:         s.Limits.ShmSize,
+func security(s spec.Security) runner.Security {
+	return runner.Security{
+		Capabilities:    s.Capabilities,
+		CapAdd:          s.CapAdd,
+		CapDrop:         s.CapDrop,
+		NoSeccomp:       s.NoSeccomp,
+		AppArmor:        s.AppArmor.Path,
+		NoNewPrivileges: s.NoNewPrivileges,
+		Mask:            s.Mask,
+		Unmask:          s.Unmask,
+		Groups:          s.Groups,
+		KeepGroups:      s.KeepGroups,
+		UIDs:            s.IDs.UIDs,
+		GIDs:            s.IDs.GIDs,
+		CgroupNames:     s.CgroupNames,
 	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -100,7 +99,11 @@ func (b *build) arguments(contextTime time.Time) (spec.Args, error) {
 	s := b.spec.Arguments
 	args := spec.Args{}
 	for _, file := range s.Files {
-		if err := readArguments(args, file, b.engine.Env); err != nil {
+		text, err := readBounded(file.Path, maxArgFile, file.Path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file.From, err)
+		}
+		if err := args.SetLines(file.Path, string(text), b.engine.Env); err != nil {
 			return nil, fmt.Errorf("%s %w", file.From, err)
 		}
 	}
@@ -122,17 +125,6 @@ func (b *build) arguments(contextTime time.Time) (spec.Args, error) {
 		args[epoch] = strconv.FormatInt(contextTime.Unix(), 10)
 	}
 	return args, nil
-}
-
-func readArguments(args spec.Args, file spec.File, env spec.Lookup) error {
-	text, err := readBounded(file.Path, maxArgFile)
-	if errors.Is(err, errTooLarge) {
-		return fmt.Errorf("%s: it has more than %d bytes", file.Path, maxArgFile)
-	}
-	if err != nil {
-		return err
-	}
-	return args.SetLines(file.Path, string(text), env)
 }
 
 // warnAbout reports doubtful lines of the Dockerfile, and refuses a frontend that is not known.

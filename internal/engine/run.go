@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -13,8 +12,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -30,7 +30,7 @@ const (
 const maxDevices = 256
 
 // openRun opens the files, secrets and agents of RUN. The files stay open for the life of the process.
-func (e *Engine) openRun(s spec.Run, o *builder.RunOptions) (err error) {
+func (e *Engine) openRun(s spec.Run, o *runner.Options) (err error) {
 	for _, w := range s.Warnings {
 		logrus.Warn(w)
 	}
@@ -64,8 +64,8 @@ func (e *Engine) openRun(s spec.Run, o *builder.RunOptions) (err error) {
 	return nil
 }
 
-func openVolume(s spec.Volume) (v builder.Volume, err error) {
-	v = builder.Volume{Text: s.Text, Dest: s.Dest, ReadOnly: s.ReadOnly, Overlay: s.Overlay, Options: s.Options}
+func openVolume(s spec.Volume) (v runner.Volume, err error) {
+	v = runner.Volume{Text: s.Text, Dest: s.Dest, ReadOnly: s.ReadOnly, Overlay: s.Overlay, Options: s.Options}
 	if v.Source, err = openPath(s.Path); err != nil { // without waiting for the writer of a pipe
 		return v, err
 	}
@@ -92,11 +92,7 @@ func readSecret(s spec.Secret, env spec.Lookup) ([]byte, error) {
 	}
 
 	if variable == "" {
-		value, err := readBounded(file, maxSecret)
-		if errors.Is(err, errTooLarge) {
-			return nil, fmt.Errorf("it has more than %d bytes", maxSecret)
-		}
-		return value, err
+		return readBounded(file, maxSecret, "it")
 	}
 
 	value, ok := env(variable)
@@ -109,28 +105,18 @@ func readSecret(s spec.Secret, env spec.Lookup) ([]byte, error) {
 	return []byte(value), nil
 }
 
-var errTooLarge = errors.New("the file is too large")
-
-// readBounded reads a file of at most limit bytes. The file may be a pipe.
-func readBounded(name string, limit int64) ([]byte, error) {
+// readBounded reads a file of at most limit bytes. The file may be a pipe. what names the file in the error of a larger one.
+func readBounded(name string, limit int64, what string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, errTooLarge
-	}
-	return data, nil
+	return bounded.ReadAll(f, limit, what)
 }
 
-// openConfinement opens the seccomp profile and the devices, and checks the facts that only the builder knows.
-func openConfinement(s *spec.Build, c *builder.Confinement, state *userns.State) (err error) {
+// openSecurity opens the seccomp profile and the devices, and checks the facts that only the builder knows.
+func openSecurity(s *spec.Build, o *runner.Options, state *userns.State) (err error) {
 	security := s.Security
 	if len(security.Unmask) > 0 && !state.Rootless() {
 		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user", security.UnmaskFrom)
@@ -146,22 +132,18 @@ func openConfinement(s *spec.Build, c *builder.Confinement, state *userns.State)
 	}
 
 	if security.Seccomp.Path != "" {
-		if err := readProfile(security.Seccomp.Path, c); err != nil {
+		if err := readProfile(security.Seccomp.Path, &o.Security); err != nil {
 			return fmt.Errorf("%s: %w", security.Seccomp.From, err)
 		}
 	}
 
-	c.Devices, err = openDevices(security.Devices)
+	o.Devices, err = openDevices(security.Devices)
 	return err
 }
 
 // readProfile reads and checks a seccomp profile.
-func readProfile(name string, c *builder.Confinement) (err error) {
-	c.Seccomp, err = readBounded(name, maxSeccomp)
-	if errors.Is(err, errTooLarge) {
-		return fmt.Errorf("the profile has more than %d bytes", maxSeccomp)
-	}
-	if err != nil {
+func readProfile(name string, c *runner.Security) (err error) {
+	if c.Seccomp, err = readBounded(name, maxSeccomp, "the profile"); err != nil {
 		return err
 	}
 	return c.Check()
@@ -194,14 +176,14 @@ func checkRanges(from string, want []sandbox.IDRange, have []userns.IDMap) error
 }
 
 // openDevices pins the devices. They stay open for the life of the process.
-func openDevices(list []spec.Device) (out []builder.Device, err error) {
+func openDevices(list []spec.Device) (out []runner.Device, err error) {
 	for _, d := range list {
 		found, err := openDevice(d)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.From, err)
 		}
 		for _, f := range found {
-			if slices.ContainsFunc(out, func(o builder.Device) bool { return o.Dest == f.Dest }) {
+			if slices.ContainsFunc(out, func(o runner.Device) bool { return o.Dest == f.Dest }) {
 				return nil, fmt.Errorf("%s: there is another device at %s already", d.From, f.Dest)
 			}
 			out = append(out, f)
@@ -216,7 +198,7 @@ func openDevices(list []spec.Device) (out []builder.Device, err error) {
 
 // openDevice finds the device, links followed, or the devices in the directory, links not followed. A device that the user
 // may not open is bound all the same: the step that opens it fails, with the kernel's reason.
-func openDevice(d spec.Device) ([]builder.Device, error) {
+func openDevice(d spec.Device) ([]runner.Device, error) {
 	file, err := openPath(d.Path)
 	if err != nil {
 		return nil, err
@@ -236,7 +218,7 @@ func openDevice(d spec.Device) ([]builder.Device, error) {
 	case inEveryDev(d.Dest):
 		return nil, fmt.Errorf("RUN has a %s of its own", d.Dest)
 	}
-	return []builder.Device{{Source: file, Path: d.Path, Dest: d.Dest}}, nil
+	return []runner.Device{{Source: file, Path: d.Path, Dest: d.Dest}}, nil
 }
 
 // inEveryDev reports whether every RUN has a file of that path in /dev.
@@ -247,7 +229,7 @@ func inEveryDev(dest string) bool {
 }
 
 // openDevicesBelow finds all devices below a directory.
-func openDevicesBelow(d spec.Device) (out []builder.Device, err error) {
+func openDevicesBelow(d spec.Device) (out []runner.Device, err error) {
 	root, err := os.OpenRoot(d.Path)
 	if err != nil {
 		return nil, err
@@ -272,7 +254,7 @@ func openDevicesBelow(d spec.Device) (out []builder.Device, err error) {
 			return fmt.Errorf("%s is no device any more", name)
 		}
 
-		out = append(out, builder.Device{Source: file, Path: path.Join(d.Path, name), Dest: dest})
+		out = append(out, runner.Device{Source: file, Path: path.Join(d.Path, name), Dest: dest})
 		if len(out) > maxDevices {
 			return fmt.Errorf("there are more than %d devices in it", maxDevices)
 		}

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // maxConfig bounds the config and manifest documents that are read into memory, in bytes.
@@ -17,7 +18,7 @@ const maxConfig = 8 << 20
 
 // Image is what a build needs to know of an image of the store.
 type Image struct {
-	ID           string            // of the record; see RecordID
+	ID           string            // of the record; see recordID
 	ConfigDigest digest.Digest     // of the config document
 	TopLayer     string            // ID of the topmost layer; "": an image without layers
 	Config       []byte            // the config document, as stored; its digest is verified
@@ -43,7 +44,7 @@ func (s *Store) Image(id string) (Image, error) {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
 
-	m, err := s.manifest(img)
+	m, _, err := s.manifest(img)
 	if err != nil {
 		return Image{}, err
 	}
@@ -61,19 +62,19 @@ func (s *Store) Image(id string) (Image, error) {
 var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
 
 // manifest reads the manifest of an image. Its digest of the config is a valid one.
-func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, err error) {
+func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err error) {
 	// Not img.Digest: that is the digest of the manifest with which the image was first stored.
-	data, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	data, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
+		return m, nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
 	if err := m.Config.Digest.Validate(); err != nil {
-		return m, fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
+		return m, nil, fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
 	}
-	return m, nil
+	return m, data, nil
 }
 
 // document reads one of an image's documents and verifies its digest.
@@ -96,15 +97,6 @@ func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte,
 	return data, nil
 }
 
-// NewImage describes an image to record.
-type NewImage struct {
-	TopLayer string
-	Config   []byte
-	Manifest []byte
-	Names    []string  // full references; taken from the images that have them
-	Created  time.Time // as the store lists it
-}
-
 // PutImage records an image and gives it its names. It returns the ID of the record and the manifest that the record has.
 //
 // Images with different manifests have different records, also if their config is the same: no record that exists is
@@ -112,7 +104,7 @@ type NewImage struct {
 // again an image that was pulled is that image, with the manifest that was pulled.
 //
 // A record shares the layers of an older record with the same config, if their content is the same.
-func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
+func (s *Store) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
 	for range putTries {
 		id, manifest, err = s.putImage(n)
 		if !errors.Is(err, cs.ErrDuplicateID) { // else another process was quicker
@@ -125,9 +117,9 @@ func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
 // putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
 const putTries = 5
 
-func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
+func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err error) {
 	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
-	twins, err := Twins(s.storage, config)
+	twins, err := twinsOf(s.storage, config)
 	if err != nil {
 		return "", nil, err
 	}
@@ -137,18 +129,18 @@ func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
 		return "", nil, err
 	}
 	if old != nil {
-		if err := VerifyImage(s.storage, old.ID); err != nil {
+		if err := verifyImage(s.storage, old.ID); err != nil {
 			return "", nil, fmt.Errorf("recording image %s: %w", old.ID, err)
 		}
 		return old.ID, manifest, s.nameImage(old, n.Names)
 	}
 
-	id, err = RecordID(s.storage, config, sum)
+	id, err = recordID(s.storage, config, sum)
 	if err != nil {
 		return "", nil, err
 	}
 
-	img, err := s.storage.CreateImage(id, nil, SharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
+	img, err := s.storage.CreateImage(id, nil, sharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
 		CreationDate: n.Created,
 		Digest:       sum,
 		BigData: []cs.ImageBigDataOption{
@@ -165,7 +157,7 @@ func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
 }
 
 // sameImage returns the record of the image among the images with the same config, or nil.
-func (s *Store) sameImage(twins []cs.Image, n NewImage) (*cs.Image, []byte, error) {
+func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []byte, error) {
 	sum := digest.FromBytes(n.Manifest)
 	for i := range twins {
 		if twins[i].BigDataDigests[cs.ImageDigestBigDataKey] == sum {
@@ -181,7 +173,7 @@ func (s *Store) sameImage(twins []cs.Image, n NewImage) (*cs.Image, []byte, erro
 		if err != nil {
 			return nil, nil, err
 		}
-		if sameButCompression(manifest, n.Manifest) && SameLayers(s.storage, img.TopLayer, n.TopLayer) {
+		if sameButCompression(manifest, n.Manifest) && sameLayers(s.storage, img.TopLayer, n.TopLayer) {
 			return &twins[i], manifest, nil
 		}
 	}
@@ -199,4 +191,18 @@ func (s *Store) nameImage(img *cs.Image, names []string) error {
 		return fmt.Errorf("naming image %s: %w", img.ID, err)
 	}
 	return nil
+}
+
+// NameImage gives an image of the store more names, which it takes from the images that have them, and returns the
+// image's manifest. The image itself stays as it is. id is the ID of its record.
+func (s *Store) NameImage(id string, names []string) (manifest []byte, err error) {
+	img, err := s.storage.Image(id)
+	if err != nil {
+		return nil, fmt.Errorf("reading image %s: %w", id, err)
+	}
+	manifest, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	if err != nil {
+		return nil, err
+	}
+	return manifest, s.nameImage(img, names)
 }

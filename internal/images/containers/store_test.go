@@ -18,6 +18,7 @@ import (
 	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -55,10 +56,10 @@ func layer(t *testing.T, s *containers.Store, parent *commit.Job, file, name str
 	if err := os.WriteFile(filepath.Join(st.Upper, file), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return commit.Layer(context.Background(), s, st, commit.LayerOptions{Parent: parent, Name: name})
+	return commit.Start(context.Background(), st, commit.JobOptions{Parent: parent, Name: name})
 }
 
-func wait(t *testing.T, j *commit.Job) containers.Layer {
+func wait(t *testing.T, j *commit.Job) commit.Layer {
 	t.Helper()
 	l, err := j.Wait(context.Background())
 	if err != nil {
@@ -83,7 +84,7 @@ func staging(t *testing.T, s *containers.Store) []string {
 func TestStagingBecomesLayer(t *testing.T) {
 	s := open(t)
 	key := cache.ForBase("x")
-	lower := layer(t, s, commit.Stored(containers.Layer{}), "a", "")
+	lower := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
 	upper := wait(t, layer(t, s, lower, "b", key.Name()))
 
 	chain, err := s.Chain(upper.ID)
@@ -116,7 +117,7 @@ func TestStagingBecomesLayer(t *testing.T) {
 
 func TestNewestHasTheName(t *testing.T) {
 	s := open(t)
-	scratch := commit.Stored(containers.Layer{})
+	scratch := commit.Stored(commit.Layer{})
 	first := wait(t, layer(t, s, scratch, "a", "name"))
 	second := wait(t, layer(t, s, scratch, "b", "name"))
 	if l, _, err := s.LayerByName("name"); err != nil || l.ID != second.ID {
@@ -194,7 +195,7 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 		return fmt.Sprintf(`{"annotations":{"a":%q},"config":{"digest":%q},"layers":[%s]}`, annotation, config, layers)
 	}
 	put := func(manifest, name string) (id, stored string) {
-		id, raw, err := s.PutImage(containers.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
+		id, raw, err := s.PutImage(commit.Documents{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,8 +217,8 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 		{"the second again", two, second, two},
 		{"the first without compression", manifest("1", plain), first, one},
 		{"the second with compression", manifest("2", gzip), second, two},
-		{"a third", manifest("3", plain), containers.DerivedID(config, digest.FromString(manifest("3", plain))), manifest("3", plain)},
-		{"one layer more", manifest("1", gzip+","+gzip), containers.DerivedID(config, digest.FromString(manifest("1", gzip+","+gzip))), manifest("1", gzip+","+gzip)},
+		{"a third", manifest("3", plain), images.DerivedID(config, digest.FromString(manifest("3", plain))), manifest("3", plain)},
+		{"one layer more", manifest("1", gzip+","+gzip), images.DerivedID(config, digest.FromString(manifest("1", gzip+","+gzip))), manifest("1", gzip+","+gzip)},
 	} {
 		if id, stored := put(tc.manifest, "localhost/again:1"); id != tc.id || stored != tc.stored {
 			t.Errorf("%s: %s, %s", tc.name, id, stored)
@@ -233,7 +234,7 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 	if img, err := s.Image(second); err != nil || img.ConfigDigest != config || img.ID != second {
 		t.Errorf("read back: %+v, %v", img, err)
 	}
-	if _, err := containers.ByConfig(s.Storage(), config); !errors.Is(err, containers.ErrSeveral) {
+	if _, err := containers.ByConfig(s.Storage(), config); !errors.Is(err, images.ErrSeveral) {
 		t.Errorf("by the digest of the config: %v", err)
 	}
 	if _, err := s.Storage().DeleteImage(first, true); err != nil {
@@ -306,7 +307,7 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 // The library would take an empty link file for the directory of all links when it removes the layer.
 func TestEmptyLinkIsMended(t *testing.T) {
 	s := open(t)
-	whole := wait(t, layer(t, s, commit.Stored(containers.Layer{}), "a", ""))
+	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))
 	home := filepath.Join(s.GraphRoot(), "overlay")
 	dead := filepath.Join(home, strings.Repeat("d", 64))
 	for _, dir := range []string{dead, filepath.Join(home, "tempdirs", "rbuild-dead")} {
