@@ -186,9 +186,31 @@ func (l launcher) launch(p *plan, socket *os.File) (*exec.Cmd, error) {
 	if err != nil {
 		p.Warnings = append(slices.Clip(p.Warnings), fmt.Sprintf(programExposed, err))
 	}
+	if err := setInherit(l.options.Files, 0); err != nil {
+		return nil, errors.Join(err, program.Close())
+	}
 	err = cmd.Start()
 	_ = program.Close() // the builder has the file mapped; nil is allowed
-	return cmd, err
+	if err != nil {
+		return nil, errors.Join(err, setInherit(l.options.Files, unix.FD_CLOEXEC))
+	}
+
+	if err := setInherit(l.options.Files, unix.FD_CLOEXEC); err != nil {
+		_ = cmd.Process.Kill() // the error is reported
+		_ = cmd.Wait()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// setInherit sets the close-on-exec flag of files: FD_CLOEXEC, or 0 while the builder is started.
+func setInherit(files []*os.File, flag int) error {
+	for _, f := range files {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, flag); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	return nil
 }
 
 // command describes the builder: the program of this process, not the file that is at its path now,

@@ -67,7 +67,10 @@
 // newuidmap(1), subuid(5).
 package userns
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+)
 
 // Mode is the way in which the builder becomes root.
 type Mode string
@@ -96,6 +99,8 @@ type Options struct {
 	KeepGroups bool
 	// Env holds "KEY=value" pairs that are added to the environment of the builder.
 	Env []string
+	// Files are open files that the builder inherits under the same numbers, for example a socket.
+	Files []*os.File
 	// HelperDirs lists the directories with newuidmap, newgidmap, getsubids and getent. Nil: the
 	// directories of common distributions, for example /usr/bin. PATH is not used.
 	HelperDirs []string
