@@ -445,4 +445,3 @@ func argText(arg any) string {
 
 	return fmt.Sprint(arg)
 }
-
