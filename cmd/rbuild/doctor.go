@@ -11,6 +11,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
 	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 	"codeberg.org/rbuild/rbuild/internal/progress"
@@ -65,26 +66,26 @@ func (a *app) cgroups() (cgroup.Options, error) {
 }
 
 // doctor probes in both roles. The builder prints the findings of both; where there is no builder, the launcher prints.
-func (a *app) doctor(cmd *cobra.Command, o doctor.Options, show func(doctor.Report) error) error {
+func (a *app) doctor(cmd *cobra.Command, o probe.Options, show func(doctor.Report) error) error {
 	if a.State != nil {
 		return a.doctorInside(cmd.Context(), o, show)
 	}
 
-	findings := doctor.Outside(cmd.Context(), o)
+	findings := probe.Outside(cmd.Context(), o)
 	ns := engine.BuildNamespace()
 	for _, ns.AllowSingle = range []bool{false, true} { // builds accept a single ID, and do not report at once what fails with it
 		err := a.enterWith(cmd, ns, findings)
 		if err == nil {
 			return nil
 		}
-		f := doctor.Refused(err)
+		f := probe.Refused(err)
 		findings = append(findings, f)
 		if f.Status == doctor.Missing {
 			break
 		}
 	}
 
-	findings = append(findings, doctor.WithoutRun(filepath.Join(o.Store, engine.LayoutName)))
+	findings = append(findings, probe.WithoutRun(filepath.Join(o.Store, engine.LayoutName)))
 	return show(doctor.NewReport(doctor.None, findings))
 }
 
@@ -98,7 +99,7 @@ func (a *app) enterWith(cmd *cobra.Command, ns userns.Options, findings []doctor
 	return a.Enter(cmd.Context(), ns)
 }
 
-func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doctor.Report) error) error {
+func (a *app) doctorInside(ctx context.Context, o probe.Options, show func(doctor.Report) error) error {
 	var findings []doctor.Finding
 	if err := json.Unmarshal([]byte(os.Getenv(findingsEnv)), &findings); err != nil {
 		return fmt.Errorf("reading the findings of the launcher: %w", err)
@@ -106,7 +107,7 @@ func (a *app) doctorInside(ctx context.Context, o doctor.Options, show func(doct
 	if err := os.Unsetenv(findingsEnv); err != nil {
 		return err
 	}
-	return show(doctor.NewReport(a.State.Mode, append(findings, doctor.Inside(ctx, a.State, o)...)))
+	return show(doctor.NewReport(a.State.Mode, append(findings, probe.Inside(ctx, a.State, o)...)))
 }
 
 // printReport prints a report. Its error decides the exit code.

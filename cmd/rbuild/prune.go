@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"codeberg.org/rbuild/rbuild/internal/cli"
-	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
 	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
@@ -84,7 +84,7 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 
 	imagesErr := remover{stores: engine.Stores{st}, force: force, out: out}.removeIf(unused)
 	layersErr := st.PruneLayers(time.Now())
-	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
+	strayErr := st.RemoveStray(time.Now(), probe.Prefix, overlay.ProbePrefix)
 	var cachesErr error
 	if all {
 		cachesErr = st.RemoveCaches()

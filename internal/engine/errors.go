@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
-	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
@@ -52,9 +52,9 @@ func timeoutCause(ctx context.Context, err error) error {
 }
 
 // DoctorOptions returns where builds write to and look for programs.
-func (e *Engine) DoctorOptions() doctor.Options {
+func (e *Engine) DoctorOptions() probe.Options {
 	path, _ := e.Env("PATH")
-	o := doctor.Options{Temp: os.TempDir(), Path: path, Trusted: e.trusted()}
+	o := probe.Options{Temp: os.TempDir(), Path: path, Trusted: e.trusted()}
 	o.Store, o.RunRoot, o.StoreErr = containers.Locate(e.Store)
 	return o
 }
@@ -68,13 +68,13 @@ func (e *Engine) Explain(err error) error {
 	if errors.As(err, &to) && (to.Path == stdoutName || e.Stdout != nil && to.Path == e.Stdout.Name()) {
 		return err // standard output is full, and not the store
 	}
-	return doctor.Explain(err, e.DoctorOptions())
+	return probe.Explain(err, e.DoctorOptions())
 }
 
 // explainStep explains the error of a step. A command reports a full file system only in its output.
 func (e *Engine) explainStep(err error) error {
 	if _, ok := errors.AsType[*runner.ExitError](err); ok {
-		return doctor.ExplainFull(err, e.DoctorOptions())
+		return probe.ExplainFull(err, e.DoctorOptions())
 	}
 	return e.Explain(err)
 }

@@ -1,4 +1,5 @@
-package instructions
+// Package docs tests that the pages in docs name tests and files that exist.
+package docs
 
 import (
 	"encoding/json"
@@ -18,11 +19,11 @@ const (
 	cases   = "../../tests/conformance/cases/"
 )
 
-// row is a row of a table whose last column names tests.
+// row is a row of a table with a last column that names tests.
 type row struct{ first, tests string }
 
-// rows reads the tables that have a column "test".
-func rows(t *testing.T, file string) (text string, out []row) {
+// rows reads the tables of a page that have a last column "test".
+func rows(t *testing.T, file string) (out []row) {
 	t.Helper()
 	data, err := os.ReadFile(docs + file)
 	if err != nil {
@@ -45,44 +46,27 @@ func rows(t *testing.T, file string) (text string, out []row) {
 		}
 	}
 
-	return string(data), out
+	return out
 }
 
-// TestDocs: each row of dockerfile.md and of threats.md names tests, each test of the documents exists, each instruction and flag has a row, and so
-// has each conformance case in which the reference is not followed.
-func TestDocs(t *testing.T) {
-	var all []string
-	for _, file := range []string{"dockerfile.md", "commandline.md", "threats.md"} {
-		_, table := rows(t, file)
+// TestNamedTestsExist: every row of dockerfile.md and threats.md names a test, and every test that these pages and
+// commandline.md name exists. TestDocumented of pkg/instructions checks that every instruction and flag has a row.
+func TestNamedTestsExist(t *testing.T) {
+	for file, least := range map[string]int{"dockerfile.md": 120, "commandline.md": 50, "threats.md": 50} {
+		table := rows(t, file)
+		if len(table) < least {
+			t.Errorf("%s: %d rows that name tests, want at least %d", file, len(table), least)
+		}
 		for _, r := range table {
 			if !strings.HasPrefix(r.tests, "same") {
 				checkNames(t, file, r)
 			}
-			if file == "dockerfile.md" {
-				all = append(all, r.first)
-			}
-		}
-	}
-
-	has := func(word string) bool {
-		re := regexp.MustCompile("(^|[` ,])" + regexp.QuoteMeta(word) + "($|[` =,\\[])")
-		return slices.ContainsFunc(all, re.MatchString)
-	}
-
-	for _, name := range instructionNames() {
-		if !has(name) {
-			t.Errorf("dockerfile.md has no row of %s", name)
-		}
-		for _, flag := range flags[name] {
-			if !has("--" + flag) {
-				t.Errorf("dockerfile.md has no row of %s --%s", name, flag)
-			}
 		}
 	}
 }
 
-// TestStarts: each cell of the table of threats.md about who starts rbuild names a test that exists.
-func TestStarts(t *testing.T) {
+// TestPromisesNameTests: in the table "promise" of threats.md, every cell names a test that exists.
+func TestPromisesNameTests(t *testing.T) {
 	text, err := os.ReadFile(docs + "threats.md")
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +91,8 @@ func TestStarts(t *testing.T) {
 	}
 }
 
-// checkNames looks for the tests that a row names: a script, a conformance case, or a package and its functions.
+// checkNames looks for the tests that a row names. `multistage` is a script or a conformance case; plan `TestEpoch` is a
+// function in the tests of package plan.
 func checkNames(t *testing.T, file string, r row) {
 	t.Helper()
 	names := regexp.MustCompile("([a-z]*) *`([^`]+)`").FindAllStringSubmatch(r.tests, -1)
@@ -153,7 +138,8 @@ func exists(pkg, name string) error {
 	return fmt.Errorf("package %s has no %s", pkg, name)
 }
 
-// testFiles lists the test files of the package whose directory has the name pkg, or of the command if pkg is "cmd".
+// testFiles lists the test files of the directories with the name pkg, for example plan or instructions. The name cmd means
+// cmd/rbuild.
 func testFiles(pkg string) (files []string, err error) {
 	if pkg == "cmd" {
 		return filepath.Glob("../../cmd/rbuild/*_test.go")
@@ -174,8 +160,9 @@ func testFiles(pkg string) (files []string, err error) {
 	return files, nil
 }
 
-// TestStances: the cases that do not follow the reference are those of the document.
-func TestStances(t *testing.T) {
+// TestDeviationsAreListed: the section "Where BuildKit is not followed" of dockerfile.md lists exactly the conformance cases
+// with a stance.
+func TestDeviationsAreListed(t *testing.T) {
 	text, err := os.ReadFile(docs + "dockerfile.md")
 	if err != nil {
 		t.Fatal(err)
@@ -202,4 +189,81 @@ func TestStances(t *testing.T) {
 			t.Errorf("%s: stance %q, in the document: %v", name, golden.Stance, listed)
 		}
 	}
+}
+
+// TestNamedFilesExist: a path in backquotes, such as `internal/builder/stage.go`, exists in the repository.
+func TestNamedFilesExist(t *testing.T) {
+	pages, err := filepath.Glob("../../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob(docs + "*.md")
+	if err != nil || len(more) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+
+	name := regexp.MustCompile("`((?:cmd|internal|pkg|docs|hack|tests|deploy|examples)/[A-Za-z0-9_./-]+)")
+	page := regexp.MustCompile("`([a-z]+\\.md)`")
+	for _, file := range append(pages, more...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		var paths []string
+		for _, m := range name.FindAllStringSubmatch(string(text), -1) {
+			paths = append(paths, "../../"+strings.TrimRight(m[1], "."))
+		}
+		for _, m := range page.FindAllStringSubmatch(string(text), -1) {
+			paths = append(paths, filepath.Join(filepath.Dir(file), m[1]))
+		}
+		for _, path := range paths {
+			if _, err := os.Stat(path); err != nil && !placeholder(path) {
+				t.Errorf("%s names %s: %v", filepath.Base(file), path, err)
+			}
+		}
+	}
+}
+
+// TestNamedFunctionsExist: a test function that any page names, such as `TestParse`, exists in some package.
+func TestNamedFunctionsExist(t *testing.T) {
+	declared := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
+			declared[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	pages, err := filepath.Glob(docs + "*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	named := regexp.MustCompile("`(?:[a-z]+\\.)?((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			if !declared[m[1]] {
+				t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1])
+			}
+		}
+	}
+}
+
+// placeholder reports whether a path contains a word in upper case that stands for a name, as in testdata/NAME.txtar.
+func placeholder(path string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '.' }), func(part string) bool {
+		return len(part) > 1 && strings.ToUpper(part) == part
+	})
 }

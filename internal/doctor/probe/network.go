@@ -1,4 +1,4 @@
-package doctor
+package probe
 
 import (
 	"context"
@@ -7,30 +7,35 @@ import (
 	"os"
 	"path/filepath"
 
+	"codeberg.org/rbuild/rbuild/internal/doctor"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// network connects a process as RUN of --network private is connected, with files below dir.
-func network(ctx context.Context, o Options, dir string) Finding {
-	f := Finding{ID: idNetwork, Status: Degraded, Fix: "run as root: apt-get install passt"}
+// network runs a process with the network of RUN --network private, with its files below dir.
+func network(ctx context.Context, o Options, dir string) doctor.Finding {
+	f := doctor.Finding{ID: doctor.Network, Status: doctor.Degraded}
 	helper, err := sandbox.FindNetworkHelper(o.Path)
 	if err != nil {
 		f.Summary, f.Detail = "--network private is refused: neither pasta nor slirp4netns is installed", err.Error()
+		f.Fix = "run as root: apt-get install passt"
 		return f
 	}
+
 	if err := tryNetwork(ctx, o, dir, helper); err != nil {
-		f.Summary, f.Fix = "--network private does not work: "+err.Error(), "fix the cause that "+helper+" names, or build without --network private"
+		f.Summary = "--network private does not work: " + err.Error()
+		f.Fix = "fix the cause that " + helper + " names, or build without --network private"
 		if why, fix := tunDevice(); fix != "" {
 			f.Detail, f.Fix = why, fix
 		}
 		return f
 	}
-	return Finding{ID: idNetwork, Status: OK, Summary: "--network private works, with " + helper}
+
+	return doctor.Finding{ID: doctor.Network, Status: doctor.OK, Summary: "--network private works, with " + helper}
 }
 
 // tryNetwork runs a process that does nothing in a private network.
 func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) {
-	base, err := os.MkdirTemp(dir, ProbePrefix)
+	base, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {
 		return err
 	}
@@ -49,7 +54,8 @@ func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) 
 	return wait(ctx, process)
 }
 
-// tunDevice reports why the helper of a private network cannot open its device, and what to do. Both are empty if it can.
+// tunDevice reports why the helper of a private network cannot open its device, and what to do. Both are empty if the device
+// can be opened.
 func tunDevice() (why, fix string) {
 	const device = "/dev/net/tun"
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
