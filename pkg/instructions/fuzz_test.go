@@ -158,8 +158,8 @@ func FuzzShorten(f *testing.F) {
 	})
 }
 
-// FuzzMount: no --mount makes the parser panic; what it accepts is one of the types with what they need, and does not
-// change when it is expanded without variables.
+// FuzzMount: no --mount makes the parser panic; what it accepts is one of the types with what they
+// need, and does not change when it is expanded without variables.
 func FuzzMount(f *testing.F) {
 	for _, text := range []string{
 		"target=/a", "type=bind,from=b,source=/s,target=t,rw=true", `type=cache,"target=/a,b",id=i,sharing=locked,mode=0700,uid=1,gid=2,ro`,

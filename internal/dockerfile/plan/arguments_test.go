@@ -85,7 +85,8 @@ func TestEpochOf(t *testing.T) {
 	}
 }
 
-// TestWithEpoch: ARG SOURCE_DATE_EPOCH has the time of WithEpoch, and the plan before does not change.
+// TestWithEpoch: ARG SOURCE_DATE_EPOCH has the time of WithEpoch, and the plan before does not
+// change.
 func TestWithEpoch(t *testing.T) {
 	f, err := instructions.Parse("F", []byte("ARG SOURCE_DATE_EPOCH\nFROM a\nARG SOURCE_DATE_EPOCH=9\nRUN x"))
 	if err != nil {

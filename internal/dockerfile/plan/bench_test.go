@@ -12,7 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// quadratic is the one kind whose result itself is: each of n RUNs has an environment of n arguments.
+// quadratic is the one kind whose result itself is: each of n RUNs has an environment of n
+// arguments.
 const quadratic = "ARG and RUN"
 
 // large are Dockerfiles of many instructions, or operands, of one kind; @ stands for their number.
@@ -83,7 +84,8 @@ func walkAll(tb testing.TB, text string) {
 	}
 }
 
-// BenchmarkLarge takes 10,000 instructions of a kind through parser and plan; docs/bench.md has the figures.
+// BenchmarkLarge takes 10,000 instructions of a kind through parser and plan; docs/bench.md has the
+// figures.
 func BenchmarkLarge(b *testing.B) {
 	files := large(10_000)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -99,8 +101,8 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
-// TestLarge: what a file takes grows with its size, not with the square of it. Memory is measured, which does not
-// depend on the machine.
+// TestLarge: what a file takes grows with its size, not with the square of it. Memory is measured,
+// which does not depend on the machine.
 func TestLarge(t *testing.T) {
 	allocated := func(text string) uint64 {
 		var before, after runtime.MemStats

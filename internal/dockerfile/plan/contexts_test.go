@@ -173,7 +173,8 @@ func TestTriggerRefused(t *testing.T) {
 	}
 }
 
-// TestTriggersOfContexts: those of an image that is a whole stage do not run, those of one in FROM do.
+// TestTriggersOfContexts: those of an image that is a whole stage do not run, those of one in FROM
+// do.
 func TestTriggersOfContexts(t *testing.T) {
 	for text, want := range map[string]int{"FROM a AS x": 0, "FROM x": 1} {
 		p, err := planned(t, text, plan.Options{Contexts: []string{"x"}})
@@ -192,8 +193,8 @@ func TestTriggersOfContexts(t *testing.T) {
 	}
 }
 
-// TestReplaced: a named context with the name of a stage is the stage. Nothing is dropped in silence, and a circle that
-// only the context would break is refused.
+// TestReplaced: a named context with the name of a stage is the stage. Nothing is dropped in
+// silence, and a circle that only the context would break is refused.
 func TestReplaced(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string

@@ -91,7 +91,8 @@ func TestAllStages(t *testing.T) {
 	}
 }
 
-// The escape character, the file and the line of an instruction are those of the text that it stands in.
+// The escape character, the file and the line of an instruction are those of the text that it
+// stands in.
 func TestTexts(t *testing.T) {
 	f, err := instructions.ParseTexts(
 		instructions.Text{Name: "one", Data: []byte("# escape=`\nFROM x AS a\nENV A=`$x B=\\d\n")},

@@ -165,7 +165,8 @@ func TestWorkdir(t *testing.T) {
 	}
 }
 
-// TestKeyArgs: the value of a build argument counts for the key of a step that sees it, and for no other.
+// TestKeyArgs: the value of a build argument counts for the key of a step that sees it, and for no
+// other.
 func TestKeyArgs(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
