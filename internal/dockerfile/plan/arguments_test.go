@@ -124,7 +124,8 @@ func TestWithEpoch(t *testing.T) {
 	}
 }
 
-// TestBuildKitArguments: those that act, without ARG, and those that are said to do nothing.
+// TestBuildKitArguments: arguments with an effect work without ARG, and arguments without an effect
+// give a warning.
 func TestBuildKitArguments(t *testing.T) {
 	const text = "FROM a\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t x"
 	plain := walk(t, text, "", nil)
