@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
-	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -99,7 +99,7 @@ func (in *input) fetchContext(ctx context.Context, place images, e elsewhere, ar
 	}
 	in.time, in.from = c.Time, instructions.Redact(arg)
 	if c.Dir == "" {
-		in.add(in.from, copier.Dockerfile{}, c.Dockerfile)
+		in.add(in.from, ignore.Dockerfile{}, c.Dockerfile)
 	}
 	return c.Dir, nil
 }
@@ -119,6 +119,6 @@ func (in *input) fetchDockerfile(ctx context.Context, place images, e elsewhere,
 		return fmt.Errorf("the Dockerfile: %w", err)
 	}
 
-	in.add(instructions.Redact(url), copier.Dockerfile{}, text)
+	in.add(instructions.Redact(url), ignore.Dockerfile{}, text)
 	return nil
 }

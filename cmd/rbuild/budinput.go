@@ -17,8 +17,10 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -29,7 +31,7 @@ const maxDockerfile = 32 << 20
 // input is what a build reads: the Dockerfile and the context.
 type input struct {
 	texts []instructions.Text // of the Dockerfile, or of several
-	files []copier.Dockerfile // where they were found
+	files []ignore.Dockerfile // where they were found
 	tree  *copier.Tree        // nil: there is no context
 	time  time.Time           // of a context that was fetched; zero: unknown
 
@@ -52,14 +54,14 @@ func (in *input) close() error {
 }
 
 // add notes a text of the Dockerfile.
-func (in *input) add(name string, file copier.Dockerfile, text []byte) {
+func (in *input) add(name string, file ignore.Dockerfile, text []byte) {
 	in.texts = append(in.texts, instructions.Text{Name: name, Data: text})
 	in.files = append(in.files, file)
 }
 
 // addStdin notes the text that came on standard input.
 func (in *input) addStdin(text []byte) {
-	in.add("Dockerfile from standard input", copier.Dockerfile{}, text)
+	in.add("Dockerfile from standard input", ignore.Dockerfile{}, text)
 }
 
 // inputFlags say what is read.
@@ -189,22 +191,22 @@ func (f *inputFlags) localContext() (dir string, files []string, err error) {
 
 // ignored returns the patterns that exclude files of the context. from is the name of the context in messages; if it is
 // empty, messages use dir.
-func (f *inputFlags) ignored(dir, from string, files []copier.Dockerfile) (patterns []string, err error) {
+func (f *inputFlags) ignored(dir, from string, files []ignore.Dockerfile) (patterns []string, err error) {
 	if f.ignoreFile == "" {
-		patterns, _, err = copier.ReadIgnore(dir, files...)
-		if bad := (*copier.IgnoreError)(nil); from != "" && errors.As(err, &bad) {
+		patterns, _, err = ignore.Read(dir, files...)
+		if bad := (*ignore.Error)(nil); from != "" && errors.As(err, &bad) {
 			return nil, unpacked(from, bad)
 		}
 		return patterns, err
 	}
-	if patterns, err = copier.ReadIgnoreFile(f.ignoreFile); err != nil {
+	if patterns, err = ignore.ReadFile(f.ignoreFile); err != nil {
 		return nil, fmt.Errorf("--ignorefile: %w", err)
 	}
 	return patterns, nil
 }
 
 // unpacked names the line of an ignore file in a context that was unpacked somewhere.
-func unpacked(from string, bad *copier.IgnoreError) error {
+func unpacked(from string, bad *ignore.Error) error {
 	return fmt.Errorf("%s: %s:%d: %w", from, bad.Name, bad.Line, bad.Err)
 }
 
@@ -224,7 +226,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin io.Reader) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
-	isTar, err := copier.IsTar(r)
+	isTar, err := archive.IsTar(r)
 	if err != nil {
 		return "", fmt.Errorf("reading the context from standard input: %w", err)
 	}
@@ -238,7 +240,7 @@ func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin
 	}
 
 	in.from = "the tar on standard input"
-	devices, err := copier.ExtractContext(ctx, r, dir)
+	devices, err := archive.ExtractContext(ctx, r, dir)
 	if text := devices.Text(); text != "" {
 		e.warn("the build context: " + text)
 	}
@@ -295,7 +297,7 @@ func (in *input) readFile(ctx context.Context, path string) (found bool, err err
 	}
 
 	text, err := readBounded(interruptible(ctx, &lazyFile{path: path}))
-	in.add(path, copier.Dockerfile{Path: path}, text)
+	in.add(path, ignore.Dockerfile{Path: path}, text)
 	return true, err
 }
 
@@ -341,7 +343,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	}
 
 	text, err := readBounded(f)
-	in.add(path, copier.Dockerfile{Path: path, InContext: true}, text)
+	in.add(path, ignore.Dockerfile{Path: path, InContext: true}, text)
 
 	return true, err
 }

@@ -13,6 +13,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/imagename"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -132,8 +133,8 @@ func (n *namedContexts) open(ctx context.Context, value, platform string) (nc bu
 		}
 	}
 
-	patterns, _, err := copier.ReadIgnore(dir, copier.Dockerfile{})
-	if bad := (*copier.IgnoreError)(nil); dir != value && errors.As(err, &bad) {
+	patterns, _, err := ignore.Read(dir, ignore.Dockerfile{})
+	if bad := (*ignore.Error)(nil); dir != value && errors.As(err, &bad) {
 		return nc, unpacked(instructions.Redact(value), bad)
 	}
 

@@ -11,10 +11,10 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
 // Confinement is what RUN steps may do and have otherwise than by docker's defaults (package sandbox). The zero value
@@ -172,7 +172,7 @@ func (c Confinement) mounts(mounts []specs.Mount) []specs.Mount {
 
 // groups are the supplementary groups of a user: its own, its primary one, or a file could be denied to it by its group
 // (CVE-2022-36109), and those of the command line.
-func (s *stage) groups(u copier.User) ([]uint32, error) {
+func (s *stage) groups(u passwd.User) ([]uint32, error) {
 	groups := append([]uint32{u.GID}, u.Groups...)
 	if len(s.Run.Groups) == 0 {
 		return groups, nil
@@ -184,7 +184,7 @@ func (s *stage) groups(u copier.User) ([]uint32, error) {
 	}
 
 	for _, name := range s.Run.Groups {
-		gid, err := copier.ResolveGroup(fdfs.OnDisk(view), name)
+		gid, err := passwd.ResolveGroup(fdfs.OnDisk(view), name)
 		if err != nil {
 			return nil, fmt.Errorf("--group-add %s: %w", name, err)
 		}

@@ -165,7 +165,7 @@ func (d diagnosis) open(file string) *os.File {
 		return nil
 	}
 
-	return fdfs.DiskFile(f)
+	return fdfs.DescriptorOf(f)
 }
 
 // reopened opens the regular file of a descriptor again, for reading.

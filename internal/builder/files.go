@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -117,23 +118,23 @@ func (s *stage) copySpec(ctx context.Context, op *plan.Copy) (copier.Spec, error
 }
 
 // owner looks the value of --chown or USER up in the image; empty is root.
-func (s *stage) owner(ctx context.Context, name string) (copier.Owner, error) {
+func (s *stage) owner(ctx context.Context, name string) (fdfs.Owner, error) {
 	if name == "" {
-		return copier.Owner{}, nil
+		return fdfs.Owner{}, nil
 	}
 	if s.memory != nil {
 		root, err := s.memory.root(ctx)
 		if err != nil {
-			return copier.Owner{}, err
+			return fdfs.Owner{}, err
 		}
-		return copier.ResolveOwner(root, name)
+		return passwd.ResolveOwner(root, name)
 	}
 
 	view, err := s.view()
 	if err != nil {
-		return copier.Owner{}, err
+		return fdfs.Owner{}, err
 	}
-	return copier.ResolveOwner(fdfs.OnDisk(view), name)
+	return passwd.ResolveOwner(fdfs.OnDisk(view), name)
 }
 
 // workdirStep makes the directory of WORKDIR where the image does not have it.
@@ -145,12 +146,12 @@ func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workd
 		}
 
 		// USER need not be known to the image where nothing is made. The key needs no numbers: the layer below has them.
-		owner := func() (copier.Owner, error) { return copier.ResolveOwner(root, op.User) }
+		owner := func() (fdfs.Owner, error) { return passwd.ResolveOwner(root, op.User) }
 		made, err := copier.MakeDirsOf(root, path.Clean(op.Path), owner)
 		if err == nil && path.Clean(op.Path) != op.Path {
 			// What a ".." undoes must be there for the path to lead anywhere; as elsewhere it is root's.
 			var more bool
-			more, err = copier.MakeDirs(root, op.Path, copier.Owner{})
+			more, err = copier.MakeDirs(root, op.Path, fdfs.Owner{})
 			made = made || more
 		}
 		return made, errors.Join(err, root.Close())
@@ -198,30 +199,30 @@ func (s *stage) explain(err error) error {
 
 // users remembers what the image's /etc/passwd and /etc/group say, as long as no step can have changed them.
 type users struct {
-	known map[string]copier.User
+	known map[string]passwd.User
 	// stable: the files and their directory are what they seem, no symbolic links, so that a change of them shows as
 	// an entry etc in the upper directory of the step that makes it.
 	stable bool
 }
 
 // user looks a USER up in the image.
-func (s *stage) user(name string) (copier.User, error) {
+func (s *stage) user(name string) (passwd.User, error) {
 	if u, ok := s.users.known[name]; ok {
 		return u, nil
 	}
 
 	view, err := s.view()
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
 
-	u, err := copier.ResolveUser(fdfs.OnDisk(view), name)
+	u, err := passwd.ResolveUser(fdfs.OnDisk(view), name)
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
 
 	if s.users.known == nil {
-		s.users = users{known: map[string]copier.User{}, stable: plainUserFiles(view)}
+		s.users = users{known: map[string]passwd.User{}, stable: plainUserFiles(view)}
 	}
 	s.users.known[name] = u
 	return u, nil

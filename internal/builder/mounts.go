@@ -179,7 +179,7 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 
 	name, st, err := c.Resolve(rel, makeDir)
 	if err == nil && st.Type == fdfs.Unknown {
-		var f fdfs.File
+		var f fdfs.NewFile
 		if f, err = c.Dir().Create(name, 0); err == nil {
 			err = f.Close()
 		}
@@ -192,7 +192,9 @@ func (p *stepMounts) mountPoint(target string, isDir bool) error {
 }
 
 // makeDir makes a directory on the way to a mount point.
-func makeDir(dir fdfs.Dir, name string) error { return dir.Mkdir(name, 0o755) }
+func makeDir(dir fdfs.Dir, name string) error {
+	return fdfs.MkdirAt(fdfs.DescriptorOf(dir), name, 0o755)
+}
 
 // scratch makes a new directory of the step's.
 func (p *stepMounts) scratch(u upper) (dir string, err error) {
@@ -280,7 +282,7 @@ func (s *stage) bindMount(ctx context.Context, p *stepMounts, u upper, m plan.Mo
 		return fmt.Errorf("source %s is a %s", src.path, st.Type)
 	}
 
-	place, err := fdfs.OpenPathAt(fdfs.FileOf(c.Dir()), name)
+	place, err := fdfs.OpenPathAt(fdfs.DescriptorOf(c.Dir()), name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", src.path, err)
 	}

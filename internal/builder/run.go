@@ -15,10 +15,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
@@ -239,7 +239,7 @@ func (s *stage) exitError(state sandbox.State, l reached) error {
 }
 
 // spec describes the process: docker's defaults, and what the step asks for.
-func (s *stage) spec(op *plan.Run, user copier.User, files []runFile, mounts *stepMounts) *specs.Spec {
+func (s *stage) spec(op *plan.Run, user passwd.User, files []runFile, mounts *stepMounts) *specs.Spec {
 	spec := sandbox.DefaultSpec()
 	p := spec.Process
 	p.Args, p.Env, p.Cwd = op.Argv, withHome(mounts.environ(op.Env), user.Home), path.Join("/", op.Dir)

@@ -70,7 +70,7 @@ func (s *stage) coverVolumes(p *stepMounts, u upper, op *plan.Run, files []runFi
 		p.undo = append(p.undo, func() error { c.Close(); return nil })
 		err := c.Enter(v, makeDir)
 		if err == nil {
-			err = p.bind(plan.Mount{Mount: instructions.Mount{Target: v}}, fdfs.FileOf(c.Dir()), "rw")
+			err = p.bind(plan.Mount{Mount: instructions.Mount{Target: v}}, fdfs.DescriptorOf(c.Dir()), "rw")
 		}
 		if err != nil {
 			return fmt.Errorf("--compat-volumes: the volume %s: %w", v, err)

@@ -12,12 +12,13 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
 // A file that is not what was digested is never written.
 func TestChangedSource(t *testing.T) {
 	nstest.Need(t)
-	outside := build(t, t.TempDir(), "f canary 644 canary")
+	outside := treetest.Build(t, t.TempDir(), "f canary 644 canary")
 	for _, tc := range []struct {
 		name   string
 		size   int
@@ -86,7 +87,7 @@ func TestChangedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := t.TempDir()
-			err = sel.Write(context.Background(), fdfs.OnDisk(openDir(t, root)))
+			err = sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, root)))
 			if tc.ok != (err == nil) {
 				t.Fatalf("error %v, want one: %v", err, !tc.ok)
 			}
@@ -100,7 +101,7 @@ func TestChangedSource(t *testing.T) {
 func TestChangedArchive(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()
-	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "A"}))
+	treetest.Write(t, dir, "t", treetest.Tar(t, treetest.Entry{Name: "a", Data: "A"}))
 	tree, err := OpenContext(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +114,8 @@ func TestChangedArchive(t *testing.T) {
 	}
 	defer sel.Close()
 
-	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "B"}))
-	if err := sel.Write(context.Background(), fdfs.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, errChanged) {
+	treetest.Write(t, dir, "t", treetest.Tar(t, treetest.Entry{Name: "a", Data: "B"}))
+	if err := sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, t.TempDir()))); !errors.Is(err, errChanged) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -145,8 +146,8 @@ func appendByte(file string, _ os.FileInfo) error {
 // ever written there.
 func TestSwappedLinks(t *testing.T) {
 	nstest.Need(t)
-	outside := build(t, t.TempDir(), "f secret 644 canary")
-	dir := build(t, t.TempDir(), "f d/secret 644 fine", "f d/sub/secret 644 fine")
+	outside := treetest.Build(t, t.TempDir(), "f secret 644 canary")
+	dir := treetest.Build(t, t.TempDir(), "f d/secret 644 fine", "f d/sub/secret 644 fine")
 	if err := os.Symlink(outside, filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func TestSwappedLinks(t *testing.T) {
 			if err := do(t, dir, nil, root, Spec{Sources: []string{source}, Dest: "/x/"}); err == nil {
 				ok++
 			}
-			for _, line := range list(t, root) {
+			for _, line := range treetest.List(t, root) {
 				if strings.Contains(line, "canary") {
 					t.Fatalf("%s: %s", source, line)
 				}
@@ -184,19 +185,19 @@ func TestSwappedLinks(t *testing.T) {
 	}
 
 	// The same in the destination: dir plays an image that somebody changes meanwhile.
-	src := build(t, t.TempDir(), "f secret 644 overwritten", "f n 644 new")
+	src := treetest.Build(t, t.TempDir(), "f secret 644 overwritten", "f n 644 new")
 	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); {
 		if err := do(t, src, nil, dir, Spec{Sources: []string{"."}, Dest: "/d/"}); err == nil {
 			ok++
 		}
-		if _, err := MakeDirs(fdfs.OnDisk(openDir(t, dir)), "/d/e/f", Owner{}); err == nil {
+		if _, err := MakeDirs(fdfs.OnDisk(treetest.Open(t, dir)), "/d/e/f", fdfs.Owner{}); err == nil {
 			ok++
 		}
 	}
 
 	close(swap)
 	<-done
-	if got := strings.Join(list(t, outside), " "); !strings.HasPrefix(got, "secret regular") || !strings.HasSuffix(got, " canary") {
+	if got := strings.Join(treetest.List(t, outside), " "); !strings.HasPrefix(got, "secret regular") || !strings.HasSuffix(got, " canary") {
 		t.Errorf("outside is now %q", got)
 	}
 	if ok == 0 {
@@ -220,7 +221,7 @@ func TestCanceled(t *testing.T) {
 	if _, err := Select(ctx, tree, Spec{Sources: []string{"."}, Dest: "/"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Select: %v", err)
 	}
-	if err := sel.Write(ctx, fdfs.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, context.Canceled) {
+	if err := sel.Write(ctx, fdfs.OnDisk(treetest.Open(t, t.TempDir()))); !errors.Is(err, context.Canceled) {
 		t.Errorf("Write: %v", err)
 	}
 }

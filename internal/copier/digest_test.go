@@ -13,6 +13,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
 var digestContext = []string{
@@ -104,7 +105,7 @@ func TestDigest(t *testing.T) {
 			return fdfs.Setxattr(f, xattrCaps, []byte("\x01\x00\x00\x02\x00\x04\x00\x00"+strings.Repeat("\x00", 12)))
 		}},
 		{name: "destination", change: func(_ string, s *Spec) error { s.Dest = "/y/"; return nil }},
-		{name: "chown", change: func(_ string, s *Spec) error { s.Chown = &Owner{1, 2}; return nil }},
+		{name: "chown", change: func(_ string, s *Spec) error { s.Chown = &fdfs.Owner{UID: 1, GID: 2}; return nil }},
 		{name: "chmod", change: func(_ string, s *Spec) error { s.Chmod = "700"; return nil }},
 		{name: "exclude", change: func(_ string, s *Spec) error { s.Exclude = []string{"b"}; return nil }},
 		{name: "here-document", change: func(_ string, s *Spec) error { s.Inline = []File{{"b", []byte("B")}}; return nil }},
@@ -112,7 +113,7 @@ func TestDigest(t *testing.T) {
 		{name: "parents", change: func(_ string, s *Spec) error { s.Parents = true; return nil }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := build(t, t.TempDir(), digestContext...)
+			dir := treetest.Build(t, t.TempDir(), digestContext...)
 			tree, err := OpenContext(dir, []string{"**/.ignored"})
 			if err != nil {
 				t.Fatal(err)
@@ -136,7 +137,7 @@ func TestDigest(t *testing.T) {
 
 // A directory that a pattern selects is written otherwise than one that only leads to what it selects.
 func TestDigestOfParents(t *testing.T) {
-	tree, err := OpenContext(build(t, t.TempDir(), "f a/b/f 644 F"), nil)
+	tree, err := OpenContext(treetest.Build(t, t.TempDir(), "f a/b/f 644 F"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestDigestElsewhere(t *testing.T) {
 		reversed[i], reversed[5-i] = digestContext[5-i], digestContext[i]
 	}
 	for _, lines := range [][]string{digestContext, digestContext, reversed} {
-		tree, err := OpenContext(build(t, t.TempDir(), lines...), nil)
+		tree, err := OpenContext(treetest.Build(t, t.TempDir(), lines...), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +174,7 @@ func TestDigestElsewhere(t *testing.T) {
 // What a selection wrote is selected from there with the digest it had.
 func TestDigestOfResult(t *testing.T) {
 	nstest.Need(t)
-	dir := build(t, t.TempDir(), digestContext...)
+	dir := treetest.Build(t, t.TempDir(), digestContext...)
 	tree, err := OpenContext(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +187,7 @@ func TestDigestOfResult(t *testing.T) {
 	if err := doTree(t, tree, root, spec); err != nil {
 		t.Fatal(err)
 	}
-	if got := digestOf(t, OpenRoot(fdfs.OnDisk(openDir(t, root))), spec); got != want {
+	if got := digestOf(t, OpenRoot(fdfs.OnDisk(treetest.Open(t, root))), spec); got != want {
 		t.Errorf("%s of the result, %s of the source", got, want)
 	}
 }

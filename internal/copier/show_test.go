@@ -13,6 +13,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -63,7 +64,7 @@ func TestHide(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			base := t.TempDir()
-			dir := build(t, filepath.Join(base, "ctx"), tc.files...)
+			dir := treetest.Build(t, filepath.Join(base, "ctx"), tc.files...)
 			tree, err := OpenContext(dir, tc.ignore)
 			if err != nil {
 				t.Fatal(err)
@@ -80,11 +81,11 @@ func TestHide(t *testing.T) {
 				}
 			}
 
-			ok, err := s.Hide(mustDir(t, filepath.Join(base, "upper")))
+			ok, err := s.Hide(treetest.Open(t, filepath.Join(base, "upper")))
 			if err != nil || ok == tc.copied {
 				t.Fatalf("Hide: %v, %v", ok, err)
 			}
-			copyDir := mustDir(t, filepath.Join(base, "copy"))
+			copyDir := treetest.Open(t, filepath.Join(base, "copy"))
 			if err := s.Materialize(t.Context(), fdfs.OnDisk(copyDir)); err != nil {
 				t.Fatal(err)
 			}
@@ -112,19 +113,9 @@ func TestHide(t *testing.T) {
 	}
 }
 
-func mustDir(t *testing.T, name string) *os.File {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 // TestSelectPath: a path is no pattern, stays in its tree, and its own mode counts.
 func TestSelectPath(t *testing.T) {
-	dir := build(t, t.TempDir(), "f a*b/x 644 x", "f acb/y 644 y", "d m 755", "l out ../../../../etc", "l abs /a*b")
+	dir := treetest.Build(t, t.TempDir(), "f a*b/x 644 x", "f acb/y 644 y", "d m 755", "l out ../../../../etc", "l abs /a*b")
 	tree, err := OpenContext(dir, []string{"m/no"})
 	if err != nil {
 		t.Fatal(err)

@@ -1,19 +1,20 @@
-package copier
+package archive
 
 import "fmt"
 
-// Devices counts the device nodes that were left out of a copy or an archive. The zero value counts none.
+// Devices counts the device nodes that were left out of an archive or a copy. The zero value counts none.
 //
 // rbuild never creates a device node of an image, a context or an archive: if real root builds, such a node could be a disk
 // of the host.
 type Devices struct {
-	First string // name of the first, as the source has it
+	First string // path of the first device in its source, for example "dev/sda"
 	Count int
 }
 
-func (d *Devices) add(name string) {
+// Add counts the device at path.
+func (d *Devices) Add(path string) {
 	if d.Count == 0 {
-		d.First = name
+		d.First = path
 	}
 	d.Count++
 }
