@@ -132,11 +132,12 @@ func (p *plainImages) Pull(ctx context.Context, name string, policy transfer.Pol
 }
 
 func (p *plainImages) prepare(o *builder.Options) error {
-	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
+	withoutRun, err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
 	if err != nil {
 		return err
 	}
-	o.Plain, p.plan = p.Layout, o.Plan
+	o.Plan, p.plan = withoutRun, withoutRun
+	o.Plain = p.Layout
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: p.notice + "; images are kept in " + p.Dir()})
 	return nil
 }

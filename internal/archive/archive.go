@@ -53,7 +53,7 @@ func ExtractAdded(ctx context.Context, r io.Reader, dir fdfs.Dir, owner *fdfs.Ow
 	return x.devices, err
 }
 
-// ExtractImage unpacks the plain tar of an image's merged file system, as layer.Write makes it, into the directory dir: with
+// ExtractImage unpacks the plain tar of an image's merged file system, as commit.WriteTar makes it, into the directory dir: with
 // owners, modes, times and extended attributes. The caller is root of a user namespace in which all owners are mapped. The
 // attributes of dir itself stay.
 func ExtractImage(ctx context.Context, r io.Reader, dir *os.File) error {

@@ -14,7 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// imageTar is what layer.Write could make of an image. Its first name begins like a file of bzip2.
+// imageTar is what commit.WriteTar could make of an image. Its first name begins like a file of bzip2.
 func imageTar(t *testing.T, more ...treetest.Entry) []byte {
 	t.Helper()
 	return treetest.Tar(t, append([]treetest.Entry{

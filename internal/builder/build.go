@@ -33,9 +33,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/source"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // Options is one build.
@@ -171,11 +171,11 @@ func Build(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 
-	for _, s := range o.Plan.Stages { // those that are known to be needed start at once
+	for _, s := range b.Plan.Stages { // those that are known to be needed start at once
 		b.stage(ctx, s)
 	}
 	var target *snapshot // the last one's
-	for _, s := range o.Plan.Stages {
+	for _, s := range b.Plan.Stages {
 		var err error
 		if target, err = b.stage(ctx, s).wait(ctx); err != nil {
 			return Result{}, err
@@ -383,7 +383,7 @@ type sparseSource struct {
 // warnSource shows a warning about a large sparse source of a step, while the source is digested.
 func (s *stage) warnSource(step *plan.Step, source string, size, data int64) {
 	s.sparse.Store(sparseSource{step, size}, nil)
-	s.warnAt(step, layer.SparseText("source "+source, size, data))
+	s.warnAt(step, sparse.Warning("source "+source, size, data))
 }
 
 // warnSparse shows a warning about a large sparse file of a step's layer, while the layer is digested. The copy of a source
@@ -393,14 +393,14 @@ func (s *stage) warnSparse(step *plan.Step, path string, size, data int64) strin
 	if _, copied := s.sparse.Load(sparseSource{step, size}); copied {
 		return ""
 	}
-	text := layer.SparseText("/"+path, size, data)
+	text := sparse.Warning("/"+path, size, data)
 	s.warnAt(step, text)
 	return text
 }
 
 // sparseOutput warns, once, of a large sparse file among all files of the image, which are written or made one layer.
 func (b *builder) sparseOutput(path string, size, data int64) {
-	b.warnOnce(layer.SparseText("/"+path, size, data))
+	b.warnOnce(sparse.Warning("/"+path, size, data))
 }
 
 // warnAt shows a warning about a step, with its lines.

@@ -11,8 +11,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/lint"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // check tells what the linter finds, as soon as the configs of all base images are known. No step begins before if
@@ -110,7 +110,7 @@ func (s *stage) unchangedBytes(ctx context.Context, u upper) (int64, error) {
 		return 0, err
 	}
 	defer dir.Close()
-	return layer.Unchanged(ctx, dir, below)
+	return upperdir.Unchanged(ctx, dir, below)
 }
 
 // perhapsStage adds to the error about an image that it was perhaps meant to be a stage.

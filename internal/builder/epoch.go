@@ -23,7 +23,9 @@ func (b *builder) setEpoch(ctx context.Context) error {
 		if err != nil {
 			return at(src.Step, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
 		}
-		b.Plan.SetEpoch(t)
+		if b.Plan, err = b.Plan.WithEpoch(t); err != nil {
+			return err
+		}
 	}
 
 	if b.Plan.Epoch == nil {

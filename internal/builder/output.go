@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Output takes the files of the target: r is a plain tar of its whole file system, flattened, with owners, modes and
@@ -30,7 +30,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) (err error) {
 	defer func() { err = gone(done(), err) }()
 
 	for i, out := range b.Outputs {
-		o := layer.Options{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}
+		o := commit.TarOptions{Epoch: b.Epoch, Owner: b.Owner, Sparse: b.sparseOutput}
 		r, err := flatten(ctx, write, o, out)
 		if err != nil {
 			return err
@@ -44,12 +44,12 @@ func (b *builder) output(ctx context.Context, target *snapshot) (err error) {
 }
 
 // leftOut returns the warning about devices that are not in a tar of all files, or "" if no device was left out.
-func leftOut(r layer.Result) string {
+func leftOut(r commit.Tar) string {
 	return archive.Devices{First: r.Device, Count: r.Devices}.Text()
 }
 
 // writeTar writes the tar of all files of a snapshot.
-type writeTar func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error)
+type writeTar func(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error)
 
 // whole returns the files of a snapshot. The caller calls done after the last read, and before a result of these files gets
 // a name. done returns an error if a layer of the snapshot was removed meanwhile. It may be called again.
@@ -69,8 +69,8 @@ func (b *builder) whole(ctx context.Context, s *snapshot) (write writeTar, done 
 	}
 
 	r.hold()
-	write = func(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
-		return layer.Write(ctx, view, w, o)
+	write = func(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
+		return commit.WriteTar(ctx, view, w, o)
 	}
 	return write, sync.OnceValue(func() error { return errors.Join(view.Close(), r.settle()) }), nil
 }
@@ -84,7 +84,7 @@ func gone(removed, err error) error {
 }
 
 // flatten passes the tar that write writes to take.
-func flatten(ctx context.Context, write writeTar, o layer.Options, take Output) (layer.Result, error) {
+func flatten(ctx context.Context, write writeTar, o commit.TarOptions, take Output) (commit.Tar, error) {
 	o.Merged = true
 	r, w := io.Pipe()
 	taken := make(chan error, 1)
@@ -103,7 +103,7 @@ func flatten(ctx context.Context, write writeTar, o layer.Options, take Output) 
 		err = takeErr
 	}
 	if err != nil {
-		return layer.Result{}, fmt.Errorf("writing the files of the image: %w", err)
+		return commit.Tar{}, fmt.Errorf("writing the files of the image: %w", err)
 	}
 
 	return result, nil

@@ -15,11 +15,9 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // A plain build makes no namespace: where a step of others finds an overlay and fills a directory, it finds a tree in
@@ -173,7 +171,7 @@ func (b *builder) plainImage(_ context.Context, id string) (*snapshot, error) {
 	}
 	for i, blob := range blobs {
 		b.plain.blobs[ids[i]] = blob
-		s.layers = append(s.layers, commit.Stored(containers.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}))
+		s.layers = append(s.layers, commit.Stored(commit.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}))
 	}
 
 	if len(ids) == 0 {
@@ -230,7 +228,7 @@ func (s *stage) plainCommit(step *plan.Step) error {
 		return err
 	}
 
-	files, o := whole, layer.Options{}
+	files, o := whole, commit.TarOptions{}
 	if s.memory.link != nil {
 		files, s.memory.link = s.memory.link, nil
 	}
@@ -256,17 +254,17 @@ func (s *stage) plainCommit(step *plan.Step) error {
 }
 
 // putLayer keeps the tar that write writes.
-func (b *builder) putLayer(ctx context.Context, write writeTar, o layer.Options) (l containers.Layer, err error) {
+func (b *builder) putLayer(ctx context.Context, write writeTar, o commit.TarOptions) (l commit.Layer, err error) {
 	err = b.Plain.PutLayer(func(w io.Writer) (digest.Digest, error) {
 		r, err := write(ctx, w, o)
-		l = containers.Layer{ID: r.DiffID.Encoded(), DiffID: r.DiffID, Size: r.Size, Created: time.Now()}
+		l = commit.Layer{ID: r.DiffID.Encoded(), DiffID: r.DiffID, Size: r.Size, Created: time.Now()}
 		return r.DiffID, err
 	})
 	return l, err
 }
 
 // flattenPlain is flattenInto for a plain build.
-func (b *builder) flattenPlain(ctx context.Context, target *snapshot) (l containers.Layer, err error) {
+func (b *builder) flattenPlain(ctx context.Context, target *snapshot) (l commit.Layer, err error) {
 	write, done, err := b.whole(ctx, target)
 	if err != nil {
 		return l, err

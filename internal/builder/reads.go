@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -89,7 +90,7 @@ type hold struct {
 // holdLayers holds the topmost layer that the build has found in the store, once for the build. Layers that the build
 // has made itself lie above, and no image has them yet. Nil: there is nothing to hold.
 func (b *builder) holdLayers(s *snapshot) *hold {
-	var top containers.Layer
+	var top commit.Layer
 	for _, job := range s.layers {
 		if l, found := job.Found(); found {
 			top = l

@@ -10,7 +10,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -31,7 +30,7 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		return Result{}, err
 	}
 	if keep {
-		kept, err := commit.Keep(place, target.origin.id, b.Image.Names)
+		kept, err := commit.Name(place, target.origin.id, b.Image.Names)
 		return Result{ID: kept.ID, Config: kept.Config, Manifest: kept.Manifest}, err
 	}
 
@@ -47,8 +46,8 @@ func (b *builder) record(ctx context.Context, target *snapshot) (Result, error) 
 		image.Created = &created
 	}
 
-	recorded, err := commit.Image(place, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.annotations(target, image.Created), Format: b.Image.Format, Names: b.Image.Names,
+	recorded, err := commit.Record(place, commit.Image{
+		Config: image, Layers: layers, Annotations: b.annotations(target, image.Created), Format: b.Image.Format, Names: b.Image.Names,
 		NoHistory: b.Image.NoHistory, Blobs: b.plain.known(),
 	})
 	if err != nil {
@@ -93,7 +92,7 @@ func (b *builder) isBase(target *snapshot) (bool, error) {
 		return false, err
 	}
 
-	format, _, err := commit.FormatOf(manifest)
+	format, err := commit.FormatOf(manifest)
 
 	return format == b.Image.Format, err
 }
@@ -152,7 +151,7 @@ func (o ImageOptions) edit(image instructions.Image) instructions.Image {
 
 // keepNames gives the cache keys of this build's layers to those of the image's record, which are older but have the
 // same content: they stay as long as the image, and are found by the next build.
-func (b *builder) keepNames(id string, layers []containers.Layer) error {
+func (b *builder) keepNames(id string, layers []commit.Layer) error {
 	if b.Plain != nil {
 		return nil
 	}

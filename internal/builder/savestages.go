@@ -69,8 +69,8 @@ func (b *builder) saveStage(ctx context.Context, s *plan.Stage, saved map[*plan.
 	}
 	image.Config.Labels = labels
 
-	recorded, err := commit.Image(b.place(), commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: b.Image.inherited(snap), Format: b.Image.Format, Blobs: b.plain.known(),
+	recorded, err := commit.Record(b.place(), commit.Image{
+		Config: image, Layers: layers, Annotations: b.Image.inherited(snap), Format: b.Image.Format, Blobs: b.plain.known(),
 	})
 
 	return recorded.ID, err

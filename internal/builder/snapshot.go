@@ -9,11 +9,11 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // snapshot is what a stage has made up to some step: files, config and the key that identifies both. A stage starts
@@ -24,6 +24,7 @@ type snapshot struct {
 	layers []*commit.Job // lowest first; some may still be on their way
 	key    cache.Key
 	config instructions.Image // with the base's history, made to agree with its layers
+	args   *plan.Args         // build arguments at the end of the stage; nil: the snapshot is an image
 	// annotations are those of the base image's manifest.
 	annotations map[string]string
 	base        Base       // the image at the bottom of it
@@ -39,7 +40,7 @@ type baseImage struct {
 // top is the topmost layer.
 func (s *snapshot) top() *commit.Job {
 	if len(s.layers) == 0 {
-		return commit.Stored(containers.Layer{})
+		return commit.Stored(commit.Layer{})
 	}
 	return s.layers[len(s.layers)-1]
 }
@@ -47,7 +48,7 @@ func (s *snapshot) top() *commit.Job {
 // clone shares the files and copies the lists.
 func (s *snapshot) clone(b *builder) *snapshot {
 	c := &snapshot{
-		layers: slices.Clone(s.layers), config: s.config, annotations: s.annotations, base: s.base, origin: s.origin,
+		layers: slices.Clone(s.layers), config: s.config, args: s.args, annotations: s.annotations, base: s.base, origin: s.origin,
 	}
 	if s.memory != nil {
 		c.memory = s.memory.clone()
@@ -58,8 +59,8 @@ func (s *snapshot) clone(b *builder) *snapshot {
 }
 
 // stored waits until every layer is in the store.
-func (s *snapshot) stored(ctx context.Context) ([]containers.Layer, error) {
-	layers := make([]containers.Layer, 0, len(s.layers))
+func (s *snapshot) stored(ctx context.Context) ([]commit.Layer, error) {
+	layers := make([]commit.Layer, 0, len(s.layers))
 	for _, j := range s.layers {
 		l, err := j.Wait(ctx)
 		if err != nil {
@@ -133,7 +134,7 @@ func (b *builder) openStored(id string) (*snapshot, error) {
 	}
 
 	for _, l := range chain {
-		s.layers = append(s.layers, commit.Stored(l))
+		s.layers = append(s.layers, commit.Stored(l.Layer))
 	}
 
 	return s, nil
@@ -198,9 +199,9 @@ func (r *root) shape(upper string) error {
 }
 
 // attributes are those of the whole's root directory.
-func (r *root) attributes() (layer.Root, error) {
+func (r *root) attributes() (commit.RootDir, error) {
 	st, err := fdfs.FileStat(r.dirs[len(r.dirs)-1])
-	return layer.Root{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
+	return commit.RootDir{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
 }
 
 // lowers are the directories as overlayfs takes them, topmost first.

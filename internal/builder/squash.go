@@ -12,15 +12,13 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/cache"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // squash makes one layer of all those of the target, the base's included (--squash). It is found again as long as the
 // layers are the same. The base's history has gone already (stage.finish); of the steps' the last stands for the layer.
-func (b *builder) squash(ctx context.Context, target *snapshot, layers []containers.Layer) ([]containers.Layer, error) {
+func (b *builder) squash(ctx context.Context, target *snapshot, layers []commit.Layer) ([]commit.Layer, error) {
 	if len(layers) == 0 {
 		return nil, nil
 	}
@@ -37,23 +35,23 @@ func (b *builder) squash(ctx context.Context, target *snapshot, layers []contain
 			for _, w := range b.recall(l).Warnings {
 				b.warn(w)
 			}
-			return []containers.Layer{l}, err
+			return []commit.Layer{l.Layer}, err
 		}
 	}
 
 	b.notice(fmt.Sprintf("squashing %d layers into one", len(layers)))
 	if b.Plain != nil {
 		l, err := b.flattenPlain(ctx, target)
-		return []containers.Layer{l}, err
+		return []commit.Layer{l}, err
 	}
 
 	l, err := b.flattenInto(ctx, target, key)
 
-	return []containers.Layer{l}, err
+	return []commit.Layer{l}, err
 }
 
 // flattenInto stores the target's files as one layer: its tar is written to a directory of the store while it is digested.
-func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.Key) (l containers.Layer, err error) {
+func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.Key) (l commit.Layer, err error) {
 	write, done, err := b.whole(ctx, target)
 	if err != nil {
 		return l, err
@@ -94,18 +92,18 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 		b.warn(kept.Warnings[0])
 	}
 
-	content := containers.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode, Notes: kept.encode()}
+	content := commit.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode, Notes: kept.encode()}
 	name := ""
 	if !b.OneLayer {
 		name = key.Name()
 	}
 
-	return commit.Apply(b.Store, staging, content, "", name)
+	return staging.Commit(content, "", name)
 }
 
 // flatOptions are those of the layer that --squash makes.
-func (b *builder) flatOptions() layer.Options {
-	o := layer.Options{Below: &layer.Root{Mode: 0o755}, Owner: b.Owner, Sparse: b.sparseOutput}
+func (b *builder) flatOptions() commit.TarOptions {
+	o := commit.TarOptions{Below: &commit.RootDir{Mode: 0o755}, Owner: b.Owner, Sparse: b.sparseOutput}
 	if b.FileTimes != KeepTimes {
 		o.Epoch, o.Clamp = b.Epoch, b.FileTimes == ClampTimes
 	}

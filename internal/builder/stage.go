@@ -16,8 +16,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // stage is a stage that is being run.
@@ -65,7 +65,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 	if b.Image.NoLabels {
 		s.config.Config.Labels = nil
 	}
-	scope, err := p.Begin(s.config)
+	scope, err := p.Begin(s.config, s.args)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,7 @@ func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error
 		return nil, errors.Join(err, s.discard())
 	}
 
+	s.args = scope.Args()
 	return s.finish(ctx)
 }
 
@@ -280,7 +281,7 @@ func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, e
 	}
 
 	s.notes.kept = s.recall(l)
-	s.add(step, commit.Stored(l))
+	s.add(step, commit.Stored(l.Layer))
 
 	return true, err
 }
@@ -307,9 +308,13 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 		return errors.Join(err, u.Discard())
 	}
 
-	o := commit.LayerOptions{Below: &below, Parent: s.top(), Check: s.intactBelow(s.snapshot, len(s.layers)), Trusted: s.Trusted}
+	o := commit.JobOptions{
+		Parent: s.top(),
+		Check:  s.intactBelow(s.snapshot, len(s.layers)),
+		Tar:    commit.TarOptions{Below: &below, Trusted: s.Trusted},
+	}
 	if s.FileTimes != KeepTimes {
-		o.Epoch, o.Clamp = s.Epoch, s.FileTimes == ClampTimes
+		o.Tar.Epoch, o.Tar.Clamp = s.Epoch, s.FileTimes == ClampTimes
 	}
 	kept := s.notes.kept.clone()
 	if !s.OneLayer {
@@ -318,13 +323,13 @@ func (s *stage) commit(step *plan.Step, u upper) error {
 	if !s.OneLayer && !s.unkeyed {
 		o.Name = s.key.Name()
 	}
-	o.Sparse = func(path string, size, data int64) {
+	o.Tar.Sparse = func(path string, size, data int64) {
 		if text := s.warnSparse(step, path, size, data); text != "" {
 			kept.Warnings = append(kept.Warnings, text)
 		}
 	}
 
-	job := commit.Layer(s.interrupt, s.Store, u.Staging, o)
+	job := commit.Start(s.interrupt, u.Staging, o)
 	s.background.Go(func() {
 		<-job.Done()
 		if err := job.Err(); err != nil {
@@ -346,7 +351,7 @@ func (s *stage) setTimes(u upper) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(layer.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
+	return errors.Join(upperdir.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
 }
 
 // push puts a step's directory on the stage's files.

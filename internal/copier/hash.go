@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 )
 
 const (
@@ -140,7 +140,7 @@ func (w *worker) readFile(f fdfs.File, expected int64, to io.Writer, large func(
 		}
 		return w.read(f, expected, to)
 	}
-	if large != nil && expected-data >= layer.LargeHoles {
+	if large != nil && expected-data >= sparse.Large {
 		large(data)
 	}
 	return w.readSparse(disk, expected, to)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/patternmatcher/ignorefile"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
@@ -102,7 +103,7 @@ func ReadFile(path string) ([]string, error) {
 	}
 	defer f.Close() // only read
 
-	text, err := fdfs.ReadBounded(f, path, maxFile)
+	text, err := bounded.ReadAll(f, maxFile, path)
 	if err != nil {
 		return nil, err
 	}

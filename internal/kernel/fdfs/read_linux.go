@@ -2,9 +2,10 @@ package fdfs
 
 import (
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 )
 
 // ReadFile returns the content of the regular file path below root, for example "/etc/passwd". Symbolic links resolve inside
@@ -33,17 +34,5 @@ func ReadFile(root Dir, path string, limit int64) ([]byte, error) {
 	if st.Type != Regular { // replaced meanwhile
 		return nil, fmt.Errorf("%s is a %s", path, st.Type)
 	}
-	return ReadBounded(f, path, limit)
-}
-
-// ReadBounded reads r to its end. More than limit bytes are an error, in which name stands for r.
-func ReadBounded(r io.Reader, name string, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
-	}
-	return data, nil
+	return bounded.ReadAll(f, limit, path)
 }

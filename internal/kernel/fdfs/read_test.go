@@ -20,7 +20,7 @@ func TestReadFile(t *testing.T) {
 	}{
 		{path: "/d/f", limit: 3, want: "d/f"},
 		{path: "link", limit: 10, want: "d/f"},
-		{path: "d/f", limit: 2, err: "d/f is larger than 2 bytes"},
+		{path: "d/f", limit: 2, err: "d/f has more than 2 bytes"},
 		{path: "no", limit: 10, err: "not exist"},
 		{path: "out", limit: 10, err: "no such file"},
 		{path: "d", limit: 10, err: "d is a directory"},

@@ -29,7 +29,7 @@ import (
 	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 const (
@@ -51,11 +51,11 @@ type Tree struct {
 
 	mu     sync.RWMutex
 	root   *inode
-	layer  uint64     // number of the current layer; 0: Begin was not called
-	inodes uint64     // numbers of inodes that were used
-	names  int        // names that were made or applied
-	xattrs int        // bytes of extended attributes
-	below  layer.Root // attributes of the root directory below the current layer
+	layer  uint64         // number of the current layer; 0: Begin was not called
+	inodes uint64         // numbers of inodes that were used
+	names  int            // names that were made or applied
+	xattrs int            // bytes of extended attributes
+	below  commit.RootDir // attributes of the root directory below the current layer
 }
 
 // inode is a file, a directory or a link.
@@ -170,8 +170,8 @@ func (t *Tree) Begin() {
 	t.below = t.rootAttributes()
 }
 
-func (t *Tree) rootAttributes() layer.Root {
-	return layer.Root{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
+func (t *Tree) rootAttributes() commit.RootDir {
+	return commit.RootDir{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
 }
 
 // Apply puts the files of the layer l on top of t, and removes the files that its whiteouts name (image-spec layer.md). The
@@ -267,7 +267,7 @@ func (n *inode) drop(name string) {
 }
 
 // SetTimes sets the time of every inode of the current layer to epoch; with clamp, only of inodes that are later than epoch.
-// layer.SetTimes does the same to an upper directory.
+// upperdir.SetTimes does the same to an upper directory.
 func (t *Tree) SetTimes(epoch time.Time, clamp bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,15 +3,17 @@ package memory
 import (
 	"context"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // WriteLayer writes the current layer to w as a tar. The tree sets o.Below itself.
-func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 
@@ -21,23 +23,23 @@ func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o layer.Options) (la
 }
 
 // WriteAll writes all files of the tree to w as one tar.
-func (t *Tree) WriteAll(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (t *Tree) WriteAll(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.write(ctx, w, o, func(*entry) bool { return true })
 }
 
 // write writes the entries that has selects. The tree is locked.
-func (t *Tree) write(ctx context.Context, w io.Writer, o layer.Options, has func(*entry) bool) (layer.Result, error) {
-	out := &tarrer{ctx: ctx, tar: layer.NewWriter(w, o), tree: t, has: has, merged: o.Merged, links: map[*inode]string{}}
+func (t *Tree) write(ctx context.Context, w io.Writer, o commit.TarOptions, has func(*entry) bool) (commit.Tar, error) {
+	out := &tarrer{ctx: ctx, tar: commit.NewTarWriter(w, o), tree: t, has: has, merged: o.Merged, links: map[*inode]string{}}
 	err := out.directory("", t.root)
-	return out.tar.Close(t.root.stat.Mode, err)
+	return out.tar.Close(fileMode(t.root.stat), err)
 }
 
 // tarrer writes entries of a tree.
 type tarrer struct {
 	ctx    context.Context //nolint:containedctx // of one call of write
-	tar    *layer.Writer
+	tar    *commit.TarWriter
 	tree   *Tree
 	has    func(*entry) bool
 	merged bool              // the tar stands for all layers: it has no whiteouts
@@ -52,7 +54,7 @@ func (w *tarrer) directory(path string, n *inode) error {
 		}
 	}
 	if !w.merged && n.opaque == w.tree.layer && n.opaque > 0 {
-		if err := w.tar.Opaque(w.ctx, path, n.stat.Mtime.Sec); err != nil {
+		if err := w.tar.Opaque(w.ctx, path, modTime(n)); err != nil {
 			return err
 		}
 	}
@@ -60,7 +62,7 @@ func (w *tarrer) directory(path string, n *inode) error {
 	for _, name := range w.names(n) {
 		kid := n.kids[name]
 		if kid == nil {
-			if err := w.tar.Whiteout(w.ctx, path, name, n.stat.Mtime.Sec); err != nil {
+			if err := w.tar.Whiteout(w.ctx, path, name, modTime(n)); err != nil {
 				return err
 			}
 			continue
@@ -107,6 +109,51 @@ func (w *tarrer) entry(path string, n *inode) error {
 }
 
 // describe returns the description of n for a tar.
-func describe(n *inode, path string) layer.File {
-	return layer.File{Path: path, Stat: n.stat, Target: n.target, Xattrs: n.xattrs}
+func describe(n *inode, path string) commit.TarEntry {
+	return commit.TarEntry{
+		Path:    path,
+		Mode:    fileMode(n.stat),
+		UID:     n.stat.UID,
+		GID:     n.stat.GID,
+		Size:    n.stat.Size,
+		ModTime: modTime(n),
+		Target:  n.target,
+		Xattrs:  n.xattrs,
+	}
+}
+
+// modTime returns the time of n in whole seconds, as a layer has it.
+func modTime(n *inode) time.Time { return time.Unix(n.stat.Mtime.Sec, 0) }
+
+// fileMode returns type and mode as package io/fs has them.
+func fileMode(st fdfs.Stat) fs.FileMode {
+	mode := fs.FileMode(st.Mode & 0o777)
+	if st.Mode&0o4000 != 0 {
+		mode |= fs.ModeSetuid
+	}
+	if st.Mode&0o2000 != 0 {
+		mode |= fs.ModeSetgid
+	}
+	if st.Mode&0o1000 != 0 {
+		mode |= fs.ModeSticky
+	}
+
+	switch st.Type {
+	case fdfs.Regular:
+		return mode
+	case fdfs.Directory:
+		return mode | fs.ModeDir
+	case fdfs.Symlink:
+		return mode | fs.ModeSymlink
+	case fdfs.Fifo:
+		return mode | fs.ModeNamedPipe
+	case fdfs.Socket:
+		return mode | fs.ModeSocket
+	case fdfs.CharDevice:
+		return mode | fs.ModeDevice | fs.ModeCharDevice
+	case fdfs.BlockDevice:
+		return mode | fs.ModeDevice
+	case fdfs.Unknown:
+	}
+	return mode | fs.ModeIrregular
 }

@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"fmt"
@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 )
 
 // TestHoles: the tar of a sparse file is that of the same bytes without holes.
@@ -35,8 +37,8 @@ func TestHoles(t *testing.T) {
 			ok(t, err, os.WriteFile(filepath.Join(whole, "f"), content, 0o644))
 			info, err := os.Stat(filepath.Join(sparse, "f"))
 			ok(t, err, os.Chmod(filepath.Join(sparse, "f"), 0o644), os.Chtimes(filepath.Join(whole, "f"), info.ModTime(), info.ModTime()))
-			got, _ := write(t, sparse, Options{})
-			want, _ := write(t, whole, Options{})
+			got, _ := write(t, sparse, TarOptions{})
+			want, _ := write(t, whole, TarOptions{})
 			if digest.FromBytes(got) != digest.FromBytes(want) {
 				t.Errorf("with holes the layer is another: %d and %d bytes", len(got), len(want))
 			}
@@ -53,7 +55,7 @@ func TestCompressed(t *testing.T) {
 	ok(t, err)
 	defer f.Close()
 
-	read, err := (&writer{}).readerOf(int(f.Fd()), path, &unix.Stat_t{Size: size})
+	read, err := (&tarrer{}).readerOf(fdfs.FDOf(f), path, fdfs.Stat{Size: size})
 	ok(t, err)
 	got := 0
 	for buf := make([]byte, 1<<20); got < size; {
@@ -77,7 +79,7 @@ func TestHolesChanged(t *testing.T) {
 		f, err := os.Create(path)
 		ok(t, err, f.Truncate(2<<20))
 		defer f.Close()
-		h := &holes{fd: int(f.Fd()), path: path, size: 2 << 20}
+		h := &holes{fd: fdfs.FDOf(f), path: path, size: 2 << 20}
 		_, err = h.read(make([]byte, 1<<20))
 		ok(t, err, f.Truncate(size))
 		if n, err := h.read(make([]byte, 1<<20)); err == nil {
@@ -90,7 +92,7 @@ func TestHolesChanged(t *testing.T) {
 func TestSparseIsTold(t *testing.T) {
 	dir := t.TempDir()
 	ok(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
-	for name, size := range map[string]int64{"log/lastlog": LargeHoles + 4096, "small": LargeHoles / 2} {
+	for name, size := range map[string]int64{"log/lastlog": sparse.Large + 4096, "small": sparse.Large / 2} {
 		f, err := os.Create(filepath.Join(dir, name))
 		ok(t, err)
 		_, err = f.WriteAt(make([]byte, 4096), size-4096)
@@ -102,25 +104,11 @@ func TestSparseIsTold(t *testing.T) {
 	defer root.Close()
 
 	var told []string
-	_, err = Write(t.Context(), root, nil, Options{Sparse: func(path string, size, data int64) {
-		told = append(told, fmt.Sprintf("%s %v %v", path, size-data >= LargeHoles, data > 0))
+	_, err = WriteTar(t.Context(), root, nil, TarOptions{Sparse: func(path string, size, data int64) {
+		told = append(told, fmt.Sprintf("%s %v %v", path, size-data >= sparse.Large, data > 0))
 	}})
 	ok(t, err)
 	if got := strings.Join(told, ","); got != "log/lastlog true true" {
 		t.Errorf("told of %q", got)
-	}
-}
-
-func TestSparseText(t *testing.T) {
-	for name, want := range map[string][]string{
-		"/var/log/lastlog": {"/var/log/lastlog", "512GiB", "4KiB", "useradd --no-log-init"},
-		"source disk.img":  {"source disk.img", "shorten it"},
-	} {
-		got := SparseText(name, 512<<30, 4096)
-		for _, part := range want {
-			if !strings.Contains(got, part) {
-				t.Errorf("%q lacks %q", got, part)
-			}
-		}
 	}
 }

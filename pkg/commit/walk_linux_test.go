@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"archive/tar"
@@ -20,6 +20,7 @@ import (
 	"github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 )
 
@@ -34,14 +35,14 @@ func ok(tb testing.TB, errs ...error) {
 
 // write makes a layer of root and checks everything that must hold for any: digest and size are those of the bytes, the
 // tar-split record is the one that parsing the bytes gives, and it rebuilds them.
-func write(t *testing.T, root string, o Options) ([]byte, Result) {
+func write(t *testing.T, root string, o TarOptions) ([]byte, Tar) {
 	t.Helper()
 	dir, err := os.Open(root)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
 	var out, split bytes.Buffer
 	o.TarSplit = &split
-	res, err := Write(t.Context(), dir, &out, o)
+	res, err := WriteTar(t.Context(), dir, &out, o)
 	ok(t, err)
 	if want := digest.FromBytes(out.Bytes()); res.DiffID != want {
 		t.Errorf("DiffID %s, but the bytes have %s", res.DiffID, want)
@@ -95,7 +96,7 @@ func TestEveryKindOfFile(t *testing.T) {
 	root := t.TempDir()
 	everything(t, root)
 	ok(t, os.Chmod(root, 0o711|os.ModeSticky))
-	data, res := write(t, root, Options{})
+	data, res := write(t, root, TarOptions{})
 	if want := 0o711 | os.ModeSticky; res.RootMode != want {
 		t.Errorf("RootMode %v, want %v", res.RootMode, want)
 	}
@@ -136,13 +137,13 @@ func TestUnpackedByTar(t *testing.T) {
 	}
 	root, other := t.TempDir(), t.TempDir()
 	everything(t, root)
-	data, res := write(t, root, Options{})
+	data, res := write(t, root, TarOptions{})
 	cmd := exec.Command("tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", other)
 	cmd.Stdin = bytes.NewReader(data)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	again, res2 := write(t, other, Options{})
+	again, res2 := write(t, other, TarOptions{})
 	if res2.DiffID != res.DiffID {
 		t.Error(cmp.Diff(listed(t, data), listed(t, again)))
 	}
@@ -160,8 +161,8 @@ func TestDeterministic(t *testing.T) {
 	}
 
 	epoch := time.Unix(12345, 678)
-	data, first := write(t, one, Options{Epoch: &epoch})
-	_, second := write(t, two, Options{Epoch: &epoch})
+	data, first := write(t, one, TarOptions{Epoch: &epoch})
+	_, second := write(t, two, TarOptions{Epoch: &epoch})
 	if first != second {
 		t.Errorf("%+v and %+v", first, second)
 	}
@@ -175,10 +176,10 @@ func TestDeterministic(t *testing.T) {
 		}
 	}
 
-	if _, third := write(t, one, Options{Epoch: &epoch}); third != first {
+	if _, third := write(t, one, TarOptions{Epoch: &epoch}); third != first {
 		t.Error("the second pass over one directory differs")
 	}
-	if _, kept := write(t, one, Options{Epoch: &epoch, Clamp: true}); kept.DiffID != first.DiffID {
+	if _, kept := write(t, one, TarOptions{Epoch: &epoch, Clamp: true}); kept.DiffID != first.DiffID {
 		t.Error("files newer than the epoch keep their time")
 	}
 }
@@ -205,7 +206,7 @@ func TestOverlay(t *testing.T) {
 		os.WriteFile(in("merged/file"), nil, 0o600), os.Link(in("merged/file"), in("merged/hard")), unix.Unmount(in("merged"), 0),
 	)
 
-	data, _ := write(t, in("upper"), Options{})
+	data, _ := write(t, in("upper"), TarOptions{})
 	want := []string{
 		"etc/", "etc/changed", "etc/fresh/", "etc/fresh/below/", "etc/.wh.gone", "etc/.wh.gone2", "etc/kept/", "etc/kept/.wh.file", "etc/replaced/",
 		"etc/replaced/.wh..wh..opq", "etc/replaced/new", "file", "hard",
@@ -267,7 +268,7 @@ func TestOverlayMarksByHand(t *testing.T) {
 			if err := tc.make(root); err != nil {
 				t.Skip("no user.* attributes on this file system: ", err)
 			}
-			data, _ := write(t, root, Options{})
+			data, _ := write(t, root, TarOptions{})
 			hs := entriesOf(t, data)
 			if diff := cmp.Diff(tc.want, names(hs)); diff != "" {
 				t.Error(diff)
@@ -303,7 +304,7 @@ func TestMerged(t *testing.T) {
 	if err != nil {
 		t.Skip("no user.* attributes on this file system: ", err)
 	}
-	data, _ := write(t, root, Options{Merged: true})
+	data, _ := write(t, root, TarOptions{Merged: true})
 	if diff := cmp.Diff([]string{"file", "redirected"}, names(entriesOf(t, data))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -343,7 +344,7 @@ func TestRefused(t *testing.T) {
 			dir, err := os.Open(root)
 			ok(t, err)
 			t.Cleanup(func() { ok(t, dir.Close()) })
-			_, err = Write(t.Context(), dir, nil, Options{})
+			_, err = WriteTar(t.Context(), dir, nil, TarOptions{})
 			var refused *RefusedError
 			if !errors.As(err, &refused) {
 				t.Fatalf("got %v, want a RefusedError", err)
@@ -370,17 +371,21 @@ func TestChangedWhileRead(t *testing.T) {
 			f, err := os.Open(path)
 			ok(t, err)
 			t.Cleanup(func() { ok(t, f.Close()) })
-			w := writer{out: newStream(nil)}
-			if err := w.payload(t.Context(), func(p []byte) (int, error) { return read(int(f.Fd()), p) }, tc.size); !errors.Is(err, tc.want) {
+			w := tarrer{out: newStream(nil)}
+			if err := w.payload(t.Context(), fdfs.FDOf(f).Read, tc.size); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
 	}
 
 	t.Run("another kind of file", func(t *testing.T) {
-		fifo := filepath.Join(t.TempDir(), "p")
-		ok(t, unix.Mkfifo(fifo, 0o600))
-		if _, _, err := openAt(unix.AT_FDCWD, fifo, "p", unix.S_IFREG); !errors.Is(err, ErrChanged) {
+		root := t.TempDir()
+		ok(t, unix.Mkfifo(filepath.Join(root, "p"), 0o600))
+		dir, err := os.Open(root)
+		ok(t, err)
+		t.Cleanup(func() { ok(t, dir.Close()) })
+		d := directory{fd: fdfs.FDOf(dir)}
+		if _, _, err := d.open("p", "p", fdfs.Regular); !errors.Is(err, ErrChanged) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -393,13 +398,13 @@ func TestChunkBorders(t *testing.T) {
 			root := t.TempDir()
 			ok(t, os.WriteFile(filepath.Join(root, "a"), bytes.Repeat([]byte("0123456"), size/7+1)[:size], 0o600))
 			ok(t, os.WriteFile(filepath.Join(root, "b"), []byte("after"), 0o600))
-			write(t, root, Options{})
+			write(t, root, TarOptions{})
 		})
 	}
 }
 
 func TestEmptyDirectory(t *testing.T) {
-	data, res := write(t, t.TempDir(), Options{})
+	data, res := write(t, t.TempDir(), TarOptions{})
 	if res.Entries != 0 || len(data) != 1024 {
 		t.Errorf("%d entries, %d bytes", res.Entries, len(data))
 	}
@@ -409,7 +414,7 @@ func TestEmptyDirectory(t *testing.T) {
 func TestLinkFromOutside(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	ok(t, os.WriteFile(root+"/f", []byte("x"), 0o600), os.Link(root+"/f", outside+"/f"))
-	data, _ := write(t, root, Options{})
+	data, _ := write(t, root, TarOptions{})
 	if hs := entriesOf(t, data); len(hs) != 1 || hs[0].Typeflag != tar.TypeReg || hs[0].Size != 1 {
 		t.Errorf("%+v", hs)
 	}
@@ -428,7 +433,7 @@ func TestMemory(t *testing.T) {
 	dir, err := os.Open(root)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
-	_, err = Write(t.Context(), dir, nil, Options{TarSplit: io.Discard})
+	_, err = WriteTar(t.Context(), dir, nil, TarOptions{TarSplit: io.Discard})
 	ok(t, err)
 	status, err := os.ReadFile("/proc/self/status")
 	ok(t, err)
@@ -458,7 +463,7 @@ func TestDeep(t *testing.T) {
 	dir, err := os.Open(root)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
-	res, err := Write(t.Context(), dir, nil, Options{})
+	res, err := WriteTar(t.Context(), dir, nil, TarOptions{})
 	if errors.Is(err, unix.EMFILE) {
 		t.Skip("too few descriptors are allowed here: ", err)
 	}
@@ -483,7 +488,7 @@ func TestDevice(t *testing.T) {
 	t.Cleanup(func() { ok(t, dir.Close()) })
 
 	var buf bytes.Buffer
-	res, err := Write(t.Context(), dir, &buf, Options{Merged: true})
+	res, err := WriteTar(t.Context(), dir, &buf, TarOptions{Merged: true})
 	ok(t, err)
 	if res.Devices != 2 || res.Device != "dev/null" {
 		t.Errorf("%d devices, %s the first", res.Devices, res.Device)
@@ -495,7 +500,7 @@ func TestDevice(t *testing.T) {
 	}
 
 	var refused *RefusedError
-	if _, err := Write(t.Context(), dir, nil, Options{}); !errors.As(err, &refused) || refused.Path != "dev/null" {
+	if _, err := WriteTar(t.Context(), dir, nil, TarOptions{}); !errors.As(err, &refused) || refused.Path != "dev/null" {
 		t.Errorf("%v, want a refusal of dev/null", err)
 	}
 }
@@ -507,7 +512,7 @@ func TestOwner(t *testing.T) {
 	dir, err := os.Open(root)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
-	_, err = Write(t.Context(), dir, nil, Options{Owner: func(uid, gid uint32) error {
+	_, err = WriteTar(t.Context(), dir, nil, TarOptions{Owner: func(uid, gid uint32) error {
 		if uid == uint32(os.Getuid()) && gid == uint32(os.Getgid()) {
 			return errors.New("why")
 		}
@@ -518,6 +523,6 @@ func TestOwner(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Path != "d/" || !strings.Contains(err.Error(), "why") {
 		t.Errorf("%v, want a refusal of d/", err)
 	}
-	_, err = Write(t.Context(), dir, nil, Options{Owner: func(uint32, uint32) error { return nil }})
+	_, err = WriteTar(t.Context(), dir, nil, TarOptions{Owner: func(uint32, uint32) error { return nil }})
 	ok(t, err)
 }

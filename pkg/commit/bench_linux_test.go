@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func BenchmarkWrite(b *testing.B) {
 			}
 			b.Cleanup(func() { ok(b, dir.Close()) })
 			for b.Loop() {
-				res, err := Write(b.Context(), dir, nil, Options{TarSplit: io.Discard})
+				res, err := WriteTar(b.Context(), dir, nil, TarOptions{TarSplit: io.Discard})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,5 +1,5 @@
 //go:build !race
 
-package layer
+package commit
 
 const raceDetector = false

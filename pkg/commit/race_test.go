@@ -1,6 +1,6 @@
 //go:build race
 
-package layer
+package commit
 
 // raceDetector makes everything some fifty times slower.
 const raceDetector = true

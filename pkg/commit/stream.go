@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"crypto/sha256"
@@ -11,35 +11,35 @@ import (
 )
 
 const (
-	// chunkSize and maxChunks bound the memory of a stream. 256 KiB stays in the second level cache of
-	// the core that hashes it.
+	// chunkSize and maxChunks bound the memory of a stream. 256 KiB stay in the second level cache of
+	// the core that computes the digest.
 	chunkSize = 256 << 10
 	maxChunks = 4
-	// firstChunk is enough for a layer of a few small files.
+	// firstChunk is the size in bytes of the first chunk, large enough for a layer of a few small files.
 	firstChunk = 16 << 10
 )
 
-// stream takes the bytes of a tar, hashes them and hands them to a writer. Reading files and hashing what was read
-// take about the same time, so the hash has its own goroutine, which starts when the first chunk is full: a small
-// layer never needs it.
+// stream digests the bytes of a tar and passes them to a writer. Reading files and digesting them take
+// about the same time, so the digest has its own goroutine. The goroutine starts when the first chunk
+// is full: a small layer never needs the goroutine.
 type stream struct {
 	w    io.Writer // may be nil
 	sum  hash.Hash
 	size int64
 
 	cur    []byte // the chunk that is being filled
-	chunks int    // how many of chunkSize were made
+	chunks int    // number of chunks of chunkSize that were allocated
 	full   chan []byte
 	free   chan []byte
 	done   chan error
-	failed atomic.Bool // the writer returned an error, which is in done
+	failed atomic.Bool // the writer returned an error: see done
 }
 
 func newStream(w io.Writer) *stream {
 	return &stream{w: w, sum: sha256.New(), cur: make([]byte, 0, firstChunk)}
 }
 
-// add copies p into the stream. A failed writer shows in failed and close.
+// add copies p into the stream. Errors of the writer appear in failed and close.
 func (s *stream) add(p []byte) {
 	for len(p) > 0 {
 		n := copy(s.tail(), p)
@@ -48,7 +48,8 @@ func (s *stream) add(p []byte) {
 	}
 }
 
-// tail returns free space, at least one byte, to be filled from its start and then claimed with advance.
+// tail returns free space of at least one byte. The caller fills the space from its start and then
+// calls advance.
 func (s *stream) tail() []byte {
 	if len(s.cur) == cap(s.cur) {
 		s.handOver()
@@ -56,13 +57,13 @@ func (s *stream) tail() []byte {
 	return s.cur[len(s.cur):cap(s.cur)]
 }
 
-// advance claims the first n bytes of the last tail.
+// advance appends the first n bytes of the last tail to the stream.
 func (s *stream) advance(n int) {
 	s.cur = s.cur[:len(s.cur)+n]
 	s.size += int64(n)
 }
 
-// handOver gives the full chunk to the goroutine that hashes and takes an empty one.
+// handOver passes the full chunk to the goroutine and takes an empty chunk.
 func (s *stream) handOver() {
 	if s.full == nil {
 		s.full = make(chan []byte, maxChunks)
@@ -84,6 +85,7 @@ func (s *stream) handOver() {
 	s.cur = <-s.free
 }
 
+// drain is the goroutine that digests and writes chunks. After an error it only empties the channel.
 func (s *stream) drain() {
 	var err error
 	for c := range s.full {
@@ -92,7 +94,7 @@ func (s *stream) drain() {
 				s.failed.Store(true)
 			}
 		}
-		if cap(c) == chunkSize { // not the first
+		if cap(c) == chunkSize { // the first chunk is smaller and not used again
 			s.free <- c[:0]
 		}
 	}
@@ -111,8 +113,8 @@ func (s *stream) put(chunk []byte) error {
 	return nil
 }
 
-// close hashes and writes what is left, ends the goroutine and returns the digest of everything. It must be called
-// once, also after an error elsewhere.
+// close digests and writes the last chunk, ends the goroutine and returns the digest of the stream.
+// It must be called once, also after an error elsewhere.
 func (s *stream) close() (digest.Digest, error) {
 	if s.full != nil {
 		close(s.full)

@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"bufio"
@@ -8,13 +8,13 @@ import (
 	"github.com/vbatts/tar-split/tar/storage"
 )
 
-// splitter writes the tar-split record of a stream: everything that is not payload as segments, and for each entry
-// its name, size and the CRC-64 of its payload. The entries are the ones that tar-split's asm.NewInputTarStream would
-// write after parsing the stream again. A nil splitter records nothing.
+// splitter writes the tar-split record of a tar: the bytes between payloads as segments, and the name,
+// size and CRC-64 of each payload. The record equals the record that asm.NewInputTarStream of
+// tar-split writes when it parses the tar. A nil splitter records nothing.
 type splitter struct {
 	buf     *bufio.Writer
 	packer  storage.Packer
-	pending []byte // bytes since the last payload
+	pending []byte // bytes after the last payload
 }
 
 func newSplitter(w io.Writer) *splitter {
@@ -25,15 +25,15 @@ func newSplitter(w io.Writer) *splitter {
 	return &splitter{buf: buf, packer: storage.NewJSONPacker(buf)}
 }
 
-// raw records bytes that are in the stream but in no file: headers and padding.
+// raw records bytes that belong to no payload: headers and padding.
 func (s *splitter) raw(p []byte) {
 	if s != nil {
 		s.pending = append(s.pending, p...)
 	}
 }
 
-// file ends the segment and records the entry whose payload followed it: size bytes with that checksum, which is nil when
-// there are none.
+// file ends the segment and records the payload after the segment: the name of the file, the size in
+// bytes and the checksum, which is nil if size is 0.
 func (s *splitter) file(name string, size int64, crc []byte) error {
 	if s == nil {
 		return nil
@@ -50,6 +50,7 @@ func (s *splitter) file(name string, size int64, crc []byte) error {
 	return nil
 }
 
+// segment records the pending bytes.
 func (s *splitter) segment() error {
 	if len(s.pending) == 0 {
 		return nil
@@ -62,7 +63,7 @@ func (s *splitter) segment() error {
 	return nil
 }
 
-// close records the bytes after the last entry.
+// close records the bytes after the last payload.
 func (s *splitter) close() error {
 	if s == nil {
 		return nil

@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"context"
@@ -32,14 +32,14 @@ func TestFailures(t *testing.T) {
 		name string
 		stop bool // cancelled before the start
 		w    io.Writer
-		o    Options
+		o    TarOptions
 		want error
 	}{
-		{"first byte", false, &failAfter{}, Options{}, errFull},
-		{"in the middle", false, &failAfter{10 * chunkSize}, Options{}, errFull},
-		{"at the end", false, &failAfter{40 * chunkSize}, Options{}, errFull},
-		{"tar-split", false, nil, Options{TarSplit: &failAfter{}}, errFull},
-		{"cancelled", true, nil, Options{}, context.Canceled},
+		{"first byte", false, &failAfter{}, TarOptions{}, errFull},
+		{"in the middle", false, &failAfter{10 * chunkSize}, TarOptions{}, errFull},
+		{"at the end", false, &failAfter{40 * chunkSize}, TarOptions{}, errFull},
+		{"tar-split", false, nil, TarOptions{TarSplit: &failAfter{}}, errFull},
+		{"cancelled", true, nil, TarOptions{}, context.Canceled},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -47,7 +47,7 @@ func TestFailures(t *testing.T) {
 			if tc.stop {
 				cancel()
 			}
-			if res, err := Write(ctx, dir, tc.w, tc.o); !errors.Is(err, tc.want) || res != (Result{}) {
+			if res, err := WriteTar(ctx, dir, tc.w, tc.o); !errors.Is(err, tc.want) || res != (Tar{}) {
 				t.Errorf("got %+v, %v, want %v", res, err, tc.want)
 			}
 		})
@@ -66,7 +66,7 @@ func TestFailedWriterEndsReading(t *testing.T) {
 	t.Cleanup(func() { ok(t, dir.Close()) })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if _, err := Write(ctx, dir, &failAfter{chunkSize}, Options{}); !errors.Is(err, errFull) || ctx.Err() != nil {
+	if _, err := WriteTar(ctx, dir, &failAfter{chunkSize}, TarOptions{}); !errors.Is(err, errFull) || ctx.Err() != nil {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package layer
+package commit
 
 import (
 	"archive/tar"
@@ -76,16 +76,16 @@ func TestModTime(t *testing.T) {
 	epoch := time.Unix(1000, 900)
 	for _, tc := range []struct {
 		name string
-		o    Options
+		o    TarOptions
 		sec  int64
 		want int64
 	}{
-		{"kept", Options{}, -5, -5},
-		{"all set", Options{Epoch: &epoch}, 5, 1000},
-		{"later ones set", Options{Epoch: &epoch, Clamp: true}, 2000, 1000},
-		{"the farthest one set", Options{Epoch: &epoch, Clamp: true}, math.MaxInt64, 1000},
-		{"earlier ones kept", Options{Epoch: &epoch, Clamp: true}, 5, 5},
-		{"clamp alone does nothing", Options{Clamp: true}, 2000, 2000},
+		{"kept", TarOptions{}, -5, -5},
+		{"all set", TarOptions{Epoch: &epoch}, 5, 1000},
+		{"later ones set", TarOptions{Epoch: &epoch, Clamp: true}, 2000, 1000},
+		{"the farthest one set", TarOptions{Epoch: &epoch, Clamp: true}, math.MaxInt64, 1000},
+		{"earlier ones kept", TarOptions{Epoch: &epoch, Clamp: true}, 5, 5},
+		{"clamp alone does nothing", TarOptions{Clamp: true}, 2000, 2000},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := tc.o.modTime(tc.sec)
@@ -100,7 +100,7 @@ func TestModTime(t *testing.T) {
 func TestEncodeTimes(t *testing.T) {
 	for _, sec := range []int64{0, 1, -1, 1 << 33, 1<<33 - 1, 9_223_372_037, math.MaxInt64, math.MinInt64} {
 		var buf bytes.Buffer
-		if err := encode(&buf, markerHeader("f", (&Options{}).modTime(sec))); err != nil {
+		if err := encode(&buf, markerHeader("f", (&TarOptions{}).modTime(sec))); err != nil {
 			t.Fatal(err)
 		}
 		h, err := tar.NewReader(&buf).Next()
