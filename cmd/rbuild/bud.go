@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -149,16 +150,16 @@ func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o b
 		a.warn()
 		return a.buildIn(ctx, st, f, o)
 	}
-	place := &singleImages{images: st, app: a}
+	place := &singleImages{imagePlace: st, app: a}
 	err := a.buildIn(ctx, place, f, o)
 	if refused := (*plan.RunRefused)(nil); errors.As(err, &refused) && !f.input.fromStdin() { // a trigger of the base runs something
-		place.images, place.runs = st, true
+		place.imagePlace, place.runs = st, true
 		err = a.buildIn(ctx, place, f, o)
 	}
 	return err
 }
 
-func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o builder.Options) error {
+func (a *app) buildIn(ctx context.Context, place imagePlace, f *budFlags, o builder.Options) error {
 	if f.call.method != callBuild {
 		return a.call(ctx, place, f, o)
 	}
@@ -171,7 +172,7 @@ func buildNamespace() userns.Options {
 }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Options) (err error) {
+func (a *app) build(ctx context.Context, place imagePlace, f *budFlags, o builder.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.log()}, [2]string{"--rusage-logfile", f.output.usage.file}); err != nil {
 		return err
 	}
@@ -198,7 +199,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 			return err
 		}
 		defer func() { err = errors.Join(err, cgroups.close()) }()
-		o.Run.NewCgroup = cgroups.new
+		o.Run.Limits.NewCgroup = cgroups.new
 	}
 
 	o.Listener = show
@@ -236,7 +237,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 	notices := f.output.notices(show)
 	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
 	o.Pull, o.Origin = puller.pull, puller.origin
-	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
+	contexts := &namedContexts{imagePlace: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 
 	o.Contexts = contexts.openers(&f.named)
@@ -276,7 +277,7 @@ func (f *budFlags) planned() plan.Options {
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.
 func runCode(err error) error {
-	var run *builder.ExitError
+	var run *runner.ExitError
 	if errors.As(err, &run) && run.Code != 0 {
 		return &exitError{code: run.Code, err: err}
 	}

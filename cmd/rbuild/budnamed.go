@@ -90,7 +90,7 @@ func (f *contextFlags) names() []string {
 
 // namedContexts opens named contexts and has what they hold.
 type namedContexts struct {
-	images
+	imagePlace
 	pull *imagePuller
 	elsewhere
 

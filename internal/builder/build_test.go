@@ -24,6 +24,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
@@ -55,6 +56,15 @@ func (r *recorder) Event(e progress.Event) {
 	default:
 		r.events = append(r.events, fmt.Sprint(e.Kind, " ", e.Text))
 	}
+}
+
+// library returns the library's own handle of the store.
+func (b *bench) library() cs.Store {
+	lib, err := cs.GetStore(cs.StoreOptions{GraphRoot: b.store.GraphRoot(), RunRoot: b.store.RunRoot(), GraphDriverName: "overlay"})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return lib
 }
 
 func newBench(t *testing.T) *bench {
@@ -254,7 +264,7 @@ func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	began := time.Now()
 	_, err := b.build(t.Context(), base+"FROM base AS slow\nRUN sleep 100; touch /f\nFROM base\nRUN sleep 1; exit 7\nCOPY --from=slow /f /\n", nil)
 	var step *builder.StepError
-	var exit *builder.ExitError
+	var exit *runner.ExitError
 	if !errors.As(err, &step) || step.Line != 7 || !errors.As(err, &exit) || exit.Code != 7 {
 		t.Errorf("%v", err)
 	}
@@ -314,18 +324,18 @@ func TestStaleNameIsTakenBack(t *testing.T) {
 func TestLayerRemovedMeanwhile(t *testing.T) {
 	b := newBench(t)
 	b.mustBuild(base+"RUN echo a > /a\n", func(o *builder.Options) { o.Image.Names = []string{"localhost/base:latest"} })
-	img, err := b.store.Storage().Image("localhost/base:latest")
+	img, err := b.library().Image("localhost/base:latest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	removed := make(chan error, 1)
 	go func() {
-		held, err := waitForHold(b.store.Storage())
+		held, err := waitForHold(b.library())
 		if err == nil {
-			err = b.store.Storage().DeleteLayer(held)
+			err = b.library().DeleteLayer(held)
 		}
 		if err == nil {
-			_, err = b.store.Storage().DeleteImage(img.ID, true)
+			_, err = b.library().DeleteImage(img.ID, true)
 		}
 		removed <- err
 	}()
@@ -372,7 +382,7 @@ func TestReproducedImageKeepsItsCache(t *testing.T) {
 	if err := b.store.PruneLayers(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	layers, err := b.store.Storage().Layers()
+	layers, err := b.library().Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
