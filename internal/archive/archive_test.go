@@ -14,7 +14,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// imageTar is what commit.WriteTar could make of an image. Its first name begins like a file of bzip2.
+// imageTar returns a tar as commit.WriteTar makes it of an image. Its first bytes are those of a
+// bzip2 file, which must not be taken for a compression.
 func imageTar(t *testing.T, more ...treetest.Entry) []byte {
 	t.Helper()
 	return treetest.Tar(t, append([]treetest.Entry{
@@ -28,7 +29,7 @@ func imageTar(t *testing.T, more ...treetest.Entry) []byte {
 	}, more...)...)
 }
 
-// capability is cap_net_raw=p, as revision 2.
+// capability is cap_net_raw=p in revision 2 of the format.
 var capability = []byte{0, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 func xattr(t *testing.T, path, key string) string {
@@ -41,6 +42,7 @@ func xattr(t *testing.T, path, key string) string {
 	return string(buf[:n])
 }
 
+// TestExtractImage: owners, modes and all extended attributes are set.
 func TestExtractImage(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()
@@ -67,6 +69,8 @@ func TestExtractImage(t *testing.T) {
 	}
 }
 
+// TestExtractFiles: files belong to the caller, links in the directory are not followed, and
+// nothing outside changes.
 func TestExtractFiles(t *testing.T) {
 	nstest.Need(t)
 	parent := t.TempDir()

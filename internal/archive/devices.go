@@ -2,10 +2,11 @@ package archive
 
 import "fmt"
 
-// Devices counts the device nodes that were left out of an archive or a copy. The zero value counts none.
+// Devices counts the device nodes that were left out of an archive or a copy. The zero value counts
+// none.
 //
-// rbuild never creates a device node of an image, a context or an archive: if real root builds, such a node could be a disk
-// of the host.
+// rbuild never creates a device node of an image, a context or an archive: if real root builds,
+// such a node could be a disk of the host.
 type Devices struct {
 	First string // path of the first device in its source, for example "dev/sda"
 	Count int

@@ -16,7 +16,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Bounds of an archive. A few bytes can stand for a terabyte of zeros, so zeros are bounded by the size of the archive too.
+// Bounds of an archive. A few bytes can stand for a terabyte of zeros, so zeros are bounded by the
+// size of the archive too.
 const (
 	maxEntries = 8 << 20
 	maxBytes   = 1 << 40  // bytes of all files with their holes
@@ -27,13 +28,15 @@ const (
 const (
 	bufferSize = 1 << 20 // bytes that are read and written at once
 
-	// paxXattr precedes the name of an extended attribute in the records of a tar, for example "SCHILY.xattr.user.kind".
+	// paxXattr precedes the name of an extended attribute in the records of a tar, for example
+	// "SCHILY.xattr.user.kind".
 	paxXattr = "SCHILY.xattr."
 	// xattrCaps holds the capabilities of an executable (capabilities(7)).
 	xattrCaps = "security.capability"
 )
 
-// unknownDir is the value of extractor.in while the place of the cursor is unknown. No cleaned name has a NUL.
+// unknownDir is the value of extractor.in while the place of the cursor is unknown. No cleaned name
+// has a NUL.
 const unknownDir = "\x00"
 
 // extractor unpacks one tar below a directory.
@@ -55,8 +58,8 @@ type extractor struct {
 	buf    []byte
 }
 
-// directory is a directory whose attributes are set after its entries were made: the mode may forbid to write into it, and
-// each entry changes its time.
+// directory is a directory whose attributes are set after its entries were made: the mode may
+// forbid to write into it, and each entry changes its time.
 type directory struct {
 	path       string
 	attributes fdfs.Attributes
@@ -69,7 +72,8 @@ func newExtractor(ctx context.Context, root fdfs.Dir, r rules) *extractor {
 	}
 }
 
-// counter counts the bytes that are read through it. The decompressor of zstd reads in a goroutine of its own.
+// counter counts the bytes that are read through it. The decompressor of zstd reads in a goroutine
+// of its own.
 type counter struct {
 	r io.Reader
 	n atomic.Int64
@@ -123,8 +127,8 @@ func (x *extractor) entries(r io.Reader) error {
 	}
 }
 
-// entryPath returns the path that a name of the archive has below the directory, for example "etc/passwd", or "." for the
-// directory itself.
+// entryPath returns the path that a name of the archive has below the directory, for example
+// "etc/passwd", or "." for the directory itself.
 func entryPath(name string) (string, error) {
 	clean := path.Clean(strings.TrimLeft(name, "/"))
 	if clean == ".." || strings.HasPrefix(clean, "../") {
@@ -175,6 +179,7 @@ func (x *extractor) entry(hdr *tar.Header, r io.Reader) error {
 	if err := x.enter(path.Dir(name)); err != nil {
 		return err
 	}
+
 	return x.make(hdr, r, name, attributes)
 }
 
@@ -226,10 +231,12 @@ func xattrs(hdr *tar.Header) map[string]string {
 		}
 		out[name] = value
 	}
+
 	return out
 }
 
-// enter moves x.at to the directory dir of the archive. Consecutive entries of one directory need one walk.
+// enter moves x.at to the directory dir of the archive. Consecutive entries of one directory need
+// one walk.
 func (x *extractor) enter(dir string) error {
 	if x.in == dir {
 		return nil
@@ -254,6 +261,7 @@ func (x *extractor) mkdir(dir fdfs.Dir, name string) error {
 			e.Owner = x.rules.owner
 		}
 	}
+
 	return dir.Make(name, e)
 }
 
@@ -282,6 +290,7 @@ func (x *extractor) make(hdr *tar.Header, r io.Reader, name string, a fdfs.Attri
 		a.Xattrs = nil
 		return dir.Make(base, fdfs.Entry{Type: fdfs.Fifo, Attributes: a})
 	}
+
 	return fmt.Errorf("unknown type %q", hdr.Typeflag)
 }
 
@@ -330,6 +339,7 @@ func (x *extractor) hardLink(target string, dir fdfs.Dir, name string) error {
 	if err := clearWay(dir, name, fdfs.Unknown); err != nil {
 		return err
 	}
+
 	return dir.Link(name, x.back.Dir(), base)
 }
 
@@ -365,6 +375,7 @@ func (x *extractor) fill(f fdfs.NewFile, hdr *tar.Header, r io.Reader, a fdfs.At
 	if !x.rules.owned && errors.Is(err, os.ErrPermission) {
 		return nil // the caller is not root of a user namespace, so that COPY could not keep them either
 	}
+
 	return err
 }
 
@@ -388,10 +399,12 @@ func (x *extractor) content(f fdfs.NewFile, r io.Reader, size int64) error {
 		}
 		off += int64(n)
 	}
+
 	return out.Finish()
 }
 
-// countZeros notes that the files have total bytes of holes so far, and returns an error if they are too many for the archive.
+// countZeros notes that the files have total bytes of holes so far, and returns an error if they
+// are too many for the archive.
 func (x *extractor) countZeros(total int64) error {
 	x.zeros = total
 	if read := x.source.n.Load(); x.zeros > freeZeros+zerosShare*read {
@@ -416,5 +429,6 @@ func (x *extractor) finishDirs() error {
 			return fmt.Errorf("entry %s: %w", d.path, err)
 		}
 	}
+
 	return nil
 }

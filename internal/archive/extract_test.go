@@ -21,7 +21,8 @@ import (
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
-// TestHostileTar unpacks tars whose entries lead out. Each is unpacked into DIR/in, and DIR/out stays as it was.
+// TestHostileTar unpacks tars whose entries lead out. Each is unpacked into DIR/in, and DIR/out
+// stays as it was.
 func TestHostileTar(t *testing.T) {
 	nstest.Need(t)
 	for _, tc := range []struct {
@@ -100,7 +101,7 @@ func TestHostileTar(t *testing.T) {
 	}
 }
 
-// newBomb returns a tar of one file of size zeros, which has no end.
+// newBomb returns a tar of one file of size zeros. The reader never ends.
 func newBomb(t *testing.T, size int64) io.Reader {
 	t.Helper()
 	var b bytes.Buffer
@@ -114,6 +115,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// TestBounds: a tar that is too large is refused, and unpacking stops when the context ends.
 func TestBounds(t *testing.T) {
 	if _, err := ExtractContext(context.Background(), newBomb(t, maxBytes+1), t.TempDir()); err == nil || !strings.Contains(err.Error(), "bomb") {
 		t.Errorf("a file over the bound: %v", err)
@@ -140,6 +142,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestExtractContext unpacks tars of every format.
 func TestExtractContext(t *testing.T) {
 	for format, pack := range treetest.Compressors(t) {
 		t.Run(format, func(t *testing.T) {
@@ -170,6 +173,7 @@ func TestExtractContext(t *testing.T) {
 	})
 }
 
+// TestIsTar: a Dockerfile is no tar, and a tar that begins with a long name is one.
 func TestIsTar(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "short": "FROM scratch\n", "long": "FROM scratch\n" + strings.Repeat("RUN true\n", 10000), "B": "BZ", "zeros": strings.Repeat("\x00", 100),

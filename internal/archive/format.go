@@ -13,7 +13,8 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// maxWindow bounds the memory that a zstd stream can demand, in bytes. zstd --ultra --long=27 needs as much.
+// maxWindow bounds the memory that a zstd stream can demand, in bytes. zstd --ultra --long=27 needs
+// as much.
 const maxWindow = 128 << 20
 
 // compressions are the supported formats. A file is of a format if it begins with its magic.
@@ -49,8 +50,8 @@ func isCompressed(head []byte) bool {
 	return false
 }
 
-// decompress returns the plain content of r. A file of no supported compression is plain. The caller closes the result, which
-// leaves r open.
+// decompress returns the plain content of r. A file of no supported compression is plain. The
+// caller closes the result, which leaves r open.
 func decompress(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 1<<16)
 	head, err := b.Peek(6)
@@ -62,10 +63,12 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 			return c.open(b)
 		}
 	}
+
 	return io.NopCloser(b), nil
 }
 
-// IsArchive reports whether r is a tar with at least one entry, plain or compressed. It reads a part of r.
+// IsArchive reports whether r is a tar with at least one entry, plain or compressed. It reads a
+// part of r.
 func IsArchive(r io.Reader) bool {
 	plain, err := decompress(r)
 	if err != nil {
@@ -76,8 +79,9 @@ func IsArchive(r io.Reader) bool {
 	return err == nil
 }
 
-// IsTar reports whether r begins with a tar, plain or compressed, rather than with text such as a Dockerfile. It consumes
-// nothing of r, whose buffer should have 64 KiB or more. The error is that of reading.
+// IsTar reports whether r begins with a tar, plain or compressed, rather than with text such as a
+// Dockerfile. It consumes nothing of r, whose buffer should have 64 KiB or more. The error is that
+// of reading.
 func IsTar(r *bufio.Reader) (bool, error) {
 	head, err := r.Peek(r.Size())
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -90,7 +94,8 @@ func IsTar(r *bufio.Reader) (bool, error) {
 		return false, nil
 	}
 
-	// After the first header, the buffer may end anywhere. A header with a wrong checksum is tar.ErrHeader.
+	// After the first header, the buffer may end anywhere. A header with a wrong checksum is
+	// tar.ErrHeader.
 	_, err = tar.NewReader(bytes.NewReader(head)).Next()
 	return err == nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF), nil
 }

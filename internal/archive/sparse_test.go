@@ -16,7 +16,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// oldSparse is a tar of one entry in the old GNU format: size bytes, of which the last 512 are stored.
+// oldSparse returns a tar of one file in the old GNU format: size bytes, of which the last 512 are
+// stored.
 func oldSparse(name string, size int64) []byte {
 	h := make([]byte, 512)
 	copy(h, name)
@@ -45,7 +46,7 @@ func oldSparse(name string, size int64) []byte {
 	return append(out, make([]byte, 1024)...)
 }
 
-// TestSparseEntries: holes of archives become holes, and too many of them for what is stored are refused.
+// TestSparseEntries: holes of an archive become holes of the file, and too large a file is refused.
 func TestSparseEntries(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := ExtractContext(t.Context(), bytes.NewReader(oldSparse("f", 1<<30)), dir); err != nil {
@@ -64,7 +65,8 @@ func TestSparseEntries(t *testing.T) {
 	}
 }
 
-// TestZerosOutOfProportion: of what is read, a hundred times as much may be zeros.
+// TestZerosOutOfProportion: an archive may unpack to 32 GiB of zeros, and 100 bytes of zeros for
+// each byte that is stored.
 func TestZerosOutOfProportion(t *testing.T) {
 	x := newExtractor(context.Background(), nil, rules{})
 	x.source = &counter{r: strings.NewReader("0123456789")}

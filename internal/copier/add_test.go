@@ -19,6 +19,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
+// TestAdd: ADD unpacks an archive of every format, and copies a file that is no archive.
 func TestAdd(t *testing.T) {
 	nstest.Need(t)
 	yes, no := true, false
@@ -96,7 +97,8 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// Whatever a tar says, nothing is made outside, and what is unpacked can be selected.
+// FuzzExtractContext: no tar makes a file outside of the context, and the unpacked files can be
+// selected.
 func FuzzExtractContext(f *testing.F) {
 	f.Add(treetest.Tar(f, treetest.Mixed()...))
 	f.Add(treetest.Tar(f, treetest.Entry{Name: "l", Type: tar.TypeSymlink, Link: "../out"}, treetest.Entry{Name: "l/canary", Data: "x"}))

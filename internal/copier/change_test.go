@@ -15,7 +15,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// A file that is not what was digested is never written.
+// TestChangedSource: Write fails if a file differs from the file that Select digested.
 func TestChangedSource(t *testing.T) {
 	nstest.Need(t)
 	outside := treetest.Build(t, t.TempDir(), "f canary 644 canary")
@@ -98,6 +98,7 @@ func TestChangedSource(t *testing.T) {
 	}
 }
 
+// TestChangedArchive: Write fails if an archive differs from the archive that Select digested.
 func TestChangedArchive(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()
@@ -120,10 +121,10 @@ func TestChangedArchive(t *testing.T) {
 	}
 }
 
-// waitOld waits until files just written are not taken for racy.
+// waitOld waits until a file that was just written is not racy any more.
 func waitOld() { time.Sleep(racyWindow + 10*time.Millisecond) }
 
-// sneak changes a file and puts its size and times back.
+// sneak changes the content of a file and restores its size and its time.
 func sneak(file string, st os.FileInfo) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
@@ -142,8 +143,8 @@ func appendByte(file string, _ os.FileInfo) error {
 	return errors.Join(err, f.Close())
 }
 
-// While a directory is swapped for a link to outside all the time, nothing of outside is ever copied, and nothing is
-// ever written there.
+// TestSwappedLinks: while a directory is swapped for a link to outside again and again, no file of
+// outside is copied and no file is written there.
 func TestSwappedLinks(t *testing.T) {
 	nstest.Need(t)
 	outside := treetest.Build(t, t.TempDir(), "f secret 644 canary")
@@ -184,7 +185,7 @@ func TestSwappedLinks(t *testing.T) {
 		}
 	}
 
-	// The same in the destination: dir plays an image that somebody changes meanwhile.
+	// Now dir is the destination: an image that somebody changes meanwhile.
 	src := treetest.Build(t, t.TempDir(), "f secret 644 overwritten", "f n 644 new")
 	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); {
 		if err := do(t, src, nil, dir, Spec{Sources: []string{"."}, Dest: "/d/"}); err == nil {
@@ -201,10 +202,11 @@ func TestSwappedLinks(t *testing.T) {
 		t.Errorf("outside is now %q", got)
 	}
 	if ok == 0 {
-		t.Error("nothing was ever copied, so nothing was tested")
+		t.Error("no file was copied, so nothing was tested")
 	}
 }
 
+// TestCanceled: Select and Write stop when the context is canceled.
 func TestCanceled(t *testing.T) {
 	tree, err := OpenContext(manyFiles(t, 100, 10), nil)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // digestVersion changes when Write writes the same selection differently than before.
 const digestVersion = "rbuild copy 1"
 
-// encoder feeds values into a hash. No two sequences of values give the same bytes: each value has a fixed length or a length
-// in front.
+// encoder feeds values into a hash. No two sequences of values give the same bytes: each value has
+// a fixed length or a length in front.
 type encoder struct{ h hash.Hash }
 
 func (e encoder) num(n uint64) {
@@ -44,8 +44,8 @@ func (e encoder) owner(o fdfs.Owner) {
 	e.num(uint64(o.GID))
 }
 
-// digestItems returns the digest of a selection. It covers no times, and does not depend on the order in which a directory
-// lists its entries, because they are sorted.
+// digestItems returns the digest of a selection. It covers no times, and does not depend on the
+// order in which a directory lists its entries, because they are sorted.
 func digestItems(spec Spec, r rules, items []*item) digest.Digest {
 	e := encoder{sha256.New()}
 	e.text(digestVersion)
@@ -69,6 +69,7 @@ func digestItems(spec Spec, r rules, items []*item) digest.Digest {
 		e.num(uint64(it.node.stat.Type))
 		d.content(it.node)
 	}
+
 	return digest.NewDigest(digest.SHA256, e.h)
 }
 

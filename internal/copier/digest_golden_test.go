@@ -11,8 +11,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestDigestIsStable pins the digests of some selections: they are part of cache keys, so that a digest that changes
-// makes every user build every COPY again.
+// TestDigestIsStable pins the digests of some selections. Digests are part of cache keys: if they
+// change, every COPY of every user is built again.
 func TestDigestIsStable(t *testing.T) {
 	nstest.Need(t)
 	dir := treetest.Build(t, t.TempDir(), append(digestContext, "f t/setuid 4755 S", "d t/setgid 2775")...)

@@ -31,7 +31,8 @@ func digestOf(t *testing.T, tree *Tree, spec Spec) digest.Digest {
 	return sel.Digest()
 }
 
-// Every change that an image would show shows in the digest, and no other.
+// TestDigest: a change of the sources changes the digest if the image would show the change, and
+// only then.
 func TestDigest(t *testing.T) {
 	nstest.Need(t)
 	at := func(name string) string { return filepath.Join("t", name) }
@@ -135,7 +136,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// A directory that a pattern selects is written otherwise than one that only leads to what it selects.
+// TestDigestOfParents: a directory that a pattern selects has another digest than a directory that
+// only leads to a selected file, because its mode and time are written too.
 func TestDigestOfParents(t *testing.T) {
 	tree, err := OpenContext(treetest.Build(t, t.TempDir(), "f a/b/f 644 F"), nil)
 	if err != nil {
@@ -149,7 +151,8 @@ func TestDigestOfParents(t *testing.T) {
 	}
 }
 
-// The digest does not depend on where a context lies nor on the order in which its files were made.
+// TestDigestElsewhere: the digest depends neither on the path of the context nor on the order in
+// which its files were made.
 func TestDigestElsewhere(t *testing.T) {
 	nstest.Need(t)
 	digests := map[digest.Digest]bool{}
@@ -171,7 +174,7 @@ func TestDigestElsewhere(t *testing.T) {
 	}
 }
 
-// What a selection wrote is selected from there with the digest it had.
+// TestDigestOfResult: files that were written and selected again have the same digest.
 func TestDigestOfResult(t *testing.T) {
 	nstest.Need(t)
 	dir := treetest.Build(t, t.TempDir(), digestContext...)

@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
+// TestMakeDirs: directories are made inside the root, and nothing outside changes.
 func TestMakeDirs(t *testing.T) {
 	nstest.Need(t)
 	outside := treetest.Build(t, t.TempDir(), "d keep 755")
@@ -58,7 +59,7 @@ func TestMakeDirs(t *testing.T) {
 	}
 }
 
-// implied lists the directories that lead to the absolute path p, made inside a root.
+// implied describes the directories that are made inside a root for the absolute path p.
 func implied(p string) (out []string) {
 	parts := strings.Split(p[1:], "/")
 	for i := range parts {

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// bufferSize is the number of bytes that are read and written at once. Files up to this size are digested again while
-	// they are copied.
+	// bufferSize is the number of bytes that are read and written at once. Files up to this size
+	// are digested again while they are copied.
 	bufferSize = 1 << 20
-	// racyWindow is the time after a change in which a file may change again and keep its times. The clock of the kernel for
-	// inodes ticks every 1 to 10 ms (multigrain times since Linux 6.13); the clock of a network file system is that of
-	// another machine.
+	// racyWindow is the time after a change in which a file may change again and keep its times.
+	// The clock of the kernel for inodes ticks every 1 to 10 ms (multigrain times since Linux
+	// 6.13); the clock of a network file system is that of another machine.
 	racyWindow = 100 * time.Millisecond
 	// xattrCaps holds the capabilities of an executable (capabilities(7)).
 	xattrCaps = "security.capability"
@@ -37,7 +37,8 @@ type hashJob struct {
 
 func (j *hashJob) release() { j.dir.release() }
 
-// run completes the node of a regular file. A file that changes meanwhile is digested again, up to three times in all.
+// run completes the node of a regular file. A file that changes meanwhile is digested again, up to
+// three times in all.
 func (j *hashJob) run(w *worker) error {
 	for range 3 {
 		stable, err := j.digest(w)
@@ -91,13 +92,14 @@ func (j *hashJob) digest(w *worker) (stable bool, err error) {
 	return true, nil
 }
 
-// sameContent reports whether two states of a file, a and later b, have the same content, as far as inode, size and times say.
+// sameContent reports whether two states of a file, a and later b, have the same content, as far as
+// inode, size and times say.
 func sameContent(a, b fdfs.Stat) bool {
 	return a.SameInode(b) && a.Type == b.Type && a.Size == b.Size && a.Mtime == b.Mtime && a.Ctime == b.Ctime
 }
 
-// read copies f to its end to the writer to, and returns the number of bytes. A short read that completes the expected size is
-// the end: that saves the read that returns io.EOF.
+// read copies f to its end to the writer to, and returns the number of bytes. A short read that
+// completes the expected size is the end: that saves the read that returns io.EOF.
 func (w *worker) read(f io.Reader, expected int64, to io.Writer) (size int64, err error) {
 	for {
 		n, err := f.Read(w.buf)
@@ -122,8 +124,9 @@ func (w *worker) read(f io.Reader, expected int64, to io.Writer) (size int64, er
 	}
 }
 
-// readFile copies a file of the expected size to the writer to, and returns the number of bytes. Holes are not read. If the
-// file has large holes, readFile calls large before, with the number of bytes that are no holes; large may be nil.
+// readFile copies a file of the expected size to the writer to, and returns the number of bytes.
+// Holes are not read. If the file has large holes, readFile calls large before, with the number of
+// bytes that are no holes; large may be nil.
 func (w *worker) readFile(f fdfs.File, expected int64, to io.Writer, large func(data int64)) (size int64, err error) {
 	disk := fdfs.DescriptorOf(f)
 	if disk == nil || expected <= bufferSize {
@@ -143,6 +146,7 @@ func (w *worker) readFile(f fdfs.File, expected int64, to io.Writer, large func(
 	if large != nil && expected-data >= sparse.Large {
 		large(data)
 	}
+
 	return w.readSparse(disk, expected, to)
 }
 
@@ -169,6 +173,7 @@ func (w *worker) readSparse(f *os.File, expected int64, to io.Writer) (size int6
 			return off, err
 		}
 	}
+
 	return expected, nil
 }
 
@@ -184,6 +189,7 @@ func (w *worker) writeZeros(to io.Writer, n int64) error {
 		}
 		n -= int64(wrote)
 	}
+
 	return nil
 }
 

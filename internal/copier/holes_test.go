@@ -15,8 +15,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestHolesAreKept: a sparse file has the digest of its content, whether its holes are read or not, and stays sparse
-// when it is copied, also when it was changed so shortly before that it is compared while it is copied.
+// TestHolesAreKept: the digest of a sparse file is that of its content, and the copy of a sparse
+// file is sparse: also if the file changed so shortly before that it is digested again while it is
+// copied.
 func TestHolesAreKept(t *testing.T) {
 	nstest.Need(t)
 	const size = 24<<20 + 17
@@ -77,8 +78,8 @@ func TestHolesAreKept(t *testing.T) {
 	}
 }
 
-// TestLargeHolesAreTold: and only those; they take no time to speak of.
-func TestLargeHolesAreTold(t *testing.T) {
+// TestLargeHolesAreReported: Spec.Sparse is called for a file with large holes and for no other.
+func TestLargeHolesAreReported(t *testing.T) {
 	dir := t.TempDir()
 	treetest.WriteSparse(t, filepath.Join(dir, "large"), 1<<30+1<<20, map[int64]string{1 << 20: "x"})
 	treetest.WriteSparse(t, filepath.Join(dir, "small"), 1<<29, nil)
@@ -88,21 +89,21 @@ func TestLargeHolesAreTold(t *testing.T) {
 	}
 	defer tree.Close()
 
-	told := make(chan string, 10)
+	reported := make(chan string, 10)
 	sel, err := Select(t.Context(), tree, Spec{Sources: []string{"*"}, Dest: "/d/", Sparse: func(source string, size, data int64) {
-		told <- fmt.Sprintf("%s %d %v", source, size, data > 0 && data < 1<<20)
+		reported <- fmt.Sprintf("%s %d %v", source, size, data > 0 && data < 1<<20)
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sel.Close()
 
-	close(told)
+	close(reported)
 	var got []string
-	for text := range told {
+	for text := range reported {
 		got = append(got, text)
 	}
 	if want := "large 1074790400 true"; strings.Join(got, ",") != want {
-		t.Errorf("told of %q, want %q", got, want)
+		t.Errorf("reported %q, want %q", got, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
+// TestIgnore copies from contexts with ignore patterns.
 func TestIgnore(t *testing.T) {
 	nstest.Need(t)
 	src := t.TempDir()
@@ -84,7 +85,7 @@ func TestIgnore(t *testing.T) {
 	}
 }
 
-// An ignored link and a link to what is ignored are both not there.
+// TestIgnoreLinks: neither an ignored link nor a link to an ignored file can be copied.
 func TestIgnoreLinks(t *testing.T) {
 	src := treetest.Build(t, t.TempDir(), "f secret 644 s", "l public secret", "f file 644 f", "l hidden file", "d dir 755", "f dir/x 644 x", "l way dir")
 	for _, source := range []string{"public", "hidden", "way/x", "p*"} {

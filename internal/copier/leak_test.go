@@ -11,13 +11,13 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// Whatever happens, no descriptor stays open.
+// TestDescriptors: after Select and Write no descriptor stays open, whether they succeed or fail.
 func TestDescriptors(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), append(plainContext, "f bad/.wh.x 644 x", "f bad/a 644 a", "d bad/d 755")...)
 	treetest.Write(t, src, "t.tar", treetest.Tar(t, treetest.Mixed()...))
 	treetest.Write(t, src, "bad.tar", treetest.Tar(t, treetest.Entry{Name: "a", Data: "a"}, treetest.Entry{Name: "../x"}))
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the collector would close what we forget
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // else the garbage collector would close forgotten files
 
 	count := func() int {
 		names, err := os.ReadDir("/proc/self/fd")

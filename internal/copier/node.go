@@ -121,9 +121,9 @@ func directory(owner fdfs.Owner, mode uint32) fdfs.Entry {
 	return fdfs.Entry{Type: fdfs.Directory, Attributes: fdfs.Attributes{Owner: &owner, Mode: &mode}}
 }
 
-// linkUp ties together files that are one inode, in the order in which they are written: the files of one source directory, and
-// consecutive single files. A file of one source directory is not tied to a file of another, because a later source may replace
-// the first file.
+// linkUp ties together files that are one inode, in the order in which they are written: the files
+// of one source directory, and consecutive single files. A file of one source directory is not tied
+// to a file of another, because a later source may replace the first file.
 func linkUp(items []*item) {
 	var l linker
 	single := false
@@ -156,7 +156,8 @@ func (l *linker) visit(n *node) {
 	}
 }
 
-// tie makes n a link to the first file of its inode. If the contents differ, the inode changed meanwhile.
+// tie makes n a link to the first file of its inode. If the contents differ, the inode changed
+// meanwhile.
 func (l *linker) tie(n *node) {
 	key := inode{n.stat.Dev, n.stat.Ino}
 	first := l.first[key]

@@ -78,8 +78,8 @@ func (p *pool) flush() error {
 	return p.err()
 }
 
-// close waits until all jobs are finished, and ends the goroutines. It returns the first error of a job, or err, the error of
-// the caller, which may be a consequence of that error.
+// close waits until all jobs are finished, and ends the goroutines. It returns the first error of a
+// job, or err, the error of the caller, which may be a consequence of that error.
 func (p *pool) close(err error) error {
 	close(p.jobs)
 	p.running.Wait()

@@ -10,12 +10,13 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Changed compares the files that SelectPath selected with the files as they are now, for a source that is mounted in place. It
-// returns the path of the first difference, relative to the root of the tree, or "" if there is none.
+// Changed compares the files that SelectPath selected with the files as they are now, for a source
+// that is mounted in place. It returns the path of the first difference, relative to the root of
+// the tree, or "" if there is none.
 //
-// An edit that was undone counts, because a process may have read the file in between: files are compared by inode, size and
-// times, as in Write, and directories by their times. So an excluded entry that was made or removed in a selected directory
-// counts too.
+// An edit that was undone counts, because a process may have read the file in between: files are
+// compared by inode, size and times, as in Write, and directories by their times. So an excluded
+// entry that was made or removed in a selected directory counts too.
 func (s *Selection) Changed(ctx context.Context) (name string, err error) {
 	for _, it := range s.items {
 		if it.tree == nil {
@@ -48,15 +49,18 @@ func itemChanged(ctx context.Context, it *item) (name string, err error) {
 	if it.node.isDir() {
 		return r.directory(c.Dir(), it.node, it.where)
 	}
+
 	return r.entry(c.Dir(), it.node, it.where)
 }
 
-// isReplaced reports whether the error of a path says that the path leads nowhere, or leads through a file.
+// isReplaced reports whether the error of a path says that the path leads nowhere, or leads through
+// a file.
 func isReplaced(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || fdfs.IsNotDir(err)
 }
 
-// rechecker compares the files of one source. Its methods return the path of the first difference, or "".
+// rechecker compares the files of one source. Its methods return the path of the first difference,
+// or "".
 type rechecker struct{ worker *worker }
 
 // directory compares dir, whose path is where, with its node n.
@@ -76,6 +80,7 @@ func (r *rechecker) directory(dir fdfs.Dir, n *node, where string) (string, erro
 			return changed, err
 		}
 	}
+
 	return "", nil
 }
 
@@ -99,6 +104,7 @@ func (r *rechecker) entry(dir fdfs.Dir, n *node, where string) (string, error) {
 	case n.stat.Type == fdfs.Regular && n.racy:
 		return r.content(dir, n, where)
 	}
+
 	return "", nil
 }
 
@@ -132,10 +138,12 @@ func (r *rechecker) content(dir fdfs.Dir, n *node, where string) (string, error)
 	if r.worker.sum() != n.sum {
 		return where, nil
 	}
+
 	return "", nil
 }
 
-// unchanged reports whether two states of an inode, a and later b, are the same, with no change in between.
+// unchanged reports whether two states of an inode, a and later b, are the same, with no change in
+// between.
 func unchanged(a, b fdfs.Stat) bool {
 	return sameContent(a, b) && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID
 }

@@ -9,7 +9,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestSelectionChanged: every edit of a source that is shown where it lies is found, also one that was undone.
+// TestSelectionChanged: Changed finds every edit of a source that is mounted in place, also an edit
+// that was undone.
 func TestSelectionChanged(t *testing.T) {
 	rewrite := func(name, text string) func(dir string) error {
 		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644) }
@@ -78,7 +79,7 @@ func TestSelectionChanged(t *testing.T) {
 	}
 }
 
-// TestSelectionChangedAtOnce: an edit that leaves the times of a file that was written just before is found by its content.
+// TestSelectionChangedAtOnce: Changed finds by the content an edit that leaves the times of a file.
 func TestSelectionChangedAtOnce(t *testing.T) {
 	dir := treetest.Build(t, filepath.Join(t.TempDir(), "ctx"), "f f 644 x")
 	tree, err := OpenContext(dir, nil)

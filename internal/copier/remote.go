@@ -19,7 +19,8 @@ type Remote struct {
 
 	// Of a directory:
 	Tree *Tree
-	// Commit stands for the content of .git in the digest: two clones of one commit do not have the same bytes there.
+	// Commit stands for the content of .git in the digest: two clones of one commit do not have the
+	// same bytes there.
 	Commit string
 }
 

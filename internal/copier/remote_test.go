@@ -15,7 +15,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// fetchedFile is a Remote of a file.
+// fetchedFile returns a Remote of a file.
 func fetchedFile(t *testing.T, name, text string) Remote {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "f")
@@ -29,7 +29,7 @@ func fetchedFile(t *testing.T, name, text string) Remote {
 	return Remote{Text: "http://h/" + name, Name: name, File: f, Size: int64(len(text)), Sum: sha256.Sum256([]byte(text)), Time: time.Unix(1e9, 0)}
 }
 
-// fetchedTree is a Remote of a repository.
+// fetchedTree returns a Remote of a git repository.
 func fetchedTree(t *testing.T, commit string, lines ...string) Remote {
 	t.Helper()
 	tree, err := OpenContext(treetest.Build(t, t.TempDir(), lines...), nil)
@@ -163,7 +163,8 @@ func TestRemoteTime(t *testing.T) {
 	}
 }
 
-// Of .git the commit counts and not the bytes; of all else the bytes.
+// TestRemoteDigest: the commit stands for the bytes of .git in the digest; the bytes of other files
+// count.
 func TestRemoteDigest(t *testing.T) {
 	nstest.Need(t)
 	sum := func(commit string, lines ...string) string {

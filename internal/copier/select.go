@@ -28,10 +28,12 @@ type Selection struct {
 // errChanged says that a source is not as Select found it.
 var errChanged = errors.New("changed while it was being copied")
 
-// Select finds the files that spec names in tree, and digests them. tree may be nil if spec names no path. If a source that is
-// no pattern does not exist, the error names the source and is fs.ErrNotExist. A pattern may match nothing.
+// Select finds the files that spec names in tree, and digests them. tree may be nil if spec names
+// no path. If a source that is no pattern does not exist, the error names the source and is
+// fs.ErrNotExist. A pattern may match nothing.
 //
-// The caller closes the Selection. The files of spec.Remote belong to the Selection; after an error they are closed.
+// The caller closes the Selection. The files of spec.Remote belong to the Selection; after an error
+// they are closed.
 func Select(ctx context.Context, tree *Tree, spec Spec) (*Selection, error) {
 	s, err := selectFiles(ctx, tree, spec)
 	if err != nil {
@@ -78,13 +80,14 @@ func selectFiles(ctx context.Context, tree *Tree, spec Spec) (*Selection, error)
 	}, nil
 }
 
-// Digest returns the digest of everything that decides what Write writes, except the files that the destination has already:
-// names, types, modes and owners as they are written, contents, link targets, hard links, capabilities and the Spec. Times and
-// the place of the sources on the host are not part of it.
+// Digest returns the digest of everything that decides what Write writes, except the files that the
+// destination has already: names, types, modes and owners as they are written, contents, link
+// targets, hard links, capabilities and the Spec. Times and the place of the sources on the host
+// are not part of it.
 func (s *Selection) Digest() digest.Digest { return s.digest }
 
-// Warnings returns lines about files that were left out: sockets and devices after Select, and after Write also the devices of
-// archives.
+// Warnings returns lines about files that were left out: sockets and devices after Select, and
+// after Write also the devices of archives.
 func (s *Selection) Warnings() []string {
 	out := slices.Clone(s.warnings)
 	if text := s.devices.Text(); text != "" {
@@ -121,6 +124,7 @@ func findArchives(spec Spec, items []*item) error {
 		it.archive = archive.IsArchive(f)
 		f.Close() // only read
 	}
+
 	return nil
 }
 
@@ -142,5 +146,6 @@ func (it *item) open() (io.ReadCloser, error) {
 	if st.Type != fdfs.Regular {
 		return nil, fmt.Errorf("source %s: %w", it.source, errors.Join(errChanged, f.Close()))
 	}
+
 	return f, nil
 }

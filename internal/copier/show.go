@@ -12,8 +12,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// SelectPath selects and digests one path of tree, which is no pattern, to be mounted in place rather than copied: see Hide.
-// Symbolic links are followed inside the tree. The digest covers the mode and the owner of the source itself too.
+// SelectPath selects and digests one path of tree, which is no pattern, to be mounted in place
+// rather than copied: see Hide. Symbolic links are followed inside the tree. The digest covers the
+// mode and the owner of the source itself too.
 func SelectPath(ctx context.Context, tree *Tree, name string) (*Selection, error) {
 	return Select(ctx, tree, Spec{Sources: []string{name}, Dest: "/" + ShownName, literal: true})
 }
@@ -21,7 +22,8 @@ func SelectPath(ctx context.Context, tree *Tree, name string) (*Selection, error
 // ShownName is the name of the source in the directory that Materialize fills.
 const ShownName = "source"
 
-// Path returns the path of the first source relative to the root of its tree, free of symbolic links; "." is the root.
+// Path returns the path of the first source relative to the root of its tree, free of symbolic
+// links; "." is the root.
 func (s *Selection) Path() string {
 	it := s.items[0]
 	if it.node.isDir() {
@@ -30,9 +32,10 @@ func (s *Selection) Path() string {
 	return path.Join(it.where, it.node.name)
 }
 
-// Hide fills the empty directory upper with whiteouts, so that an overlay of upper over the root of the tree shows at Path the
-// files that SelectPath selected and no others. If a file of the tree has another mode or owner than the image would give it,
-// ok is false: the caller uses Materialize then. upper may hold some whiteouts in this case.
+// Hide fills the empty directory upper with whiteouts, so that an overlay of upper over the root of
+// the tree shows at Path the files that SelectPath selected and no others. If a file of the tree
+// has another mode or owner than the image would give it, ok is false: the caller uses Materialize
+// then. upper may hold some whiteouts in this case.
 func (s *Selection) Hide(upper *os.File) (ok bool, err error) {
 	it := s.items[0]
 	if !s.rules.keep(it.node) {
@@ -62,6 +65,7 @@ func (s *Selection) Hide(upper *os.File) (ok bool, err error) {
 	if err := h.hide(from.Dir()); err != nil {
 		return false, fmt.Errorf("hiding files that source %s does not have: %w", it.source, err)
 	}
+
 	return true, nil
 }
 
@@ -132,8 +136,8 @@ func (h *hider) whiteout(name string) error {
 	return fdfs.MakeWhiteout(fdfs.DescriptorOf(dir), name)
 }
 
-// below hides entries of the subdirectory kid. A directory that is made for kid gets its mode and time, because an overlay
-// shows those of the upper directory.
+// below hides entries of the subdirectory kid. A directory that is made for kid gets its mode and
+// time, because an overlay shows those of the upper directory.
 func (h *hider) below(src fdfs.Dir, kid *node) error {
 	sub, err := src.OpenDir(kid.name)
 	if err != nil {
@@ -155,6 +159,7 @@ func (h *hider) below(src fdfs.Dir, kid *node) error {
 	if inner.dir == nil {
 		return err
 	}
+
 	return errors.Join(err, inner.dir.Close(), h.dir.SetAttributes(kid.name, fdfs.Attributes{Mtime: &kid.stat.Mtime}))
 }
 
@@ -170,7 +175,8 @@ func (s *Selection) Materialize(ctx context.Context, dir fdfs.Dir) error {
 	return dir.SetAttributes(ShownName, s.rules.attributes(n))
 }
 
-// Pour copies the entries of the directory that SelectPath selected to dir, and gives dir the mode and the owner of the source.
+// Pour copies the entries of the directory that SelectPath selected to dir, and gives dir the mode
+// and the owner of the source.
 func (s *Selection) Pour(ctx context.Context, dir fdfs.Dir) error {
 	it := s.items[0]
 	if !it.node.isDir() {

@@ -17,7 +17,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// listing is every path below dir.
+// listing returns the type and the path of every file below dir.
 func listing(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -32,10 +32,11 @@ func listing(t *testing.T, dir string) (out []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return out
 }
 
-// TestHide: the overlay, and the copy, show what was selected.
+// TestHide: the overlay of Hide and the copy of Materialize show the selected files and no others.
 func TestHide(t *testing.T) {
 	nstest.Need(t)
 	for _, tc := range []struct {
@@ -113,7 +114,8 @@ func TestHide(t *testing.T) {
 	}
 }
 
-// TestSelectPath: a path is no pattern, stays in its tree, and its own mode counts.
+// TestSelectPath: the path is no pattern, links resolve in the tree, and the digest covers the mode
+// of the source.
 func TestSelectPath(t *testing.T) {
 	dir := treetest.Build(t, t.TempDir(), "f a*b/x 644 x", "f acb/y 644 y", "d m 755", "l out ../../../../etc", "l abs /a*b")
 	tree, err := OpenContext(dir, []string{"m/no"})

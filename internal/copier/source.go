@@ -37,10 +37,12 @@ func (w *walker) addSource(source string) error {
 	case isPattern(cleanSource(source)):
 		return w.addPattern(source)
 	}
+
 	return w.addPath(cleanSource(source))
 }
 
-// addPattern adds the paths that a pattern matches. Matched files that are excluded or that no image can have are left out.
+// addPattern adds the paths that a pattern matches. Matched files that are excluded or that no
+// image can have are left out.
 func (w *walker) addPattern(source string) error {
 	paths, err := w.expand(cleanSource(source))
 	if err != nil {
@@ -55,6 +57,7 @@ func (w *walker) addPattern(source string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -98,8 +101,9 @@ func (w *walker) addPath(p string) error {
 	return nil
 }
 
-// addWithParents adds the files that a source of --parents matches, with the directories that lead to them: from the pivot
-// "/./" on, or from the root. For example, of "a/./b/*.c" the part "b/x.c" is kept.
+// addWithParents adds the files that a source of --parents matches, with the directories that lead
+// to them: from the pivot "/./" on, or from the root. For example, of "a/./b/*.c" the part "b/x.c"
+// is kept.
 func (w *walker) addWithParents(source string) error {
 	base, pattern, hasPivot := strings.Cut(source, "/./")
 	if !hasPivot {
@@ -138,11 +142,13 @@ func (w *walker) addWithParents(source string) error {
 	if !found && !isPattern(source) {
 		return fmt.Errorf("source %s: %w", source, fs.ErrNotExist)
 	}
+
 	return nil
 }
 
-// addBelow adds the files below the directory base that include matches, and reports whether there are any. The directory must
-// exist. If no file matches, the destination is made all the same, as in BuildKit.
+// addBelow adds the files below the directory base that include matches, and reports whether there
+// are any. The directory must exist. If no file matches, the destination is made all the same, as
+// in BuildKit.
 func (w *walker) addBelow(base, source string, include *ignore.Matcher) (found bool, err error) {
 	c := fdfs.NewCursor(w.tree.root)
 	defer c.Close()
@@ -204,6 +210,7 @@ func (w *walker) addRemoteTree(r Remote) error {
 			kid.known = r.Commit
 		}
 	}
+
 	return nil
 }
 
@@ -245,13 +252,14 @@ func (e *excludedError) Error() string {
 
 func (e *excludedError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// leftOutError is the error about a source that no image can have, for example a socket. If a pattern matches the file, the
-// file is left out instead.
+// leftOutError is the error about a source that no image can have, for example a socket. If a
+// pattern matches the file, the file is left out instead.
 type leftOutError struct{ kind fdfs.Type }
 
 func (e *leftOutError) Error() string { return fmt.Sprintf("a %s cannot be copied", e.kind) }
 
-// cleanSource returns the path of a source relative to the root of its tree, or "." for the root. ".." stops at the root.
+// cleanSource returns the path of a source relative to the root of its tree, or "." for the root.
+// ".." stops at the root.
 func cleanSource(source string) string {
 	if clean := path.Clean("/" + source)[1:]; clean != "" {
 		return clean
@@ -264,7 +272,8 @@ func isPattern(source string) bool {
 	return slices.ContainsFunc(strings.Split(source, "/"), hasWildcard)
 }
 
-// hasWildcard reports whether a component of a source is a pattern. A backslash escapes the next character.
+// hasWildcard reports whether a component of a source is a pattern. A backslash escapes the next
+// character.
 func hasWildcard(part string) bool {
 	for i := 0; i < len(part); i++ {
 		switch part[i] {
@@ -277,7 +286,8 @@ func hasWildcard(part string) bool {
 	return false
 }
 
-// expand returns the paths that the pattern matches, sorted. Symbolic links are followed before the first wildcard only.
+// expand returns the paths that the pattern matches, sorted. Symbolic links are followed before the
+// first wildcard only.
 func (w *walker) expand(pattern string) ([]string, error) {
 	parts := strings.Split(pattern, "/")
 	wild := slices.IndexFunc(parts, hasWildcard)
@@ -297,10 +307,12 @@ func (w *walker) expand(pattern string) ([]string, error) {
 	for i := range paths {
 		paths[i] = path.Join(base, paths[i])
 	}
+
 	return paths, err
 }
 
-// glob returns the paths below dir that match parts component by component, sorted. Symbolic links are not followed.
+// glob returns the paths below dir that match parts component by component, sorted. Symbolic links
+// are not followed.
 func glob(dir fdfs.Dir, parts []string) ([]string, error) {
 	if _, err := path.Match(parts[0], ""); err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", parts[0], err)
@@ -325,10 +337,12 @@ func glob(dir fdfs.Dir, parts []string) ([]string, error) {
 		}
 		out = append(out, below...)
 	}
+
 	return out, nil
 }
 
-// globBelow is glob for the subdirectory name of dir, with paths that begin with name. A file has no paths below.
+// globBelow is glob for the subdirectory name of dir, with paths that begin with name. A file has
+// no paths below.
 func globBelow(dir fdfs.Dir, name string, parts []string) ([]string, error) {
 	st, err := dir.Stat(name)
 	if err != nil || st.Type != fdfs.Directory {
@@ -344,6 +358,7 @@ func globBelow(dir fdfs.Dir, name string, parts []string) ([]string, error) {
 	for i := range out {
 		out[i] = path.Join(name, out[i])
 	}
+
 	return out, err
 }
 

@@ -20,7 +20,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// Of extended attributes only capabilities are kept, from a context as from a stage.
+// TestCapabilities: capabilities are kept and other extended attributes are not, from a context and
+// from a stage.
 func TestCapabilities(t *testing.T) {
 	nstest.Need(t)
 	caps := []byte("\x01\x00\x00\x02\x00\x04\x00\x00" + strings.Repeat("\x00", 12))
@@ -60,7 +61,7 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// A stage keeps its owners, where --chown does not say otherwise.
+// TestStage: files of a stage keep their owners without --chown.
 func TestStage(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), "f m/a 6711 A", "d m/t 1777", "l m/l a", "p m/p 600")
@@ -87,6 +88,8 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// TestSocket: a socket in a source directory is left out with a warning. A socket as the source is
+// an error.
 func TestSocket(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), "f d/f 644 F")
@@ -125,6 +128,7 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+// TestWhiteoutName: a source whose name means a deletion in a layer is an error.
 func TestWhiteoutName(t *testing.T) {
 	for _, name := range []string{"d/.wh.keep", "d/.wh.dir/f", "d/x/.wh..wh..opq"} {
 		tree, err := OpenContext(treetest.Build(t, t.TempDir(), "f "+name+" 644 x"), nil)
@@ -140,7 +144,7 @@ func TestWhiteoutName(t *testing.T) {
 	}
 }
 
-// Holes stay holes, and what is around them stays in its place.
+// TestSparse: holes of a large file stay holes, and the data stay in their places.
 func TestSparse(t *testing.T) {
 	nstest.Need(t)
 	src, root := t.TempDir(), t.TempDir()
@@ -182,6 +186,7 @@ func TestSparse(t *testing.T) {
 	}
 }
 
+// TestDeepTree copies a tree that is deeper than a path may be long.
 func TestDeepTree(t *testing.T) {
 	nstest.Need(t)
 	src, root := t.TempDir(), t.TempDir()
@@ -225,7 +230,8 @@ func TestDeepTree(t *testing.T) {
 	}
 }
 
-// TestDevices: a device is left out with a warning, from a context as from an image, and is an error as the source itself.
+// TestDevices: a device in a source directory is left out with a warning, from a context and from
+// an image. A device as the source is an error.
 func TestDevices(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), "f d/f 644 F", "f d/null 644", "f d/zero 644")
@@ -262,7 +268,8 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// TestDevicesOfArchive: devices of an archive, and other names of them, are left out, and Warnings says so after Write.
+// TestDevicesOfArchive: devices of an archive, and hard links to them, are left out. Warnings
+// reports them after Write.
 func TestDevicesOfArchive(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()

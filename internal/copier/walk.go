@@ -10,7 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// walker turns sources into items. It lists directories in one goroutine; the goroutines of the pool digest the files.
+// walker turns sources into items. It lists directories in one goroutine; the goroutines of the
+// pool digest the files.
 type walker struct {
 	spec    Spec
 	tree    *Tree
@@ -51,8 +52,9 @@ type level struct {
 	include  *ignore.Matcher // of --parents; nil: all files are included
 }
 
-// directory returns the node of the directory where c stands, at the path real of its tree, with all selected files below. It
-// returns nil if the ignore file excludes the directory and all its files.
+// directory returns the node of the directory where c stands, at the path real of its tree, with
+// all selected files below. It returns nil if the ignore file excludes the directory and all its
+// files.
 func (w *walker) directory(c *fdfs.Cursor, real string, include *ignore.Matcher) (*node, error) {
 	st, err := c.Dir().Stat(".")
 	if err != nil {
@@ -75,6 +77,7 @@ func (w *walker) directory(c *fdfs.Cursor, real string, include *ignore.Matcher)
 	if out && len(n.kids) == 0 {
 		return nil, nil
 	}
+
 	return n, nil
 }
 
@@ -98,6 +101,7 @@ func (w *walker) entries(n *node, l *level) error {
 			n.kids = append(n.kids, kid)
 		}
 	}
+
 	return nil
 }
 
@@ -135,6 +139,7 @@ func (w *walker) entry(name string, l *level) (*node, error) {
 	if !v.keep && len(n.kids) == 0 {
 		return nil, nil
 	}
+
 	return n, nil
 }
 
@@ -176,7 +181,8 @@ func (w *walker) judge(rel, real string, l *level) (v verdict, err error) {
 	return v, nil
 }
 
-// leaf completes the node of an entry that is not a directory. It returns nil if the entry is left out.
+// leaf completes the node of an entry that is not a directory. It returns nil if the entry is left
+// out.
 func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 	if err := archive.CheckName(n.name); err != nil {
 		return nil, fmt.Errorf("source %s: %w", real, err)
@@ -205,10 +211,12 @@ func (w *walker) leaf(n *node, dir *sharedDir, real string) (*node, error) {
 		return nil, nil
 	case fdfs.Directory, fdfs.Unknown:
 	}
+
 	return nil, fmt.Errorf("source %s: a %s cannot be copied", real, n.stat.Type)
 }
 
-// single returns the node of the source name in the directory where c stands. The source is no directory and no symbolic link.
+// single returns the node of the source name in the directory where c stands. The source is no
+// directory and no symbolic link.
 func (w *walker) single(c *fdfs.Cursor, name, source string) (*node, error) {
 	st, err := c.Dir().Stat(name)
 	if err != nil {
@@ -228,5 +236,6 @@ func (w *walker) single(c *fdfs.Cursor, name, source string) (*node, error) {
 	if n == nil {
 		return nil, fmt.Errorf("source %s: %w", source, &leftOutError{st.Type})
 	}
+
 	return n, nil
 }

@@ -12,8 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// writer writes a selection below a root. It makes directories, links and special files itself, in order; the goroutines of
-// the pool copy the files.
+// writer writes a selection below a root. It makes directories, links and special files itself, in
+// order; the goroutines of the pool copy the files.
 type writer struct {
 	spec   Spec
 	rules  rules
@@ -40,9 +40,10 @@ type place struct {
 	path string // from the root, for messages
 }
 
-// Write writes the selection below root, for example the merged directory of an overlay. The caller is root of a user
-// namespace in which all owners are mapped, unless all owners are the caller. After an error the destination holds a part of
-// the files. Write may be called again with another root.
+// Write writes the selection below root, for example the merged directory of an overlay. The caller
+// is root of a user namespace in which all owners are mapped, unless all owners are the caller.
+// After an error the destination holds a part of the files. Write may be called again with another
+// root.
 func (s *Selection) Write(ctx context.Context, root fdfs.Dir) error {
 	return s.writeTo(ctx, root, s.spec)
 }
@@ -71,11 +72,12 @@ func (s *Selection) writeTo(ctx context.Context, root fdfs.Dir, spec Spec) error
 	if err != nil || !spec.Link {
 		return err
 	}
+
 	return w.dateWays()
 }
 
-// dateWays gives the directories on the way to the destination the time of the latest source. It runs last, because each new
-// entry changes the time of its directory.
+// dateWays gives the directories on the way to the destination the time of the latest source. It
+// runs last, because each new entry changes the time of its directory.
 func (w *writer) dateWays() error {
 	var latest fdfs.Time
 	for _, it := range w.items {
@@ -93,6 +95,7 @@ func (w *writer) dateWays() error {
 			return fmt.Errorf("setting the time of %s: %w", way, err)
 		}
 	}
+
 	return nil
 }
 
@@ -108,11 +111,12 @@ func (w *writer) writeItems() error {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// writeItem writes one source. Files of different names are written at the same time; a directory or an archive waits for the
-// files before it. several reports whether there is more than one file.
+// writeItem writes one source. Files of different names are written at the same time; a directory
+// or an archive waits for the files before it. several reports whether there is more than one file.
 func (w *writer) writeItem(it *item, several bool) error {
 	if !it.archive && !it.node.isDir() {
 		return errors.Join(w.writeSingle(it, several), w.pool.err())
@@ -128,6 +132,7 @@ func (w *writer) writeItem(it *item, several bool) error {
 	if err := w.writeTree(it); err != nil {
 		return err
 	}
+
 	return w.pool.flush()
 }
 
@@ -167,7 +172,8 @@ func makeDir(dir fdfs.Dir, name string, e fdfs.Entry) error {
 	return dir.Make(name, e)
 }
 
-// writeSingle writes one source that is not a directory. several reports whether there is more than one such source.
+// writeSingle writes one source that is not a directory. several reports whether there is more than
+// one such source.
 func (w *writer) writeSingle(it *item, several bool) error {
 	if w.into != nil || namesDir(w.spec.Dest) {
 		return w.putInto(it)
@@ -224,10 +230,12 @@ func (w *writer) put(it *item, dst *sharedDir, dstPath, name string) error {
 	if err != nil {
 		return err
 	}
+
 	return w.leaf(it.node, to, place{from, it.node.name, it.source})
 }
 
-// writeArchive unpacks an archive into the destination, and fails if the archive is not the one that Select digested.
+// writeArchive unpacks an archive into the destination, and fails if the archive is not the one
+// that Select digested.
 func (w *writer) writeArchive(it *item) error {
 	if err := w.enterDest(); err != nil {
 		return err
@@ -254,10 +262,12 @@ func (w *writer) writeArchive(it *item) error {
 	if text := devices.Text(); text != "" {
 		w.warnings = append(w.warnings, it.source+": "+text)
 	}
+
 	return nil
 }
 
-// sourceDir is the directory of the last source. Consecutive sources of one directory need one walk. The zero value is ready.
+// sourceDir is the directory of the last source. Consecutive sources of one directory need one
+// walk. The zero value is ready.
 type sourceDir struct {
 	tree  *Tree
 	at    *fdfs.Cursor // finds sources in tree
@@ -265,7 +275,8 @@ type sourceDir struct {
 	where string // path of dir
 }
 
-// open returns the directory that holds the source it, or that is the source. It is valid until the next call.
+// open returns the directory that holds the source it, or that is the source. It is valid until the
+// next call.
 func (s *sourceDir) open(it *item) (*sharedDir, error) {
 	if s.dir != nil && s.tree == it.tree && s.where == it.where {
 		return s.dir, nil

@@ -48,6 +48,7 @@ func (j *writeJob) fill(w *worker, out fdfs.NewFile) error {
 	if err := out.SetAttributes(a); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
+
 	return nil
 }
 
@@ -83,7 +84,8 @@ func (j *writeJob) content(w *worker, out fdfs.NewFile) error {
 		})
 	}
 
-	// The file is large and did not change since Select: to copy it in the kernel is faster than to digest it again.
+	// The file is large and did not change since Select: to copy it in the kernel is faster than to
+	// digest it again.
 	if err := copyLarge(w, to, from, seen.Size); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
@@ -94,10 +96,12 @@ func (j *writeJob) content(w *worker, out fdfs.NewFile) error {
 	if !sameContent(seen, after) {
 		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
 	}
+
 	return nil
 }
 
-// verified calls read to copy the source to out, and fails if the content is not the one that Select digested.
+// verified calls read to copy the source to out, and fails if the content is not the one that
+// Select digested.
 func (j *writeJob) verified(w *worker, out fdfs.NewFile, read func(to io.Writer) error) error {
 	w.hash.Reset()
 	sparse := fdfs.NewSparseWriter(out)
@@ -110,6 +114,7 @@ func (j *writeJob) verified(w *worker, out fdfs.NewFile, read func(to io.Writer)
 	if w.sum() != j.node.sum {
 		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
 	}
+
 	return nil
 }
 
@@ -134,7 +139,8 @@ func copyLarge(w *worker, out, in *os.File, size int64) error {
 	}
 }
 
-// copyStretch copies the bytes from start to end, and reports whether the kernel can copy between the two files.
+// copyStretch copies the bytes from start to end, and reports whether the kernel can copy between
+// the two files.
 func copyStretch(w *worker, out, in *os.File, start, end int64, inKernel bool) (bool, error) {
 	const most = 64 << 20 // bytes at once, so that an interrupted build does not wait for a terabyte
 	for inKernel && start < end {
@@ -162,5 +168,6 @@ func copyStretch(w *worker, out, in *os.File, start, end int64, inKernel bool) (
 	if n != end-start {
 		return inKernel, errChanged
 	}
+
 	return inKernel, nil
 }

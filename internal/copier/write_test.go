@@ -15,7 +15,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// do selects from the context dir, without what ignore excludes, and writes below root.
+// do selects from the context dir, without the files that the patterns of ignore match, and writes
+// below root.
 func do(t *testing.T, dir string, ignore []string, root string, spec Spec) error {
 	t.Helper()
 	tree, err := OpenContext(dir, ignore)
@@ -26,6 +27,7 @@ func do(t *testing.T, dir string, ignore []string, root string, spec Spec) error
 	return doTree(t, tree, root, spec)
 }
 
+// doTree selects from tree and writes below root.
 func doTree(t *testing.T, tree *Tree, root string, spec Spec) error {
 	t.Helper()
 	sel, err := Select(context.Background(), tree, spec)
@@ -42,7 +44,7 @@ func doTree(t *testing.T, tree *Tree, root string, spec Spec) error {
 	return sel.Write(context.Background(), fdfs.OnDisk(r))
 }
 
-// The context of most cases.
+// plainContext are the files of the context of most cases.
 var plainContext = []string{
 	"f f 644 F", "f g 600 G", "d d 1777", "f d/y 4711 Y", "d d/in 751", "f d/in/x 644 X",
 	"l link-to-file f", "l link-to-dir d", "l chain link-to-file", "l escape ../../../../f", "l abs /d/y", "l dangling nowhere",
@@ -53,6 +55,7 @@ var plainContext = []string{
 	"f same/f 644 later", "f same/g 644 later", "f same/a 644 other", "f dup/a 644 last", "d setgid 2775",
 }
 
+// TestWrite copies sources into a root and lists the result.
 func TestWrite(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), plainContext...)
@@ -227,7 +230,8 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestLinkTimes looks at the times of the directories that a COPY makes on the way to its destination.
+// TestLinkTimes: directories that a COPY --link makes on the way to its destination have the time
+// of the latest source.
 func TestLinkTimes(t *testing.T) {
 	nstest.Need(t)
 	src := treetest.Build(t, t.TempDir(), "f a 644 A", "f b 644 B", "f d/in/x 644 X", "f e/x 644 X")

@@ -38,6 +38,7 @@ func (w *writer) entries(n *node, dst *sharedDir, dstPath string, src *sharedDir
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -55,7 +56,8 @@ func (w *writer) subtree(n *node, to, from place) error {
 	defer shared.release()
 
 	if fresh || !n.merge {
-		// After the last file: the mode may forbid to write into the directory, and each new entry changes its time.
+		// After the last file: the mode may forbid to write into the directory, and each new entry
+		// changes its time.
 		shared.last = func() {
 			if err := shared.SetAttributes(".", w.rules.attributesWithTime(n)); err != nil {
 				w.pool.cancel(fmt.Errorf("writing %s: %w", to.path, err))
@@ -89,6 +91,7 @@ func ensureDir(at place) (fresh bool, err error) {
 	if st.Type != fdfs.Directory {
 		return false, fmt.Errorf("writing %s: a directory cannot replace the %s that is there", at.path, st.Type)
 	}
+
 	return false, nil
 }
 
@@ -122,7 +125,8 @@ func (w *writer) leaf(n *node, to, from place) error {
 	return nil
 }
 
-// hardLink makes a hard link to the file that is the same inode as n. done is false if a later source replaced that file.
+// hardLink makes a hard link to the file that is the same inode as n. done is false if a later
+// source replaced that file.
 func (w *writer) hardLink(n *node, to place) (done bool, err error) {
 	first, ok := w.made[n.link]
 	if !ok {
@@ -137,10 +141,12 @@ func (w *writer) hardLink(n *node, to place) (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("writing %s: %w", to.path, err)
 	}
+
 	return true, nil
 }
 
-// replacing calls create. If an entry that is not a directory is in the way, replacing removes the entry and calls create again.
+// replacing calls create. If an entry that is not a directory is in the way, replacing removes the
+// entry and calls create again.
 func replacing(at place, create func() error) error {
 	err := create()
 	if !errors.Is(err, fs.ErrExist) {
@@ -157,5 +163,6 @@ func replacing(at place, create func() error) error {
 	if err := at.dir.Unlink(at.name); err != nil {
 		return err
 	}
+
 	return create()
 }

@@ -20,7 +20,8 @@ const (
 	maxLine = bufio.MaxScanTokenSize - 1 // bytes of a line: the bound of the library
 )
 
-// Dockerfile is the place where a Dockerfile was found. The zero value is a Dockerfile from standard input.
+// Dockerfile is the place where a Dockerfile was found. The zero value is a Dockerfile from
+// standard input.
 type Dockerfile struct {
 	Path      string // for example "app/Dockerfile"
 	InContext bool   // Path is relative to the build context, and its symbolic links resolve in the context
@@ -42,13 +43,16 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Read returns the patterns of the build context in the directory dir, and the name of the file that they come from, which is
-// empty if there is no ignore file. It reads the first file that exists of
+// Read returns the patterns of the build context in the directory dir, and the name of the file
+// that they come from, which is empty if there is no ignore file. It reads the first file that
+// exists of
 //
-//   - NAME.dockerignore and NAME.containerignore next to each Dockerfile NAME of files, in or outside of the context
+//   - NAME.dockerignore and NAME.containerignore next to each Dockerfile NAME of files, in or
+//     outside of the context
 //   - .containerignore and .dockerignore of the context
 //
-// A symbolic link of the context resolves inside the context. Only a regular file of at most 16 MiB is read.
+// A symbolic link of the context resolves inside the context. Only a regular file of at most 16 MiB
+// is read.
 func Read(dir string, files ...Dockerfile) (patterns []string, name string, err error) {
 	for _, f := range files {
 		if f.Path == "" {
@@ -72,6 +76,7 @@ func Read(dir string, files ...Dockerfile) (patterns []string, name string, err 
 			return patterns, name, err
 		}
 	}
+
 	return nil, "", nil
 }
 
@@ -107,6 +112,7 @@ func ReadFile(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return parse(text, "", path)
 }
 
@@ -125,6 +131,7 @@ func parse(text []byte, dir, name string) ([]string, error) {
 			return nil, &Error{Dir: dir, Name: name, Line: i + 1, Err: lineErr}
 		}
 	}
+
 	return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
 }
 

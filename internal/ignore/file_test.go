@@ -11,7 +11,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestErrors: a mistake in an ignore file is told by file and line, with one reason.
+// TestErrors: the error about an ignore file names the file, the line and one reason.
 func TestErrors(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"nothing behind !", "a\n# comment\n\n  !  \nb\n", `.dockerignore:4: "!" has no pattern: write !PATTERN to include files again`},
@@ -34,6 +34,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestRead: the first ignore file that exists is read, inside its directory.
 func TestRead(t *testing.T) {
 	outside := treetest.Build(t, t.TempDir(), "f canary 644 canary", "f canary.dockerignore 644 stolen")
 	for _, tc := range []struct {
@@ -83,6 +84,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadOfSeveral: the Dockerfiles are asked in order.
 func TestReadOfSeveral(t *testing.T) {
 	dir := treetest.Build(t, t.TempDir(), "f one 644", "f two 644", "f two.containerignore 644 b", "f three.dockerignore 644 c", "f .dockerignore 644 a")
 	file := func(name string) Dockerfile { return Dockerfile{Path: filepath.Join(dir, name)} }
@@ -92,6 +94,7 @@ func TestReadOfSeveral(t *testing.T) {
 	}
 }
 
+// TestReadFile reads the file of --ignorefile.
 func TestReadFile(t *testing.T) {
 	dir := treetest.Build(t, t.TempDir())
 	path := filepath.Join(dir, "odd")

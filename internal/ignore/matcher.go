@@ -1,12 +1,14 @@
-// Package ignore reads ignore files, such as .dockerignore, and matches paths against their patterns.
+// Package ignore reads ignore files, such as .dockerignore, and matches paths against their
+// patterns.
 //
 //	patterns, name, err := ignore.Read(dir)     // name: ".dockerignore"
 //	m, err := ignore.New(patterns)
 //	matched, _, err := m.Path("logs/today")
 //
-// The rules are those of the Dockerfile reference: a pattern matches a path if it matches the path or a directory above it, the
-// last pattern that matches decides, and a pattern that begins with "!" includes the path again. "**" stands for any number of
-// directories. Single patterns are matched by github.com/moby/patternmatcher, the library of BuildKit.
+// The rules are those of the Dockerfile reference: a pattern matches a path if it matches the path
+// or a directory above it, the last pattern that matches decides, and a pattern that begins with
+// "!" includes the path again. "**" stands for any number of directories. Single patterns are
+// matched by github.com/moby/patternmatcher, the library of BuildKit.
 package ignore
 
 import (
@@ -20,7 +22,8 @@ import (
 	"github.com/moby/patternmatcher"
 )
 
-// Matcher decides by patterns which paths are matched. A nil Matcher matches nothing. A Matcher is for one goroutine.
+// Matcher decides by patterns which paths are matched. A nil Matcher matches nothing. A Matcher is
+// for one goroutine.
 type Matcher struct {
 	patterns []pattern
 	noParent patternmatcher.MatchInfo // says to the library that no directory above the path is matched
@@ -34,11 +37,12 @@ type pattern struct {
 	match    *patternmatcher.PatternMatcher
 }
 
-// Matched holds, for each pattern, whether it matches a directory or a directory above. nil stands for the root, which no
-// pattern matches.
+// Matched holds, for each pattern, whether it matches a directory or a directory above. nil stands
+// for the root, which no pattern matches.
 type Matched []bool
 
-// New returns the matcher of the patterns, or nil if there are none. Paths are relative, for example "src/main.go".
+// New returns the matcher of the patterns, or nil if there are none. Paths are relative, for
+// example "src/main.go".
 func New(patterns []string) (*Matcher, error) {
 	m := Matcher{noParent: noParent()}
 	for _, text := range patterns {
@@ -53,10 +57,12 @@ func New(patterns []string) (*Matcher, error) {
 	if len(m.patterns) == 0 {
 		return nil, nil
 	}
+
 	return &m, nil
 }
 
-// parse reads one pattern. ok is false if the pattern matches nothing: the root itself cannot be excluded, as in BuildKit.
+// parse reads one pattern. ok is false if the pattern matches nothing: the root itself cannot be
+// excluded, as in BuildKit.
 func (m *Matcher) parse(text string) (p pattern, ok bool, err error) {
 	text = strings.TrimSpace(text) // "!" may follow blanks
 	if rest, negative := strings.CutPrefix(text, "!"); negative {
@@ -75,7 +81,8 @@ func (m *Matcher) parse(text string) (p pattern, ok bool, err error) {
 		return p, false, fmt.Errorf("pattern %q holds a zero byte", text)
 	}
 
-	// Each pattern has a matcher of its own, because the library remembers only some results for a list of patterns.
+	// Each pattern has a matcher of its own, because the library remembers only some results for a
+	// list of patterns.
 	p.match, err = patternmatcher.New([]string{EscapeBang(text)})
 	if err != nil {
 		return p, false, fmt.Errorf("pattern %q: %w", text, err)
@@ -108,8 +115,8 @@ func EscapeBang(s string) string {
 	return s
 }
 
-// Entry reports whether path is matched. above are the patterns that match the directory of path. The result below is the
-// value of above for the entries of path.
+// Entry reports whether path is matched. above are the patterns that match the directory of path.
+// The result below is the value of above for the entries of path.
 func (m *Matcher) Entry(path string, above Matched) (yes bool, below Matched, err error) {
 	if m == nil {
 		return false, nil, nil
@@ -125,6 +132,7 @@ func (m *Matcher) Entry(path string, above Matched) (yes bool, below Matched, er
 			yes = !m.patterns[i].negative
 		}
 	}
+
 	return yes, below, nil
 }
 
@@ -142,6 +150,7 @@ func (m *Matcher) Path(path string) (yes bool, below Matched, err error) {
 			return false, nil, err
 		}
 	}
+
 	return yes, below, nil
 }
 
@@ -158,7 +167,8 @@ func (m *Matcher) matches(i int, path string, above Matched) (bool, error) {
 	return ok, nil
 }
 
-// Because returns the pattern that decides about path, for example "!logs/keep", or "" if no pattern matches.
+// Because returns the pattern that decides about path, for example "!logs/keep", or "" if no
+// pattern matches.
 func (m *Matcher) Because(path string) string {
 	_, matched, err := m.Path(path)
 	if err != nil {
@@ -174,11 +184,12 @@ func (m *Matcher) Because(path string) string {
 		}
 		return text
 	}
+
 	return ""
 }
 
-// Excludes reports whether a tree without the matched files has no file at path. A directory that is matched counts as there
-// if a negative pattern may include an entry below again.
+// Excludes reports whether a tree without the matched files has no file at path. A directory that
+// is matched counts as there if a negative pattern may include an entry below again.
 func (m *Matcher) Excludes(path string, isDir bool) (bool, error) {
 	yes, _, err := m.Path(path)
 	if err != nil {
@@ -187,8 +198,8 @@ func (m *Matcher) Excludes(path string, isDir bool) (bool, error) {
 	return yes && (!isDir || !m.MayMatchBelow(path, true)), nil
 }
 
-// MayMatchBelow reports whether a pattern, a negative or another, may match a path below dir that the pattern does not match
-// by matching dir. Where false, a walk need not enter dir.
+// MayMatchBelow reports whether a pattern, a negative or another, may match a path below dir that
+// the pattern does not match by matching dir. Where false, a walk need not enter dir.
 func (m *Matcher) MayMatchBelow(dir string, negative bool) bool {
 	if m == nil {
 		return false
@@ -200,6 +211,7 @@ func (m *Matcher) MayMatchBelow(dir string, negative bool) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -208,10 +220,12 @@ func (p *pattern) mayMatchBelow(dir []string) bool {
 		if i == len(dir) || p.odd || strings.Contains(part, "**") {
 			return true
 		}
-		// A pattern that filepath.Match refuses may match: the library reads some patterns differently.
+		// A pattern that filepath.Match refuses may match: the library reads some patterns
+		// differently.
 		if ok, err := filepath.Match(part, dir[i]); err == nil && !ok {
 			return false
 		}
 	}
+
 	return false
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 )
 
-// The matcher agrees with the library's own slow way, and never says that nothing below a directory can match
-// where something does.
+// FuzzMatcher: a Matcher agrees with the library on whole paths, and MayMatchBelow is true for
+// every directory that has a match below.
 func FuzzMatcher(f *testing.F) {
 	f.Add("logs\n!logs/keep\n**/*.o", "logs/keep/b.o")
 	f.Add("*\n!a/**/b", "a/x/y/b")
@@ -55,7 +55,8 @@ func FuzzMatcher(f *testing.F) {
 	})
 }
 
-// checkWalk goes down to file as a walk does, which looks into a directory only if something below may be in.
+// checkWalk goes down to file as a walk does, which enters a directory only if an entry below may
+// be selected.
 func checkWalk(t *testing.T, m *Matcher, clean []string, file string, want bool) {
 	t.Helper()
 	var above Matched
@@ -80,7 +81,8 @@ func checkWalk(t *testing.T, m *Matcher, clean []string, file string, want bool)
 	}
 }
 
-// asRead compares an ignore file of that text with what the library makes of it: reader and matcher as others use them.
+// asRead compares a Matcher of an ignore file with the reader and the matcher of the library, as
+// BuildKit uses them.
 func asRead(t *testing.T, text, file string) {
 	t.Helper()
 	patterns, err := ignorefile.ReadAll(strings.NewReader(text))

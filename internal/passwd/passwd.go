@@ -3,9 +3,10 @@
 //	user, err := passwd.ResolveUser(root, "app:staff")  // of USER, for a process
 //	owner, err := passwd.ResolveOwner(root, "app")      // of --chown, for files
 //
-// Both files belong to the image, so nothing about them is trusted (CVE-2024-9676 of containers/storage). They are opened by
-// descriptor below the root, symbolic links resolve inside the root, and only a regular file of at most 16 MiB is read. A file
-// that does not exist is empty. The formats are those of passwd(5) and group(5).
+// Both files belong to the image, so nothing about them is trusted (CVE-2024-9676 of
+// containers/storage). They are opened by descriptor below the root, symbolic links resolve inside
+// the root, and only a regular file of at most 16 MiB is read. A file that does not exist is empty.
+// The formats are those of passwd(5) and group(5).
 package passwd
 
 import (
@@ -33,10 +34,10 @@ type User struct {
 	Home     string   // home directory; "/" if /etc/passwd has no entry or the entry names none
 }
 
-// ResolveOwner returns the owner that spec, the value of --chown, names: "app", "1000", "app:staff" or "1000:1000". Names are
-// looked up below root. Without a group, the group is that of the user's entry, or the number of a numeric user. An empty spec
-// is root. An unknown name is an error that contains the name. The owner of directories that WORKDIR makes follows the same
-// rules.
+// ResolveOwner returns the owner that spec, the value of --chown, names: "app", "1000", "app:staff"
+// or "1000:1000". Names are looked up below root. Without a group, the group is that of the user's
+// entry, or the number of a numeric user. An empty spec is root. An unknown name is an error that
+// contains the name. The owner of directories that WORKDIR makes follows the same rules.
 func ResolveOwner(root fdfs.Dir, spec string) (fdfs.Owner, error) {
 	if spec == "" {
 		return fdfs.Owner{}, nil
@@ -76,13 +77,15 @@ func userOwner(root fdfs.Dir, name string) (fdfs.Owner, error) {
 	if entry == nil {
 		return fdfs.Owner{}, fmt.Errorf("user %q is not in the image's /etc/passwd", name)
 	}
+
 	return entryOwner(entry)
 }
 
-// ResolveUser returns the user that spec, the value of USER, names: "app", "1000", "app:staff", ":staff"; "" is 0. Names are
-// looked up below root. Without a group, the group is that of the user's entry, or 0 if /etc/passwd has no entry for the
-// number, and the supplementary groups are those of /etc/group. An unknown name is an error that contains the name; a number
-// that /etc/passwd does not contain is no error.
+// ResolveUser returns the user that spec, the value of USER, names: "app", "1000", "app:staff",
+// ":staff"; "" is 0. Names are looked up below root. Without a group, the group is that of the
+// user's entry, or 0 if /etc/passwd has no entry for the number, and the supplementary groups are
+// those of /etc/group. An unknown name is an error that contains the name; a number that
+// /etc/passwd does not contain is no error.
 func ResolveUser(root fdfs.Dir, spec string) (User, error) {
 	u, err := resolveUser(root, spec)
 	if err != nil {
@@ -130,11 +133,12 @@ func resolveUser(root fdfs.Dir, spec string) (User, error) {
 	if entry != nil {
 		u.Groups, err = groupsOf(root, entry.Name, u.GID)
 	}
+
 	return u, err
 }
 
-// ResolveGroup returns the number of a group: "100", or a name such as "staff" that is looked up below root. An unknown name is
-// an error that contains the name.
+// ResolveGroup returns the number of a group: "100", or a name such as "staff" that is looked up
+// below root. An unknown name is an error that contains the name.
 func ResolveGroup(root fdfs.Dir, name string) (uint32, error) {
 	gid, numeric, err := parseID(name)
 	if numeric || err != nil {
@@ -148,11 +152,12 @@ func ResolveGroup(root fdfs.Dir, name string) (uint32, error) {
 	if len(groups) == 0 {
 		return 0, fmt.Errorf("group %q is not in the image's /etc/group", name)
 	}
+
 	return groupID(groups[0])
 }
 
-// parseID returns the number of a user or group, and whether s is a number. The number 1<<32-1 is no ID: it means "no change"
-// to chown(2).
+// parseID returns the number of a user or group, and whether s is a number. The number 1<<32-1 is
+// no ID: it means "no change" to chown(2).
 func parseID(s string) (id uint32, numeric bool, err error) {
 	if s == "" {
 		return 0, false, errors.New("no name")
@@ -164,6 +169,7 @@ func parseID(s string) (id uint32, numeric bool, err error) {
 	if err != nil || n == math.MaxUint32 {
 		return 0, false, fmt.Errorf("%s is larger than any id", s)
 	}
+
 	return uint32(n), true, nil
 }
 

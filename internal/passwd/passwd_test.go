@@ -108,8 +108,8 @@ func checkResult[T any](t *testing.T, want, got T, wantErr string, err error) {
 	}
 }
 
-// TestHostilePasswd: an image may have anything in place of its passwd file (CVE-2024-9676 of containers/storage). No file
-// outside of the image is read, and nothing waits.
+// TestHostilePasswd: an image may have anything in place of its passwd file (CVE-2024-9676 of
+// containers/storage). No file outside of the image is read, and nothing waits.
 func TestHostilePasswd(t *testing.T) {
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "canary"), []byte("canary:x:4:4::/:/bin/sh\n"), 0o644); err != nil {

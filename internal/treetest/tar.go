@@ -49,10 +49,12 @@ func Tar(tb testing.TB, entries ...Entry) []byte {
 	if err := w.Close(); err != nil {
 		tb.Fatal(err)
 	}
+
 	return b.Bytes()
 }
 
-// Mixed returns entries of every type that an archive may have, with names that are written in several ways.
+// Mixed returns entries of every type that an archive may have, with names that are written in
+// several ways.
 func Mixed() []Entry {
 	return []Entry{
 		{Name: ".", Type: tar.TypeDir, Mode: 0o700},
@@ -67,8 +69,8 @@ func Mixed() []Entry {
 	}
 }
 
-// Compressors returns functions that compress data, by format: "gz", "xz" and "zst", and "tar" for none. bzip2 has no
-// compressor in Go.
+// Compressors returns functions that compress data, by format: "gz", "xz" and "zst", and "tar" for
+// none. bzip2 has no compressor in Go.
 func Compressors(tb testing.TB) map[string]func(data []byte) []byte {
 	return map[string]func(data []byte) []byte{
 		"tar": func(data []byte) []byte { return data },
@@ -97,5 +99,6 @@ func compress(tb testing.TB, data []byte, open func(io.Writer) (io.WriteCloser, 
 	if err := w.Close(); err != nil {
 		tb.Fatal(err)
 	}
+
 	return b.Bytes()
 }

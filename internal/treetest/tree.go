@@ -31,6 +31,7 @@ func Build(tb testing.TB, dir string, lines ...string) string {
 			tb.Fatalf("%s: %v", line, err)
 		}
 	}
+
 	return dir
 }
 
@@ -54,6 +55,7 @@ func build(dir, at string, words []string) error {
 	if err != nil {
 		return err
 	}
+
 	return chmod(at, words[2])
 }
 
@@ -91,8 +93,9 @@ func Open(tb testing.TB, dir string) *os.File {
 	return f
 }
 
-// List describes all files below dir, one a line and sorted: "PATH TYPE MODE UID:GID CONTENT", or "LINK -> TARGET UID:GID". A
-// file with several names shows "=FIRST" at the end, the first of its names.
+// List describes all files below dir, one a line and sorted: "PATH TYPE MODE UID:GID CONTENT", or
+// "LINK -> TARGET UID:GID". A file with several names shows "=FIRST" at the end, the first of its
+// names.
 func List(tb testing.TB, dir string) []string {
 	tb.Helper()
 	l := lister{tb: tb, first: map[uint64]string{}}
@@ -157,6 +160,7 @@ func (l *lister) describe(dir *os.File, name, path string, st fdfs.Stat) string 
 		}
 		line += " =" + l.first[st.Ino]
 	}
+
 	return line
 }
 
@@ -204,5 +208,6 @@ func DataSize(tb testing.TB, path string) int64 {
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	return data
 }

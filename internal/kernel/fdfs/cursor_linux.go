@@ -14,13 +14,15 @@ const (
 	maxDepth = 4096
 )
 
-// Cursor stands in a directory below a root directory and moves by paths, such as "/etc/passwd". Symbolic links are followed
-// inside the root, as after chroot(2): an absolute link starts at the root, and ".." stops at the root.
+// Cursor stands in a directory below a root directory and moves by paths, such as "/etc/passwd".
+// Symbolic links are followed inside the root, as after chroot(2): an absolute link starts at the
+// root, and ".." stops at the root.
 //
-// Each step opens one component relative to the descriptor of the directory before, and ".." returns to the descriptor of
-// the directory that the cursor came from. So a rename or a link that somebody makes meanwhile never leads outside. The
-// rules are those of RESOLVE_IN_ROOT of openat2(2); a Cursor needs Linux 3.6 only, and it can make the directory that a
-// dangling link points to.
+// Each step opens one component relative to the descriptor of the directory before, and ".."
+// returns to the descriptor of the directory that the cursor came from. So a rename or a link that
+// somebody makes meanwhile never leads outside. The rules are those of RESOLVE_IN_ROOT of
+// openat2(2); a Cursor needs Linux 3.6 only, and it can make the directory that a dangling link
+// points to.
 //
 // A Cursor is for one goroutine.
 type Cursor struct {
@@ -33,10 +35,12 @@ type Cursor struct {
 // MakeDir makes the missing directory name of dir while a [Cursor] moves.
 type MakeDir func(dir Dir, name string) error
 
-// NewCursor returns a cursor that stands at root. The caller keeps root open while the cursor is used, and closes both.
+// NewCursor returns a cursor that stands at root. The caller keeps root open while the cursor is
+// used, and closes both.
 func NewCursor(root Dir) *Cursor { return &Cursor{root: root} }
 
-// Close closes every directory that the cursor opened. The cursor stands at the root then and can be used again.
+// Close closes every directory that the cursor opened. The cursor stands at the root then and can
+// be used again.
 func (c *Cursor) Close() {
 	for _, dir := range c.stack {
 		dir.Close() // only opened: there is nothing to lose
@@ -56,7 +60,8 @@ func (c *Cursor) Dir() Dir {
 // Open opens the directory that the cursor stands in. The caller closes it.
 func (c *Cursor) Open() (Dir, error) { return c.Dir().OpenDir(".") }
 
-// Path returns the path of the cursor relative to the root, free of symbolic links, for example "usr/lib", or "." at the root.
+// Path returns the path of the cursor relative to the root, free of symbolic links, for example
+// "usr/lib", or "." at the root.
 func (c *Cursor) Path() string {
 	if len(c.names) == 0 {
 		return "."
@@ -64,18 +69,20 @@ func (c *Cursor) Path() string {
 	return strings.Join(c.names, "/")
 }
 
-// Enter moves to the directory path: from the root if path is absolute, else from where the cursor stands. A missing
-// component is made by mkdir, or is fs.ErrNotExist if mkdir is nil. A component that is not a directory is ENOTDIR. After an
-// error the cursor stands in the directory of the component that failed.
+// Enter moves to the directory path: from the root if path is absolute, else from where the cursor
+// stands. A missing component is made by mkdir, or is fs.ErrNotExist if mkdir is nil. A component
+// that is not a directory is ENOTDIR. After an error the cursor stands in the directory of the
+// component that failed.
 func (c *Cursor) Enter(path string, mkdir MakeDir) error {
 	c.links = 0
 	return c.enter(path, mkdir)
 }
 
-// Resolve moves to the directory that holds the last component of path, and returns the name and the status of that component.
-// While the component is a symbolic link, Resolve follows the link. If the component is missing, the error is nil and st.Type
-// is Unknown. If path leads to the root or ends in "/", "." or "..", name is ".". Missing directories on the way are made by
-// mkdir as in Enter.
+// Resolve moves to the directory that holds the last component of path, and returns the name and
+// the status of that component. While the component is a symbolic link, Resolve follows the link.
+// If the component is missing, the error is nil and st.Type is Unknown. If path leads to the root
+// or ends in "/", "." or "..", name is ".". Missing directories on the way are made by mkdir as in
+// Enter.
 func (c *Cursor) Resolve(path string, mkdir MakeDir) (name string, st Stat, err error) {
 	c.links = 0
 	for {
@@ -172,6 +179,7 @@ func (c *Cursor) follow(name string, mkdir MakeDir) error {
 	if err != nil {
 		return err
 	}
+
 	return c.enter(target, mkdir)
 }
 
@@ -183,7 +191,8 @@ func (c *Cursor) readlink(name string) (string, error) {
 	return c.Dir().Readlink(name)
 }
 
-// split divides path before its last component. A trailing slash asks for a directory: the last component is "." then.
+// split divides path before its last component. A trailing slash asks for a directory: the last
+// component is "." then.
 func split(path string) (dir, last string) {
 	i := strings.LastIndexByte(path, '/')
 	dir = path[:i+1]

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCursor: paths resolve inside the root, symbolic links included, and nothing leads above the root.
+// TestCursor: paths resolve inside the root, symbolic links included, and nothing leads above the
+// root.
 func TestCursor(t *testing.T) {
 	dir := tree(t, "a/b/", "a/f", "abs -> /a/b", "up -> ../../../a", "chain -> up/b", "dangling -> no/where", "loop -> loop", "ff -> a/f")
 	for _, tc := range []struct {
@@ -91,8 +92,8 @@ func TestCursorBounds(t *testing.T) {
 	c.stack = nil
 }
 
-// TestCursorStaysInside: a directory that moves out of the root while the cursor stands there leads nowhere else, because
-// ".." returns to the directory that the cursor came from.
+// TestCursorStaysInside: a directory that moves out of the root while the cursor stands there leads
+// nowhere else, because ".." returns to the directory that the cursor came from.
 func TestCursorStaysInside(t *testing.T) {
 	dir := tree(t, "root/", "root/a/", "root/a/b/", "root/f", "out/", "out/secret")
 	root, err := os.Open(filepath.Join(dir.Name(), "root"))

@@ -85,7 +85,8 @@ func TestDiskDir(t *testing.T) {
 	}
 }
 
-// TestDiskDirErrors: a Dir of the kernel refuses entries that it cannot make, paths and directories that are not of the kernel.
+// TestDiskDirErrors: a Dir of the kernel refuses entries that it cannot make, paths and directories
+// that are not of the kernel.
 func TestDiskDirErrors(t *testing.T) {
 	d := OnDisk(tree(t, "f", "d/", "l -> d"))
 	second := func(_ any, err error) error { return err }
@@ -112,7 +113,8 @@ func TestDiskDirErrors(t *testing.T) {
 // elsewhere is a Dir without a descriptor.
 type elsewhere struct{ Dir }
 
-// TestDescriptorOf: directories and files of the kernel have a descriptor, and a Dir that wraps another type has none.
+// TestDescriptorOf: directories and files of the kernel have a descriptor, and a Dir that wraps
+// another type has none.
 func TestDescriptorOf(t *testing.T) {
 	dir := tree(t, "f")
 	d := OnDisk(dir)

@@ -34,7 +34,8 @@ func (d diskDir) OpenFile(name string) (File, Stat, error) {
 	return diskFile{f}, st, nil
 }
 
-// Names opens the directory again: a place cannot be listed, and each call starts at the first entry.
+// Names opens the directory again: a place cannot be listed, and each call starts at the first
+// entry.
 func (d diskDir) Names() ([]string, error) {
 	f, err := d.forReading()
 	if err != nil {
@@ -44,7 +45,8 @@ func (d diskDir) Names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// forReading opens the directory itself for reading. Errors show the name of the directory, not ".".
+// forReading opens the directory itself for reading. Errors show the name of the directory, not
+// ".".
 func (d diskDir) forReading() (*os.File, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(int(d.f.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -74,6 +76,7 @@ func (d diskDir) Make(name string, e Entry) error {
 	if err != nil {
 		return err
 	}
+
 	return d.SetAttributes(name, e.Attributes)
 }
 
@@ -112,6 +115,7 @@ func (d diskDir) SetAttributes(name string, a Attributes) error {
 	if a.Mtime != nil {
 		return SetMtimeAt(d.f, name, *a.Mtime)
 	}
+
 	return nil
 }
 
@@ -125,7 +129,8 @@ func setDirXattrs(dir *os.File, name string, xattrs map[string]string) error {
 	return setXattrs(f, xattrs)
 }
 
-// setXattrs sets extended attributes in the order of their names, so that an error is the same every time.
+// setXattrs sets extended attributes in the order of their names, so that an error is the same
+// every time.
 func setXattrs(f *os.File, xattrs map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(xattrs)) {
 		if err := Setxattr(f, key, []byte(xattrs[key])); err != nil {
@@ -173,11 +178,13 @@ func (d newDiskFile) SetAttributes(a Attributes) error {
 	if a.Mtime != nil {
 		return setMtime(d.f, *a.Mtime)
 	}
+
 	return nil
 }
 
-// setMtime changes the modification time of the open file f and leaves the access time. utimensat(2) without a path is
-// futimens(3); package unix offers the call only with a path, and AT_EMPTY_PATH needs Linux 5.8.
+// setMtime changes the modification time of the open file f and leaves the access time.
+// utimensat(2) without a path is futimens(3); package unix offers the call only with a path, and
+// AT_EMPTY_PATH needs Linux 5.8.
 func setMtime(f *os.File, t Time) error {
 	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: t.Sec, Nsec: t.Nsec}}
 	err := retry0(func() error {

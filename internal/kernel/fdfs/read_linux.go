@@ -8,9 +8,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 )
 
-// ReadFile returns the content of the regular file path below root, for example "/etc/passwd". Symbolic links resolve inside
-// root. A file of another type is an error, which ReadFile returns without waiting for a writer of a fifo. A file of more than
-// limit bytes is an error too.
+// ReadFile returns the content of the regular file path below root, for example "/etc/passwd".
+// Symbolic links resolve inside root. A file of another type is an error, which ReadFile returns
+// without waiting for a writer of a fifo. A file of more than limit bytes is an error too.
 func ReadFile(root Dir, path string, limit int64) ([]byte, error) {
 	c := NewCursor(root)
 	defer c.Close()
@@ -34,5 +34,6 @@ func ReadFile(root Dir, path string, limit int64) ([]byte, error) {
 	if st.Type != Regular { // replaced meanwhile
 		return nil, fmt.Errorf("%s is a %s", path, st.Type)
 	}
+
 	return bounded.ReadAll(f, limit, path)
 }

@@ -2,14 +2,16 @@ package fdfs
 
 import "bytes"
 
-// minHole is the shortest run of zeros that becomes a hole, in bytes: a block of usual file systems.
+// minHole is the shortest run of zeros that becomes a hole, in bytes: a block of usual file
+// systems.
 const minHole = 4 << 10
 
 // zeroBlock is never written to.
 var zeroBlock [64 << 10]byte
 
-// SparseWriter writes a [NewFile] from its start. A Write of 4 KiB or more that is all zeros becomes a hole, so the caller
-// writes in large pieces. Finish ends the file. A SparseWriter is for one goroutine.
+// SparseWriter writes a [NewFile] from its start. A Write of 4 KiB or more that is all zeros
+// becomes a hole, so the caller writes in large pieces. Finish ends the file. A SparseWriter is for
+// one goroutine.
 type SparseWriter struct {
 	file  NewFile
 	size  int64

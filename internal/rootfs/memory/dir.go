@@ -33,6 +33,7 @@ func (d *dir) lookUp(op, name string) (*inode, error) {
 	if e == nil {
 		return nil, fdfs.PathError(op, name, fdfs.ENOENT)
 	}
+
 	return e.inode, nil
 }
 
@@ -50,6 +51,7 @@ func (d *dir) OpenDir(name string) (fdfs.Dir, error) {
 	case name == self:
 		return d, nil
 	}
+
 	return &dir{tree: d.tree, node: n, up: d, name: name}, nil
 }
 
@@ -65,6 +67,7 @@ func (d *dir) OpenFile(name string) (fdfs.File, fdfs.Stat, error) {
 	if n.stat.Type == fdfs.Symlink {
 		return nil, fdfs.Stat{}, fdfs.PathError("open", name, fdfs.ELOOP)
 	}
+
 	return &file{tree: d.tree, node: n, content: d.tree.spool.reader(n.content)}, n.stat, nil
 }
 
@@ -99,6 +102,7 @@ func (d *dir) Readlink(name string) (string, error) {
 	if n.stat.Type != fdfs.Symlink {
 		return "", fdfs.PathError("readlink", name, fdfs.EINVAL)
 	}
+
 	return n.target, nil
 }
 
@@ -189,6 +193,7 @@ func (d *dir) mayAdd(op, name string) error {
 	case d.tree.names >= maxFiles:
 		return errTooMany
 	}
+
 	return nil
 }
 
@@ -210,8 +215,8 @@ func (d *dir) add(name string, n *inode) {
 	d.node.stat.Mtime = now()
 }
 
-// copyUp makes the directory, and the directories that lead to it, part of the current layer, as overlayfs does before it
-// changes a directory. The tree is locked.
+// copyUp makes the directory, and the directories that lead to it, part of the current layer, as
+// overlayfs does before it changes a directory. The tree is locked.
 func (d *dir) copyUp() {
 	for ; d.up != nil; d = d.up {
 		e := d.up.node.kids[d.name]
@@ -235,6 +240,7 @@ func (d *dir) SetAttributes(name string, a fdfs.Attributes) error {
 	if name != self {
 		d.node.kids[name].up(d.tree.layer)
 	}
+
 	return d.tree.setAttributes(n, a)
 }
 
@@ -297,5 +303,6 @@ func (t *Tree) setAttributes(n *inode, a fdfs.Attributes) error {
 	if a.Mtime != nil {
 		n.stat.Mtime = *a.Mtime
 	}
+
 	return nil
 }

@@ -58,7 +58,8 @@ func (f *newFile) Write(p []byte) (int, error) {
 	return n, f.Truncate(f.off)
 }
 
-// WriteAt writes within the size that Create reserved. The caller sets the size of the file by Truncate afterwards.
+// WriteAt writes within the size that Create reserved. The caller sets the size of the file by
+// Truncate afterwards.
 func (f *newFile) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off+int64(len(p)) > f.room.size {
 		return 0, fdfs.PathError("write", "file", fdfs.EFBIG)

@@ -96,7 +96,8 @@ func remove(a actor, name string) {
 	a.do(a.dir.Rmdir(name))
 }
 
-// TestAsOverlayfs makes the same changes to a tree and to an overlay mount: the two layers are the same byte for byte.
+// TestAsOverlayfs makes the same changes to a tree and to an overlay mount: the two layers are the
+// same byte for byte.
 func TestAsOverlayfs(t *testing.T) {
 	nstest.Need(t)
 	for _, tc := range []struct {

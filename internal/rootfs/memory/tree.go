@@ -1,5 +1,6 @@
-// Package memory keeps the files of an image without a file system: names, owners, modes and links in memory, contents in one
-// temporary file. It serves builds on hosts where nothing can be mounted and no owner can be changed.
+// Package memory keeps the files of an image without a file system: names, owners, modes and links
+// in memory, contents in one temporary file. It serves builds on hosts where nothing can be mounted
+// and no owner can be changed.
 //
 //	spool, err := memory.NewSpool(dir)                   // dir: a directory for temporary files
 //	layer := memory.New(spool)
@@ -9,16 +10,17 @@
 //	err = selection.Write(ctx, whole.Root())
 //	result, err := whole.WriteLayer(ctx, w, options)
 //
-// A Tree keeps books as overlayfs does, so that WriteLayer writes the entries that an upper directory would have: a changed
-// directory is copied up together with the directories that lead to it, a name that was removed from a lower layer is a
-// whiteout, and a directory that was made in place of a removed entry is opaque. The time of a directory changes with its
-// entries.
+// A Tree keeps books as overlayfs does, so that WriteLayer writes the entries that an upper
+// directory would have: a changed directory is copied up together with the directories that lead to
+// it, a name that was removed from a lower layer is a whiteout, and a directory that was made in
+// place of a removed entry is opaque. The time of a directory changes with its entries.
 //
-// Bounds, besides those of the kernel on names and links: 2 Mi names that were made or applied, and 64 MiB of extended
-// attributes.
+// Bounds, besides those of the kernel on names and links: 2 Mi names that were made or applied, and
+// 64 MiB of extended attributes.
 //
-// Nothing of an image becomes a file of the host: links, devices and names are values here, and paths resolve below the root
-// (fdfs.Cursor). Several goroutines may use a Tree. The space of contents is released by Spool.Close only.
+// Nothing of an image becomes a file of the host: links, devices and names are values here, and
+// paths resolve below the root (fdfs.Cursor). Several goroutines may use a Tree. The space of
+// contents is released by Spool.Close only.
 package memory
 
 import (
@@ -86,7 +88,8 @@ func (e *entry) up(layer uint64) {
 	}
 }
 
-// needsWhiteout reports whether the removal of name must be recorded in the layer, because a lower layer has the name.
+// needsWhiteout reports whether the removal of name must be recorded in the layer, because a lower
+// layer has the name.
 func (n *inode) needsWhiteout(name string, layer uint64) bool {
 	e := n.kids[name]
 	return layer > 0 && (e.layer != layer || e.below)
@@ -127,7 +130,8 @@ func (t *Tree) Clone() *Tree {
 	return c
 }
 
-// clone copies n with its entries. copies holds the inodes with several names that were copied so far.
+// clone copies n with its entries. copies holds the inodes with several names that were copied so
+// far.
 func (n *inode) clone(copies map[*inode]*inode) *inode {
 	if c := copies[n]; c != nil {
 		return c
@@ -147,6 +151,7 @@ func (n *inode) clone(copies map[*inode]*inode) *inode {
 	if n.stat.Nlink > 1 {
 		copies[n] = &c
 	}
+
 	return &c
 }
 
@@ -174,8 +179,9 @@ func (t *Tree) rootAttributes() commit.RootDir {
 	return commit.RootDir{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
 }
 
-// Apply puts the files of the layer l on top of t, and removes the files that its whiteouts name (image-spec layer.md). The
-// caller no longer uses l. After an error, which is one of the bounds, the caller no longer uses t either.
+// Apply puts the files of the layer l on top of t, and removes the files that its whiteouts name
+// (image-spec layer.md). The caller no longer uses l. After an error, which is one of the bounds,
+// the caller no longer uses t either.
 func (t *Tree) Apply(l *Tree) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -236,7 +242,8 @@ func (t *Tree) merge(lower, upper *inode) {
 	lower.xattrs = upper.xattrs
 }
 
-// applyWhiteouts removes the entries that the whiteouts of upper name, and removes the whiteouts from upper.
+// applyWhiteouts removes the entries that the whiteouts of upper name, and removes the whiteouts
+// from upper.
 func (n *inode) applyWhiteouts(upper *inode) {
 	if _, opaque := upper.kids[opaqueMarker]; opaque {
 		n.kids = map[string]*entry{}
@@ -266,8 +273,8 @@ func (n *inode) drop(name string) {
 	}
 }
 
-// SetTimes sets the time of every inode of the current layer to epoch; with clamp, only of inodes that are later than epoch.
-// upperdir.SetTimes does the same to an upper directory.
+// SetTimes sets the time of every inode of the current layer to epoch; with clamp, only of inodes
+// that are later than epoch. upperdir.SetTimes does the same to an upper directory.
 func (t *Tree) SetTimes(epoch time.Time, clamp bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

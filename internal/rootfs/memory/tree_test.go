@@ -88,7 +88,8 @@ func TestCloneIsApart(t *testing.T) {
 	}
 }
 
-// TestSetTimes: times of the current layer that are later than the epoch become the epoch; times of lower layers stay.
+// TestSetTimes: times of the current layer that are later than the epoch become the epoch; times of
+// lower layers stay.
 func TestSetTimes(t *testing.T) {
 	tree := newTree(t)
 	a := actor{t, tree.Root()}
@@ -151,7 +152,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestNames: a hard link counts as a file, because a small layer with many links could fill the memory otherwise.
+// TestNames: a hard link counts as a file, because a small layer with many links could fill the
+// memory otherwise.
 func TestNames(t *testing.T) {
 	tree, small := newTree(t), newTree(t)
 	a := actor{t, tree.Root()}

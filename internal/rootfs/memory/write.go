@@ -74,6 +74,7 @@ func (w *tarrer) directory(path string, n *inode) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -105,6 +106,7 @@ func (w *tarrer) entry(path string, n *inode) error {
 	} else if n.stat.Nlink > 1 {
 		w.links[n] = path
 	}
+
 	return w.tar.Add(w.ctx, f, w.tree.spool.reader(n.content))
 }
 
@@ -155,5 +157,6 @@ func fileMode(st fdfs.Stat) fs.FileMode {
 		return mode | fs.ModeDevice
 	case fdfs.Unknown:
 	}
+
 	return mode | fs.ModeIrregular
 }
