@@ -11,6 +11,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -116,23 +117,23 @@ func (s *stage) copySpec(ctx context.Context, op *plan.Copy) (copier.Spec, error
 }
 
 // owner looks the value of --chown or USER up in the image; empty is root.
-func (s *stage) owner(ctx context.Context, name string) (copier.Owner, error) {
+func (s *stage) owner(ctx context.Context, name string) (fdfs.Owner, error) {
 	if name == "" {
-		return copier.Owner{}, nil
+		return fdfs.Owner{}, nil
 	}
 	if s.memory != nil {
 		root, err := s.memory.root(ctx)
 		if err != nil {
-			return copier.Owner{}, err
+			return fdfs.Owner{}, err
 		}
-		return copier.ResolveOwner(root, name)
+		return passwd.ResolveOwner(root, name)
 	}
 
 	view, err := s.view()
 	if err != nil {
-		return copier.Owner{}, err
+		return fdfs.Owner{}, err
 	}
-	return copier.ResolveOwner(fdfs.OnDisk(view), name)
+	return passwd.ResolveOwner(fdfs.OnDisk(view), name)
 }
 
 // workdirStep makes the directory of WORKDIR where the image does not have it.
@@ -144,12 +145,12 @@ func (s *stage) workdirStep(ctx context.Context, step *plan.Step, op *plan.Workd
 		}
 
 		// USER need not be known to the image where nothing is made. The key needs no numbers: the layer below has them.
-		owner := func() (copier.Owner, error) { return copier.ResolveOwner(root, op.User) }
+		owner := func() (fdfs.Owner, error) { return passwd.ResolveOwner(root, op.User) }
 		made, err := copier.MakeDirsOf(root, path.Clean(op.Path), owner)
 		if err == nil && path.Clean(op.Path) != op.Path {
 			// What a ".." undoes must be there for the path to lead anywhere; as elsewhere it is root's.
 			var more bool
-			more, err = copier.MakeDirs(root, op.Path, copier.Owner{})
+			more, err = copier.MakeDirs(root, op.Path, fdfs.Owner{})
 			made = made || more
 		}
 		return made, errors.Join(err, root.Close())

@@ -7,7 +7,7 @@ import (
 	"io"
 	"sync"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
@@ -45,7 +45,7 @@ func (b *builder) output(ctx context.Context, target *snapshot) (err error) {
 
 // leftOut returns the warning about devices that are not in a tar of all files, or "" if no device was left out.
 func leftOut(r commit.Tar) string {
-	return copier.Devices{First: r.Device, Count: r.Devices}.Text()
+	return archive.Devices{First: r.Device, Count: r.Devices}.Text()
 }
 
 // writeTar writes the tar of all files of a snapshot.

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
@@ -191,7 +191,7 @@ const unsaidRootMode = 0o555
 // readLayers reads the files of an image.
 func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []ocispec.Descriptor) (*memory.Tree, error) {
 	whole := memory.New(b.plain.spool)
-	if err := whole.Root().Chmod(".", unsaidRootMode); err != nil {
+	if err := whole.Root().SetAttributes(".", fdfs.Attributes{Mode: new(uint32(unsaidRootMode))}); err != nil {
 		return nil, err
 	}
 
@@ -202,8 +202,8 @@ func (b *builder) readLayers(ctx context.Context, ids []digest.Digest, blobs []o
 			return nil, err
 		}
 
-		var devices copier.Devices
-		devices, err = copier.ExtractLayer(ctx, r, files.Root())
+		var devices archive.Devices
+		devices, err = archive.ExtractLayer(ctx, r, files.Root())
 		if text := devices.Text(); text != "" {
 			b.warnOnce(fmt.Sprintf("layer %s: %s", blob.Digest, text))
 		}

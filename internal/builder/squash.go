@@ -10,8 +10,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/cache"
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -79,7 +79,7 @@ func (b *builder) flattenInto(ctx context.Context, target *snapshot, key cache.K
 		if err != nil {
 			return err
 		}
-		return errors.Join(copier.ExtractImage(ctx, r, dir), dir.Close())
+		return errors.Join(archive.ExtractImage(ctx, r, dir), dir.Close())
 	})
 
 	if err := gone(done(), err); err != nil {

@@ -12,12 +12,13 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// A file that is not what was digested is never written.
+// TestChangedSource: Write fails if a file differs from the file that Select digested.
 func TestChangedSource(t *testing.T) {
 	nstest.Need(t)
-	outside := build(t, t.TempDir(), "f canary 644 canary")
+	outside := treetest.Build(t, t.TempDir(), "f canary 644 canary")
 	for _, tc := range []struct {
 		name   string
 		size   int
@@ -86,7 +87,7 @@ func TestChangedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := t.TempDir()
-			err = sel.Write(context.Background(), fdfs.OnDisk(openDir(t, root)))
+			err = sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, root)))
 			if tc.ok != (err == nil) {
 				t.Fatalf("error %v, want one: %v", err, !tc.ok)
 			}
@@ -97,10 +98,11 @@ func TestChangedSource(t *testing.T) {
 	}
 }
 
+// TestChangedArchive: Write fails if an archive differs from the archive that Select digested.
 func TestChangedArchive(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()
-	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "A"}))
+	treetest.Write(t, dir, "t", treetest.Tar(t, treetest.Entry{Name: "a", Data: "A"}))
 	tree, err := OpenContext(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -113,16 +115,16 @@ func TestChangedArchive(t *testing.T) {
 	}
 	defer sel.Close()
 
-	writeFile(t, dir, "t", makeTar(t, entry{name: "a", data: "B"}))
-	if err := sel.Write(context.Background(), fdfs.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, errChanged) {
+	treetest.Write(t, dir, "t", treetest.Tar(t, treetest.Entry{Name: "a", Data: "B"}))
+	if err := sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, t.TempDir()))); !errors.Is(err, errChanged) {
 		t.Errorf("error %v", err)
 	}
 }
 
-// waitOld waits until files just written are not taken for racy.
+// waitOld waits until a file that was just written is not racy any more.
 func waitOld() { time.Sleep(racyWindow + 10*time.Millisecond) }
 
-// sneak changes a file and puts its size and times back.
+// sneak changes the content of a file and restores its size and its time.
 func sneak(file string, st os.FileInfo) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
@@ -141,12 +143,12 @@ func appendByte(file string, _ os.FileInfo) error {
 	return errors.Join(err, f.Close())
 }
 
-// While a directory is swapped for a link to outside all the time, nothing of outside is ever copied, and nothing is
-// ever written there.
+// TestSwappedLinks: while a directory is swapped for a link to outside again and again, no file of
+// outside is copied and no file is written there.
 func TestSwappedLinks(t *testing.T) {
 	nstest.Need(t)
-	outside := build(t, t.TempDir(), "f secret 644 canary")
-	dir := build(t, t.TempDir(), "f d/secret 644 fine", "f d/sub/secret 644 fine")
+	outside := treetest.Build(t, t.TempDir(), "f secret 644 canary")
+	dir := treetest.Build(t, t.TempDir(), "f d/secret 644 fine", "f d/sub/secret 644 fine")
 	if err := os.Symlink(outside, filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +177,7 @@ func TestSwappedLinks(t *testing.T) {
 			if err := do(t, dir, nil, root, Spec{Sources: []string{source}, Dest: "/x/"}); err == nil {
 				ok++
 			}
-			for _, line := range list(t, root) {
+			for _, line := range treetest.List(t, root) {
 				if strings.Contains(line, "canary") {
 					t.Fatalf("%s: %s", source, line)
 				}
@@ -183,27 +185,28 @@ func TestSwappedLinks(t *testing.T) {
 		}
 	}
 
-	// The same in the destination: dir plays an image that somebody changes meanwhile.
-	src := build(t, t.TempDir(), "f secret 644 overwritten", "f n 644 new")
+	// Now dir is the destination: an image that somebody changes meanwhile.
+	src := treetest.Build(t, t.TempDir(), "f secret 644 overwritten", "f n 644 new")
 	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); {
 		if err := do(t, src, nil, dir, Spec{Sources: []string{"."}, Dest: "/d/"}); err == nil {
 			ok++
 		}
-		if _, err := MakeDirs(fdfs.OnDisk(openDir(t, dir)), "/d/e/f", Owner{}); err == nil {
+		if _, err := MakeDirs(fdfs.OnDisk(treetest.Open(t, dir)), "/d/e/f", fdfs.Owner{}); err == nil {
 			ok++
 		}
 	}
 
 	close(swap)
 	<-done
-	if got := strings.Join(list(t, outside), " "); !strings.HasPrefix(got, "secret regular") || !strings.HasSuffix(got, " canary") {
+	if got := strings.Join(treetest.List(t, outside), " "); !strings.HasPrefix(got, "secret regular") || !strings.HasSuffix(got, " canary") {
 		t.Errorf("outside is now %q", got)
 	}
 	if ok == 0 {
-		t.Error("nothing was ever copied, so nothing was tested")
+		t.Error("no file was copied, so nothing was tested")
 	}
 }
 
+// TestCanceled: Select and Write stop when the context is canceled.
 func TestCanceled(t *testing.T) {
 	tree, err := OpenContext(manyFiles(t, 100, 10), nil)
 	if err != nil {
@@ -220,7 +223,7 @@ func TestCanceled(t *testing.T) {
 	if _, err := Select(ctx, tree, Spec{Sources: []string{"."}, Dest: "/"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Select: %v", err)
 	}
-	if err := sel.Write(ctx, fdfs.OnDisk(openDir(t, t.TempDir()))); !errors.Is(err, context.Canceled) {
+	if err := sel.Write(ctx, fdfs.OnDisk(treetest.Open(t, t.TempDir()))); !errors.Is(err, context.Canceled) {
 		t.Errorf("Write: %v", err)
 	}
 }

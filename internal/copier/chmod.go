@@ -7,22 +7,27 @@ import (
 )
 
 // modeChange is a parsed --chmod. The zero value changes nothing.
+//
+// The parser is our own: github.com/tonistiigi/dchapes-mode, which BuildKit uses, follows BSD,
+// where "u+t" sets the sticky bit and "o+t", "go=rX" or "a=" do not change it, and where "u=rw"
+// removes setuid of a directory. Here the results are those of chmod(1) of GNU.
 type modeChange struct {
 	octal   bool
 	mode    uint32
 	clauses []modeClause
 }
 
-// modeClause is one operation of a symbolic mode, such as g=u or o-w.
+// modeClause is one operation of a symbolic mode, such as "g=u" or "o-w".
 type modeClause struct {
-	who  uint32 // the bits of 0777 it may touch
-	op   byte   // + - =
-	perm uint32 // as if for all of ugo: multiples of 0111, with setuid, setgid and sticky
-	from byte   // u, g or o: permissions are copied from there
-	bigX bool
+	who  uint32 // the permission bits that the clause may change: 0700 for "u", 0777 for "a"
+	op   byte   // '+', '-' or '='
+	perm uint32 // permissions for all of u, g and o, for example 0444 for "r", with setuid, setgid and sticky
+	from byte   // 'u', 'g' or 'o': the permissions are those of that class
+	bigX bool   // "X": execute permission for directories and files that somebody may execute
 }
 
-// parseChmod understands an octal mode up to 07777 and the symbolic modes of chmod(1). The umask is 0.
+// parseChmod parses an octal mode up to 07777 ("0755") or a symbolic mode as in chmod(1)
+// ("u=rwX,go=rX"). The umask is 0.
 func parseChmod(s string) (modeChange, error) {
 	if s == "" {
 		return modeChange{}, nil
@@ -47,15 +52,19 @@ func parseChmod(s string) (modeChange, error) {
 	return c, nil
 }
 
-// parseClauses parses what stands between two commas: [ugoa]*([-+=]([rwxXst]*|[ugo]))+.
+// classes are the permission bits of the letters before an operation.
+var classes = map[byte]uint32{'u': 0o700, 'g': 0o070, 'o': 0o007, 'a': 0o777}
+
+// parseClauses parses the text between two commas: [ugoa]*([-+=]([rwxXst]*|[ugo]))+.
 func parseClauses(s string) (clauses []modeClause, ok bool) {
 	var who uint32
-	for ; s != "" && strings.IndexByte("ugoa", s[0]) >= 0; s = s[1:] {
-		who |= map[byte]uint32{'u': 0o700, 'g': 0o070, 'o': 0o007, 'a': 0o777}[s[0]]
+	for ; s != "" && classes[s[0]] != 0; s = s[1:] {
+		who |= classes[s[0]]
 	}
 	if who == 0 {
-		who = 0o777
+		who = classes['a']
 	}
+
 	for s != "" {
 		c := modeClause{who: who, op: s[0]}
 		if strings.IndexByte("+-=", c.op) < 0 {
@@ -63,7 +72,8 @@ func parseClauses(s string) (clauses []modeClause, ok bool) {
 		}
 		s = s[1:]
 		if s != "" && strings.IndexByte("ugo", s[0]) >= 0 {
-			c.from, s = s[0], s[1:]
+			c.from = s[0]
+			s = s[1:]
 		} else {
 			s = c.permissions(s)
 		}
@@ -73,7 +83,7 @@ func parseClauses(s string) (clauses []modeClause, ok bool) {
 	return clauses, len(clauses) > 0
 }
 
-// permissions reads letters into c up to what is none and returns the rest.
+// permissions reads the permission letters at the start of s into c, and returns the rest of s.
 func (c *modeClause) permissions(s string) string {
 	for ; s != ""; s = s[1:] {
 		switch s[0] {
@@ -97,7 +107,7 @@ func (c *modeClause) permissions(s string) string {
 	return s
 }
 
-// apply returns what becomes of mode.
+// apply returns the mode that a file of the given mode gets.
 func (c modeChange) apply(mode uint32, dir bool) uint32 {
 	if c.octal {
 		return c.mode
@@ -108,13 +118,31 @@ func (c modeChange) apply(mode uint32, dir bool) uint32 {
 	return mode
 }
 
-// forNewDir returns the mode of a directory that is made for a destination: setuid, setgid and sticky are for the
-// files named, not for their parents.
+// forNewDir returns the mode of a directory that is made on the way to a destination. Setuid,
+// setgid and sticky are for the sources, not for the directories that lead to them.
 func (c modeChange) forNewDir() uint32 { return c.apply(0o755, true) & 0o777 }
 
-func (cl modeClause) apply(mode uint32, dir bool) uint32 {
-	bits := cl.perm
-	switch cl.from {
+func (c modeClause) apply(mode uint32, dir bool) uint32 {
+	bits := c.bits(mode, dir) & c.mask()
+	switch c.op {
+	case '+':
+		return mode | bits
+	case '-':
+		return mode &^ bits
+	}
+
+	cleared := c.mask()
+	if dir { // as chmod(1) of GNU: "=" keeps setuid and setgid of a directory, unless the clause names them
+		cleared &^= 0o6000
+	}
+
+	return mode&^cleared | bits
+}
+
+// bits returns the permissions of the clause for all of u, g and o.
+func (c modeClause) bits(mode uint32, dir bool) uint32 {
+	bits := c.perm
+	switch c.from {
 	case 'u':
 		bits = mode >> 6 & 7 * 0o111
 	case 'g':
@@ -122,30 +150,26 @@ func (cl modeClause) apply(mode uint32, dir bool) uint32 {
 	case 'o':
 		bits = mode & 7 * 0o111
 	}
-
-	if cl.bigX && (dir || mode&0o111 != 0) {
+	if c.bigX && (dir || mode&0o111 != 0) {
 		bits |= 0o111
 	}
-	mask := cl.who
-	if cl.who&0o700 != 0 {
+
+	return bits
+}
+
+// mask returns the bits that the clause may change: setuid belongs to "u", setgid to "g" and sticky
+// to "o".
+func (c modeClause) mask() uint32 {
+	mask := c.who
+	if c.who&0o700 != 0 {
 		mask |= 0o4000
 	}
-	if cl.who&0o070 != 0 {
+	if c.who&0o070 != 0 {
 		mask |= 0o2000
 	}
-	if cl.who&0o007 != 0 {
+	if c.who&0o007 != 0 {
 		mask |= 0o1000
 	}
-	switch cl.op {
-	case '+':
-		return mode | bits&mask
-	case '-':
-		return mode &^ (bits & mask)
-	}
 
-	if dir { // as chmod(1): = leaves setuid and setgid of a directory unless they are named
-		return mode&^(mask&^0o6000) | bits&mask
-	}
-
-	return mode&^mask | bits&mask
+	return mask
 }

@@ -2,6 +2,7 @@ package copier
 
 import "testing"
 
+// TestChmod: modes have the results of chmod(1) of GNU with umask 0.
 func TestChmod(t *testing.T) {
 	for _, tc := range []struct {
 		spec string

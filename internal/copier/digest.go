@@ -10,10 +10,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// digestVersion changes when the same selection is written otherwise than before.
+// digestVersion changes when Write writes the same selection differently than before.
 const digestVersion = "rbuild copy 1"
 
-// encoder feeds values into a hash so that no two sequences of values give the same bytes.
+// encoder feeds values into a hash. No two sequences of values give the same bytes: each value has
+// a fixed length or a length in front.
 type encoder struct{ h hash.Hash }
 
 func (e encoder) num(n uint64) {
@@ -37,85 +38,80 @@ func (e encoder) flag(b bool) {
 	}
 }
 
-// sum digests the selection. Times stay out; the order of directory entries is that of their names already.
-func (s *Selection) sum() digest.Digest {
+// owner encodes a user and a group.
+func (e encoder) owner(o fdfs.Owner) {
+	e.num(uint64(o.UID))
+	e.num(uint64(o.GID))
+}
+
+// digestItems returns the digest of a selection. It covers no times, and does not depend on the
+// order in which a directory lists its entries, because they are sorted.
+func digestItems(spec Spec, r rules, items []*item) digest.Digest {
 	e := encoder{sha256.New()}
 	e.text(digestVersion)
-	e.text(s.spec.Dest)
-	e.text(s.spec.Chmod)
-	e.flag(s.spec.Chown != nil)
-	if o := s.spec.Chown; o != nil {
-		e.num(uint64(o.UID))
-		e.num(uint64(o.GID))
+	e.text(spec.Dest)
+	e.text(spec.Chmod)
+	e.flag(spec.Chown != nil)
+	if spec.Chown != nil {
+		e.owner(*spec.Chown)
 	}
 
-	ids := map[*node]uint64{nil: 0}
-	e.num(uint64(len(s.items)))
-	for _, it := range s.items {
+	d := digester{encoder: e, rules: r, ids: map[*node]uint64{nil: 0}}
+	e.num(uint64(len(items)))
+	for _, it := range items {
 		e.text(it.name)
 		e.flag(it.archive)
-		s.encode(e, it.node, !s.spec.literal, ids)
+		// Write does not give the metadata of a source directory to its destination.
+		if !it.node.isDir() || spec.literal {
+			d.node(it.node)
+			continue
+		}
+		e.num(uint64(it.node.stat.Type))
+		d.content(it.node)
 	}
 
 	return digest.NewDigest(digest.SHA256, e.h)
 }
 
-// encode digests n. ids numbers the files that others are hard links to. The metadata of a source directory
-// stays out: its content is written, into a directory that exists or is made by other rules.
-func (s *Selection) encode(e encoder, n *node, source bool, ids map[*node]uint64) {
-	e.num(uint64(n.stat.Type))
-	if n.stat.Type != fdfs.Directory || !source {
-		e.flag(n.merge)
-		e.num(uint64(s.mode(n)))
-		o := s.owner(n)
-		e.num(uint64(o.UID))
-		e.num(uint64(o.GID))
-	}
+// digester encodes nodes.
+type digester struct {
+	encoder
+	rules rules
+	ids   map[*node]uint64 // numbers of the files that later files are hard links to; 0: no link
+}
 
+// node encodes the metadata and the content of n.
+func (d digester) node(n *node) {
+	d.num(uint64(n.stat.Type))
+	d.flag(n.merge)
+	d.num(uint64(d.rules.mode(n)))
+	d.owner(d.rules.owner(n))
+	d.content(n)
+}
+
+// content encodes the content of n.
+func (d digester) content(n *node) {
 	if n.known != "" {
-		e.text(n.known)
+		d.text(n.known)
 		return
 	}
 	switch n.stat.Type {
 	case fdfs.Regular:
 		if n.shared {
-			ids[n] = uint64(len(ids))
+			d.ids[n] = uint64(len(d.ids))
 		}
-		e.num(ids[n.link])
-		e.bytes(n.sum[:])
-		e.bytes(n.caps)
+		d.num(d.ids[n.link])
+		d.bytes(n.sum[:])
+		d.bytes(n.caps)
 	case fdfs.Symlink:
-		e.text(n.target)
+		d.text(n.target)
 	case fdfs.Directory:
-		e.num(uint64(len(n.kids)))
+		d.num(uint64(len(n.kids)))
 		for _, kid := range n.kids {
-			e.text(kid.name)
-			s.encode(e, kid, false, ids)
+			d.text(kid.name)
+			d.node(kid)
 		}
 	case fdfs.Fifo, fdfs.CharDevice, fdfs.BlockDevice, fdfs.Socket, fdfs.Unknown:
-		e.num(n.stat.Rdev)
+		d.num(n.stat.Rdev)
 	}
-}
-
-// mode returns the mode n will have.
-func (s *Selection) mode(n *node) uint32 {
-	mode := n.stat.Mode
-	if n.stat.Type == fdfs.Symlink {
-		return 0o777
-	}
-	if n.stat.Type == fdfs.Regular && s.tree != nil && s.tree.context {
-		mode &^= 0o6000 // as the reference engine has it; setgid of directories stays
-	}
-	return s.chmod.apply(mode, n.stat.Type == fdfs.Directory)
-}
-
-// owner returns who n will belong to.
-func (s *Selection) owner(n *node) Owner {
-	switch {
-	case s.spec.Chown != nil:
-		return *s.spec.Chown
-	case s.tree == nil || s.tree.context:
-		return Owner{}
-	}
-	return Owner{n.stat.UID, n.stat.GID}
 }

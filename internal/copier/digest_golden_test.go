@@ -6,15 +6,17 @@ import (
 	"testing"
 	"time"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestDigestIsStable pins the digests of some selections: they are part of cache keys, so that a digest that changes
-// makes every user build every COPY again.
+// TestDigestIsStable pins the digests of some selections. Digests are part of cache keys: if they
+// change, every COPY of every user is built again.
 func TestDigestIsStable(t *testing.T) {
 	nstest.Need(t)
-	dir := build(t, t.TempDir(), append(digestContext, "f t/setuid 4755 S", "d t/setgid 2775")...)
-	writeFile(t, dir, "t.tar", makeTar(t, plainTar...))
+	dir := treetest.Build(t, t.TempDir(), append(digestContext, "f t/setuid 4755 S", "d t/setgid 2775")...)
+	treetest.Write(t, dir, "t.tar", treetest.Tar(t, treetest.Mixed()...))
 	context, err := OpenContext(dir, []string{"**/.ignored"})
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +42,7 @@ func TestDigestIsStable(t *testing.T) {
 		{"of a stage", stage, Spec{Sources: []string{"t"}, Dest: "/x/"}, "2021c2be351b12d197c21aeb3d989a98cef83a47cbe53717925b0f609f5747e2"},
 		{"file to a name", context, Spec{Sources: []string{"t/a"}, Dest: "/x"}, "d2afd63006e927676f84f16260ffeb07c4060036f94886b7ec2bd55411bcefab"},
 		{"several", context, Spec{Sources: []string{"t/a", "t/sub", "t/h*", "t/link"}, Dest: "/x/"}, "4c39059117fe80249926c9fa3ac6305d5965d0f05884a73c63ccbee7a1e1f42b"},
-		{"owner and mode", context, Spec{Sources: []string{"t"}, Dest: "/x/", Chown: &Owner{5, 6}, Chmod: "u=rwX,go=rX"}, "611e5ab566380fc9426d9b442f9a1e1723afc9781de3af0c83cad607b6f35321"},
+		{"owner and mode", context, Spec{Sources: []string{"t"}, Dest: "/x/", Chown: &fdfs.Owner{UID: 5, GID: 6}, Chmod: "u=rwX,go=rX"}, "611e5ab566380fc9426d9b442f9a1e1723afc9781de3af0c83cad607b6f35321"},
 		{"octal mode", context, Spec{Sources: []string{"t"}, Dest: "/x/", Chmod: "4750"}, "afa6191fafd6828f5bf19e350d0c4a770a4ea99254558ccb5b19d60824f64cd3"},
 		{"exclude", context, Spec{Sources: []string{"t"}, Dest: "/x/", Exclude: []string{"h*", "sub"}}, "aef772280fb99fbecdec76308ae1481b6490b888b3a75333ce1061eb6cebc918"},
 		{"parents", context, Spec{Sources: []string{"t/./sub/c", "t/s*"}, Dest: "/x/", Parents: true}, "4898c4a7e67cac2e5e102cf1b4a27b8d08d929d348aa67f040e19a436073cc0b"},

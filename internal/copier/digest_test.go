@@ -13,6 +13,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
 var digestContext = []string{
@@ -30,7 +31,8 @@ func digestOf(t *testing.T, tree *Tree, spec Spec) digest.Digest {
 	return sel.Digest()
 }
 
-// Every change that an image would show shows in the digest, and no other.
+// TestDigest: a change of the sources changes the digest if the image would show the change, and
+// only then.
 func TestDigest(t *testing.T) {
 	nstest.Need(t)
 	at := func(name string) string { return filepath.Join("t", name) }
@@ -104,7 +106,7 @@ func TestDigest(t *testing.T) {
 			return fdfs.Setxattr(f, xattrCaps, []byte("\x01\x00\x00\x02\x00\x04\x00\x00"+strings.Repeat("\x00", 12)))
 		}},
 		{name: "destination", change: func(_ string, s *Spec) error { s.Dest = "/y/"; return nil }},
-		{name: "chown", change: func(_ string, s *Spec) error { s.Chown = &Owner{1, 2}; return nil }},
+		{name: "chown", change: func(_ string, s *Spec) error { s.Chown = &fdfs.Owner{UID: 1, GID: 2}; return nil }},
 		{name: "chmod", change: func(_ string, s *Spec) error { s.Chmod = "700"; return nil }},
 		{name: "exclude", change: func(_ string, s *Spec) error { s.Exclude = []string{"b"}; return nil }},
 		{name: "here-document", change: func(_ string, s *Spec) error { s.Inline = []File{{"b", []byte("B")}}; return nil }},
@@ -112,7 +114,7 @@ func TestDigest(t *testing.T) {
 		{name: "parents", change: func(_ string, s *Spec) error { s.Parents = true; return nil }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := build(t, t.TempDir(), digestContext...)
+			dir := treetest.Build(t, t.TempDir(), digestContext...)
 			tree, err := OpenContext(dir, []string{"**/.ignored"})
 			if err != nil {
 				t.Fatal(err)
@@ -134,9 +136,10 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// A directory that a pattern selects is written otherwise than one that only leads to what it selects.
+// TestDigestOfParents: a directory that a pattern selects has another digest than a directory that
+// only leads to a selected file, because its mode and time are written too.
 func TestDigestOfParents(t *testing.T) {
-	tree, err := OpenContext(build(t, t.TempDir(), "f a/b/f 644 F"), nil)
+	tree, err := OpenContext(treetest.Build(t, t.TempDir(), "f a/b/f 644 F"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +151,8 @@ func TestDigestOfParents(t *testing.T) {
 	}
 }
 
-// The digest does not depend on where a context lies nor on the order in which its files were made.
+// TestDigestElsewhere: the digest depends neither on the path of the context nor on the order in
+// which its files were made.
 func TestDigestElsewhere(t *testing.T) {
 	nstest.Need(t)
 	digests := map[digest.Digest]bool{}
@@ -157,7 +161,7 @@ func TestDigestElsewhere(t *testing.T) {
 		reversed[i], reversed[5-i] = digestContext[5-i], digestContext[i]
 	}
 	for _, lines := range [][]string{digestContext, digestContext, reversed} {
-		tree, err := OpenContext(build(t, t.TempDir(), lines...), nil)
+		tree, err := OpenContext(treetest.Build(t, t.TempDir(), lines...), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,10 +174,10 @@ func TestDigestElsewhere(t *testing.T) {
 	}
 }
 
-// What a selection wrote is selected from there with the digest it had.
+// TestDigestOfResult: files that were written and selected again have the same digest.
 func TestDigestOfResult(t *testing.T) {
 	nstest.Need(t)
-	dir := build(t, t.TempDir(), digestContext...)
+	dir := treetest.Build(t, t.TempDir(), digestContext...)
 	tree, err := OpenContext(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +190,7 @@ func TestDigestOfResult(t *testing.T) {
 	if err := doTree(t, tree, root, spec); err != nil {
 		t.Fatal(err)
 	}
-	if got := digestOf(t, OpenRoot(fdfs.OnDisk(openDir(t, root))), spec); got != want {
+	if got := digestOf(t, OpenRoot(fdfs.OnDisk(treetest.Open(t, root))), spec); got != want {
 		t.Errorf("%s of the result, %s of the source", got, want)
 	}
 }

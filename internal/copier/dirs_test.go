@@ -9,11 +9,13 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
+// TestMakeDirs: directories are made inside the root, and nothing outside changes.
 func TestMakeDirs(t *testing.T) {
 	nstest.Need(t)
-	outside := build(t, t.TempDir(), "d keep 755")
+	outside := treetest.Build(t, t.TempDir(), "d keep 755")
 	for _, tc := range []struct {
 		name, path string
 		root       []string
@@ -33,8 +35,8 @@ func TestMakeDirs(t *testing.T) {
 		{name: "whiteout", path: "/.wh.a", err: ".wh.a"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			root := build(t, t.TempDir(), tc.root...)
-			made, err := MakeDirs(fdfs.OnDisk(openDir(t, root)), tc.path, Owner{5, 6})
+			root := treetest.Build(t, t.TempDir(), tc.root...)
+			made, err := MakeDirs(fdfs.OnDisk(treetest.Open(t, root)), tc.path, fdfs.Owner{UID: 5, GID: 6})
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error %v, want one that says %s", err, tc.err)
@@ -46,18 +48,18 @@ func TestMakeDirs(t *testing.T) {
 				t.Fatalf("made %v, error %v", made, err)
 			}
 			less := cmp.Transformer("sort", func(s []string) string { return strings.Join(slices.Sorted(slices.Values(s)), "\n") })
-			if diff := cmp.Diff(tc.want, list(t, root), less); diff != "" {
+			if diff := cmp.Diff(tc.want, treetest.List(t, root), less); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 
-	if diff := cmp.Diff([]string{"keep directory 0755 0:0"}, list(t, outside)); diff != "" {
+	if diff := cmp.Diff([]string{"keep directory 0755 0:0"}, treetest.List(t, outside)); diff != "" {
 		t.Errorf("outside (-want +got):\n%s", diff)
 	}
 }
 
-// implied lists the directories that lead to the absolute path p, made inside a root.
+// implied describes the directories that are made inside a root for the absolute path p.
 func implied(p string) (out []string) {
 	parts := strings.Split(p[1:], "/")
 	for i := range parts {

@@ -1,28 +1,46 @@
-// Package copy brings files into an image: what COPY and ADD name in a build context, in another stage or image, in the
-// text of the Dockerfile or has been fetched is selected, filtered and digested, and then written below the image's root.
+// Package copier brings files into an image, for COPY and ADD. The sources are files of a build
+// context, of another stage or image, here-documents of the Dockerfile, and files that were
+// fetched.
 //
-//	tree, err := copy.OpenContext(".", patterns)      // or copy.OpenRoot(root of a stage)
-//	sel, err := copy.Select(ctx, tree, copy.Spec{Sources: []string{"src/*.go"}, Dest: "/app/"})
-//	key := sel.Digest()                               // an ingredient of the step's cache key
-//	err = sel.Write(ctx, root)                        // root: the merged directory of a mounted overlay
+//	tree, err := copier.OpenContext(".", patterns)    // or copier.OpenRoot(root of a stage)
+//	selection, err := copier.Select(ctx, tree, copier.Spec{Sources: []string{"src/*.go"}, Dest: "/app/"})
+//	key := selection.Digest()                         // an ingredient of the step's cache key
+//	err = selection.Write(ctx, root)                  // root: the merged directory of a mounted overlay
 //
-// Everything is reached by descriptors: sources from the root of their tree, destinations from the root of the image,
-// each component opened relative to the directory before it. Symbolic links resolve inside the tree they lie in and ".."
-// stops at its root, so no source and no destination lies outside, whatever links a context or an image holds and whoever
-// changes them meanwhile.
+// Select finds, filters and digests the sources; Write writes them below the root of the image.
 //
-// What is written is what was digested: a file that changed since Select is digested again while it is copied, and if
-// that gives another result Write fails and names it. (A write through a mapping that the kernel has not yet
-// put into the file's times goes unseen in files over 1 MiB.)
+// # Safety
 //
-// The rules are those of the Dockerfile reference and, where it is silent, of BuildKit (August 2026): the destination is
-// a directory if it ends in a slash or exists as one; of a source directory the content is copied; missing directories
-// are made, mode 0755, owned by --chown or root; a file replaces what it meets, except a directory; a directory that
-// meets a symbolic link is an error, as is the opposite; directories below the first take over mode, owner and time of
-// their source even if they exist. Files of a context belong to root and lose setuid and setgid, files of a stage keep
-// both; of extended attributes only security.capability is kept. Sockets are left out with a warning.
-// Names that begin with ".wh." are refused: in a layer they mean a deletion.
+// Every file is reached by descriptors: sources from the root of their tree, destinations from the
+// root of the image, each component opened relative to the directory before it. Symbolic links
+// resolve inside the tree that holds them, and ".." stops at its root. So no source and no
+// destination is outside, whatever links a context or an image contains and whoever changes them
+// meanwhile.
 //
-// Limits: paths below a root are at most 4096 directories deep and lead through at most 255 symbolic links; see
-// ExtractContext for those of archives.
+// Write writes the content that Select digested. Write digests a file that changed since Select
+// again while it copies the file. If the digest differs, Write fails with an error that names the
+// file. One change is not seen: a write through a mapping, into a file over 1 MiB, before the
+// kernel updates the times of the file.
+//
+// # Rules
+//
+// The rules are those of the Dockerfile reference and, where the reference is silent, of BuildKit
+// (August 2026):
+//
+//   - The destination is a directory if it ends in a slash or exists as a directory.
+//   - Of a source directory, the content is copied.
+//   - Missing directories are made, mode 0755, owned by --chown or root.
+//   - A file replaces an entry that has its name, except a directory.
+//   - If a directory meets a symbolic link, or a link a directory, that is an error.
+//   - A directory below a source directory gets the mode, owner and time of its source, even if it
+//     exists.
+//   - Files of a context belong to root and lose setuid and setgid. Files of a stage keep both.
+//   - Of extended attributes, security.capability is kept.
+//   - Sockets and devices are left out with a warning.
+//   - A name that begins with ".wh." is an error, because it means a deletion in a layer.
+//
+// # Limits
+//
+// A path below a root has at most 4096 directories and leads through at most 255 symbolic links.
+// Package archive has the limits of archives.
 package copier

@@ -8,15 +8,16 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// Whatever happens, no descriptor stays open.
+// TestDescriptors: after Select and Write no descriptor stays open, whether they succeed or fail.
 func TestDescriptors(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), append(plainContext, "f bad/.wh.x 644 x", "f bad/a 644 a", "d bad/d 755")...)
-	writeFile(t, src, "t.tar", makeTar(t, plainTar...))
-	writeFile(t, src, "bad.tar", makeTar(t, entry{name: "a", data: "a"}, entry{name: "../x"}))
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or the collector would close what we forget
+	src := treetest.Build(t, t.TempDir(), append(plainContext, "f bad/.wh.x 644 x", "f bad/a 644 a", "d bad/d 755")...)
+	treetest.Write(t, src, "t.tar", treetest.Tar(t, treetest.Mixed()...))
+	treetest.Write(t, src, "bad.tar", treetest.Tar(t, treetest.Entry{Name: "a", Data: "a"}, treetest.Entry{Name: "../x"}))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // else the garbage collector would close forgotten files
 
 	count := func() int {
 		names, err := os.ReadDir("/proc/self/fd")
@@ -38,10 +39,10 @@ func TestDescriptors(t *testing.T) {
 		{Sources: []string{"bad.tar"}, Dest: "/x/", Add: true},
 		{Sources: []string{"f"}, Dest: "/dirlink/x/y"},
 		{Sources: []string{"f"}, Dest: "/file/x"},
-		{Sources: []string{"hl"}, Dest: "/x", Chown: &Owner{4000000000, 0}},
+		{Sources: []string{"hl"}, Dest: "/x", Chown: &fdfs.Owner{UID: 4000000000, GID: 0}},
 	} {
-		root := build(t, t.TempDir(), "f file 644 x", "d dirlink 755")
-		r := openDir(t, root)
+		root := treetest.Build(t, t.TempDir(), "f file 644 x", "d dirlink 755")
+		r := treetest.Open(t, root)
 		before := count()
 		tree, err := OpenContext(src, []string{"special"})
 		if err != nil {

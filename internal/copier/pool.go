@@ -11,29 +11,29 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// job is something a pool does. release is called once in any case, after run or instead of it.
+// job is work for a pool. The pool calls release once in any case, after run or instead of run.
 type job interface {
 	run(w *worker) error
 	release()
 }
 
-// worker is what a goroutine has for its jobs.
+// worker is the state that a goroutine reuses for its jobs.
 type worker struct {
-	ctx  context.Context //nolint:containedctx // the pool's
+	ctx  context.Context //nolint:containedctx // of the pool
 	hash hash.Hash
 	buf  []byte
 }
 
-func (p *pool) newWorker() *worker {
-	return &worker{ctx: p.ctx, hash: sha256.New(), buf: make([]byte, bufferSize)}
+func newWorker(ctx context.Context) *worker {
+	return &worker{ctx: ctx, hash: sha256.New(), buf: make([]byte, bufferSize)}
 }
 
-// pool does jobs in a few goroutines. After the first error it does no more of them.
+// pool runs jobs in 2 to 8 goroutines. After the first error it runs no more jobs.
 type pool struct {
-	ctx     context.Context //nolint:containedctx // over after the first error, which is its cause
+	ctx     context.Context //nolint:containedctx // canceled by the first error, which is its cause
 	cancel  context.CancelCauseFunc
 	jobs    chan job
-	pending sync.WaitGroup // jobs not finished
+	pending sync.WaitGroup // jobs that are not finished
 	running sync.WaitGroup // goroutines
 }
 
@@ -46,12 +46,13 @@ func newPool(ctx context.Context) *pool {
 	return p
 }
 
+// work runs jobs until the pool is closed.
 func (p *pool) work() {
 	var w *worker
 	for j := range p.jobs {
 		if p.ctx.Err() == nil {
 			if w == nil {
-				w = p.newWorker()
+				w = newWorker(p.ctx)
 			}
 			if err := j.run(w); err != nil {
 				p.cancel(err)
@@ -62,30 +63,31 @@ func (p *pool) work() {
 	}
 }
 
-// submit has j done.
+// submit has a goroutine run j.
 func (p *pool) submit(j job) {
 	p.pending.Add(1)
 	p.jobs <- j
 }
 
-// err returns the first error of a job, or why the pool's context is over.
+// err returns the first error of a job, or the reason why the context ended.
 func (p *pool) err() error { return context.Cause(p.ctx) }
 
-// flush waits until all jobs are done.
+// flush waits until all jobs are finished.
 func (p *pool) flush() error {
 	p.pending.Wait()
 	return p.err()
 }
 
-// close waits until all jobs are done and ends the goroutines. err is what the caller has met itself; if it is nil or
-// only the echo of a job's error, that one is returned.
+// close waits until all jobs are finished, and ends the goroutines. It returns the first error of a
+// job, or err, the error of the caller, which may be a consequence of that error.
 func (p *pool) close(err error) error {
 	close(p.jobs)
 	p.running.Wait()
-	if cause := p.err(); cause != nil {
-		err = cause
-	}
+	cause := p.err()
 	p.cancel(nil)
+	if cause != nil {
+		return cause
+	}
 	return err
 }
 
@@ -93,7 +95,7 @@ func (p *pool) close(err error) error {
 type sharedDir struct {
 	fdfs.Dir
 	refs atomic.Int32
-	last func() // called before it is closed; may be nil
+	last func() // called before the directory is closed; may be nil
 }
 
 func share(d fdfs.Dir) *sharedDir {
@@ -107,6 +109,7 @@ func (d *sharedDir) retain() *sharedDir {
 	return d
 }
 
+// release drops one reference. d may be nil.
 func (d *sharedDir) release() {
 	if d == nil || d.refs.Add(-1) > 0 {
 		return
@@ -114,5 +117,11 @@ func (d *sharedDir) release() {
 	if d.last != nil {
 		d.last()
 	}
-	d.Close() // opened for reading: nothing to lose
+	d.Close() // only opened
+}
+
+// sum returns the digest of the bytes that were written to w.hash.
+func (w *worker) sum() (sum [32]byte) {
+	w.hash.Sum(sum[:0])
+	return sum
 }

@@ -5,9 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// TestSelectionChanged: every edit of a source that is shown where it lies is found, also one that was undone.
+// TestSelectionChanged: Changed finds every edit of a source that is mounted in place, also an edit
+// that was undone.
 func TestSelectionChanged(t *testing.T) {
 	rewrite := func(name, text string) func(dir string) error {
 		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644) }
@@ -43,7 +46,7 @@ func TestSelectionChanged(t *testing.T) {
 		}, "a"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := build(t, filepath.Join(t.TempDir(), "ctx"), "f a/b 644 x", "f f 644 y", "l l f", "f skip/f 644 z")
+			dir := treetest.Build(t, filepath.Join(t.TempDir(), "ctx"), "f a/b 644 x", "f f 644 y", "l l f", "f skip/f 644 z")
 			tree, err := OpenContext(dir, []string{"skip"})
 			if err != nil {
 				t.Fatal(err)
@@ -76,9 +79,9 @@ func TestSelectionChanged(t *testing.T) {
 	}
 }
 
-// TestSelectionChangedAtOnce: an edit that leaves the times of a file that was written just before is found by its content.
+// TestSelectionChangedAtOnce: Changed finds by the content an edit that leaves the times of a file.
 func TestSelectionChangedAtOnce(t *testing.T) {
-	dir := build(t, filepath.Join(t.TempDir(), "ctx"), "f f 644 x")
+	dir := treetest.Build(t, filepath.Join(t.TempDir(), "ctx"), "f f 644 x")
 	tree, err := OpenContext(dir, nil)
 	if err != nil {
 		t.Fatal(err)

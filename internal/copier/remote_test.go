@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// fetchedFile is a Remote of a file.
+// fetchedFile returns a Remote of a file.
 func fetchedFile(t *testing.T, name, text string) Remote {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "f")
@@ -27,10 +29,10 @@ func fetchedFile(t *testing.T, name, text string) Remote {
 	return Remote{Text: "http://h/" + name, Name: name, File: f, Size: int64(len(text)), Sum: sha256.Sum256([]byte(text)), Time: time.Unix(1e9, 0)}
 }
 
-// fetchedTree is a Remote of a repository.
+// fetchedTree returns a Remote of a git repository.
 func fetchedTree(t *testing.T, commit string, lines ...string) Remote {
 	t.Helper()
-	tree, err := OpenContext(build(t, t.TempDir(), lines...), nil)
+	tree, err := OpenContext(treetest.Build(t, t.TempDir(), lines...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func TestRemote(t *testing.T) {
 		},
 		{
 			"file with another name, owner and mode",
-			Spec{Sources: []string{"u"}, Dest: "/a", Chown: &Owner{3, 4}, Chmod: "755"},
+			Spec{Sources: []string{"u"}, Dest: "/a", Chown: &fdfs.Owner{UID: 3, GID: 4}, Chmod: "755"},
 			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "n", "F") }},
 			[]string{"a regular 0755 3:4 F"},
 			"",
@@ -77,13 +79,17 @@ func TestRemote(t *testing.T) {
 		{
 			"archive",
 			Spec{Sources: []string{"u"}, Dest: "/a/", Add: true},
-			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "t", string(makeTar(t, entry{name: "f", data: "F"}))) }},
+			map[string]func() Remote{"u": func() Remote {
+				return fetchedFile(t, "t", string(treetest.Tar(t, treetest.Entry{Name: "f", Data: "F"})))
+			}},
 			nil, "",
 		},
 		{
 			"archive to unpack",
 			Spec{Sources: []string{"u"}, Dest: "/a/", Add: true, Unpack: &yes},
-			map[string]func() Remote{"u": func() Remote { return fetchedFile(t, "t", string(makeTar(t, entry{name: "f", data: "F"}))) }},
+			map[string]func() Remote{"u": func() Remote {
+				return fetchedFile(t, "t", string(treetest.Tar(t, treetest.Entry{Name: "f", Data: "F"})))
+			}},
 			[]string{"a directory 0755 0:0", "a/f regular 0644 0:0 F"},
 			"",
 		},
@@ -118,7 +124,7 @@ func TestRemote(t *testing.T) {
 				tc.spec.Remote[k] = f()
 			}
 			root := t.TempDir()
-			src := build(t, t.TempDir(), "f d/sub/d 644 D", "f g 600 G")
+			src := treetest.Build(t, t.TempDir(), "f d/sub/d 644 D", "f g 600 G")
 			err := do(t, src, nil, root, tc.spec)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
@@ -134,7 +140,7 @@ func TestRemote(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := list(t, root); tc.want != nil {
+			if got := treetest.List(t, root); tc.want != nil {
 				if diff := cmp.Diff(tc.want, got); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
@@ -157,7 +163,8 @@ func TestRemoteTime(t *testing.T) {
 	}
 }
 
-// Of .git the commit counts and not the bytes; of all else the bytes.
+// TestRemoteDigest: the commit stands for the bytes of .git in the digest; the bytes of other files
+// count.
 func TestRemoteDigest(t *testing.T) {
 	nstest.Need(t)
 	sum := func(commit string, lines ...string) string {

@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,120 +12,119 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// SelectPath finds and digests the one path name of tree, which is no pattern, to be shown where it lies rather than
-// copied: see Hide. Links are followed inside the tree. The digest covers the source's own mode and owner too.
+// SelectPath selects and digests one path of tree, which is no pattern, to be mounted in place
+// rather than copied: see Hide. Symbolic links are followed inside the tree. The digest covers the
+// mode and the owner of the source itself too.
 func SelectPath(ctx context.Context, tree *Tree, name string) (*Selection, error) {
 	return Select(ctx, tree, Spec{Sources: []string{name}, Dest: "/" + ShownName, literal: true})
 }
 
-// ShownName is what Materialize calls the source.
+// ShownName is the name of the source in the directory that Materialize fills.
 const ShownName = "source"
 
-// Path is where the first source lies, relative to the root of its tree and free of links; "." is the root.
+// Path returns the path of the first source relative to the root of its tree, free of symbolic
+// links; "." is the root.
 func (s *Selection) Path() string {
 	it := s.items[0]
-	if it.node.stat.Type == fdfs.Directory {
+	if it.node.isDir() {
 		return it.where
 	}
 	return path.Join(it.where, it.node.name)
 }
 
-// Hide fills upper, an empty directory, so that an overlay with upper over the root of the tree shows at Path what has
-// been selected and nothing else: it gets whiteouts for the rest. ok is false if the tree has something that was selected
-// with another owner or mode than it is to be seen with; then use Materialize. upper may hold a part after that.
+// Hide fills the empty directory upper with whiteouts, so that an overlay of upper over the root of
+// the tree shows at Path the files that SelectPath selected and no others. If a file of the tree
+// has another mode or owner than the image would give it, ok is false: the caller uses Materialize
+// then. upper may hold some whiteouts in this case.
 func (s *Selection) Hide(upper *os.File) (ok bool, err error) {
 	it := s.items[0]
-	if !s.asItIs(it.node) {
+	if !s.rules.keep(it.node) {
 		return false, nil
 	}
-	if it.node.stat.Type != fdfs.Directory {
+	if !it.node.isDir() {
 		return true, nil
 	}
 
-	from, to := fdfs.NewCursor(s.tree.root), fdfs.NewCursor(fdfs.OnDisk(upper))
+	from := fdfs.NewCursor(s.tree.root)
+	to := fdfs.NewCursor(fdfs.OnDisk(upper))
 	defer from.Close()
 	defer to.Close()
 	if err := from.Enter("/"+it.where, nil); err != nil {
 		return false, fmt.Errorf("source %s: %w", it.source, err)
 	}
 
-	src, err := from.Open()
-	if err != nil {
-		return false, fmt.Errorf("source %s: %w", it.source, err)
-	}
-	defer src.Close()
-
-	h := &hider{s: s, node: it.node, made: func() (fdfs.Dir, error) {
-		if err := to.Enter("/"+it.where, func(dir fdfs.Dir, name string) error { return makeDir(dir, name, Owner{}, 0o755) }); err != nil {
+	h := &hider{rules: s.rules, node: it.node, create: func() (fdfs.Dir, error) {
+		err := to.Enter("/"+it.where, func(dir fdfs.Dir, name string) error {
+			return makeDir(dir, name, directory(fdfs.Owner{}, 0o755))
+		})
+		if err != nil {
 			return nil, err
 		}
-		return to.Dir(), to.Dir().Chmod(".", s.mode(it.node))
+		return to.Dir(), to.Dir().SetAttributes(".", fdfs.Attributes{Mode: new(s.rules.mode(it.node))})
 	}}
-
-	if err := h.hide(src); err != nil {
-		return false, fmt.Errorf("hiding what source %s does not have: %w", it.source, err)
+	if err := h.hide(from.Dir()); err != nil {
+		return false, fmt.Errorf("hiding files that source %s does not have: %w", it.source, err)
 	}
 
 	return true, nil
 }
 
-// asItIs reports whether n and all below it has the mode and the owner that it is to have.
-func (s *Selection) asItIs(n *node) bool {
-	if n.stat.Mode != s.mode(n) || s.owner(n) != (Owner{n.stat.UID, n.stat.GID}) {
+// keep reports whether n and all files below have the mode and the owner already that they get.
+func (r rules) keep(n *node) bool {
+	if n.stat.Mode != r.mode(n) || r.owner(n) != (fdfs.Owner{UID: n.stat.UID, GID: n.stat.GID}) {
 		return false
 	}
 	for _, kid := range n.kids {
-		if !s.asItIs(kid) {
+		if !r.keep(kid) {
 			return false
 		}
 	}
 	return true
 }
 
-// hider hides entries of one directory.
+// hider hides entries of one directory of the tree.
 type hider struct {
-	s    *Selection
-	node *node
-	dir  fdfs.Dir                 // in upper, once it is needed
-	made func() (fdfs.Dir, error) // makes it
+	rules  rules
+	node   *node                    // the directory
+	create func() (fdfs.Dir, error) // makes the directory that stands for it in upper
+	dir    fdfs.Dir                 // the result of create; nil: not made, because nothing had to be hidden so far
 }
 
-// upper is the directory's counterpart.
-func (h *hider) upper() (dir fdfs.Dir, err error) {
-	if h.dir == nil {
-		h.dir, err = h.made()
+// upper returns the directory that stands for node in upper.
+func (h *hider) upper() (fdfs.Dir, error) {
+	if h.dir != nil {
+		return h.dir, nil
 	}
-	return h.dir, err
+	dir, err := h.create()
+	if err != nil {
+		return nil, err
+	}
+	h.dir = dir
+	return dir, nil
 }
 
 // hide puts whiteouts over the entries of src that the node does not have, there and below.
 func (h *hider) hide(src fdfs.Dir) error {
-	names, err := readNames(src)
+	names, err := sortedNames(src)
 	if err != nil {
 		return err
 	}
-
 	for _, name := range names {
-		i, found := slices.BinarySearchFunc(h.node.kids, name, func(n *node, name string) int {
-			switch {
-			case n.name < name:
-				return -1
-			case n.name > name:
-				return 1
-			}
-			return 0
-		})
-
-		if !found {
-			err = h.whiteout(name)
-		} else if kid := h.node.kids[i]; kid.stat.Type == fdfs.Directory {
-			err = h.below(src, kid)
-		}
-		if err != nil {
+		if err := h.entry(src, name); err != nil {
 			return err
 		}
 	}
+	return nil
+}
 
+func (h *hider) entry(src fdfs.Dir, name string) error {
+	i, selected := slices.BinarySearchFunc(h.node.kids, name, func(n *node, name string) int { return cmp.Compare(n.name, name) })
+	if !selected {
+		return h.whiteout(name)
+	}
+	if kid := h.node.kids[i]; kid.isDir() {
+		return h.below(src, kid)
+	}
 	return nil
 }
 
@@ -133,62 +133,59 @@ func (h *hider) whiteout(name string) error {
 	if err != nil {
 		return err
 	}
-	return fdfs.MakeWhiteout(fdfs.FileOf(dir), name)
+	return fdfs.MakeWhiteout(fdfs.DescriptorOf(dir), name)
 }
 
-// below hides in a subdirectory. What is made for it has its mode and time, because in an overlay the upper's show.
-func (h *hider) below(src fdfs.Dir, kid *node) (err error) {
+// below hides entries of the subdirectory kid. A directory that is made for kid gets its mode and
+// time, because an overlay shows those of the upper directory.
+func (h *hider) below(src fdfs.Dir, kid *node) error {
 	sub, err := src.OpenDir(kid.name)
 	if err != nil {
 		return err
 	}
-	defer sub.Close()
+	defer sub.Close() // only opened
 
-	var owned fdfs.Dir
-	inner := &hider{s: h.s, node: kid, made: func() (fdfs.Dir, error) {
+	inner := &hider{rules: h.rules, node: kid, create: func() (fdfs.Dir, error) {
 		dir, err := h.upper()
 		if err != nil {
 			return nil, err
 		}
-		if err := makeDir(dir, kid.name, Owner{}, h.s.mode(kid)); err != nil {
+		if err := makeDir(dir, kid.name, directory(fdfs.Owner{}, h.rules.mode(kid))); err != nil {
 			return nil, err
 		}
-		owned, err = dir.OpenDir(kid.name)
-		return owned, err
+		return dir.OpenDir(kid.name)
 	}}
-
 	err = inner.hide(sub)
-	if owned != nil {
-		err = errors.Join(err, owned.Close(), h.dir.SetMtime(kid.name, kid.stat.Mtime))
+	if inner.dir == nil {
+		return err
 	}
 
-	return err
+	return errors.Join(err, inner.dir.Close(), h.dir.SetAttributes(kid.name, fdfs.Attributes{Mtime: &kid.stat.Mtime}))
 }
 
-// Materialize copies what SelectPath selected to dir, under ShownName.
+// Materialize copies the files that SelectPath selected to dir, as an entry named ShownName.
 func (s *Selection) Materialize(ctx context.Context, dir fdfs.Dir) error {
 	if err := s.Write(ctx, dir); err != nil {
 		return err
 	}
 	n := s.items[0].node
-	if n.stat.Type != fdfs.Directory {
+	if !n.isDir() {
 		return nil
 	}
-	o := s.owner(n)
-	return errors.Join(dir.Chown(ShownName, o.UID, o.GID), dir.Chmod(ShownName, s.mode(n)))
+	return dir.SetAttributes(ShownName, s.rules.attributes(n))
 }
 
-// Pour copies what is in the directory that SelectPath selected to dir, which gets its mode and owner.
+// Pour copies the entries of the directory that SelectPath selected to dir, and gives dir the mode
+// and the owner of the source.
 func (s *Selection) Pour(ctx context.Context, dir fdfs.Dir) error {
 	it := s.items[0]
-	if it.node.stat.Type != fdfs.Directory {
+	if !it.node.isDir() {
 		return fmt.Errorf("source %s is no directory", it.source)
 	}
-	into := *s
-	into.spec.Dest = "/"
-	if err := into.Write(ctx, dir); err != nil {
+	spec := s.spec
+	spec.Dest = "/"
+	if err := s.writeTo(ctx, dir, spec); err != nil {
 		return err
 	}
-	o := s.owner(it.node)
-	return errors.Join(dir.Chown(".", o.UID, o.GID), dir.Chmod(".", s.mode(it.node)))
+	return dir.SetAttributes(".", s.rules.attributes(it.node))
 }

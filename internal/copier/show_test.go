@@ -13,10 +13,11 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// listing is every path below dir.
+// listing returns the type and the path of every file below dir.
 func listing(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -31,10 +32,11 @@ func listing(t *testing.T, dir string) (out []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return out
 }
 
-// TestHide: the overlay, and the copy, show what was selected.
+// TestHide: the overlay of Hide and the copy of Materialize show the selected files and no others.
 func TestHide(t *testing.T) {
 	nstest.Need(t)
 	for _, tc := range []struct {
@@ -63,7 +65,7 @@ func TestHide(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			base := t.TempDir()
-			dir := build(t, filepath.Join(base, "ctx"), tc.files...)
+			dir := treetest.Build(t, filepath.Join(base, "ctx"), tc.files...)
 			tree, err := OpenContext(dir, tc.ignore)
 			if err != nil {
 				t.Fatal(err)
@@ -80,11 +82,11 @@ func TestHide(t *testing.T) {
 				}
 			}
 
-			ok, err := s.Hide(mustDir(t, filepath.Join(base, "upper")))
+			ok, err := s.Hide(treetest.Open(t, filepath.Join(base, "upper")))
 			if err != nil || ok == tc.copied {
 				t.Fatalf("Hide: %v, %v", ok, err)
 			}
-			copyDir := mustDir(t, filepath.Join(base, "copy"))
+			copyDir := treetest.Open(t, filepath.Join(base, "copy"))
 			if err := s.Materialize(t.Context(), fdfs.OnDisk(copyDir)); err != nil {
 				t.Fatal(err)
 			}
@@ -112,19 +114,10 @@ func TestHide(t *testing.T) {
 	}
 }
 
-func mustDir(t *testing.T, name string) *os.File {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-// TestSelectPath: a path is no pattern, stays in its tree, and its own mode counts.
+// TestSelectPath: the path is no pattern, links resolve in the tree, and the digest covers the mode
+// of the source.
 func TestSelectPath(t *testing.T) {
-	dir := build(t, t.TempDir(), "f a*b/x 644 x", "f acb/y 644 y", "d m 755", "l out ../../../../etc", "l abs /a*b")
+	dir := treetest.Build(t, t.TempDir(), "f a*b/x 644 x", "f acb/y 644 y", "d m 755", "l out ../../../../etc", "l abs /a*b")
 	tree, err := OpenContext(dir, []string{"m/no"})
 	if err != nil {
 		t.Fatal(err)

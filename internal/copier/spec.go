@@ -5,71 +5,97 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Owner is a user and a group by number, as the image sees them.
-type Owner struct{ UID, GID uint32 }
-
-// File is a file whose content stands in the Dockerfile, a here-document. Its mode is 0644.
+// File is a here-document: a file whose content is in the Dockerfile. Its mode is 0644.
 type File struct {
-	Name string // the last component names the file where the destination is a directory
+	Name string // the last component is the name of the file in a destination directory
 	Data []byte
 }
 
-// Spec says what is copied where. Only Dest and one of Sources and Inline are needed.
+// Spec describes one COPY or ADD. Required are Dest and one of Sources and Inline.
 type Spec struct {
-	Sources []string // paths or patterns (filepath.Match in each component) below the root of the tree, or those of Remote
-	Inline  []File   // written after Sources
+	// Sources are paths or patterns below the root of the tree, for example "src/*.go", or keys of
+	// Remote, for example "https://example.org/x.tar". In a pattern, each component is one of
+	// filepath.Match.
+	Sources []string
+	// Inline are here-documents. They are written after Sources.
+	Inline []File
+	// Remote holds the fetched files and trees, by source.
+	Remote map[string]Remote
 
-	Remote map[string]Remote // those of Sources that are no paths, with what was fetched for them
-
-	// Dest is an absolute path in the image. One that ends in a slash is a directory; a destination
-	// of several sources must.
+	// Dest is an absolute path in the image, for example "/app/". A path that ends in a slash is a
+	// directory. The destination of several sources is a directory.
 	Dest string
 
-	Chown   *Owner   // owner of all that is written; nil: see the package comment
-	Chmod   string   // mode of all that is written but symbolic links, octal or as chmod(1) has it (u=rwX,go=rX); empty: that of the source
-	Exclude []string // patterns of .dockerignore, relative to each source directory
-	Parents bool     // keep the path of each source below Dest, from the pivot /./ on if there is one; ** is any number of directories
+	// Chown is the owner of all files that are written; nil: see the package comment.
+	Chown *fdfs.Owner
+	// Chmod is the mode of all files that are written except symbolic links, octal ("0755") or as
+	// in chmod(1) ("u=rwX,go=rX"). If empty, files keep the mode of their source.
+	Chmod string
+	// Exclude are patterns as in .dockerignore, relative to each source directory.
+	Exclude []string
+	// Parents keeps the path of each source below Dest, from the pivot "/./" on if the source
+	// contains it. "**" stands for any number of directories.
+	Parents bool
 
-	// Link says that the layer does not depend on those below (--link): directories on the way to Dest that are made have
-	// the time of the latest source, not that of the build.
+	// Link says that the layer does not depend on the layers below (--link). Directories that are
+	// made on the way to Dest get the time of the latest source then, not the time of the build.
 	Link bool
-	// Sparse is called for a source file with large holes (sparse.Large) before the file is digested, by several
-	// goroutines. It may be nil.
+	// Sparse is called for each source file with large holes before the file is digested: size and
+	// data, the part that is no hole, in bytes. Several goroutines call it. It may be nil.
 	Sparse func(source string, size, data int64)
 
-	Add    bool  // ADD: archives of the tree are unpacked
-	Unpack *bool // of Add: unpack archives, also those that were fetched, or none; nil: those of the tree only
+	// Add makes the step an ADD: archives of the tree are unpacked.
+	Add bool
+	// Unpack, for an ADD, unpacks fetched archives too (true), or no archive at all (false). If
+	// nil, archives of the tree are unpacked and fetched archives are not.
+	Unpack *bool
 
-	literal bool // SelectPath: the one source is no pattern, and its own metadata counts
+	literal bool // SelectPath: the source is no pattern, and the metadata of a source directory count
 }
 
-// checkSpec tells whether spec makes sense by itself, and takes "." and ".." out of its destination.
-func checkSpec(s *Spec) error {
+// clean returns the Spec without "." and ".." in its destination, or the error in the Spec.
+func (s Spec) clean() (Spec, error) {
 	if !path.IsAbs(s.Dest) {
-		return fmt.Errorf("destination %q is not absolute", s.Dest)
+		return s, fmt.Errorf("destination %q is not absolute", s.Dest)
 	}
 	if strings.ContainsRune(s.Dest, 0) {
-		return fmt.Errorf("destination %q holds a zero byte", s.Dest)
+		return s, fmt.Errorf("destination %q holds a zero byte", s.Dest)
 	}
 
-	if wantsDir(s.Dest) {
+	if namesDir(s.Dest) {
 		s.Dest = strings.TrimSuffix(path.Clean(s.Dest+"/"), "/") + "/"
 	} else {
 		s.Dest = path.Clean(s.Dest)
 	}
 
 	if len(s.Sources)+len(s.Inline) == 0 {
-		return errors.New("no source")
+		return s, errors.New("no source")
 	}
-	if len(s.Sources)+len(s.Inline) > 1 && !wantsDir(s.Dest) {
-		return fmt.Errorf("destination %s of several sources must end with a slash", s.Dest)
+	if len(s.Sources)+len(s.Inline) > 1 && !namesDir(s.Dest) {
+		return s, fmt.Errorf("destination %s of several sources must end with a slash", s.Dest)
 	}
-	return nil
+
+	return s, nil
 }
 
-// wantsDir reports whether dest names a directory by its form.
-func wantsDir(dest string) bool {
+// unpacks reports whether the step unpacks archives of the tree or, if fetched, archives that were
+// fetched.
+func (s Spec) unpacks(fetched bool) bool {
+	if !s.Add {
+		return false
+	}
+	if s.Unpack != nil {
+		return *s.Unpack
+	}
+	return !fetched
+}
+
+// namesDir reports whether the form of a destination says that it is a directory: "/app/", "/app/."
+// or "/app/..".
+func namesDir(dest string) bool {
 	return strings.HasSuffix(dest, "/") || strings.HasSuffix(dest, "/.") || strings.HasSuffix(dest, "/..")
 }

@@ -14,15 +14,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// Of extended attributes only capabilities are kept, from a context as from a stage.
+// TestCapabilities: capabilities are kept and other extended attributes are not, from a context and
+// from a stage.
 func TestCapabilities(t *testing.T) {
 	nstest.Need(t)
 	caps := []byte("\x01\x00\x00\x02\x00\x04\x00\x00" + strings.Repeat("\x00", 12))
-	src := build(t, t.TempDir(), "f d/f 4755 F")
+	src := treetest.Build(t, t.TempDir(), "f d/f 4755 F")
 	f, err := os.Open(filepath.Join(src, "d/f"))
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +38,9 @@ func TestCapabilities(t *testing.T) {
 	if err := fdfs.Setxattr(f, "user.x", []byte("x")); err != nil {
 		t.Skip("the file system of the test's directory keeps no user attributes:", err)
 	}
-	for name, tree := range map[string]*Tree{"stage": OpenRoot(fdfs.OnDisk(openDir(t, src))), "context": {root: fdfs.OnDisk(openDir(t, src)), context: true}} {
+	for name, tree := range map[string]*Tree{"stage": OpenRoot(fdfs.OnDisk(treetest.Open(t, src))), "context": {root: fdfs.OnDisk(treetest.Open(t, src)), context: true}} {
 		root := t.TempDir()
-		if err := doTree(t, tree, root, Spec{Sources: []string{"d"}, Dest: "/", Chown: &Owner{7, 8}}); err != nil {
+		if err := doTree(t, tree, root, Spec{Sources: []string{"d"}, Dest: "/", Chown: &fdfs.Owner{UID: 7, GID: 8}}); err != nil {
 			t.Fatal(err)
 		}
 		g, err := os.Open(filepath.Join(root, "f"))
@@ -52,16 +55,16 @@ func TestCapabilities(t *testing.T) {
 		}
 		g.Close()
 		mode := map[string]string{"stage": "4755", "context": "0755"}[name]
-		if diff := cmp.Diff([]string{"f regular " + mode + " 7:8 F"}, list(t, root)); diff != "" {
+		if diff := cmp.Diff([]string{"f regular " + mode + " 7:8 F"}, treetest.List(t, root)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
 
-// A stage keeps its owners, where --chown does not say otherwise.
+// TestStage: files of a stage keep their owners without --chown.
 func TestStage(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), "f m/a 6711 A", "d m/t 1777", "l m/l a", "p m/p 600")
+	src := treetest.Build(t, t.TempDir(), "f m/a 6711 A", "d m/t 1777", "l m/l a", "p m/p 600")
 	for name, uid := range map[string]int{"m": 9, "m/a": 33, "m/t": 34, "m/l": 35, "m/p": 36} {
 		if err := os.Lchown(filepath.Join(src, name), uid, uid+1); err != nil {
 			t.Fatal(err)
@@ -72,7 +75,7 @@ func TestStage(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if err := doTree(t, OpenRoot(fdfs.OnDisk(openDir(t, src))), root, Spec{Sources: []string{"/m", "/m/a"}, Inline: []File{{"i", []byte("I")}}, Dest: "/x/"}); err != nil {
+	if err := doTree(t, OpenRoot(fdfs.OnDisk(treetest.Open(t, src))), root, Spec{Sources: []string{"/m", "/m/a"}, Inline: []File{{"i", []byte("I")}}, Dest: "/x/"}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -80,14 +83,16 @@ func TestStage(t *testing.T) {
 		"x/t directory 1777 34:35",
 	}
 
-	if diff := cmp.Diff(want, list(t, root)); diff != "" {
+	if diff := cmp.Diff(want, treetest.List(t, root)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
+// TestSocket: a socket in a source directory is left out with a warning. A socket as the source is
+// an error.
 func TestSocket(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), "f d/f 644 F")
+	src := treetest.Build(t, t.TempDir(), "f d/f 644 F")
 	l, err := net.Listen("unix", filepath.Join(src, "d/s"))
 	if err != nil {
 		t.Fatal(err)
@@ -105,10 +110,10 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if err := sel.Write(context.Background(), fdfs.OnDisk(openDir(t, root))); err != nil {
+	if err := sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, root))); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+	if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, treetest.List(t, root)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if w := sel.Warnings(); len(w) != 1 || !strings.Contains(w[0], "d/s") {
@@ -123,9 +128,10 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+// TestWhiteoutName: a source whose name means a deletion in a layer is an error.
 func TestWhiteoutName(t *testing.T) {
 	for _, name := range []string{"d/.wh.keep", "d/.wh.dir/f", "d/x/.wh..wh..opq"} {
-		tree, err := OpenContext(build(t, t.TempDir(), "f "+name+" 644 x"), nil)
+		tree, err := OpenContext(treetest.Build(t, t.TempDir(), "f "+name+" 644 x"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +144,7 @@ func TestWhiteoutName(t *testing.T) {
 	}
 }
 
-// Holes stay holes, and what is around them stays in its place.
+// TestSparse: holes of a large file stay holes, and the data stay in their places.
 func TestSparse(t *testing.T) {
 	nstest.Need(t)
 	src, root := t.TempDir(), t.TempDir()
@@ -180,12 +186,13 @@ func TestSparse(t *testing.T) {
 	}
 }
 
+// TestDeepTree copies a tree that is deeper than a path may be long.
 func TestDeepTree(t *testing.T) {
 	nstest.Need(t)
 	src, root := t.TempDir(), t.TempDir()
 	deep := strings.Repeat("d/", 500) + "f"
-	dir := openDir(t, src)
-	mkdir := func(d fdfs.Dir, name string) error { return d.Mkdir(name, 0o755) }
+	dir := treetest.Open(t, src)
+	mkdir := func(d fdfs.Dir, name string) error { return d.Make(name, fdfs.Entry{Type: fdfs.Directory}) }
 	c := fdfs.NewCursor(fdfs.OnDisk(dir))
 	defer c.Close()
 
@@ -217,16 +224,17 @@ func TestDeepTree(t *testing.T) {
 
 	// The test's own cleaning up goes by paths; this one does not.
 	for _, at := range []string{src, root} {
-		if err := removeAll(fdfs.OnDisk(openDir(t, at)), "d", fdfs.Directory); err != nil {
+		if err := fdfs.RemoveAll(fdfs.OnDisk(treetest.Open(t, at)), "d"); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestDevices: a device is left out with a warning, from a context as from an image, and is an error as the source itself.
+// TestDevices: a device in a source directory is left out with a warning, from a context and from
+// an image. A device as the source is an error.
 func TestDevices(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), "f d/f 644 F", "f d/null 644", "f d/zero 644")
+	src := treetest.Build(t, t.TempDir(), "f d/f 644 F", "f d/null 644", "f d/zero 644")
 	for _, name := range []string{"null", "zero"} { // nobody in a user namespace can make a node, but show one
 		place := filepath.Join(src, "d", name)
 		if err := unix.Mount("/dev/"+name, place, "", unix.MS_BIND, ""); err != nil {
@@ -235,16 +243,16 @@ func TestDevices(t *testing.T) {
 		t.Cleanup(func() { _ = unix.Unmount(place, unix.MNT_DETACH) })
 	}
 
-	for name, tree := range map[string]*Tree{"stage": OpenRoot(fdfs.OnDisk(openDir(t, src))), "context": {root: fdfs.OnDisk(openDir(t, src)), context: true}} {
+	for name, tree := range map[string]*Tree{"stage": OpenRoot(fdfs.OnDisk(treetest.Open(t, src))), "context": {root: fdfs.OnDisk(treetest.Open(t, src)), context: true}} {
 		sel, err := Select(context.Background(), tree, Spec{Sources: []string{"d"}, Dest: "/"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		root := t.TempDir()
-		if err := sel.Write(context.Background(), fdfs.OnDisk(openDir(t, root))); err != nil {
+		if err := sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, root))); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+		if diff := cmp.Diff([]string{"f regular 0644 0:0 F"}, treetest.List(t, root)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if diff := cmp.Diff([]string{"2 devices are left out, d/null the first"}, sel.Warnings()); diff != "" {
@@ -260,13 +268,14 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// TestDevicesOfArchive: devices of an archive, and other names of them, are left out, and Warnings says so after Write.
+// TestDevicesOfArchive: devices of an archive, and hard links to them, are left out. Warnings
+// reports them after Write.
 func TestDevicesOfArchive(t *testing.T) {
 	nstest.Need(t)
 	dir := t.TempDir()
-	data := makeTar(
-		t, entry{name: "dev/", typ: tar.TypeDir}, entry{name: "dev/null", typ: tar.TypeChar}, entry{name: "dev/link", typ: tar.TypeLink, link: "./dev/null"},
-		entry{name: "dev/sda", typ: tar.TypeBlock}, entry{name: "f", data: "F"},
+	data := treetest.Tar(
+		t, treetest.Entry{Name: "dev/", Type: tar.TypeDir}, treetest.Entry{Name: "dev/null", Type: tar.TypeChar}, treetest.Entry{Name: "dev/link", Type: tar.TypeLink, Link: "./dev/null"},
+		treetest.Entry{Name: "dev/sda", Type: tar.TypeBlock}, treetest.Entry{Name: "f", Data: "F"},
 	)
 
 	if err := os.WriteFile(filepath.Join(dir, "a.tar"), data, 0o644); err != nil {
@@ -284,10 +293,10 @@ func TestDevicesOfArchive(t *testing.T) {
 	}
 	for range 2 { // written again, it warns of the same once
 		root := t.TempDir()
-		if err := sel.Write(context.Background(), fdfs.OnDisk(openDir(t, root))); err != nil {
+		if err := sel.Write(context.Background(), fdfs.OnDisk(treetest.Open(t, root))); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"dev directory 0644 0:0", "f regular 0644 0:0 F"}, list(t, root)); diff != "" {
+		if diff := cmp.Diff([]string{"dev directory 0644 0:0", "f regular 0644 0:0 F"}, treetest.List(t, root)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff([]string{"a.tar: 3 devices are left out, dev/null the first"}, sel.Warnings()); diff != "" {
@@ -295,8 +304,8 @@ func TestDevicesOfArchive(t *testing.T) {
 		}
 	}
 
-	devices, err := ExtractContext(context.Background(), bytes.NewReader(data), t.TempDir())
-	if want := (Devices{First: "dev/null", Count: 3}); devices != want || err != nil {
+	devices, err := archive.ExtractContext(context.Background(), bytes.NewReader(data), t.TempDir())
+	if want := (archive.Devices{First: "dev/null", Count: 3}); devices != want || err != nil {
 		t.Errorf("as a context: %v, %v", devices, err)
 	}
 }

@@ -8,27 +8,29 @@ import (
 	"path"
 	"slices"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// writer writes a selection below a root. It makes directories, links and special files itself, in order, and has other
-// goroutines copy the files.
+// writer writes a selection below a root. It makes directories, links and special files itself, in
+// order; the goroutines of the pool copy the files.
 type writer struct {
-	*Selection
-	pool  *pool
-	self  *worker // for what it copies itself
-	root  fdfs.Dir
-	dest  *fdfs.Cursor     // for destinations
-	back  *fdfs.Cursor     // for what hard links point to
-	tree  *Tree            // that holds the last source
-	src   *fdfs.Cursor     // for sources in it
-	made  map[*node]string // path of the files that others will be links to
-	into  *sharedDir       // the destination, once it is known to be one directory for all items
-	path  string           // of into
-	from  *sharedDir       // the directory that holds the last source
-	where string           // path of from
-	names map[string]bool  // what has been written into into
+	spec   Spec
+	rules  rules
+	items  []*item
+	pool   *pool
+	self   *worker      // for the files that the writer copies itself
+	source sourceDir    // the directory of the last source
+	dest   *fdfs.Cursor // finds destinations
+	back   *fdfs.Cursor // finds the targets of hard links
+
+	into  *sharedDir       // the destination directory of all items; nil: not known yet
+	path  string           // path of into
+	names map[string]bool  // names that were written into the directory into
+	made  map[*node]string // paths of the files that later files are hard links to
 	ways  []string         // paths of the directories that were made on the way to the destination, in this order
+
+	warnings []string // about archives
 }
 
 // place is a name in a directory.
@@ -38,35 +40,44 @@ type place struct {
 	path string // from the root, for messages
 }
 
-// Write writes the selection below root, a directory such as the merged view of an overlay. It needs to be root
-// of a user namespace in which all owners are mapped, unless they are the caller's own. After an error
-// the destination holds a part. Write may be called again, for another root.
-func (s *Selection) Write(ctx context.Context, root fdfs.Dir) (err error) {
+// Write writes the selection below root, for example the merged directory of an overlay. The caller
+// is root of a user namespace in which all owners are mapped, unless all owners are the caller.
+// After an error the destination holds a part of the files. Write may be called again with another
+// root.
+func (s *Selection) Write(ctx context.Context, root fdfs.Dir) error {
+	return s.writeTo(ctx, root, s.spec)
+}
+
+// writeTo is Write with another Spec for the same items.
+func (s *Selection) writeTo(ctx context.Context, root fdfs.Dir, spec Spec) error {
 	s.unpacked = nil
 	if len(s.items) == 0 {
 		return nil
 	}
 
 	w := &writer{
-		Selection: s, root: root, dest: fdfs.NewCursor(root), back: fdfs.NewCursor(root),
-		pool: newPool(ctx), made: map[*node]string{}, names: map[string]bool{},
+		spec: spec, rules: s.rules, items: s.items, pool: newPool(ctx),
+		dest: fdfs.NewCursor(root), back: fdfs.NewCursor(root),
+		names: map[string]bool{}, made: map[*node]string{},
 	}
-
-	w.self = w.pool.newWorker()
+	w.self = newWorker(w.pool.ctx)
 	defer w.dest.Close()
 	defer w.back.Close()
 
-	err = w.writeItems()
+	err := w.writeItems()
 	w.into.release()
-	w.leaveSource()
-	if err := w.pool.close(err); err != nil || !s.spec.Link {
+	w.source.close()
+	err = w.pool.close(err)
+	s.unpacked = w.warnings
+	if err != nil || !spec.Link {
 		return err
 	}
+
 	return w.dateWays()
 }
 
-// dateWays gives the directories on the way to the destination the time of the latest source. It comes last, because each
-// entry that is written changes the time of its directory.
+// dateWays gives the directories on the way to the destination the time of the latest source. It
+// runs last, because each new entry changes the time of its directory.
 func (w *writer) dateWays() error {
 	var latest fdfs.Time
 	for _, it := range w.items {
@@ -75,13 +86,13 @@ func (w *writer) dateWays() error {
 		}
 	}
 
-	for _, path := range slices.Backward(w.ways) {
-		err := w.dest.Enter("/"+path, nil)
+	for _, way := range slices.Backward(w.ways) {
+		err := w.dest.Enter("/"+way, nil)
 		if err == nil {
-			err = w.dest.Dir().SetMtime(".", latest)
+			err = w.dest.Dir().SetAttributes(".", fdfs.Attributes{Mtime: &latest})
 		}
 		if err != nil {
-			return fmt.Errorf("setting the time of %s: %w", path, err)
+			return fmt.Errorf("setting the time of %s: %w", way, err)
 		}
 	}
 
@@ -91,11 +102,10 @@ func (w *writer) dateWays() error {
 func (w *writer) writeItems() error {
 	files := 0
 	for _, it := range w.items {
-		if it.node.stat.Type != fdfs.Directory && !it.archive {
+		if !it.node.isDir() && !it.archive {
 			files++
 		}
 	}
-
 	for _, it := range w.items {
 		if err := w.writeItem(it, files > 1); err != nil {
 			return err
@@ -105,16 +115,16 @@ func (w *writer) writeItems() error {
 	return nil
 }
 
-// writeItem writes one source. Only files of different names are written side by side. several says that there is
-// more than one file.
+// writeItem writes one source. Files of different names are written at the same time; a directory
+// or an archive waits for the files before it. several reports whether there is more than one file.
 func (w *writer) writeItem(it *item, several bool) error {
-	if !it.archive && it.node.stat.Type != fdfs.Directory {
+	if !it.archive && !it.node.isDir() {
 		return errors.Join(w.writeSingle(it, several), w.pool.err())
 	}
+
 	if err := w.pool.flush(); err != nil {
 		return err
 	}
-
 	clear(w.names)
 	if it.archive {
 		return w.writeArchive(it)
@@ -122,15 +132,16 @@ func (w *writer) writeItem(it *item, several bool) error {
 	if err := w.writeTree(it); err != nil {
 		return err
 	}
+
 	return w.pool.flush()
 }
 
-// destError names the path as the Dockerfile has it.
+// destError adds the destination as it is in the Dockerfile.
 func (w *writer) destError(err error) error {
 	return fmt.Errorf("destination %s: %w", w.spec.Dest, err)
 }
 
-// enterDest makes the destination a directory, if it is none, and remembers it.
+// enterDest makes the destination a directory unless it is one, and opens it.
 func (w *writer) enterDest() error {
 	if w.into != nil {
 		return nil
@@ -138,43 +149,33 @@ func (w *writer) enterDest() error {
 	if err := w.dest.Enter(w.spec.Dest, w.mkdir); err != nil {
 		return w.destError(err)
 	}
-
 	dir, err := w.dest.Open()
 	if err != nil {
 		return w.destError(err)
 	}
-
-	w.into, w.path = share(dir), w.dest.Path()
+	w.into = share(dir)
+	w.path = w.dest.Path()
 	return nil
 }
 
-// mkdir makes a directory that leads to the destination.
+// mkdir makes a directory on the way to the destination.
 func (w *writer) mkdir(dir fdfs.Dir, name string) error {
-	var owner Owner
-	if w.spec.Chown != nil {
-		owner = *w.spec.Chown
-	}
 	w.ways = append(w.ways, path.Join(w.dest.Path(), name))
-	return makeDir(dir, name, owner, w.chmod.forNewDir())
+	return makeDir(dir, name, w.rules.newDir())
 }
 
-// makeDir makes a directory with exactly this owner and mode.
-func makeDir(dir fdfs.Dir, name string, owner Owner, mode uint32) error {
-	if err := checkName(name); err != nil {
+// makeDir makes the directory name of dir.
+func makeDir(dir fdfs.Dir, name string, e fdfs.Entry) error {
+	if err := archive.CheckName(name); err != nil {
 		return err
 	}
-	if err := dir.Mkdir(name, 0o700); err != nil {
-		return err
-	}
-	if err := dir.Chown(name, owner.UID, owner.GID); err != nil {
-		return err
-	}
-	return dir.Chmod(name, mode)
+	return dir.Make(name, e)
 }
 
-// writeSingle writes one source that is not a directory. several says that there are others.
+// writeSingle writes one source that is not a directory. several reports whether there is more than
+// one such source.
 func (w *writer) writeSingle(it *item, several bool) error {
-	if w.into != nil || wantsDir(w.spec.Dest) {
+	if w.into != nil || namesDir(w.spec.Dest) {
 		return w.putInto(it)
 	}
 
@@ -193,14 +194,12 @@ func (w *writer) writeSingle(it *item, several bool) error {
 	if err != nil {
 		return w.destError(err)
 	}
-
 	into := share(dir)
 	defer into.release()
-
 	return w.put(it, into, w.dest.Path(), name)
 }
 
-// putInto writes it under its own name into the destination.
+// putInto writes a source into the destination directory, under its own name.
 func (w *writer) putInto(it *item) error {
 	if err := w.enterDest(); err != nil {
 		return err
@@ -208,65 +207,104 @@ func (w *writer) putInto(it *item) error {
 	return w.put(it, w.into, w.path, it.name)
 }
 
-// put writes the source it as name into the directory dst, which is at dstPath.
+// put writes a source as name into the directory dst, whose path is dstPath.
 func (w *writer) put(it *item, dst *sharedDir, dstPath, name string) error {
-	if err := checkName(name); err != nil {
+	if err := archive.CheckName(name); err != nil {
 		return w.destError(err)
 	}
 
 	to := place{dst, name, path.Join(dstPath, name)}
-	if w.names[name] {
+	if w.names[name] { // it replaces an earlier source, which must be complete first
 		if err := w.pool.flush(); err != nil {
 			return err
 		}
 		maps.DeleteFunc(w.made, func(_ *node, path string) bool { return path == to.path })
 	}
-
 	w.names[name] = true
+
 	if it.data != nil || it.remote != nil {
-		j := &writeJob{sel: w.Selection, node: it.node, data: it.data, file: it.remote, to: to}
+		j := &writeJob{rules: w.rules, node: it.node, data: it.data, file: it.remote, to: to}
 		return j.run(w.self)
 	}
-
-	src, err := w.source(it)
+	from, err := w.source.open(it)
 	if err != nil {
 		return err
 	}
 
-	return w.leaf(it.node, to, place{src, it.node.name, it.source})
+	return w.leaf(it.node, to, place{from, it.node.name, it.source})
 }
 
-// source opens the directory that holds it, or that it is.
-func (w *writer) source(it *item) (*sharedDir, error) {
-	if w.from != nil && w.tree == it.tree && w.where == it.where {
-		return w.from, nil
+// writeArchive unpacks an archive into the destination, and fails if the archive is not the one
+// that Select digested.
+func (w *writer) writeArchive(it *item) error {
+	if err := w.enterDest(); err != nil {
+		return err
+	}
+	in, err := it.open()
+	if err != nil {
+		return err
+	}
+	defer in.Close() // only read
+
+	w.self.hash.Reset()
+	archived := &teeReader{in, w.self}
+	devices, err := archive.ExtractAdded(w.pool.ctx, archived, w.into.Dir, w.spec.Chown)
+	if err != nil {
+		return fmt.Errorf("unpacking %s: %w", it.source, err)
+	}
+	if err := archived.finish(); err != nil {
+		return fmt.Errorf("unpacking %s: %w", it.source, err)
+	}
+	if w.self.sum() != it.node.sum {
+		return fmt.Errorf("unpacking %s: %w", it.source, errChanged)
 	}
 
-	if w.tree != it.tree {
-		w.leaveSource()
-		w.tree, w.src = it.tree, fdfs.NewCursor(it.tree.root)
+	if text := devices.Text(); text != "" {
+		w.warnings = append(w.warnings, it.source+": "+text)
 	}
 
-	if err := w.src.Enter("/"+it.where, nil); err != nil {
+	return nil
+}
+
+// sourceDir is the directory of the last source. Consecutive sources of one directory need one
+// walk. The zero value is ready.
+type sourceDir struct {
+	tree  *Tree
+	at    *fdfs.Cursor // finds sources in tree
+	dir   *sharedDir
+	where string // path of dir
+}
+
+// open returns the directory that holds the source it, or that is the source. It is valid until the
+// next call.
+func (s *sourceDir) open(it *item) (*sharedDir, error) {
+	if s.dir != nil && s.tree == it.tree && s.where == it.where {
+		return s.dir, nil
+	}
+	if s.tree != it.tree {
+		s.close()
+		s.tree = it.tree
+		s.at = fdfs.NewCursor(it.tree.root)
+	}
+
+	if err := s.at.Enter("/"+it.where, nil); err != nil {
 		return nil, fmt.Errorf("source %s: %w", it.source, err)
 	}
-
-	dir, err := w.src.Open()
+	dir, err := s.at.Open()
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", it.source, err)
 	}
-
-	w.from.release()
-	w.from, w.where = share(dir), it.where
-	return w.from, nil
+	s.dir.release()
+	s.dir = share(dir)
+	s.where = it.where
+	return s.dir, nil
 }
 
-// leaveSource closes what is open of the tree that holds the last source.
-func (w *writer) leaveSource() {
-	w.from.release()
-	w.from = nil
-	if w.src != nil {
-		w.src.Close()
+// close closes the directory. open may be called again.
+func (s *sourceDir) close() {
+	s.dir.release()
+	if s.at != nil {
+		s.at.Close()
 	}
-	w.tree, w.src = nil, nil
+	*s = sourceDir{}
 }

@@ -9,14 +9,14 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// writeJob writes one regular file, from one of src, data and file.
+// writeJob writes one regular file from one of src, data and file.
 type writeJob struct {
-	sel  *Selection
-	node *node
-	src  place
-	data []byte
-	file *os.File
-	to   place
+	rules rules
+	node  *node
+	src   place
+	data  []byte
+	file  *os.File
+	to    place
 }
 
 func (j *writeJob) release() {
@@ -25,7 +25,7 @@ func (j *writeJob) release() {
 }
 
 func (j *writeJob) run(w *worker) error {
-	var out fdfs.File
+	var out fdfs.NewFile
 	err := replacing(j.to, func() (err error) {
 		out, err = j.to.dir.Create(j.to.name, j.node.stat.Size)
 		return err
@@ -33,100 +33,92 @@ func (j *writeJob) run(w *worker) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
-	if err := errors.Join(j.content(w, out), out.Close()); err != nil {
+	return errors.Join(j.fill(w, out), out.Close())
+}
+
+// fill writes the content and the attributes of out.
+func (j *writeJob) fill(w *worker, out fdfs.NewFile) error {
+	if err := j.content(w, out); err != nil {
 		return err
 	}
-	if err := j.to.dir.SetMtime(j.to.name, j.node.stat.Mtime); err != nil {
+	a := j.rules.attributesWithTime(j.node)
+	if j.node.caps != nil {
+		a.Xattrs = map[string]string{xattrCaps: string(j.node.caps)}
+	}
+	if err := out.SetAttributes(a); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
+
 	return nil
 }
 
-// content fills out and gives it its metadata.
-func (j *writeJob) content(w *worker, out fdfs.File) error {
-	if err := j.copy(w, out); err != nil {
-		return err
-	}
-
-	o := j.sel.owner(j.node)
-	err := out.SetOwner(o.UID, o.GID)
-	if err == nil { // after chown(2), which takes setuid, setgid and capabilities away
-		err = out.SetMode(j.sel.mode(j.node))
-	}
-	if err == nil && j.node.caps != nil {
-		err = out.Setxattr(xattrCaps, j.node.caps)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", j.to.path, err)
-	}
-	return nil
-}
-
-func (j *writeJob) copy(w *worker, out fdfs.File) error {
+func (j *writeJob) content(w *worker, out fdfs.NewFile) error {
 	switch {
 	case j.data != nil:
 		_, err := out.Write(j.data)
 		return err
 	case j.file != nil:
-		return j.verified(w, out, io.NewSectionReader(j.file, 0, j.node.stat.Size))
+		content := io.NewSectionReader(j.file, 0, j.node.stat.Size)
+		return j.verified(w, out, func(to io.Writer) error {
+			_, err := w.read(content, j.node.stat.Size, to)
+			return err
+		})
 	}
 
 	in, before, err := j.src.dir.OpenFile(j.src.name)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", j.src.path, err)
 	}
-	defer in.Close()
+	defer in.Close() // only read
 	if before.Type != fdfs.Regular {
 		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
 	}
 
-	seen, from, to := j.node.stat, fdfs.DiskFile(in), fdfs.DiskFile(out)
+	from := fdfs.DescriptorOf(in)
+	to := fdfs.DescriptorOf(out)
+	seen := j.node.stat
 	if seen.Size <= bufferSize || j.node.racy || !sameContent(seen, before) || from == nil || to == nil {
-		return j.verified(w, out, in)
+		return j.verified(w, out, func(to io.Writer) error {
+			_, err := w.readFile(in, seen.Size, to, nil)
+			return err
+		})
 	}
+
+	// The file is large and did not change since Select: to copy it in the kernel is faster than to
+	// digest it again.
 	if err := copyLarge(w, to, from, seen.Size); err != nil {
 		return fmt.Errorf("writing %s: %w", j.to.path, err)
 	}
-
-	after, err := in.Attributes()
-	if err == nil && !sameContent(seen, after) {
-		err = errChanged
-	}
+	after, err := in.Stat()
 	if err != nil {
 		return fmt.Errorf("source %s: %w", j.src.path, err)
 	}
-
-	return nil
-}
-
-// verified copies in to out and fails if that is not what Select has digested.
-func (j *writeJob) verified(w *worker, out fdfs.File, in io.Reader) error {
-	w.hash.Reset()
-	sparse := &sparseWriter{f: out}
-	to, size := io.MultiWriter(sparse, w.hash), j.node.stat.Size
-	var err error
-	if file, ok := in.(fdfs.File); ok {
-		_, err = w.readFile(file, size, to, nil)
-	} else {
-		_, err = w.read(in, size, to)
-	}
-
-	if err == nil {
-		err = sparse.finish()
-	}
-	if err != nil {
-		return fmt.Errorf("copying %s to %s: %w", j.src.path, j.to.path, err)
-	}
-
-	var sum [32]byte
-	if w.hash.Sum(sum[:0]); sum != j.node.sum {
+	if !sameContent(seen, after) {
 		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
 	}
 
 	return nil
 }
 
-// copyLarge copies size bytes, in the kernel where it can, and keeps holes.
+// verified calls read to copy the source to out, and fails if the content is not the one that
+// Select digested.
+func (j *writeJob) verified(w *worker, out fdfs.NewFile, read func(to io.Writer) error) error {
+	w.hash.Reset()
+	sparse := fdfs.NewSparseWriter(out)
+	if err := read(io.MultiWriter(sparse, w.hash)); err != nil {
+		return fmt.Errorf("copying %s to %s: %w", j.src.path, j.to.path, err)
+	}
+	if err := sparse.Finish(); err != nil {
+		return fmt.Errorf("copying %s to %s: %w", j.src.path, j.to.path, err)
+	}
+	if w.sum() != j.node.sum {
+		return fmt.Errorf("source %s: %w", j.src.path, errChanged)
+	}
+
+	return nil
+}
+
+// copyLarge copies size bytes, in the kernel if it can, and keeps holes.
 func copyLarge(w *worker, out, in *os.File, size int64) error {
 	inKernel := true
 	for off := int64(0); ; {
@@ -134,27 +126,27 @@ func copyLarge(w *worker, out, in *os.File, size int64) error {
 		if err != nil {
 			return err
 		}
-		if !ok {
+		end = min(end, size)
+		if !ok || end <= start {
 			return out.Truncate(size)
 		}
-		if end = min(end, size); end <= start {
-			return out.Truncate(size)
-		}
-		if inKernel, err = copyStretch(w, out, in, start, end, inKernel); err != nil {
+
+		inKernel, err = copyStretch(w, out, in, start, end, inKernel)
+		if err != nil {
 			return err
 		}
 		off = end
 	}
 }
 
-// copyStretch copies the bytes from start to end. It returns whether the kernel could do it.
+// copyStretch copies the bytes from start to end, and reports whether the kernel can copy between
+// the two files.
 func copyStretch(w *worker, out, in *os.File, start, end int64, inKernel bool) (bool, error) {
-	const most = 64 << 20 // so that an interrupted build does not wait for a terabyte
+	const most = 64 << 20 // bytes at once, so that an interrupted build does not wait for a terabyte
 	for inKernel && start < end {
 		if err := w.ctx.Err(); err != nil {
 			return inKernel, err
 		}
-
 		n, ok, err := fdfs.CopyRange(out, in, start, int(min(end-start, most)))
 		if err != nil {
 			return inKernel, err
@@ -162,19 +154,20 @@ func copyStretch(w *worker, out, in *os.File, start, end int64, inKernel bool) (
 		if ok && n == 0 {
 			return inKernel, errChanged
 		}
-
 		inKernel = ok
 		start += int64(n)
 	}
-
 	if start == end {
 		return inKernel, nil
 	}
 
 	n, err := w.read(io.NewSectionReader(in, start, end-start), end-start, io.NewOffsetWriter(out, start))
-	if err == nil && n != end-start {
-		err = errChanged
+	if err != nil {
+		return inKernel, err
+	}
+	if n != end-start {
+		return inKernel, errChanged
 	}
 
-	return inKernel, err
+	return inKernel, nil
 }

@@ -2,11 +2,8 @@ package copier
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,139 +12,11 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
-// build makes files below dir from lines such as
-//
-//	d DIR MODE    f FILE MODE CONTENT    l LINK TARGET    h NAME EXISTING    p FIFO MODE
-//
-// in order; directories on the way are made.
-func build(t *testing.T, dir string, lines ...string) string {
-	t.Helper()
-	for _, line := range lines {
-		w := strings.Fields(line)
-		at := filepath.Join(dir, w[1])
-		err := os.MkdirAll(filepath.Dir(at), 0o755)
-		if err == nil {
-			err = buildOne(dir, at, w)
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
-
-	return dir
-}
-
-func buildOne(dir, at string, w []string) error {
-	chmod := func() error {
-		d, err := os.Open(filepath.Dir(at))
-		if err != nil {
-			return err
-		}
-		defer d.Close()
-		mode, err := strconv.ParseUint(w[2], 8, 32)
-		if err != nil {
-			return err
-		}
-		return fdfs.ChmodAt(d, filepath.Base(at), uint32(mode))
-	}
-
-	switch w[0] {
-	case "d":
-		if err := os.MkdirAll(at, 0o755); err != nil {
-			return err
-		}
-		return chmod()
-	case "f":
-		if err := os.WriteFile(at, []byte(strings.Join(w[3:], " ")), 0o600); err != nil {
-			return err
-		}
-		return chmod()
-	case "l":
-		return os.Symlink(w[2], at)
-	case "h":
-		return os.Link(filepath.Join(dir, w[2]), at)
-	case "p":
-		d, err := os.Open(filepath.Dir(at))
-		if err != nil {
-			return err
-		}
-		defer d.Close()
-		if err := fdfs.MknodAt(d, filepath.Base(at), fdfs.Fifo, 0o600, 0); err != nil {
-			return err
-		}
-		return chmod()
-	}
-
-	return fmt.Errorf("what is %q", w[0])
-}
-
-// list describes all below dir, one line each: "PATH TYPE MODE UID:GID CONTENT", sorted. Names of one inode show "=first".
-func list(t *testing.T, dir string) []string {
-	t.Helper()
-	var out []string
-	first := map[uint64]string{}
-	var walk func(f *os.File, at string)
-	walk = func(f *os.File, at string) {
-		names, err := readNames(fdfs.OnDisk(f))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			st, err := fdfs.StatAt(f, name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := filepath.Join(at, name)
-			line := fmt.Sprintf("%s %s %04o %d:%d", p, strings.Fields(st.Type.String())[0], st.Mode, st.UID, st.GID)
-			if st.Type == fdfs.Regular {
-				data, err := os.ReadFile(filepath.Join(dir, p))
-				if err != nil {
-					t.Fatal(err)
-				}
-				line += " " + strings.TrimSpace(string(data))
-				if st.Nlink > 1 {
-					if first[st.Ino] == "" {
-						first[st.Ino] = p
-					}
-					line += " =" + first[st.Ino]
-				}
-			}
-
-			if st.Type == fdfs.Symlink {
-				target, err := fdfs.ReadlinkAt(f, name)
-				if err != nil {
-					t.Fatal(err)
-				}
-				line = fmt.Sprintf("%s -> %s %d:%d", p, target, st.UID, st.GID)
-			}
-
-			out = append(out, line)
-			if st.Type == fdfs.Directory {
-				sub, err := fdfs.OpenDirAt(f, name)
-				if err != nil {
-					t.Fatal(err)
-				}
-				walk(sub, p)
-				sub.Close()
-			}
-		}
-	}
-
-	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-
-	walk(f, "")
-	slices.Sort(out)
-
-	return out
-}
-
-// do selects from the context dir, without what ignore excludes, and writes below root.
+// do selects from the context dir, without the files that the patterns of ignore match, and writes
+// below root.
 func do(t *testing.T, dir string, ignore []string, root string, spec Spec) error {
 	t.Helper()
 	tree, err := OpenContext(dir, ignore)
@@ -158,6 +27,7 @@ func do(t *testing.T, dir string, ignore []string, root string, spec Spec) error
 	return doTree(t, tree, root, spec)
 }
 
+// doTree selects from tree and writes below root.
 func doTree(t *testing.T, tree *Tree, root string, spec Spec) error {
 	t.Helper()
 	sel, err := Select(context.Background(), tree, spec)
@@ -174,7 +44,7 @@ func doTree(t *testing.T, tree *Tree, root string, spec Spec) error {
 	return sel.Write(context.Background(), fdfs.OnDisk(r))
 }
 
-// The context of most cases.
+// plainContext are the files of the context of most cases.
 var plainContext = []string{
 	"f f 644 F", "f g 600 G", "d d 1777", "f d/y 4711 Y", "d d/in 751", "f d/in/x 644 X",
 	"l link-to-file f", "l link-to-dir d", "l chain link-to-file", "l escape ../../../../f", "l abs /d/y", "l dangling nowhere",
@@ -185,9 +55,10 @@ var plainContext = []string{
 	"f same/f 644 later", "f same/g 644 later", "f same/a 644 other", "f dup/a 644 last", "d setgid 2775",
 }
 
+// TestWrite copies sources into a root and lists the result.
 func TestWrite(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), plainContext...)
+	src := treetest.Build(t, t.TempDir(), plainContext...)
 	for _, tc := range []struct {
 		name string
 		spec Spec
@@ -284,17 +155,17 @@ func TestWrite(t *testing.T) {
 		{name: "first name of a hard link replaced", spec: Spec{Sources: []string{"hl/a", "same/f", "same/a", "dup/a", "hl/b"}, Dest: "/x/"}, want: []string{
 			"x directory 0755 0:0", "x/a regular 0644 0:0 last", "x/b regular 0644 0:0 L", "x/f regular 0644 0:0 later",
 		}},
-		{name: "fifo", spec: Spec{Sources: []string{"special"}, Dest: "/x", Chown: &Owner{5, 6}}, want: []string{
+		{name: "fifo", spec: Spec{Sources: []string{"special"}, Dest: "/x", Chown: &fdfs.Owner{UID: 5, GID: 6}}, want: []string{
 			"x directory 0755 5:6", "x/fifo fifo 0640 5:6",
 		}},
 		{name: "setgid of directories", spec: Spec{Sources: []string{"set*/../setgid/..", "f"}, Dest: "/x/", Exclude: []string{"*", "!setgid"}}, want: []string{
 			"x directory 0755 0:0", "x/f regular 0644 0:0 F", "x/setgid directory 2775 0:0",
 		}},
-		{name: "chown", spec: Spec{Sources: []string{"tree"}, Dest: "/new/made", Chown: &Owner{5, 6}}, want: []string{
+		{name: "chown", spec: Spec{Sources: []string{"tree"}, Dest: "/new/made", Chown: &fdfs.Owner{UID: 5, GID: 6}}, want: []string{
 			"new directory 0755 5:6", "new/made directory 0755 5:6", "new/made/abs -> /etc/passwd 5:6", "new/made/dirlink -> sub 5:6",
 			"new/made/rel -> ../f 5:6", "new/made/sub directory 0755 5:6", "new/made/sub/s regular 0644 5:6 S",
 		}},
-		{name: "owner out of range", spec: Spec{Sources: []string{"f"}, Dest: "/x", Chown: &Owner{4000000000, 0}}, err: "4000000000:0"},
+		{name: "owner out of range", spec: Spec{Sources: []string{"f"}, Dest: "/x", Chown: &fdfs.Owner{UID: 4000000000, GID: 0}}, err: "4000000000:0"},
 		{name: "chmod", spec: Spec{Sources: []string{"d"}, Dest: "/n/x", Chmod: "4750"}, want: []string{
 			"n directory 0750 0:0", "n/x directory 0750 0:0", "n/x/in directory 4750 0:0", "n/x/in/x regular 4750 0:0 X", "n/x/y regular 4750 0:0 Y",
 		}},
@@ -341,7 +212,7 @@ func TestWrite(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			root := build(t, t.TempDir(), tc.root...)
+			root := treetest.Build(t, t.TempDir(), tc.root...)
 			err := do(t, src, nil, root, tc.spec)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
@@ -352,17 +223,18 @@ func TestWrite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, list(t, root)); diff != "" {
+			if diff := cmp.Diff(tc.want, treetest.List(t, root)); diff != "" {
 				t.Errorf("tree (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestLinkTimes looks at the times of the directories that a COPY makes on the way to its destination.
+// TestLinkTimes: directories that a COPY --link makes on the way to its destination have the time
+// of the latest source.
 func TestLinkTimes(t *testing.T) {
 	nstest.Need(t)
-	src := build(t, t.TempDir(), "f a 644 A", "f b 644 B", "f d/in/x 644 X", "f e/x 644 X")
+	src := treetest.Build(t, t.TempDir(), "f a 644 A", "f b 644 B", "f d/in/x 644 X", "f e/x 644 X")
 	for name, sec := range map[string]int64{"a": 1000, "b": 2000, "d/in/x": 5000, "d/in": 4000, "d": 3000, "e": 500} {
 		if err := os.Chtimes(filepath.Join(src, name), time.Unix(sec, 0), time.Unix(sec, 0)); err != nil {
 			t.Fatal(err)
@@ -383,7 +255,7 @@ func TestLinkTimes(t *testing.T) {
 		{name: "what is there", spec: Spec{Sources: []string{"a"}, Dest: "/x/y/z"}, root: []string{"d x 755"}, want: map[string]int64{"x": -1, "x/y": 1000}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			root := build(t, t.TempDir(), tc.root...)
+			root := treetest.Build(t, t.TempDir(), tc.root...)
 			tc.spec.Link = true
 			if err := do(t, src, nil, root, tc.spec); err != nil {
 				t.Fatal(err)

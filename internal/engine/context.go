@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
-	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
@@ -79,7 +79,7 @@ func (in *input) fetchContext(ctx context.Context, location string) (dir string,
 	in.time = c.Time
 	in.from = instructions.Redact(location)
 	if c.Dir == "" {
-		in.add(in.from, copier.Dockerfile{}, c.Dockerfile)
+		in.add(in.from, ignore.Dockerfile{}, c.Dockerfile)
 	}
 	return c.Dir, nil
 }
@@ -99,6 +99,6 @@ func (in *input) fetchDockerfile(ctx context.Context, url string) error {
 		return fmt.Errorf("the Dockerfile: %w", err)
 	}
 
-	in.add(instructions.Redact(url), copier.Dockerfile{}, text)
+	in.add(instructions.Redact(url), ignore.Dockerfile{}, text)
 	return nil
 }

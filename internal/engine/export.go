@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/builder"
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
@@ -54,7 +54,7 @@ func toDirectory(path string) builder.Output {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(copier.ExtractFiles(ctx, r, dir), dir.Close()); err != nil {
+		if err := errors.Join(archive.ExtractFiles(ctx, r, dir), dir.Close()); err != nil {
 			return fmt.Errorf("to %s: %w", path, err)
 		}
 		return nil

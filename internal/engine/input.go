@@ -15,9 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -32,7 +34,7 @@ type input struct {
 	remote remote // how contexts are fetched
 
 	texts  []instructions.Text // of the Dockerfile, or of several
-	files  []copier.Dockerfile // where the texts were found
+	files  []ignore.Dockerfile // where the texts were found
 	tree   *copier.Tree        // nil: there is no context
 	ignore []string            // patterns of the context's ignore file
 
@@ -53,14 +55,14 @@ func (in *input) close() error {
 }
 
 // add adds a text of the Dockerfile.
-func (in *input) add(name string, file copier.Dockerfile, text []byte) {
+func (in *input) add(name string, file ignore.Dockerfile, text []byte) {
 	in.texts = append(in.texts, instructions.Text{Name: name, Data: text})
 	in.files = append(in.files, file)
 }
 
 // addStdin adds the text of standard input.
 func (in *input) addStdin(text []byte) {
-	in.add("Dockerfile from standard input", copier.Dockerfile{}, text)
+	in.add("Dockerfile from standard input", ignore.Dockerfile{}, text)
 }
 
 // isLocal reports whether the input can be opened without a store: it is not fetched.
@@ -164,22 +166,22 @@ func (in *input) readDockerfiles(ctx context.Context, dir string, files []string
 func (in *input) readIgnore(dir string) ([]string, error) {
 	own := in.build.spec.Input.IgnoreFile
 	if own.Path != "" {
-		patterns, err := copier.ReadIgnoreFile(own.Path)
+		patterns, err := ignore.ReadFile(own.Path)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", own.From, err)
 		}
 		return patterns, nil
 	}
 
-	patterns, _, err := copier.ReadIgnore(dir, in.files...)
-	if bad := (*copier.IgnoreError)(nil); in.from != "" && errors.As(err, &bad) {
+	patterns, _, err := ignore.Read(dir, in.files...)
+	if bad := (*ignore.Error)(nil); in.from != "" && errors.As(err, &bad) {
 		return nil, unpacked(in.from, bad)
 	}
 	return patterns, err
 }
 
 // unpacked returns the error of an ignore file in a context that was unpacked in a directory of the build.
-func unpacked(from string, bad *copier.IgnoreError) error {
+func unpacked(from string, bad *ignore.Error) error {
 	return fmt.Errorf("%s: %s:%d: %w", from, bad.Name, bad.Line, bad.Err)
 }
 
@@ -188,7 +190,7 @@ func unpacked(from string, bad *copier.IgnoreError) error {
 func (in *input) readStdin(ctx context.Context) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(Interruptible(ctx, in.build.engine.Stdin), 1<<16)
-	isTar, err := copier.IsTar(r)
+	isTar, err := archive.IsTar(r)
 	if err != nil {
 		return "", fmt.Errorf("reading the context from standard input: %w", err)
 	}
@@ -202,7 +204,7 @@ func (in *input) readStdin(ctx context.Context) (dir string, err error) {
 		return "", err
 	}
 	in.from = "the tar on standard input"
-	devices, err := copier.ExtractContext(ctx, r, dir)
+	devices, err := archive.ExtractContext(ctx, r, dir)
 	if text := devices.Text(); text != "" {
 		warn(in.build.log, "the build context: "+text)
 	}
@@ -258,7 +260,7 @@ func (in *input) readFile(ctx context.Context, path string) (found bool, err err
 	}
 
 	text, err := readDockerfile(Interruptible(ctx, &lazyFile{path: path}))
-	in.add(path, copier.Dockerfile{Path: path}, text)
+	in.add(path, ignore.Dockerfile{Path: path}, text)
 	return true, err
 }
 
@@ -304,7 +306,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	}
 
 	text, err := readDockerfile(f)
-	in.add(path, copier.Dockerfile{Path: path, InContext: true}, text)
+	in.add(path, ignore.Dockerfile{Path: path, InContext: true}, text)
 	return true, err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/ignore"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -66,8 +67,8 @@ func (n *namedContexts) open(ctx context.Context, location, platform string) (nc
 		}
 	}
 
-	patterns, _, err := copier.ReadIgnore(dir, copier.Dockerfile{})
-	if bad := (*copier.IgnoreError)(nil); dir != location && errors.As(err, &bad) {
+	patterns, _, err := ignore.Read(dir, ignore.Dockerfile{})
+	if bad := (*ignore.Error)(nil); dir != location && errors.As(err, &bad) {
 		return nc, unpacked(instructions.Redact(location), bad)
 	}
 	if err != nil {

@@ -174,7 +174,7 @@ func (d diagnosis) open(file string) *os.File {
 		return nil
 	}
 
-	return fdfs.DiskFile(f)
+	return fdfs.DescriptorOf(f)
 }
 
 // isSecret reports whether a secret is mounted at target.

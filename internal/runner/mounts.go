@@ -159,7 +159,9 @@ func makeBelow(c *fdfs.Cursor, name string, isDir bool) error {
 }
 
 // makeDir makes a directory on the way to a mount point.
-func makeDir(dir fdfs.Dir, name string) error { return dir.Mkdir(name, 0o755) }
+func makeDir(dir fdfs.Dir, name string) error {
+	return fdfs.MkdirAt(fdfs.DescriptorOf(dir), name, 0o755)
+}
 
 // ownFile writes a small file. No descriptor stays open for writing: a script could not be executed then (ETXTBSY).
 func (ms *mounts) ownFile(src ownFile) (*os.File, error) {
@@ -192,7 +194,7 @@ func (ms *mounts) discard(src discard) (*os.File, error) {
 	if err := c.Enter(src.volume, makeDir); err != nil {
 		return nil, fmt.Errorf("--compat-volumes: the volume %s: %w", src.volume, err)
 	}
-	return fdfs.FileOf(c.Dir()), nil
+	return fdfs.DescriptorOf(c.Dir()), nil
 }
 
 // volume opens a volume of the user. An overlay over the volume holds the writes of the process if the volume asks for that.
@@ -242,7 +244,7 @@ func (ms *mounts) bind(ctx context.Context, b Bind) (*os.File, error) {
 		return nil, fmt.Errorf("source %s is a %s", b.Name, st.Type)
 	}
 
-	source, err := fdfs.OpenPathAt(fdfs.FileOf(c.Dir()), name)
+	source, err := fdfs.OpenPathAt(fdfs.DescriptorOf(c.Dir()), name)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", b.Name, err)
 	}

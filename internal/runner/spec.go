@@ -9,12 +9,12 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
 // document describes the process: docker's defaults, the options and the command.
-func (o Options) document(c Command, user copier.User, mounts []specs.Mount) (*specs.Spec, error) {
+func (o Options) document(c Command, user passwd.User, mounts []specs.Mount) (*specs.Spec, error) {
 	spec := sandbox.DefaultSpec()
 	spec.Hostname = c.hostname()
 	spec.Root = &specs.Root{Path: "rootfs"}

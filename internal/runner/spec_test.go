@@ -6,13 +6,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
 // TestDocument: the options and the command change docker's defaults.
 func TestDocument(t *testing.T) {
-	user := copier.User{UID: 7, GID: 8, Groups: []uint32{8, 9}, Home: "/home/app"}
+	user := passwd.User{UID: 7, GID: 8, Groups: []uint32{8, 9}, Home: "/home/app"}
 	for _, tc := range []struct {
 		name    string
 		options Options

@@ -7,36 +7,36 @@ import (
 	"os"
 	"slices"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
 // Users looks up users in the /etc/passwd and /etc/group of an image and remembers the results. The zero value remembers
 // nothing yet. Whoever changes the files calls Changed or Forget. Users is for one goroutine.
 type Users struct {
-	known map[string]copier.User
+	known map[string]passwd.User
 	// stable: neither /etc nor one of the two files is a symbolic link, so that a change of them is visible as an entry "etc"
 	// in the upper directory of the process that makes the change.
 	stable bool
 }
 
 // Lookup returns the user that USER[:GROUP] names. view opens the files if the result is not known.
-func (u *Users) Lookup(name string, view func() (*os.File, error)) (copier.User, error) {
+func (u *Users) Lookup(name string, view func() (*os.File, error)) (passwd.User, error) {
 	if known, ok := u.known[name]; ok {
 		return known, nil
 	}
 
 	root, err := view()
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
-	user, err := copier.ResolveUser(fdfs.OnDisk(root), name)
+	user, err := passwd.ResolveUser(fdfs.OnDisk(root), name)
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
 
 	if u.known == nil {
-		u.known = map[string]copier.User{}
+		u.known = map[string]passwd.User{}
 		u.stable = plainUserFiles(root)
 	}
 	u.known[name] = user
@@ -70,14 +70,14 @@ func plainUserFiles(view *os.File) bool {
 
 // user returns the user of a command with all groups: those of the user, the primary group, without which the group of a file
 // could not deny the file to the user (CVE-2022-36109), and those of the options.
-func (o Options) user(c Command, root Root) (copier.User, error) {
+func (o Options) user(c Command, root Root) (passwd.User, error) {
 	users := root.Users
 	if users == nil {
 		users = &Users{}
 	}
 	user, err := users.Lookup(c.User, root.View)
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
 	user.Groups = append([]uint32{user.GID}, user.Groups...)
 	if len(o.Security.Groups) == 0 {
@@ -86,12 +86,12 @@ func (o Options) user(c Command, root Root) (copier.User, error) {
 
 	view, err := root.View()
 	if err != nil {
-		return copier.User{}, err
+		return passwd.User{}, err
 	}
 	for _, name := range o.Security.Groups {
-		gid, err := copier.ResolveGroup(fdfs.OnDisk(view), name)
+		gid, err := passwd.ResolveGroup(fdfs.OnDisk(view), name)
 		if err != nil {
-			return copier.User{}, fmt.Errorf("--group-add %s: %w", name, err)
+			return passwd.User{}, fmt.Errorf("--group-add %s: %w", name, err)
 		}
 		if !slices.Contains(user.Groups, gid) {
 			user.Groups = append(user.Groups, gid)

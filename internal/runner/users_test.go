@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
 // TestUsersAreRemembered: a look-up reads the files again only if a new layer may have changed them.
@@ -93,7 +93,7 @@ func open(t *testing.T, dir string) *os.File {
 func TestUserWithoutMemory(t *testing.T) {
 	root := Root{View: func() (*os.File, error) { return open(t, t.TempDir()), nil }}
 	u, err := Options{}.user(Command{User: "3:4"}, root)
-	if want := (copier.User{UID: 3, GID: 4, Home: "/", Groups: []uint32{4}}); err != nil || u.UID != want.UID || u.GID != want.GID || u.Groups[0] != 4 {
+	if want := (passwd.User{UID: 3, GID: 4, Home: "/", Groups: []uint32{4}}); err != nil || u.UID != want.UID || u.GID != want.GID || u.Groups[0] != 4 {
 		t.Errorf("user %+v, %v, want %+v", u, err, want)
 	}
 }

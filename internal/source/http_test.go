@@ -252,8 +252,8 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{}, nil
 }
 
-// archive is a tar of one file.
-func archive(t *testing.T, name, text string) []byte {
+// archiveOf returns a tar of one file.
+func archiveOf(t *testing.T, name, text string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
@@ -271,7 +271,7 @@ func archive(t *testing.T, name, text string) []byte {
 
 func TestURLContext(t *testing.T) {
 	content := map[string][]byte{
-		"/c.tar": archive(t, "f", "F"), "/Dockerfile": []byte("FROM scratch\n"), "/evil.tar": archive(t, "../f", "F"),
+		"/c.tar": archiveOf(t, "f", "F"), "/Dockerfile": []byte("FROM scratch\n"), "/evil.tar": archiveOf(t, "../f", "F"),
 		"/large": bytes.Repeat([]byte("x"), maxDockerfile+1),
 	}
 

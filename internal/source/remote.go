@@ -28,6 +28,7 @@ import (
 	"strings"
 	"time"
 
+	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/source/git"
 )
@@ -123,16 +124,16 @@ func (a *Access) urlContext(ctx context.Context, text, dir string) (c Context, e
 	if file.modified {
 		c.Time = file.Time
 	}
-	archive, err := isArchive(file)
+	isTar, err := isArchive(file)
 	if err != nil {
 		return c, err
 	}
-	if !archive {
+	if !isTar {
 		c.Dockerfile, err = readText(file)
 		return c, err
 	}
 
-	var devices copier.Devices
+	var devices archive.Devices
 	c.Dir, devices, err = unpack(ctx, file, dir)
 	if text := devices.Text(); text != "" {
 		c.Warnings = append(c.Warnings, file.Text+": "+text)
@@ -145,12 +146,12 @@ func (a *Access) urlContext(ctx context.Context, text, dir string) (c Context, e
 }
 
 // unpack unpacks an archive below dir.
-func unpack(ctx context.Context, file File, dir string) (into string, devices copier.Devices, err error) {
+func unpack(ctx context.Context, file File, dir string) (into string, devices archive.Devices, err error) {
 	into = filepath.Join(dir, "files")
 	if err := os.Mkdir(into, 0o755); err != nil { //nolint:gosec // as public as a context
 		return "", devices, err
 	}
-	if devices, err = copier.ExtractContext(ctx, io.NewSectionReader(file.File, 0, file.Size), into); err != nil {
+	if devices, err = archive.ExtractContext(ctx, io.NewSectionReader(file.File, 0, file.Size), into); err != nil {
 		return "", devices, fmt.Errorf("%s: %w", file.Text, err)
 	}
 	return into, devices, nil
@@ -158,11 +159,11 @@ func unpack(ctx context.Context, file File, dir string) (into string, devices co
 
 // isArchive reports whether a file is a tar, plain or compressed.
 func isArchive(file File) (bool, error) {
-	archive, err := copier.IsTar(bufio.NewReaderSize(io.NewSectionReader(file.File, 0, file.Size), 1<<16))
+	isTar, err := archive.IsTar(bufio.NewReaderSize(io.NewSectionReader(file.File, 0, file.Size), 1<<16))
 	if err != nil {
 		err = fmt.Errorf("%s: %w", file.Text, err)
 	}
-	return archive, err
+	return isTar, err
 }
 
 // Time returns the time of a source of ADD: of the commit of a git repository, of the file at a URL as the server reports it,
@@ -189,8 +190,8 @@ func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.
 		return &file.Time, nil
 	}
 
-	archive, err := isArchive(file)
-	if err != nil || !archive {
+	isTar, err := isArchive(file)
+	if err != nil || !isTar {
 		return nil, err
 	}
 

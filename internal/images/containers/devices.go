@@ -127,5 +127,5 @@ func unlinkQuietly(dir fdfs.Dir, name string) error {
 	if err := dir.Unlink(name); err != nil {
 		return err
 	}
-	return dir.SetMtime(".", st.Mtime)
+	return dir.SetAttributes(".", fdfs.Attributes{Mtime: &st.Mtime})
 }

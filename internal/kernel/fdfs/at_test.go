@@ -79,62 +79,6 @@ func TestAtNames(t *testing.T) {
 	}
 }
 
-func TestCursor(t *testing.T) {
-	dir := tree(t, "a/b/", "a/f", "abs -> /a/b", "up -> ../../../a", "chain -> up/b", "dangling -> no/where", "loop -> loop", "ff -> a/f")
-	for _, tc := range []struct {
-		path string
-		at   string // where Enter leads; empty: an error
-		name string // what Resolve finds there instead
-		typ  Type
-	}{
-		{path: "/", at: ".", name: ".", typ: Directory},
-		{path: "", at: ".", name: ".", typ: Directory},
-		{path: "a/b", at: "a/b", name: "b", typ: Directory},
-		{path: "/a//./b/", at: "a/b", name: ".", typ: Directory},
-		{path: "a/b/..", at: "a", name: ".", typ: Directory},
-		{path: "../../a", at: "a", name: "a", typ: Directory},
-		{path: "abs", at: "a/b", name: "b", typ: Directory},
-		{path: "up", at: "a", name: "a", typ: Directory},
-		{path: "chain", at: "a/b", name: "b", typ: Directory},
-		{path: "chain/../f", name: "f", typ: Regular},
-		{path: "ff", name: "f", typ: Regular},
-		{path: "a/new", name: "new"},
-		{path: "loop", typ: Symlink},
-		{path: "dangling", typ: Symlink},
-		{path: "a/f/x", typ: Symlink},
-	} {
-		t.Run(tc.path, func(t *testing.T) {
-			c := NewCursor(OnDisk(dir))
-			defer c.Close()
-
-			err := c.Enter(tc.path, nil)
-			if (err == nil) != (tc.at != "") || err == nil && c.Path() != tc.at {
-				t.Errorf("Enter leads to %s, %v, want %q", c.Path(), err, tc.at)
-			}
-			c.Close()
-			name, st, err := c.Resolve(tc.path, nil)
-			if tc.typ == Symlink {
-				if err == nil {
-					t.Errorf("Resolve finds %s", name)
-				}
-				return
-			}
-			if err != nil || name != tc.name || st.Type != tc.typ {
-				t.Errorf("Resolve finds %s, a %s, %v; want %s, a %s", name, st.Type, err, tc.name, tc.typ)
-			}
-		})
-	}
-
-	t.Run("make", func(t *testing.T) {
-		c := NewCursor(OnDisk(dir))
-		defer c.Close()
-		mkdir := func(d Dir, name string) error { return d.Mkdir(name, 0o755) }
-		if err := c.Enter("/dangling/x", mkdir); err != nil || c.Path() != "no/where/x" {
-			t.Errorf("made %s, %v", c.Path(), err)
-		}
-	})
-}
-
 func TestNextData(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {

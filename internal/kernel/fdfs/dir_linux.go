@@ -3,133 +3,158 @@ package fdfs
 import (
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
-// Dir is an open directory: one of the kernel's (OnDisk), or one that another package keeps. Names are one component;
-// what takes "." says so. Errors are those of the system calls, whoever returns them: fs.ErrNotExist, fs.ErrExist, ENOTDIR.
+// Dir is an open directory: a directory of the kernel ([OnDisk]) or a directory that another
+// package keeps, for example in memory. So the rules of COPY exist once for both.
+//
+// The parameter name is one component of a path, such as "etc", never "etc/passwd" or "..". Methods
+// that accept "." for the directory itself say so. A symbolic link is never followed: see [Cursor]
+// for paths. Every implementation returns the errors of the system calls in an [*os.PathError]:
+// fs.ErrNotExist, fs.ErrExist, ENOTDIR. Methods of one Dir may be called by several goroutines.
 type Dir interface {
-	// OpenDir opens the directory name, or "." again, for reading. A symbolic link is ENOTDIR, never followed.
-	OpenDir(name string) (Dir, error)
-	// OpenPlace is OpenDir for a place to go on from: no permission on the directory itself is needed.
-	OpenPlace(name string) (Dir, error)
-	// OpenFile opens a file for reading and never waits; see OpenFileAt.
-	OpenFile(name string) (File, Stat, error)
-	// Names lists the directory, in no order.
-	Names() ([]string, error)
-	// Stat tells what name, or ".", is; a symbolic link is not followed.
-	Stat(name string) (Stat, error)
-	Readlink(name string) (string, error)
+	Reader
+	Writer
 
-	Mkdir(name string, mode uint32) error
-	// Create makes a file that will have size bytes at most.
-	Create(name string, size int64) (File, error)
-	Symlink(target, name string) error
-	// Link makes name another name of the file old of from, a directory of the same kind.
-	Link(from Dir, old, name string) error
-	Mknod(name string, t Type, mode uint32, rdev uint64) error
-	Unlink(name string) error
-	Rmdir(name string) error
-
-	// Of name or ".", of a symbolic link its own:
-	Chown(name string, uid, gid uint32) error
-	Chmod(name string, mode uint32) error
-	SetMtime(name string, t Time) error
-	// Setxattr sets an extended attribute of the directory itself.
-	Setxattr(key string, value []byte) error
-
+	// Close closes the directory. Directories and files that were opened from it stay open.
 	Close() error
 }
 
-// File is an open regular file of a Dir.
+// Reader is the part of a [Dir] that reads.
+type Reader interface {
+	// OpenDir opens the directory name or ".". The permission to list the directory is needed by
+	// Names only. If name is a symbolic link or a file, the error is ENOTDIR. The caller closes the
+	// Dir.
+	OpenDir(name string) (Dir, error)
+	// OpenFile opens the file name for reading and returns its status. OpenFile never waits,
+	// neither for the writer of a fifo nor for a device: the caller looks at Stat.Type before it
+	// reads. If name is a symbolic link, the error is ELOOP. The caller closes the File.
+	OpenFile(name string) (File, Stat, error)
+	// Names returns the names of all entries but "." and "..", in no order.
+	Names() ([]string, error)
+	// Stat returns the status of name or ".". The status of a symbolic link is that of the link.
+	Stat(name string) (Stat, error)
+	// Readlink returns the target of the symbolic link name.
+	Readlink(name string) (string, error)
+}
+
+// Writer is the part of a [Dir] that writes.
+type Writer interface {
+	// Make creates the entry name as e describes it. If an entry of that name exists, the error is
+	// fs.ErrExist.
+	Make(name string, e Entry) error
+	// Create creates the regular file name, mode 0600, which will have at most size bytes. If an
+	// entry of that name exists, the error is fs.ErrExist. The caller closes the NewFile.
+	Create(name string, size int64) (NewFile, error)
+	// Link creates name as a hard link to the file old of the directory from, which is of the same
+	// file system.
+	Link(name string, from Dir, old string) error
+	// SetAttributes changes the attributes of name or ".". The attributes of a symbolic link are
+	// changed, not those of its target.
+	SetAttributes(name string, a Attributes) error
+	// Unlink removes name, which is not a directory.
+	Unlink(name string) error
+	// Rmdir removes the empty directory name.
+	Rmdir(name string) error
+}
+
+// File is a file that is open for reading.
 type File interface {
-	io.ReadWriteCloser
-	io.WriterAt
-	Truncate(size int64) error
-	Attributes() (Stat, error)
-	SetOwner(uid, gid uint32) error
-	SetMode(mode uint32) error
+	io.ReadCloser
+	// Stat returns the status of the file as it is now.
+	Stat() (Stat, error)
+	// Getxattr returns the extended attribute key, at most 64 KiB, or nil if the file has no such
+	// attribute.
 	Getxattr(key string) ([]byte, error)
-	Setxattr(key string, value []byte) error
 }
 
-// OnDisk is the open directory f as a Dir.
-func OnDisk(f *os.File) Dir { return diskDir{f} }
-
-// FileOf is the kernel's descriptor of a Dir that OnDisk made, or that was opened from one; nil: it is no such Dir.
-func FileOf(d Dir) *os.File {
-	disk, _ := d.(diskDir)
-	return disk.File
+// NewFile is a regular file that [Writer.Create] made, open for writing.
+type NewFile interface {
+	io.WriteCloser
+	io.WriterAt
+	// Truncate sets the size in bytes. Bytes that were never written are zeros.
+	Truncate(size int64) error
+	SetAttributes(a Attributes) error
 }
 
-// DiskFile is FileOf for a File.
-func DiskFile(f File) *os.File {
-	disk, _ := f.(diskFile)
-	return disk.File
+// Owner is a user and a group by number, as the user namespace of the caller sees them. The zero
+// value is root.
+type Owner struct{ UID, GID uint32 }
+
+// Attributes are changes to an inode. The zero value changes nothing.
+//
+// They are made in this order, because a change of the owner clears setuid, setgid and capabilities
+// (chown(2)): owner, mode, extended attributes, time.
+type Attributes struct {
+	Owner *Owner
+	Mode  *uint32 // permission bits with setuid, setgid and sticky: at most 07777; ignored for a symbolic link that is made
+	// Xattrs are extended attributes, for example "user.kind": "blue". Others of the inode stay.
+	// With [Writer.SetAttributes] they are for directories only.
+	Xattrs map[string]string
+	Mtime  *Time // the time of access stays
 }
 
-type diskDir struct{ *os.File }
+// Entry describes a new directory, symbolic link, fifo or device. Attributes that are nil are those
+// of a new inode of the caller; the mode is 0700 for a directory and 0600 for a fifo or device
+// then.
+type Entry struct {
+	Type   Type   // Directory, Symlink, Fifo, CharDevice or BlockDevice; the kernel forbids devices in a user namespace (EPERM)
+	Target string // of a symbolic link: the text as it is, absolute or relative
+	Rdev   uint64 // of a device: its number
+	Attributes
+}
 
-func openedDir(f *os.File, err error) (Dir, error) {
+// HasDescriptor is implemented by a [Dir], [File] or [NewFile] of the kernel. Overlay and bind
+// mounts need a descriptor, and files of the kernel are copied with copy_file_range(2) and
+// SEEK_DATA. A Dir in memory does not implement it.
+type HasDescriptor interface {
+	// Descriptor returns the open file, which belongs to the Dir, File or NewFile: the caller does
+	// not close it.
+	Descriptor() *os.File
+}
+
+// DescriptorOf returns the descriptor of x, which is a [Dir], [File] or [NewFile], or nil if x is
+// not of the kernel.
+func DescriptorOf(x io.Closer) *os.File {
+	if d, ok := x.(HasDescriptor); ok {
+		return d.Descriptor()
+	}
+	return nil
+}
+
+// RemoveAll removes name of dir, and all entries of a directory, without following symbolic links.
+func RemoveAll(dir Dir, name string) error {
+	st, err := dir.Stat(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return diskDir{f}, nil
+	if st.Type != Directory {
+		return dir.Unlink(name)
+	}
+	if err := removeEntries(dir, name); err != nil {
+		return err
+	}
+
+	return dir.Rmdir(name)
 }
 
-func (d diskDir) OpenDir(name string) (Dir, error) { return openedDir(OpenDirAt(d.File, name)) }
-
-func (d diskDir) OpenPlace(name string) (Dir, error) {
-	return openedDir(openAt(d.File, name, unix.O_PATH|unix.O_DIRECTORY, 0))
-}
-
-func (d diskDir) OpenFile(name string) (File, Stat, error) {
-	f, st, err := OpenFileAt(d.File, name)
+// removeEntries removes all entries of the directory name of dir.
+func removeEntries(dir Dir, name string) error {
+	sub, err := dir.OpenDir(name)
 	if err != nil {
-		return nil, st, err
+		return err
 	}
-	return diskFile{f}, st, nil
-}
+	defer sub.Close() // only opened
 
-func (d diskDir) Create(name string, _ int64) (File, error) {
-	f, err := CreateAt(d.File, name)
+	names, err := sub.Names()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return diskFile{f}, nil
-}
-
-func (d diskDir) Link(from Dir, old, name string) error {
-	f := FileOf(from)
-	if f == nil {
-		return pathError("link", name, unix.EXDEV)
+	for _, n := range names {
+		if err := RemoveAll(sub, n); err != nil {
+			return err
+		}
 	}
-	return LinkAt(f, old, d.File, name)
+
+	return nil
 }
-
-func (d diskDir) Names() ([]string, error)             { return d.Readdirnames(-1) }
-func (d diskDir) Stat(name string) (Stat, error)       { return StatAt(d.File, name) }
-func (d diskDir) Readlink(name string) (string, error) { return ReadlinkAt(d.File, name) }
-func (d diskDir) Mkdir(name string, mode uint32) error { return MkdirAt(d.File, name, mode) }
-func (d diskDir) Symlink(target, name string) error    { return SymlinkAt(target, d.File, name) }
-func (d diskDir) Unlink(name string) error             { return UnlinkAt(d.File, name) }
-func (d diskDir) Rmdir(name string) error              { return RmdirAt(d.File, name) }
-func (d diskDir) Chmod(name string, mode uint32) error { return ChmodAt(d.File, name, mode) }
-func (d diskDir) SetMtime(name string, t Time) error   { return SetMtimeAt(d.File, name, t) }
-
-func (d diskDir) Mknod(name string, t Type, mode uint32, rdev uint64) error {
-	return MknodAt(d.File, name, t, mode, rdev)
-}
-
-func (d diskDir) Chown(name string, uid, gid uint32) error { return ChownAt(d.File, name, uid, gid) }
-
-func (d diskDir) Setxattr(key string, value []byte) error { return Setxattr(d.File, key, value) }
-
-type diskFile struct{ *os.File }
-
-func (f diskFile) Attributes() (Stat, error)               { return FileStat(f.File) }
-func (f diskFile) SetOwner(uid, gid uint32) error          { return Chown(f.File, uid, gid) }
-func (f diskFile) SetMode(mode uint32) error               { return Chmod(f.File, mode) }
-func (f diskFile) Getxattr(key string) ([]byte, error)     { return Getxattr(f.File, key) }
-func (f diskFile) Setxattr(key string, value []byte) error { return Setxattr(f.File, key, value) }

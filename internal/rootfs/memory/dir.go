@@ -1,28 +1,27 @@
 package memory
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// dir is an open directory of a tree.
+// dir is an open directory of a tree. It implements fdfs.Dir.
 type dir struct {
 	tree *Tree
 	node *inode
-	up   *dir // nil: the root
-	name string
+	up   *dir   // the directory that it was opened from; nil: dir is the root
+	name string // its name in up
 }
 
-// self is how a directory calls itself.
+// self is the name by which a directory names itself.
 const self = "."
 
 // Close does nothing.
 func (d *dir) Close() error { return nil }
 
-// lookUp finds name, or the directory itself. The tree must be locked.
+// lookUp returns the inode of name or ".". The tree is locked.
 func (d *dir) lookUp(op, name string) (*inode, error) {
 	if name == self {
 		return d.node, nil
@@ -34,10 +33,11 @@ func (d *dir) lookUp(op, name string) (*inode, error) {
 	if e == nil {
 		return nil, fdfs.PathError(op, name, fdfs.ENOENT)
 	}
+
 	return e.inode, nil
 }
 
-// OpenDir opens a directory.
+// OpenDir opens the directory name or ".".
 func (d *dir) OpenDir(name string) (fdfs.Dir, error) {
 	d.tree.mu.RLock()
 	defer d.tree.mu.RUnlock()
@@ -55,13 +55,11 @@ func (d *dir) OpenDir(name string) (fdfs.Dir, error) {
 	return &dir{tree: d.tree, node: n, up: d, name: name}, nil
 }
 
-// OpenPlace is OpenDir.
-func (d *dir) OpenPlace(name string) (fdfs.Dir, error) { return d.OpenDir(name) }
-
-// OpenFile opens a file for reading. What is no regular file is empty.
+// OpenFile opens a file for reading. A file that is not regular is empty.
 func (d *dir) OpenFile(name string) (fdfs.File, fdfs.Stat, error) {
 	d.tree.mu.RLock()
 	defer d.tree.mu.RUnlock()
+
 	n, err := d.lookUp("open", name)
 	if err != nil {
 		return nil, fdfs.Stat{}, err
@@ -69,20 +67,22 @@ func (d *dir) OpenFile(name string) (fdfs.File, fdfs.Stat, error) {
 	if n.stat.Type == fdfs.Symlink {
 		return nil, fdfs.Stat{}, fdfs.PathError("open", name, fdfs.ELOOP)
 	}
-	return &openFile{tree: d.tree, node: n, in: d.tree.spool.reader(n.content)}, n.stat, nil
+
+	return &file{tree: d.tree, node: n, content: d.tree.spool.reader(n.content)}, n.stat, nil
 }
 
-// Names lists the directory, sorted.
+// Names returns the names of the entries, sorted.
 func (d *dir) Names() ([]string, error) {
 	d.tree.mu.RLock()
 	defer d.tree.mu.RUnlock()
 	return slices.Sorted(maps.Keys(d.node.kids)), nil
 }
 
-// Stat tells what name is.
+// Stat returns the status of name or ".".
 func (d *dir) Stat(name string) (fdfs.Stat, error) {
 	d.tree.mu.RLock()
 	defer d.tree.mu.RUnlock()
+
 	n, err := d.lookUp("stat", name)
 	if err != nil {
 		return fdfs.Stat{}, err
@@ -90,39 +90,101 @@ func (d *dir) Stat(name string) (fdfs.Stat, error) {
 	return n.stat, nil
 }
 
-// Readlink gives the text of a symbolic link.
+// Readlink returns the target of a symbolic link.
 func (d *dir) Readlink(name string) (string, error) {
 	d.tree.mu.RLock()
 	defer d.tree.mu.RUnlock()
+
 	n, err := d.lookUp("readlink", name)
-	if err == nil && n.stat.Type != fdfs.Symlink {
-		err = fdfs.PathError("readlink", name, fdfs.EINVAL)
-	}
 	if err != nil {
 		return "", err
 	}
+	if n.stat.Type != fdfs.Symlink {
+		return "", fdfs.PathError("readlink", name, fdfs.EINVAL)
+	}
+
 	return n.target, nil
 }
 
-// copyUp makes the directory and those that lead to it part of the layer. The tree must be locked.
-func (d *dir) copyUp() {
-	for ; d.up != nil; d = d.up {
-		e := d.up.node.kids[d.name]
-		if e == nil || e.inode != d.node || e.layer == d.tree.layer {
-			return // removed meanwhile, or there already
+// Make makes a directory, a symbolic link, a fifo or a device.
+func (d *dir) Make(name string, e fdfs.Entry) error {
+	mode := uint32(0o600)
+	switch e.Type {
+	case fdfs.Directory:
+		mode = 0o700
+	case fdfs.Symlink:
+		mode = 0o777
+		e.Mode = nil // a link has none
+		if len(e.Target) > maxTarget {
+			return fdfs.PathError("symlink", name, fdfs.ENAMETOOLONG)
 		}
-		e.up(d.tree.layer)
+	case fdfs.Fifo, fdfs.CharDevice, fdfs.BlockDevice:
+	case fdfs.Regular, fdfs.Socket, fdfs.Unknown:
+		return fdfs.PathError("make", name, fdfs.EINVAL)
 	}
-}
 
-// add puts a new file into the directory.
-func (d *dir) add(op, name string, make func() *inode) error {
 	d.tree.mu.Lock()
 	defer d.tree.mu.Unlock()
-	if err := fdfs.CheckName(op, name); err != nil {
+	if err := d.mayAdd("make", name); err != nil {
 		return err
 	}
 
+	n := d.tree.newInode(e.Type, mode)
+	n.stat.Rdev = e.Rdev
+	n.target = e.Target
+	n.stat.Size = int64(len(e.Target))
+	if err := d.tree.setAttributes(n, e.Attributes); err != nil {
+		return err
+	}
+	d.add(name, n)
+	return nil
+}
+
+// Create makes a regular file and reserves size bytes of the spool for it.
+func (d *dir) Create(name string, size int64) (fdfs.NewFile, error) {
+	d.tree.mu.Lock()
+	defer d.tree.mu.Unlock()
+	if err := d.mayAdd("open", name); err != nil {
+		return nil, err
+	}
+
+	n := d.tree.newInode(fdfs.Regular, 0o600)
+	d.add(name, n)
+	return &newFile{tree: d.tree, node: n, room: d.tree.spool.reserve(size)}, nil
+}
+
+// Link makes name another name of the file old of from.
+func (d *dir) Link(name string, from fdfs.Dir, old string) error {
+	other, ok := from.(*dir)
+	if !ok || other.tree != d.tree {
+		return fdfs.PathError("link", name, fdfs.EXDEV)
+	}
+
+	d.tree.mu.Lock()
+	defer d.tree.mu.Unlock()
+	n, err := other.lookUp("link", old)
+	if err != nil {
+		return err
+	}
+	if n.stat.Type == fdfs.Directory {
+		return fdfs.PathError("link", name, fdfs.EISDIR)
+	}
+	if err := d.mayAdd("link", name); err != nil {
+		return err
+	}
+
+	other.copyUp() // overlayfs copies the file up
+	other.node.kids[old].up(d.tree.layer)
+	n.stat.Nlink++
+	d.add(name, n)
+	return nil
+}
+
+// mayAdd returns the error of making the entry name, nil if it can be made. The tree is locked.
+func (d *dir) mayAdd(op, name string) error {
+	if err := fdfs.CheckName(op, name); err != nil {
+		return err
+	}
 	switch {
 	case name == self || d.node.kids[name] != nil:
 		return fdfs.PathError(op, name, fdfs.EEXIST)
@@ -132,9 +194,15 @@ func (d *dir) add(op, name string, make func() *inode) error {
 		return errTooMany
 	}
 
+	return nil
+}
+
+// add gives n the name in the directory. The tree is locked.
+func (d *dir) add(name string, n *inode) {
 	d.tree.names++
 	d.copyUp()
-	n := make()
+
+	// A directory in place of a removed one of a lower layer hides what that layer has in it.
 	below := d.tree.layer > 0 && d.node.gone[name] == d.tree.layer
 	if below {
 		delete(d.node.gone, name)
@@ -145,77 +213,38 @@ func (d *dir) add(op, name string, make func() *inode) error {
 
 	d.node.kids[name] = &entry{inode: n, layer: d.tree.layer, below: below}
 	d.node.stat.Mtime = now()
-
-	return nil
 }
 
-// Mkdir makes a directory.
-func (d *dir) Mkdir(name string, mode uint32) error {
-	return d.add("mkdir", name, func() *inode { return d.tree.newInode(fdfs.Directory, mode) })
-}
-
-// Symlink makes a symbolic link.
-func (d *dir) Symlink(target, name string) error {
-	if len(target) > maxTarget {
-		return fdfs.PathError("symlink", name, fdfs.ENAMETOOLONG)
+// copyUp makes the directory, and the directories that lead to it, part of the current layer, as
+// overlayfs does before it changes a directory. The tree is locked.
+func (d *dir) copyUp() {
+	for ; d.up != nil; d = d.up {
+		e := d.up.node.kids[d.name]
+		if e == nil || e.inode != d.node || e.layer == d.tree.layer {
+			return // removed meanwhile, or in the layer already
+		}
+		e.up(d.tree.layer)
 	}
-	return d.add("symlink", name, func() *inode {
-		n := d.tree.newInode(fdfs.Symlink, 0o777)
-		n.target, n.stat.Size = target, int64(len(target))
-		return n
-	})
 }
 
-// Mknod makes a fifo or a device.
-func (d *dir) Mknod(name string, t fdfs.Type, mode uint32, rdev uint64) error {
-	return d.add("mknod", name, func() *inode {
-		n := d.tree.newInode(t, mode)
-		n.stat.Rdev = rdev
-		return n
-	})
-}
+// SetAttributes changes the attributes of name or ".", and makes it part of the current layer.
+func (d *dir) SetAttributes(name string, a fdfs.Attributes) error {
+	d.tree.mu.Lock()
+	defer d.tree.mu.Unlock()
 
-// Create makes a file.
-func (d *dir) Create(name string, size int64) (fdfs.File, error) {
-	var n *inode
-	err := d.add("open", name, func() *inode {
-		n = d.tree.newInode(fdfs.Regular, 0o600)
-		return n
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &openFile{tree: d.tree, node: n, room: d.tree.spool.reserve(size)}, nil
-}
-
-// Link makes another name of a file.
-func (d *dir) Link(from fdfs.Dir, old, name string) error {
-	other, ok := from.(*dir)
-	if !ok || other.tree != d.tree {
-		return fdfs.PathError("link", name, fdfs.EXDEV)
-	}
-
-	d.tree.mu.RLock()
-	n, err := other.lookUp("link", old)
-	d.tree.mu.RUnlock()
-	if err == nil && n.stat.Type == fdfs.Directory {
-		err = fdfs.PathError("link", name, fdfs.EISDIR)
-	}
+	n, err := d.lookUp("setattr", name)
 	if err != nil {
 		return err
 	}
+	d.copyUp()
+	if name != self {
+		d.node.kids[name].up(d.tree.layer)
+	}
 
-	return d.add("link", name, func() *inode {
-		other.copyUp() // as overlayfs does with the file
-		if e := other.node.kids[old]; e != nil {
-			e.up(d.tree.layer)
-		}
-		n.stat.Nlink++
-		return n
-	})
+	return d.tree.setAttributes(n, a)
 }
 
-// Unlink removes what is no directory.
+// Unlink removes name, which is not a directory.
 func (d *dir) Unlink(name string) error { return d.remove("unlink", name, false) }
 
 // Rmdir removes an empty directory.
@@ -240,7 +269,7 @@ func (d *dir) remove(op, name string, directory bool) error {
 	}
 
 	d.copyUp()
-	if d.node.hides(name, d.tree.layer) {
+	if d.node.needsWhiteout(name, d.tree.layer) {
 		if d.node.gone == nil {
 			d.node.gone = map[string]uint64{}
 		}
@@ -249,58 +278,31 @@ func (d *dir) remove(op, name string, directory bool) error {
 
 	d.node.drop(name)
 	d.node.stat.Mtime = now()
-
 	return nil
 }
 
-// change does something to name, or to the directory itself, which copies it up.
-func (d *dir) change(op, name string, do func(n *inode)) error {
-	d.tree.mu.Lock()
-	defer d.tree.mu.Unlock()
-
-	n, err := d.lookUp(op, name)
-	if err != nil {
-		return err
+// setAttributes changes the attributes of n. The tree is locked.
+func (t *Tree) setAttributes(n *inode, a fdfs.Attributes) error {
+	if a.Owner != nil {
+		n.stat.UID = a.Owner.UID
+		n.stat.GID = a.Owner.GID
+	}
+	if a.Mode != nil {
+		n.stat.Mode = *a.Mode & 0o7777
+	}
+	for key, value := range a.Xattrs {
+		t.xattrs += len(key) + len(value)
+		if t.xattrs > maxXattrs {
+			return errXattrs
+		}
+		if n.xattrs == nil {
+			n.xattrs = map[string]string{}
+		}
+		n.xattrs[key] = value
+	}
+	if a.Mtime != nil {
+		n.stat.Mtime = *a.Mtime
 	}
 
-	d.copyUp()
-	if name != self {
-		d.node.kids[name].up(d.tree.layer)
-	}
-	do(n)
-	return nil
-}
-
-// Chown changes an owner.
-func (d *dir) Chown(name string, uid, gid uint32) error {
-	return d.change("chown", name, func(n *inode) { n.stat.UID, n.stat.GID = uid, gid })
-}
-
-// Chmod changes a mode.
-func (d *dir) Chmod(name string, mode uint32) error {
-	return d.change("chmod", name, func(n *inode) { n.stat.Mode = mode & 0o7777 })
-}
-
-// SetMtime changes a time.
-func (d *dir) SetMtime(name string, t fdfs.Time) error {
-	return d.change("utimensat", name, func(n *inode) { n.stat.Mtime = t })
-}
-
-// Setxattr sets an extended attribute of the directory.
-func (d *dir) Setxattr(key string, value []byte) error {
-	var full error
-	err := d.change("setxattr", self, func(n *inode) { full = d.tree.setXattr(n, key, value) })
-	return cmp.Or(err, full)
-}
-
-// setXattr sets an attribute of a file. The tree must be locked.
-func (t *Tree) setXattr(n *inode, key string, value []byte) error {
-	if t.xattrs += len(key) + len(value); t.xattrs > maxXattrs {
-		return errXattrs
-	}
-	if n.xattrs == nil {
-		n.xattrs = map[string]string{}
-	}
-	n.xattrs[key] = string(value)
 	return nil
 }

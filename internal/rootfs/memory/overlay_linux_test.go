@@ -36,7 +36,7 @@ func newTree(t *testing.T) *Tree {
 	return New(spool)
 }
 
-// actor does things in a directory and stops at the first error.
+// actor changes files in a directory. The first error ends the test.
 type actor struct {
 	t   *testing.T
 	dir fdfs.Dir
@@ -47,7 +47,7 @@ func (a actor) do(err error) {
 	check(a.t, err)
 }
 
-// in is an actor for the directory path.
+// in returns an actor for the directory path, such as "d/sub".
 func (a actor) in(path string) actor {
 	a.t.Helper()
 	for name := range strings.SplitSeq(path, "/") {
@@ -59,27 +59,35 @@ func (a actor) in(path string) actor {
 	return a
 }
 
+func (a actor) mkdir(name string, mode uint32) {
+	a.t.Helper()
+	check(a.t, a.dir.Make(name, fdfs.Entry{Type: fdfs.Directory, Attributes: fdfs.Attributes{Mode: &mode}}))
+}
+
+// file makes a file that belongs to the user 3 and the group 4.
 func (a actor) file(name, text string, mode uint32) {
 	a.t.Helper()
 	f, err := a.dir.Create(name, int64(len(text)))
 	check(a.t, err)
 	_, err = f.Write([]byte(text))
-	check(a.t, errors.Join(err, f.SetMode(mode), f.SetOwner(3, 4), f.Close()))
+	attributes := fdfs.Attributes{Owner: &fdfs.Owner{UID: 3, GID: 4}, Mode: &mode}
+	check(a.t, errors.Join(err, f.SetAttributes(attributes), f.Close()))
 }
 
-// base makes what the layer below has.
+// base makes the files of the lower layer.
 func base(a actor) {
 	for _, name := range []string{"d", "e", "f", "gone"} {
-		a.do(a.dir.Mkdir(name, 0o755))
+		a.mkdir(name, 0o755)
 		a.in(name).file("x", name, 0o644)
-		a.do(a.in(name).dir.Mkdir("sub", 0o700))
+		a.in(name).mkdir("sub", 0o700)
 		a.in(name+"/sub").file("deep", "deep", 0o600)
 	}
 	a.file("file", "text", 0o4755)
-	a.do(a.dir.Symlink("d", "link"))
-	a.do(a.dir.Link(a.dir, "file", "hard"))
+	a.do(a.dir.Make("link", fdfs.Entry{Type: fdfs.Symlink, Target: "d"}))
+	a.do(a.dir.Link("hard", a.dir, "file"))
 }
 
+// remove removes a directory that base made, with its entries.
 func remove(a actor, name string) {
 	sub := a.in(name)
 	a.do(sub.in("sub").dir.Unlink("deep"))
@@ -88,7 +96,8 @@ func remove(a actor, name string) {
 	a.do(a.dir.Rmdir(name))
 }
 
-// TestAsOverlayfs does the same to a tree and to an overlay: the layers must be the same to the byte.
+// TestAsOverlayfs makes the same changes to a tree and to an overlay mount: the two layers are the
+// same byte for byte.
 func TestAsOverlayfs(t *testing.T) {
 	nstest.Need(t)
 	for _, tc := range []struct {
@@ -98,17 +107,17 @@ func TestAsOverlayfs(t *testing.T) {
 		{"nothing", func(actor) {}},
 		{"new files", func(a actor) {
 			a.file("new", "a new file", 0o640)
-			a.do(a.dir.Mkdir("dir", 0o1755))
+			a.mkdir("dir", 0o1755)
 			a.in("dir").file("in", "", 0o644)
-			a.do(a.dir.Symlink("nowhere", "sym"))
-			a.do(a.dir.Mknod("fifo", fdfs.Fifo, 0o600, 0))
+			a.do(a.dir.Make("sym", fdfs.Entry{Type: fdfs.Symlink, Target: "nowhere"}))
+			a.do(a.dir.Make("fifo", fdfs.Entry{Type: fdfs.Fifo}))
 		}},
 		{"deep below", func(a actor) { a.in("d/sub").file("new", "x", 0o600) }},
 		{"replaced", func(a actor) {
 			a.do(a.dir.Unlink("file"))
 			a.file("file", "other", 0o600)
 			a.do(a.dir.Unlink("link"))
-			a.do(a.dir.Mkdir("link", 0o755))
+			a.mkdir("link", 0o755)
 			a.in("link").file("in", "in", 0o600)
 		}},
 		{"removed", func(a actor) {
@@ -118,7 +127,7 @@ func TestAsOverlayfs(t *testing.T) {
 		}},
 		{"removed and made again", func(a actor) {
 			remove(a, "gone")
-			a.do(a.dir.Mkdir("gone", 0o755))
+			a.mkdir("gone", 0o755)
 			a.in("gone").file("y", "y", 0o644)
 			remove(a, "e")
 			a.file("e", "a file now", 0o644)
@@ -130,16 +139,16 @@ func TestAsOverlayfs(t *testing.T) {
 			a.do(a.in("d").dir.Unlink("new"))
 		}},
 		{"changed", func(a actor) {
-			a.do(a.dir.Chmod("d", 0o700))
-			a.do(a.dir.Chown("link", 7, 8))
-			a.do(a.in("e").dir.SetMtime(".", fdfs.Time{Sec: 5}))
+			a.do(a.dir.SetAttributes("d", fdfs.Attributes{Mode: new(uint32(0o700))}))
+			a.do(a.dir.SetAttributes("link", fdfs.Attributes{Owner: &fdfs.Owner{UID: 7, GID: 8}}))
+			a.do(a.in("e").dir.SetAttributes(".", fdfs.Attributes{Mtime: &fdfs.Time{Sec: 5}}))
 		}},
-		{"root", func(a actor) { a.do(a.dir.Chmod(".", 0o700)) }},
+		{"root", func(a actor) { a.do(a.dir.SetAttributes(".", fdfs.Attributes{Mode: new(uint32(0o700))})) }},
 		{"hard links", func(a actor) {
 			a.file("one", "1", 0o600)
-			a.do(a.in("d").dir.Link(a.dir, "one", "two"))
-			a.do(a.dir.Link(a.in("d").dir, "two", "a-third"))
-			a.do(a.dir.Link(a.in("e").dir, "x", "below"))
+			a.do(a.in("d").dir.Link("two", a.dir, "one"))
+			a.do(a.dir.Link("a-third", a.in("d").dir, "two"))
+			a.do(a.dir.Link("below", a.in("e").dir, "x"))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -159,6 +168,7 @@ func options() commit.TarOptions {
 	return commit.TarOptions{Epoch: &epoch}
 }
 
+// onOverlay returns the layer that the changes make in the upper directory of an overlay over base.
 func onOverlay(t *testing.T, do func(actor)) []byte {
 	at := t.TempDir()
 	var dirs []*os.File
@@ -184,6 +194,7 @@ func onOverlay(t *testing.T, do func(actor)) []byte {
 	return out.Bytes()
 }
 
+// inTree returns the layer that the changes make in a tree with the files of base.
 func inTree(t *testing.T, do func(actor)) []byte {
 	tree := newTree(t)
 	base(actor{t, tree.Root()})
@@ -195,6 +206,7 @@ func inTree(t *testing.T, do func(actor)) []byte {
 	return out.Bytes()
 }
 
+// list describes the entries of a tar, one a line.
 func list(t *testing.T, data []byte) (lines []string) {
 	for r := tar.NewReader(bytes.NewReader(data)); ; {
 		h, err := r.Next()

@@ -8,7 +8,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// TestZerosAtTheEnd: the last file of a spool ends in zeros that were not written.
+// TestZerosAtTheEnd: the last file of a spool may end in zeros that were never written.
 func TestZerosAtTheEnd(t *testing.T) {
 	const size, text = 8192, "begins"
 	tree := newTree(t)

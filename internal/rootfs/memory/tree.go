@@ -1,31 +1,31 @@
-// Package tree keeps the files of an image without a file system: names, owners, modes and links in memory, contents in
-// one spool file. It serves builds where nothing can be mounted and no owner be changed.
+// Package memory keeps the files of an image without a file system: names, owners, modes and links
+// in memory, contents in one temporary file. It serves builds on hosts where nothing can be mounted
+// and no owner can be changed.
 //
-//	spool, err := tree.NewSpool(dir)                 // dir: where temporary files may lie
-//	base := tree.New(spool)                          // a layer
-//	err = copy.ExtractLayer(ctx, tar, base.Root())   // as its tar has it, whiteouts too
-//	err = whole.Apply(base)                          // what an overlay would show
-//	whole.Begin()                                    // what changes from here on is a new layer
-//	sel.Write(ctx, whole.Root())
-//	res, err := whole.WriteLayer(ctx, w, commit.TarOptions{})
+//	spool, err := memory.NewSpool(dir)                   // dir: a directory for temporary files
+//	layer := memory.New(spool)
+//	devices, err := archive.ExtractLayer(ctx, tar, layer.Root()) // as the tar has it, whiteouts included
+//	err = whole.Apply(layer)                             // now whole shows the files that an overlay would show
+//	whole.Begin()                                        // changes from here on are a new layer
+//	err = selection.Write(ctx, whole.Root())
+//	result, err := whole.WriteLayer(ctx, w, options)
 //
-// A Tree keeps books as overlayfs does, so that WriteLayer gives the entries that an upper directory would: a directory
-// in which something changed is copied up with those that lead to it, what was removed from below is a whiteout, a
-// directory made in place of something else is opaque. The times of directories change when their entries do.
+// A Tree keeps books as overlayfs does, so that WriteLayer writes the entries that an upper
+// directory would have: a changed directory is copied up together with the directories that lead to
+// it, a name that was removed from a lower layer is a whiteout, and a directory that was made in
+// place of a removed entry is opaque. The time of a directory changes with its entries.
 //
-// Bounds, beside those of the kernel on names and links: 2 Mi names made or applied, and 64 MiB of extended attributes.
+// Bounds, besides those of the kernel on names and links: 2 Mi names that were made or applied, and
+// 64 MiB of extended attributes.
 //
-// Nothing of an image becomes a file of the host: links, devices and names are values here, and resolve below the root
-// (linux.Cursor). A Tree may be used by several goroutines. Contents are never freed before the spool is.
+// Nothing of an image becomes a file of the host: links, devices and names are values here, and
+// paths resolve below the root (fdfs.Cursor). Several goroutines may use a Tree. The space of
+// contents is released by Spool.Close only.
 package memory
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,11 +35,11 @@ import (
 )
 
 const (
-	maxFiles  = 2 << 20
+	maxFiles  = 2 << 20  // names
 	maxXattrs = 64 << 20 // bytes
 
 	maxName   = 255  // bytes, NAME_MAX of include/uapi/linux/limits.h
-	maxTarget = 4095 // PATH_MAX without its NUL
+	maxTarget = 4095 // bytes, PATH_MAX without the final NUL
 )
 
 var (
@@ -47,20 +47,20 @@ var (
 	errXattrs  = fmt.Errorf("more than %d bytes of extended attributes cannot be kept in memory", maxXattrs)
 )
 
-// Tree is a file system in memory.
+// Tree is a file system in memory. Its changes since Begin are a layer.
 type Tree struct {
 	spool *Spool
 
 	mu     sync.RWMutex
 	root   *inode
-	layer  uint64 // number of the layer that is being made
-	inodes uint64 // numbers given away
-	names  int    // that were made or applied
-	xattrs int    // bytes of extended attributes
-	below  commit.RootDir
+	layer  uint64         // number of the current layer; 0: Begin was not called
+	inodes uint64         // numbers of inodes that were used
+	names  int            // names that were made or applied
+	xattrs int            // bytes of extended attributes
+	below  commit.RootDir // attributes of the root directory below the current layer
 }
 
-// inode is a file.
+// inode is a file, a directory or a link.
 type inode struct {
 	stat    fdfs.Stat
 	target  string // of a symbolic link
@@ -69,31 +69,33 @@ type inode struct {
 
 	// Of a directory:
 	kids   map[string]*entry
-	gone   map[string]uint64 // names of layers below that were removed -> the layer that did it
-	opaque uint64            // the layer that hides all that was below
+	gone   map[string]uint64 // removed names of lower layers, with the number of the layer that removed them
+	opaque uint64            // number of the layer that hides the entries of lower layers
 }
 
 // entry is a name in a directory.
 type entry struct {
 	*inode
-	layer uint64 // the one that has it, made or copied up; 0: below the first that Begin began
-	below bool   // a layer below has the name too; so it is for those of a former layer anyway
+	layer uint64 // the layer that made or copied up the name; 0: before the first Begin
+	below bool   // a lower layer has the name as well; true for every name that the current layer does not have
 }
 
-// up notes that the layer has the name.
+// up makes the name part of the layer.
 func (e *entry) up(layer uint64) {
 	if e.layer != layer {
-		e.layer, e.below = layer, true
+		e.layer = layer
+		e.below = true
 	}
 }
 
-// hides tells whether the removal of name has to be recorded.
-func (n *inode) hides(name string, layer uint64) bool {
+// needsWhiteout reports whether the removal of name must be recorded in the layer, because a lower
+// layer has the name.
+func (n *inode) needsWhiteout(name string, layer uint64) bool {
 	e := n.kids[name]
 	return layer > 0 && (e.layer != layer || e.below)
 }
 
-// New returns an empty tree, whose root belongs to root and has mode 0755.
+// New returns an empty tree. Its root directory belongs to root and has mode 0755.
 func New(spool *Spool) *Tree {
 	t := &Tree{spool: spool}
 	t.root = t.newInode(fdfs.Directory, 0o755)
@@ -115,19 +117,21 @@ func now() fdfs.Time {
 	return fdfs.Time{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
-// Root opens the root directory. It need not be closed.
+// Root opens the root directory. The caller need not close it.
 func (t *Tree) Root() fdfs.Dir { return &dir{tree: t, node: t.root} }
 
-// Clone returns a copy, which shares contents.
+// Clone returns a copy of the tree without layers of its own. Contents are shared.
 func (t *Tree) Clone() *Tree {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+
 	c := &Tree{spool: t.spool, inodes: t.inodes, names: t.names, xattrs: t.xattrs, below: t.below}
-	copies := map[*inode]*inode{}
-	c.root = t.root.clone(copies)
+	c.root = t.root.clone(map[*inode]*inode{})
 	return c
 }
 
+// clone copies n with its entries. copies holds the inodes with several names that were copied so
+// far.
 func (n *inode) clone(copies map[*inode]*inode) *inode {
 	if c := copies[n]; c != nil {
 		return c
@@ -135,7 +139,8 @@ func (n *inode) clone(copies map[*inode]*inode) *inode {
 
 	c := *n
 	c.xattrs = maps.Clone(n.xattrs)
-	c.gone, c.opaque = nil, 0
+	c.gone = nil
+	c.opaque = 0
 	if n.kids != nil {
 		c.kids = make(map[string]*entry, len(n.kids))
 		for name, kid := range n.kids {
@@ -146,13 +151,15 @@ func (n *inode) clone(copies map[*inode]*inode) *inode {
 	if n.stat.Nlink > 1 {
 		copies[n] = &c
 	}
+
 	return &c
 }
 
-// Empty returns a tree without files whose root is like this one's.
+// Empty returns a tree without files. Its root directory has the attributes of the root of t.
 func (t *Tree) Empty() *Tree {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+
 	e := New(t.spool)
 	e.root.stat = withNumber(t.root.stat, e.root.stat.Ino)
 	e.root.xattrs = maps.Clone(t.root.xattrs)
@@ -160,7 +167,7 @@ func (t *Tree) Empty() *Tree {
 	return e
 }
 
-// Begin makes what changes from now on a new layer.
+// Begin starts a new layer: changes from now on belong to it.
 func (t *Tree) Begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,15 +179,19 @@ func (t *Tree) rootAttributes() commit.RootDir {
 	return commit.RootDir{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
 }
 
-// Apply puts the files of a layer on top, with whiteouts as image-spec layer.md has them. The layer must not be used
-// afterwards. After an error, which is one of the bounds, the tree is of no use.
+// Apply puts the files of the layer l on top of t, and removes the files that its whiteouts name
+// (image-spec layer.md). The caller no longer uses l. After an error, which is one of the bounds,
+// the caller no longer uses t either.
 func (t *Tree) Apply(l *Tree) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.names += l.names; t.names > maxFiles {
+
+	t.names += l.names
+	if t.names > maxFiles {
 		return errTooMany
 	}
-	if t.xattrs += l.xattrs; t.xattrs > maxXattrs {
+	t.xattrs += l.xattrs
+	if t.xattrs > maxXattrs {
 		return errXattrs
 	}
 
@@ -190,7 +201,7 @@ func (t *Tree) Apply(l *Tree) error {
 	return nil
 }
 
-// renumber gives inodes of another tree numbers of this one.
+// renumber gives the inodes of another tree, n and its entries, numbers of this tree.
 func (t *Tree) renumber(n *inode, seen map[*inode]bool) {
 	if seen[n] {
 		return
@@ -205,25 +216,13 @@ func (t *Tree) renumber(n *inode, seen map[*inode]bool) {
 
 const (
 	whiteoutPrefix = ".wh."
-	whiteoutMeta   = ".wh..wh." // marks of aufs that mean nothing, but for:
+	whiteoutMeta   = ".wh..wh." // marks of aufs, which mean nothing, except:
 	opaqueMarker   = ".wh..wh..opq"
 )
 
-// merge puts upper, a directory, on lower.
+// merge puts the directory upper on the directory lower.
 func (t *Tree) merge(lower, upper *inode) {
-	if _, opaque := upper.kids[opaqueMarker]; opaque {
-		lower.kids = map[string]*entry{}
-	}
-	for name := range upper.kids {
-		hidden, ok := strings.CutPrefix(name, whiteoutPrefix)
-		if !ok {
-			continue
-		}
-		if !strings.HasPrefix(name, whiteoutMeta) {
-			lower.drop(hidden)
-		}
-		delete(upper.kids, name)
-	}
+	lower.applyWhiteouts(upper)
 
 	for name, kid := range upper.kids {
 		old := lower.kids[name]
@@ -231,14 +230,34 @@ func (t *Tree) merge(lower, upper *inode) {
 			t.merge(old.inode, kid.inode)
 			continue
 		}
-		if kid.stat.Type == fdfs.Directory { // whiteouts in it mean nothing
+
+		if kid.stat.Type == fdfs.Directory { // whiteouts in a new directory mean nothing: they are removed
 			t.merge(&inode{kids: map[string]*entry{}}, kid.inode)
 		}
 		lower.drop(name)
 		lower.kids[name] = &entry{inode: kid.inode}
 	}
 
-	lower.stat, lower.xattrs = withNumber(upper.stat, lower.stat.Ino), upper.xattrs
+	lower.stat = withNumber(upper.stat, lower.stat.Ino)
+	lower.xattrs = upper.xattrs
+}
+
+// applyWhiteouts removes the entries that the whiteouts of upper name, and removes the whiteouts
+// from upper.
+func (n *inode) applyWhiteouts(upper *inode) {
+	if _, opaque := upper.kids[opaqueMarker]; opaque {
+		n.kids = map[string]*entry{}
+	}
+	for name := range upper.kids {
+		hidden, ok := strings.CutPrefix(name, whiteoutPrefix)
+		if !ok {
+			continue
+		}
+		if !strings.HasPrefix(name, whiteoutMeta) {
+			n.drop(hidden)
+		}
+		delete(upper.kids, name)
+	}
 }
 
 func withNumber(st fdfs.Stat, ino uint64) fdfs.Stat {
@@ -254,7 +273,8 @@ func (n *inode) drop(name string) {
 	}
 }
 
-// SetTimes does what upperdir.SetTimes does to an upper directory, to the layer that is being made.
+// SetTimes sets the time of every inode of the current layer to epoch; with clamp, only of inodes
+// that are later than epoch. upperdir.SetTimes does the same to an upper directory.
 func (t *Tree) SetTimes(epoch time.Time, clamp bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -270,146 +290,4 @@ func (t *Tree) setTimes(n *inode, epoch int64, clamp bool) {
 			t.setTimes(kid.inode, epoch, clamp)
 		}
 	}
-}
-
-// WriteLayer writes the tar of the layer that is being made. o.Below is the tree's own business.
-func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	below := t.below
-	o.Below = &below
-	return t.write(ctx, w, o, func(e *entry) bool { return e.layer == t.layer })
-}
-
-// WriteAll writes the tar of the whole, flattened.
-func (t *Tree) WriteAll(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.write(ctx, w, o, func(*entry) bool { return true })
-}
-
-func (t *Tree) write(ctx context.Context, w io.Writer, o commit.TarOptions, has func(*entry) bool) (commit.Tar, error) {
-	out := &tarrer{ctx: ctx, tar: commit.NewTarWriter(w, o), tree: t, has: has, whole: o.Merged, links: map[*inode]string{}}
-	err := out.directory("", t.root)
-	return out.tar.Close(fileMode(t.root.stat), err)
-}
-
-// tarrer writes the entries of a tree.
-type tarrer struct {
-	ctx   context.Context //nolint:containedctx // of the one call that it is for
-	tar   *commit.TarWriter
-	tree  *Tree
-	has   func(*entry) bool
-	whole bool
-	links map[*inode]string // first names
-}
-
-// directory writes the entries of n, which is at path: empty or with a slash behind it.
-func (w *tarrer) directory(path string, n *inode) error {
-	if path == "" {
-		if err := w.tar.Root(w.ctx, tarEntry(n, "./")); err != nil {
-			return err
-		}
-	}
-
-	if !w.whole && n.opaque == w.tree.layer && n.opaque > 0 {
-		if err := w.tar.Opaque(w.ctx, path, modTime(n)); err != nil {
-			return err
-		}
-	}
-
-	names := slices.Collect(maps.Keys(n.kids))
-	for name, by := range n.gone {
-		if by == w.tree.layer && !w.whole {
-			names = append(names, name)
-		}
-	}
-
-	slices.Sort(names)
-	for _, name := range names {
-		kid := n.kids[name]
-		if kid == nil {
-			if err := w.tar.Whiteout(w.ctx, path, name, modTime(n)); err != nil {
-				return err
-			}
-			continue
-		}
-		if !w.has(kid) {
-			continue
-		}
-		if err := w.entry(path+name, kid.inode); err != nil {
-			return err
-		}
-	}
-
-	return nil
-}
-
-func (w *tarrer) entry(path string, n *inode) error {
-	if n.stat.Type == fdfs.Directory {
-		path += "/"
-	}
-	f := tarEntry(n, path)
-	if first, ok := w.links[n]; ok {
-		f.LinkTo = first
-	} else if n.stat.Type != fdfs.Directory && n.stat.Nlink > 1 {
-		w.links[n] = path
-	}
-
-	if err := w.tar.Add(w.ctx, f, w.tree.spool.reader(n.content)); err != nil {
-		return err
-	}
-	if n.stat.Type == fdfs.Directory {
-		return w.directory(path, n)
-	}
-	return nil
-}
-
-// tarEntry describes an inode for a tar.
-func tarEntry(n *inode, path string) commit.TarEntry {
-	return commit.TarEntry{
-		Path:    path,
-		Mode:    fileMode(n.stat),
-		UID:     n.stat.UID,
-		GID:     n.stat.GID,
-		Size:    n.stat.Size,
-		ModTime: modTime(n),
-		Target:  n.target,
-		Xattrs:  n.xattrs,
-	}
-}
-
-func modTime(n *inode) time.Time { return time.Unix(n.stat.Mtime.Sec, 0) }
-
-// fileMode converts the type and the permissions of a file to those of package os.
-func fileMode(st fdfs.Stat) fs.FileMode {
-	mode := fs.FileMode(st.Mode & 0o777)
-	if st.Mode&0o4000 != 0 {
-		mode |= fs.ModeSetuid
-	}
-	if st.Mode&0o2000 != 0 {
-		mode |= fs.ModeSetgid
-	}
-	if st.Mode&0o1000 != 0 {
-		mode |= fs.ModeSticky
-	}
-
-	switch st.Type {
-	case fdfs.Regular:
-		return mode
-	case fdfs.Directory:
-		return mode | fs.ModeDir
-	case fdfs.Symlink:
-		return mode | fs.ModeSymlink
-	case fdfs.Fifo:
-		return mode | fs.ModeNamedPipe
-	case fdfs.Socket:
-		return mode | fs.ModeSocket
-	case fdfs.CharDevice:
-		return mode | fs.ModeDevice | fs.ModeCharDevice
-	case fdfs.BlockDevice:
-		return mode | fs.ModeDevice
-	case fdfs.Unknown:
-	}
-	return mode | fs.ModeIrregular
 }

@@ -14,18 +14,19 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// whole lists the names in a tree.
-func whole(t *testing.T, tree *Tree) string {
+// names returns the paths of all files of a tree, in one line.
+func names(t *testing.T, tree *Tree) string {
 	var out bytes.Buffer
 	_, err := tree.WriteAll(t.Context(), &out, commit.TarOptions{Merged: true})
 	check(t, err)
-	var names []string
+	var paths []string
 	for _, line := range list(t, out.Bytes()) {
-		names = append(names, strings.Fields(line)[1])
+		paths = append(paths, strings.Fields(line)[1])
 	}
-	return strings.Join(names, " ")
+	return strings.Join(paths, " ")
 }
 
+// TestApply applies a layer, with its whiteouts, to a tree of three files.
 func TestApply(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -34,67 +35,70 @@ func TestApply(t *testing.T) {
 	}{
 		{"adds", func(a actor) { a.file("n", "", 0o600) }, "d/ d/sub/ d/sub/deep d/x n"},
 		{"merges", func(a actor) {
-			a.do(a.dir.Mkdir("d", 0o755))
+			a.mkdir("d", 0o755)
 			a.in("d").file("n", "", 0o600)
 		}, "d/ d/n d/sub/ d/sub/deep d/x"},
 		{"whiteout", func(a actor) { a.file(".wh.d", "", 0) }, ""},
-		{"whiteout of what it has itself", func(a actor) {
+		{"whiteout of a name that the layer has", func(a actor) {
 			a.file(".wh.d", "", 0)
-			a.do(a.dir.Mkdir("d", 0o755))
+			a.mkdir("d", 0o755)
 		}, "d/"},
 		{"opaque", func(a actor) {
-			a.do(a.dir.Mkdir("d", 0o755))
+			a.mkdir("d", 0o755)
 			a.in("d").file(".wh..wh..opq", "", 0)
 			a.in("d").file("n", "", 0)
 		}, "d/ d/n"},
 		{"a file for a directory", func(a actor) { a.file("d", "", 0o600) }, "d"},
 		{"a directory for a file", func(a actor) {
-			a.do(a.dir.Mkdir("d", 0o755))
-			a.do(a.in("d").dir.Mkdir("x", 0o755))
+			a.mkdir("d", 0o755)
+			a.in("d").mkdir("x", 0o755)
 			a.in("d/x").file(".wh.nothing", "", 0)
 		}, "d/ d/sub/ d/sub/deep d/x/"},
-		{"marks of aufs", func(a actor) { a.do(a.dir.Mkdir(".wh..wh.plnk", 0o700)) }, "d/ d/sub/ d/sub/deep d/x"},
+		{"marks of aufs", func(a actor) { a.mkdir(".wh..wh.plnk", 0o700) }, "d/ d/sub/ d/sub/deep d/x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tree := newTree(t)
 			a := actor{t, tree.Root()}
-			a.do(a.dir.Mkdir("d", 0o700))
+			a.mkdir("d", 0o700)
 			a.in("d").file("x", "x", 0o600)
-			a.do(a.in("d").dir.Mkdir("sub", 0o700))
+			a.in("d").mkdir("sub", 0o700)
 			a.in("d/sub").file("deep", "", 0o600)
 			l := tree.Empty()
 			tc.layer(actor{t, l.Root()})
 			check(t, tree.Apply(l))
-			if diff := cmp.Diff(tc.want, whole(t, tree)); diff != "" {
+			if diff := cmp.Diff(tc.want, names(t, tree)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
+// TestCloneIsApart: a change of a clone does not show in the tree that was cloned.
 func TestCloneIsApart(t *testing.T) {
 	tree := newTree(t)
 	a := actor{t, tree.Root()}
 	a.file("one", "1", 0o600)
-	a.do(a.dir.Link(a.dir, "one", "two"))
+	a.do(a.dir.Link("two", a.dir, "one"))
 	c := tree.Clone()
 	b := actor{t, c.Root()}
 	b.do(b.dir.Unlink("one"))
 	b.file("three", "3", 0o600)
-	if got := whole(t, tree) + "; " + whole(t, c); got != "one two; three two" {
+	if got := names(t, tree) + "; " + names(t, c); got != "one two; three two" {
 		t.Error(got)
 	}
 }
 
+// TestSetTimes: times of the current layer that are later than the epoch become the epoch; times of
+// lower layers stay.
 func TestSetTimes(t *testing.T) {
 	tree := newTree(t)
 	a := actor{t, tree.Root()}
 	a.file("below", "", 0o600)
-	a.do(a.dir.SetMtime("below", fdfs.Time{Sec: 500}))
+	a.do(a.dir.SetAttributes("below", fdfs.Attributes{Mtime: &fdfs.Time{Sec: 500}}))
 	tree.Begin()
 	for name, sec := range map[string]int64{"old": 10, "new": 1000} {
 		a.file(name, "", 0o600)
-		a.do(a.dir.SetMtime(name, fdfs.Time{Sec: sec, Nsec: 7}))
+		a.do(a.dir.SetAttributes(name, fdfs.Attributes{Mtime: &fdfs.Time{Sec: sec, Nsec: 7}}))
 	}
 
 	tree.SetTimes(time.Unix(100, 0), true)
@@ -107,13 +111,13 @@ func TestSetTimes(t *testing.T) {
 	}
 }
 
-// Errors are those of the kernel: the rules of COPY go by them.
+// TestErrors: a tree returns the errors of the kernel, because the rules of COPY depend on them.
 func TestErrors(t *testing.T) {
 	tree := newTree(t)
 	a := actor{t, tree.Root()}
-	a.do(a.dir.Mkdir("d", 0o700))
+	a.mkdir("d", 0o700)
 	a.in("d").file("x", "x", 0o600)
-	a.do(a.dir.Symlink("d", "link"))
+	a.do(a.dir.Make("link", fdfs.Entry{Type: fdfs.Symlink, Target: "d"}))
 	other := newTree(t)
 	second := func(_ any, err error) error { return err }
 	_, _, openLink := a.dir.OpenFile("link")
@@ -122,18 +126,18 @@ func TestErrors(t *testing.T) {
 		got, want error
 	}{
 		{"missing", second(a.dir.Stat("no")), fs.ErrNotExist},
-		{"there already", a.dir.Mkdir("d", 0o700), fs.ErrExist},
+		{"name that exists", a.dir.Make("d", fdfs.Entry{Type: fdfs.Directory}), fs.ErrExist},
 		{"a link is no directory", second(a.dir.OpenDir("link")), fdfs.ENOTDIR},
 		{"a link is not opened", openLink, fdfs.ELOOP},
-		{"up", second(a.dir.OpenDir("..")), fdfs.EINVAL},
+		{"parent", second(a.dir.OpenDir("..")), fdfs.EINVAL},
 		{"two components", second(a.dir.Stat("d/x")), fdfs.EINVAL},
 		{"a directory is not unlinked", a.dir.Unlink("d"), fdfs.EISDIR},
 		{"only an empty one is removed", a.dir.Rmdir("d"), fdfs.ENOTEMPTY},
-		{"no link to a directory", a.dir.Link(a.dir, "d", "e"), fdfs.EISDIR},
-		{"nor into another tree", other.Root().Link(a.in("d").dir, "x", "y"), fdfs.EXDEV},
-		{"a long name", a.dir.Mkdir(strings.Repeat("n", 256), 0o700), fdfs.ENAMETOOLONG},
-		{"a long link", a.dir.Symlink(strings.Repeat("n", 4096), "l"), fdfs.ENAMETOOLONG},
-		{"too many attributes", a.dir.Setxattr("user.x", make([]byte, maxXattrs)), errXattrs},
+		{"no link to a directory", a.dir.Link("e", a.dir, "d"), fdfs.EISDIR},
+		{"nor into another tree", other.Root().Link("y", a.in("d").dir, "x"), fdfs.EXDEV},
+		{"a long name", a.dir.Make(strings.Repeat("n", 256), fdfs.Entry{Type: fdfs.Directory}), fdfs.ENAMETOOLONG},
+		{"a long link", a.dir.Make("l", fdfs.Entry{Type: fdfs.Symlink, Target: strings.Repeat("n", 4096)}), fdfs.ENAMETOOLONG},
+		{"too many attributes", a.dir.SetAttributes(".", fdfs.Attributes{Xattrs: map[string]string{"user.x": strings.Repeat("x", maxXattrs)}}), errXattrs},
 		{"a file is no link", second(a.in("d").dir.Readlink("x")), fdfs.EINVAL},
 	} {
 		if !errors.Is(tc.got, tc.want) {
@@ -148,14 +152,15 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestNames: a further name of a file counts as a file does, or a small layer of links could take all memory.
+// TestNames: a hard link counts as a file, because a small layer with many links could fill the
+// memory otherwise.
 func TestNames(t *testing.T) {
 	tree, small := newTree(t), newTree(t)
 	a := actor{t, tree.Root()}
 	a.file("one", "1", 0o600)
 	tree.names = maxFiles - 1
-	a.do(a.dir.Link(a.dir, "one", "two"))
-	if err := a.dir.Link(a.dir, "one", "three"); !errors.Is(err, errTooMany) {
+	a.do(a.dir.Link("two", a.dir, "one"))
+	if err := a.dir.Link("three", a.dir, "one"); !errors.Is(err, errTooMany) {
 		t.Errorf("a link too many: %v", err)
 	}
 	actor{t, small.Root()}.file("one", "1", 0o600)

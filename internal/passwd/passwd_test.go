@@ -1,4 +1,4 @@
-package copier
+package passwd
 
 import (
 	"os"
@@ -9,49 +9,42 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/treetest"
 )
 
 const (
-	passwd = "root:x:0:0:root:/root:/bin/sh\nlp:x:4:7:lp:/var/spool/lpd:/bin/false\n" +
+	passwdText = "root:x:0:0:root:/root:/bin/sh\nlp:x:4:7:lp:/var/spool/lpd:/bin/false\n" +
 		"app:x:1500:1500::/home/app:/bin/sh\nbig:x:4294967296:1::/:/bin/sh\n"
-	group = "root:x:0:\nlp:x:7:\nusers:x:100:app\nextra:x:1600:lp,app\napp:x:1500:app\n"
+	groupText = "root:x:0:\nlp:x:7:\nusers:x:100:app\nextra:x:1600:lp,app\napp:x:1500:app\n"
 )
 
+// userRoot opens a directory that holds the passwd and group files of the tests.
 func userRoot(t *testing.T) *os.File {
 	t.Helper()
-	dir := build(t, t.TempDir(), "d etc 755")
-	for name, text := range map[string]string{"passwd": passwd, "group": group} {
+	dir := treetest.Build(t, t.TempDir(), "d etc 755")
+	for name, text := range map[string]string{"passwd": passwdText, "group": groupText} {
 		if err := os.WriteFile(filepath.Join(dir, "etc", name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return openDir(t, dir)
+	return treetest.Open(t, dir)
 }
 
-func openDir(t *testing.T, dir string) *os.File {
-	t.Helper()
-	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
+// TestResolveOwner looks up values of --chown.
 func TestResolveOwner(t *testing.T) {
 	root := userRoot(t)
 	for _, tc := range []struct {
 		spec string
-		want Owner
+		want fdfs.Owner
 		err  string
 	}{
-		{spec: "", want: Owner{}},
-		{spec: "1000", want: Owner{1000, 1000}},
-		{spec: "1000:2000", want: Owner{1000, 2000}},
-		{spec: "lp", want: Owner{4, 7}},
-		{spec: "lp:users", want: Owner{4, 100}},
-		{spec: "lp:9", want: Owner{4, 9}},
-		{spec: "4:extra", want: Owner{4, 1600}},
+		{spec: "", want: fdfs.Owner{}},
+		{spec: "1000", want: fdfs.Owner{UID: 1000, GID: 1000}},
+		{spec: "1000:2000", want: fdfs.Owner{UID: 1000, GID: 2000}},
+		{spec: "lp", want: fdfs.Owner{UID: 4, GID: 7}},
+		{spec: "lp:users", want: fdfs.Owner{UID: 4, GID: 100}},
+		{spec: "lp:9", want: fdfs.Owner{UID: 4, GID: 9}},
+		{spec: "4:extra", want: fdfs.Owner{UID: 4, GID: 1600}},
 		{spec: "nosuchuser", err: "nosuchuser"},
 		{spec: "lp:nosuchgroup", err: "nosuchgroup"},
 		{spec: ":7", err: "no name"},
@@ -68,6 +61,7 @@ func TestResolveOwner(t *testing.T) {
 	}
 }
 
+// TestResolveUser looks up values of USER.
 func TestResolveUser(t *testing.T) {
 	root := userRoot(t)
 	for _, tc := range []struct {
@@ -83,6 +77,8 @@ func TestResolveUser(t *testing.T) {
 		{spec: "lp", want: User{4, 7, []uint32{1600}, "/var/spool/lpd"}},
 		{spec: "4242", want: User{4242, 0, nil, "/"}},
 		{spec: "4242:users", want: User{4242, 100, nil, "/"}},
+		{spec: "app:", want: User{1500, 1500, []uint32{100, 1600}, "/home/app"}},
+		{spec: ":users", want: User{0, 100, nil, "/root"}},
 		{spec: "nosuchuser", err: "nosuchuser"},
 		{spec: "app:nosuchgroup", err: "nosuchgroup"},
 		{spec: "4294967296", err: "4294967296"},
@@ -95,6 +91,7 @@ func TestResolveUser(t *testing.T) {
 	}
 }
 
+// checkResult compares a result with the wanted value, or its error with the wanted text.
 func checkResult[T any](t *testing.T, want, got T, wantErr string, err error) {
 	t.Helper()
 	if wantErr != "" {
@@ -111,7 +108,8 @@ func checkResult[T any](t *testing.T, want, got T, wantErr string, err error) {
 	}
 }
 
-// What an image may put in the place of its passwd file (CVE-2024-9676 of containers/storage).
+// TestHostilePasswd: an image may have anything in place of its passwd file (CVE-2024-9676 of
+// containers/storage). No file outside of the image is read, and nothing waits.
 func TestHostilePasswd(t *testing.T) {
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "canary"), []byte("canary:x:4:4::/:/bin/sh\n"), 0o644); err != nil {
@@ -134,7 +132,7 @@ func TestHostilePasswd(t *testing.T) {
 		{"not a directory", []string{"f etc 644 x"}, "canary"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			root := openDir(t, build(t, t.TempDir(), tc.files...))
+			root := treetest.Open(t, treetest.Build(t, t.TempDir(), tc.files...))
 			o, err := ResolveOwner(fdfs.OnDisk(root), "canary")
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("ResolveOwner: %v, %v, want an error that says %s", o, err, tc.err)
@@ -146,12 +144,35 @@ func TestHostilePasswd(t *testing.T) {
 	}
 
 	t.Run("larger than the bound", func(t *testing.T) {
-		dir := build(t, t.TempDir(), "f etc/passwd 644 x")
+		dir := treetest.Build(t, t.TempDir(), "f etc/passwd 644 x")
 		if err := os.Truncate(filepath.Join(dir, "etc/passwd"), 1<<40); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ResolveOwner(fdfs.OnDisk(openDir(t, dir)), "canary"); err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes") {
+		if _, err := ResolveOwner(fdfs.OnDisk(treetest.Open(t, dir)), "canary"); err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes") {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestResolveGroup looks up groups, and an image without /etc has none.
+func TestResolveGroup(t *testing.T) {
+	root, empty := userRoot(t), treetest.Open(t, t.TempDir())
+	for _, tc := range []struct {
+		root *os.File
+		name string
+		want uint32
+		err  string
+	}{
+		{root: root, name: "users", want: 100},
+		{root: root, name: "4242", want: 4242},
+		{root: root, name: "", err: "no name"},
+		{root: root, name: "nosuchgroup", err: "nosuchgroup"},
+		{root: empty, name: "7", want: 7},
+		{root: empty, name: "users", err: "users"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := ResolveGroup(fdfs.OnDisk(tc.root), tc.name)
+			checkResult(t, tc.want, got, tc.err, err)
+		})
+	}
 }
