@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -198,7 +199,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 			return err
 		}
 		defer func() { err = errors.Join(err, cgroups.close()) }()
-		o.Run.NewCgroup = cgroups.new
+		o.Run.Limits.NewCgroup = cgroups.new
 	}
 
 	o.Listener = show
@@ -276,7 +277,7 @@ func (f *budFlags) planned() plan.Options {
 
 // runCode makes the exit code of a failed RUN the program's own, as buildah does.
 func runCode(err error) error {
-	var run *builder.ExitError
+	var run *runner.ExitError
 	if errors.As(err, &run) && run.Code != 0 {
 		return &exitError{code: run.Code, err: err}
 	}

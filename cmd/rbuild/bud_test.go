@@ -13,6 +13,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -62,13 +63,13 @@ func TestBudOptions(t *testing.T) {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
 	var hosts []string
-	for _, h := range o.Run.AddHosts {
+	for _, h := range o.Run.Etc.Hosts {
 		hosts = append(hosts, h.Name+" "+h.Addr.String())
 	}
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network != builder.Host || !o.NoCache || !o.OneLayer || len(o.Run.DNS) != 1 {
+	if o.Run.Network.Mode != runner.Host || !o.NoCache || !o.OneLayer || len(o.Run.Etc.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != builder.SetTimes {
@@ -84,7 +85,7 @@ func TestBudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Image.Format != commit.Docker || o.Run.Network != builder.Host || o.OneLayer || o.NoCache {
+	if o.Image.Format != commit.Docker || o.Run.Network.Mode != runner.Host || o.OneLayer || o.NoCache {
 		t.Errorf("options: %+v", o)
 	}
 	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != builder.KeepTimes {
@@ -360,7 +361,7 @@ func TestLocate(t *testing.T) {
 }
 
 func TestRunCode(t *testing.T) {
-	err := runCode(&builder.StepError{Err: &builder.ExitError{Code: 7}})
+	err := runCode(&builder.StepError{Err: &runner.ExitError{Code: 7}})
 	if e, ok := errors.AsType[*exitError](err); !ok || e.code != 7 {
 		t.Errorf("%v", err)
 	}

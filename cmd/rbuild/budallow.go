@@ -38,7 +38,7 @@ func (f *allowFlags) apply(_ lookup, o *builder.Options) error {
 		case text == "security.insecure":
 			f.insecure = true
 		case text == "network.host":
-			o.Run.AllowHost = true
+			o.Run.Network.AllowHost = true
 		case isRead && path != "":
 			f.read = append(f.read, path)
 		default:

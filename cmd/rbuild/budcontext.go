@@ -9,6 +9,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -23,7 +24,7 @@ type elsewhere struct {
 
 // remoteAccess is how git repositories and URLs are reached: with the secrets of the command line, the agent that it calls
 // "default", and the ssh hosts that the user knows.
-func remoteAccess(run builder.RunOptions, env lookup) source.Access {
+func remoteAccess(run runner.Options, env lookup) source.Access {
 	a := source.Access{Environment: os.Environ(), Secrets: run.Secrets}
 	if keys := run.SSH["default"]; keys != nil {
 		a.Agent = keys

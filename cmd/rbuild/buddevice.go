@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // maxDevices bounds how many devices are bound into each RUN.
@@ -56,7 +56,7 @@ func parseDevice(text string) (device, error) {
 }
 
 // openDevices pins the devices; they stay open for the life of the process.
-func openDevices(list []string) (out []builder.Device, err error) {
+func openDevices(list []string) (out []runner.Device, err error) {
 	for _, text := range list {
 		d, err := parseDevice(text)
 		if err != nil {
@@ -68,7 +68,7 @@ func openDevices(list []string) (out []builder.Device, err error) {
 			return nil, fmt.Errorf("--device %q: %w", text, err)
 		}
 		for _, one := range found {
-			if slices.ContainsFunc(out, func(o builder.Device) bool { return o.Dest == one.Dest }) {
+			if slices.ContainsFunc(out, func(o runner.Device) bool { return o.Dest == one.Dest }) {
 				return nil, fmt.Errorf("--device %q: there is another device at %s already", text, one.Dest)
 			}
 			out = append(out, one)
@@ -82,7 +82,7 @@ func openDevices(list []string) (out []builder.Device, err error) {
 }
 
 // open finds the device, links followed, or those in the directory, links not followed.
-func (d device) open() ([]builder.Device, error) {
+func (d device) open() ([]runner.Device, error) {
 	file, err := openPath(d.source)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (d device) open() ([]builder.Device, error) {
 	}
 
 	// A device that the user may not open is bound all the same: the step that opens it fails, with the kernel's reason.
-	return []builder.Device{{Source: file, Path: d.source, Dest: d.dest}}, nil
+	return []runner.Device{{Source: file, Path: d.source, Dest: d.dest}}, nil
 }
 
 // standard tells whether something of that name is in every /dev.
@@ -117,7 +117,7 @@ func standard(dest string) bool {
 }
 
 // openBelow finds the devices in a directory and those below it.
-func (d device) openBelow() (out []builder.Device, err error) {
+func (d device) openBelow() (out []runner.Device, err error) {
 	root, err := os.OpenRoot(d.source)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (d device) openBelow() (out []builder.Device, err error) {
 		if err == nil && info.Mode()&fs.ModeDevice == 0 {
 			err = fmt.Errorf("%s is no device any more", name)
 		}
-		if out = append(out, builder.Device{Source: file, Path: path.Join(d.source, name), Dest: dest}); len(out) > maxDevices {
+		if out = append(out, runner.Device{Source: file, Path: path.Join(d.source, name), Dest: dest}); len(out) > maxDevices {
 			err = fmt.Errorf("there are more than %d devices in it", maxDevices)
 		}
 		return err

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -28,7 +28,7 @@ func (f *idFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "the same for group ids; one of the two stands for both")
 }
 
-func (f *idFlags) apply(c *builder.Confinement) (err error) {
+func (f *idFlags) apply(c *runner.Security) (err error) {
 	switch how, _, _ := strings.Cut(f.userns, ":"); how {
 	case "", "private", "container":
 	case "host":
@@ -115,7 +115,7 @@ func common(a, b sandbox.IDRange) uint64 {
 }
 
 // check refuses what only the builder can know: ids that it does not have.
-func (f *idFlags) check(c *builder.Confinement, state *userns.State) error {
+func (f *idFlags) check(c *runner.Security, state *userns.State) error {
 	if f.userns == "host" && !state.Rootless() {
 		return errors.New("--userns=host: rbuild runs as root, and RUN has a user namespace of its own all the same")
 	}

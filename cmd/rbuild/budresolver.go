@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // resolverFlags say what RUN finds in /etc/resolv.conf.
@@ -24,7 +24,7 @@ func (f *resolverFlags) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.options, "dns-option", nil, "option for the resolver of RUN, beside the host's")
 }
 
-func (f *resolverFlags) apply(o *builder.RunOptions) error {
+func (f *resolverFlags) apply(o *runner.Options) error {
 	flag := ""
 	for _, g := range []struct {
 		name  string
@@ -40,16 +40,16 @@ func (f *resolverFlags) apply(o *builder.RunOptions) error {
 		}
 	}
 
-	if flag != "" && o.Network == builder.None {
+	if flag != "" && o.Network.Mode == runner.None {
 		return fmt.Errorf("%s: with --network none there is nobody to ask", flag)
 	}
 
-	o.Search, o.ResolverOptions = f.search, f.options
+	o.Etc.Search, o.Etc.ResolverOptions = f.search, f.options
 	if len(f.servers) == 1 && f.servers[0] == "none" {
 		if flag != "--dns" {
 			return errors.New(flag + " and --dns none contradict each other: give one of them")
 		}
-		o.NoResolver = true
+		o.Etc.KeepResolver = true
 		return nil
 	}
 
@@ -58,7 +58,7 @@ func (f *resolverFlags) apply(o *builder.RunOptions) error {
 		if err != nil {
 			return fmt.Errorf("--dns %q: want the address of a nameserver", text)
 		}
-		o.DNS = append(o.DNS, ip)
+		o.Etc.DNS = append(o.Etc.DNS, ip)
 	}
 
 	return nil

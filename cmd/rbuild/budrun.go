@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // runFlags say what RUN gets to see.
@@ -70,27 +71,27 @@ func (f *runFlags) checkIsolation(env lookup) error {
 }
 
 // options reads the flags, but for what has to be opened.
-func (f *runFlags) options(o *builder.RunOptions) (err error) {
+func (f *runFlags) options(o *runner.Options) (err error) {
 	switch network := f.network + f.net; network {
 	case "host", "none", "private":
-		o.Network = builder.Network(network)
+		o.Network.Mode = runner.NetworkMode(network)
 	case "default", "":
-		o.Network = builder.Host
+		o.Network.Mode = runner.Host
 	default:
 		return fmt.Errorf("--network %q: choose host, none or private", network)
 	}
 
-	if o.Network == builder.Private {
-		if o.NetworkHelper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
+	if o.Network.Mode == runner.Private {
+		if o.Network.Helper, err = sandbox.FindNetworkHelper(os.Getenv("PATH")); err != nil {
 			return fmt.Errorf("--network private: %w", err)
 		}
 	}
 
-	o.NoHosts, o.NoHostname, o.CompatVolumes = f.noHosts, f.noName, f.compat
+	o.Etc.KeepHosts, o.Etc.KeepHostname, o.CompatVolumes = f.noHosts, f.noName, f.compat
 	if f.noHosts && len(f.addHosts) > 0 {
 		return errors.New("--no-hosts and --add-host contradict each other: give one of them")
 	}
-	if o.AddHosts, err = parseHosts(f.addHosts, *o); err != nil {
+	if o.Etc.Hosts, err = parseHosts(f.addHosts, *o); err != nil {
 		return err
 	}
 
@@ -101,7 +102,7 @@ func (f *runFlags) options(o *builder.RunOptions) (err error) {
 const hostGateway = "host-gateway"
 
 // parseHosts reads --add-host.
-func parseHosts(list []string, o builder.RunOptions) (out []builder.HostEntry, err error) {
+func parseHosts(list []string, o runner.Options) (out []runner.HostEntry, err error) {
 	for _, text := range list {
 		name, addr, ok := strings.Cut(text, ":")
 		if !ok {
@@ -120,7 +121,7 @@ func parseHosts(list []string, o builder.RunOptions) (out []builder.HostEntry, e
 			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
 		}
 		for n := range strings.SplitSeq(name, ";") {
-			out = append(out, builder.HostEntry{Name: n, Addr: ip})
+			out = append(out, runner.HostEntry{Name: n, Addr: ip})
 		}
 	}
 
@@ -128,15 +129,15 @@ func parseHosts(list []string, o builder.RunOptions) (out []builder.HostEntry, e
 }
 
 // gateway is the address by which RUN reaches the host. A private network leads everywhere but there.
-func gateway(o builder.RunOptions) (netip.Addr, error) {
-	if o.Network != builder.Host {
-		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", o.Network)
+func gateway(o runner.Options) (netip.Addr, error) {
+	if o.Network.Mode != runner.Host {
+		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", o.Network.Mode)
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
 // open opens what the flags name; it stays open for the life of the process.
-func (f *runFlags) open(o *builder.RunOptions, env lookup) (err error) {
+func (f *runFlags) open(o *runner.Options, env lookup) (err error) {
 	if f.stdin {
 		if o.Stdin, err = stepInput(os.Stdin); err != nil {
 			return err

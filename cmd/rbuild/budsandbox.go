@@ -18,6 +18,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -50,9 +51,9 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 }
 
 func (f *sandboxFlags) apply(_ lookup, o *builder.Options) error {
-	c := &o.Run.Confinement
+	c := &o.Run.Security
 	c.CapAdd, c.CapDrop = f.capAdd, f.capDrop
-	if err := f.defaults(c); err != nil {
+	if err := f.defaults(&o.Run); err != nil {
 		return fmt.Errorf("containers.conf: %w", err)
 	}
 	if err := c.Check(); err != nil {
@@ -74,7 +75,7 @@ func (f *sandboxFlags) apply(_ lookup, o *builder.Options) error {
 	if err := f.applyGroups(c); err != nil {
 		return err
 	}
-	if err := f.applyLimits(c); err != nil {
+	if err := f.applyLimits(&o.Run.Limits); err != nil {
 		return err
 	}
 	if err := f.namespaces.check(); err != nil {
@@ -87,13 +88,13 @@ func (f *sandboxFlags) apply(_ lookup, o *builder.Options) error {
 }
 
 // defaults takes what containers.conf says. A limit there is no demand: where the caller's own is lower, that holds.
-func (f *sandboxFlags) defaults(c *builder.Confinement) (err error) {
+func (f *sandboxFlags) defaults(o *runner.Options) (err error) {
 	conf := f.conf.Containers
 	f.seccomp = conf.SeccompProfile
-	if c.Capabilities = conf.DefaultCapabilities.Get(); len(c.Capabilities) == 0 {
-		c.Capabilities = nil
+	if o.Security.Capabilities = conf.DefaultCapabilities.Get(); len(o.Security.Capabilities) == 0 {
+		o.Security.Capabilities = nil
 	}
-	if _, err := sandbox.MergeCapabilities(c.Capabilities, nil, nil); err != nil {
+	if _, err := sandbox.MergeCapabilities(o.Security.Capabilities, nil, nil); err != nil {
 		return fmt.Errorf("default_capabilities: %w", err)
 	}
 
@@ -102,17 +103,17 @@ func (f *sandboxFlags) defaults(c *builder.Confinement) (err error) {
 		if err != nil {
 			return fmt.Errorf("default_ulimits: %w", err)
 		}
-		setLimit(c, limit)
+		setLimit(&o.Limits, limit)
 	}
 
-	if c.ShmSize, err = parseSize(conf.ShmSize); err != nil {
+	if o.Limits.ShmSize, err = parseSize(conf.ShmSize); err != nil {
 		return fmt.Errorf("shm_size: %w", err)
 	}
 	return nil
 }
 
 // securityOption reads one --security-opt. As with docker and podman a colon may stand for the first equals sign.
-func (f *sandboxFlags) securityOption(c *builder.Confinement, text string) error {
+func (f *sandboxFlags) securityOption(c *runner.Security, text string) error {
 	name, value, ok := strings.Cut(text, "=")
 	if !ok {
 		name, value, ok = strings.Cut(text, ":")
@@ -159,7 +160,7 @@ func hasSELinux() bool {
 	return err == nil
 }
 
-func (f *sandboxFlags) maskPaths(c *builder.Confinement, value string, refuse func(string) error) error {
+func (f *sandboxFlags) maskPaths(c *runner.Security, value string, refuse func(string) error) error {
 	for p := range strings.SplitSeq(value, ":") {
 		if clean := path.Clean(p); !path.IsAbs(p) || clean == "/" || strings.ContainsRune(p, 0) {
 			return refuse(fmt.Sprintf("%q is not an absolute path below /", p))
@@ -170,7 +171,7 @@ func (f *sandboxFlags) maskPaths(c *builder.Confinement, value string, refuse fu
 }
 
 // unmaskPaths takes paths, and patterns of them, that would be hidden or read-only.
-func (f *sandboxFlags) unmaskPaths(c *builder.Confinement, value string, refuse func(string) error) error {
+func (f *sandboxFlags) unmaskPaths(c *runner.Security, value string, refuse func(string) error) error {
 	usual := sandbox.DefaultSpec().Linux
 	hidden := slices.Concat(usual.MaskedPaths, usual.ReadonlyPaths)
 	f.unmask = true
@@ -192,7 +193,7 @@ func (f *sandboxFlags) unmaskPaths(c *builder.Confinement, value string, refuse 
 // keepGroups is podman's word for the caller's own groups.
 const keepGroups = "keep-groups"
 
-func (f *sandboxFlags) applyGroups(c *builder.Confinement) error {
+func (f *sandboxFlags) applyGroups(c *runner.Security) error {
 	for _, g := range f.groups {
 		n, err := strconv.ParseUint(g, 10, 32)
 		if g == "" || strings.Trim(g, "0123456789") == "" && (err != nil || n == math.MaxUint32) {
@@ -212,7 +213,7 @@ func (f *sandboxFlags) applyGroups(c *builder.Confinement) error {
 }
 
 // applyLimits refuses what the kernel would.
-func (f *sandboxFlags) applyLimits(c *builder.Confinement) error {
+func (f *sandboxFlags) applyLimits(l *runner.Limits) error {
 	for _, text := range f.ulimits {
 		limit, err := parseLimit(text)
 		if err != nil {
@@ -227,7 +228,7 @@ func (f *sandboxFlags) applyLimits(c *builder.Confinement) error {
 			return fmt.Errorf("--ulimit %q: the hard limit of %s is above rbuild's own, %s, and only root can raise that (limits.conf(5), systemd's LimitXXX=)",
 				text, limitText(limit.Hard), limitText(highest))
 		}
-		setLimit(c, limit)
+		setLimit(l, limit)
 	}
 
 	size, err := parseSize(f.shmSize)
@@ -236,7 +237,7 @@ func (f *sandboxFlags) applyLimits(c *builder.Confinement) error {
 	}
 
 	if size != nil {
-		c.ShmSize = size
+		l.ShmSize = size
 	}
 
 	return nil
@@ -265,9 +266,9 @@ func parseLimit(text string) (specs.POSIXRlimit, error) {
 }
 
 // setLimit lets the last of a type count.
-func setLimit(c *builder.Confinement, limit specs.POSIXRlimit) {
-	c.Limits = slices.DeleteFunc(c.Limits, func(l specs.POSIXRlimit) bool { return l.Type == limit.Type })
-	c.Limits = append(c.Limits, limit)
+func setLimit(l *runner.Limits, limit specs.POSIXRlimit) {
+	l.Rlimits = slices.DeleteFunc(l.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == limit.Type })
+	l.Rlimits = append(l.Rlimits, limit)
 }
 
 // maxShm bounds the size of /dev/shm, in bytes: the kernel counts in pages, and numbers beyond any machine are mistakes.
@@ -293,7 +294,7 @@ const maxSeccomp = 1 << 20
 
 // open opens and checks what the flags name, and what only the builder can know.
 func (f *sandboxFlags) open(o *builder.Options, state *userns.State) (err error) {
-	c := &o.Run.Confinement
+	c := &o.Run.Security
 	if f.unmask && !state.Rootless() {
 		return errors.New("--security-opt unmask: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user")
 	}
@@ -323,7 +324,7 @@ func (f *sandboxFlags) open(o *builder.Options, state *userns.State) (err error)
 		}
 	}
 
-	c.Devices, err = openDevices(f.devices)
+	o.Run.Devices, err = openDevices(f.devices)
 
 	return err
 }

@@ -85,7 +85,7 @@ func TestUnknownIDs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.box.ids.check(&o.Run.Confinement, state); err == nil != ok {
+		if err := f.box.ids.check(&o.Run.Security, state); err == nil != ok {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

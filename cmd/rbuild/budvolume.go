@@ -9,7 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // idleVolumeOptions are options of --volume that describe the default: mounts of RUN are private, all of the source is
@@ -32,15 +32,15 @@ var refusedVolumeOptions = map[string]string{
 }
 
 // parseVolumes opens the files and directories of --volume. They stay open for the life of the process.
-func parseVolumes(list []string) ([]builder.Volume, error) {
-	var out []builder.Volume
+func parseVolumes(list []string) ([]runner.Volume, error) {
+	var out []runner.Volume
 	for _, text := range list {
 		parts := strings.Split(text, ":")
 		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) {
 			return nil, fmt.Errorf("--volume %q: want HOST-PATH:PATH[:OPTION,...]", text)
 		}
 
-		v := builder.Volume{Text: text, Dest: path.Clean(parts[1])}
+		v := runner.Volume{Text: text, Dest: path.Clean(parts[1])}
 		if len(parts) == 3 {
 			if err := volumeOptions(&v, parts[2]); err != nil {
 				return nil, fmt.Errorf("--volume %q: %w", text, err)
@@ -61,7 +61,7 @@ func parseVolumes(list []string) ([]builder.Volume, error) {
 }
 
 // volumeOptions reads the options of a --volume, separated by commas.
-func volumeOptions(v *builder.Volume, text string) error {
+func volumeOptions(v *runner.Volume, text string) error {
 	for option := range strings.SplitSeq(text, ",") {
 		name, _, _ := strings.Cut(option, "=")
 		if strings.EqualFold(option, "z") && hasSELinux() {

@@ -11,8 +11,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // cgroupOptions is who makes cgroups for a build without flags.
@@ -152,7 +152,7 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 }
 
 // give lets every step open the devices that the command line names.
-func (s *stepCgroups) give(o builder.RunOptions) {
+func (s *stepCgroups) give(o runner.Options) {
 	files := make([]*os.File, 0, len(o.Devices)+len(o.Volumes))
 	for _, d := range o.Devices {
 		files = append(files, d.Source)

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/doctor"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -132,7 +132,7 @@ func (a *app) explain(err error) error {
 
 // explainStep does so for a step. What a command says of a full file system only its output tells.
 func (a *app) explainStep(err error) error {
-	if _, ok := errors.AsType[*builder.ExitError](err); ok {
+	if _, ok := errors.AsType[*runner.ExitError](err); ok {
 		return doctor.ExplainFull(err, a.doctorOptions())
 	}
 	return a.explain(err)

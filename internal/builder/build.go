@@ -30,8 +30,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
-	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -68,9 +68,9 @@ type Options struct {
 	LintOptions lint.Options // but for Plan and Bases, which the build knows
 
 	Image     ImageOptions
-	NoImage   bool     // record no image: only Outputs is wanted
-	Outputs   []Output // what takes the target's files
-	Run       RunOptions
+	NoImage   bool             // record no image: only Outputs is wanted
+	Outputs   []Output         // what takes the target's files
+	Run       runner.Options   // but for Machine, Emulators, Trusted and Limits.Silence, which the build knows
 	NoCache   bool             // run every step, and let its result replace what the cache has
 	Uncached  []string         // the same for the stages of these names, in any case
 	CacheTTL  time.Duration    // run again what was run longer ago; 0: nothing is too old
@@ -148,7 +148,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	defer cancel(nil)
 
 	b := &builder{
-		Options: o, cancel: cancel, interrupt: interrupt, filter: sync.OnceValues(o.Run.newFilter),
+		Options: o, cancel: cancel, interrupt: interrupt,
 		slots:  make(chan struct{}, cmp.Or(o.Jobs, max(2, runtime.NumCPU()))),
 		stages: map[*plan.Stage]*future{}, images: map[plan.Source]*future{},
 		contexts: map[plan.Source]func() (NamedContext, error){},
@@ -200,8 +200,7 @@ type builder struct {
 	cancel     context.CancelCauseFunc
 	interrupt  context.Context //nolint:containedctx // ends commits when the build is interrupted, not when a step has failed
 	scratch    *scratch
-	host       etcFiles // what the host has of the files that are bound into RUN
-	filter     func() (*sandbox.Filter, error)
+	runner     *runner.Runner
 	background sync.WaitGroup
 	slots      chan struct{} // one for each step that makes files at the same time
 
@@ -330,8 +329,20 @@ func (b *builder) open() error {
 	if err != nil {
 		return err
 	}
-	b.scratch, b.host = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}, hostFiles()
+	b.scratch = &scratch{Upper: staging.Upper, Dir: staging.Dir, Discard: staging.Discard}
+	b.runner = runner.New(b.runOptions(), staging.Dir)
 	return os.Chmod(staging.Upper, 0o755) // as the root of an image from scratch
+}
+
+// runOptions returns the options of all RUN steps.
+func (b *builder) runOptions() runner.Options {
+	o := b.Run
+	o.Machine, o.Emulators, o.Trusted = b.Platform, b.Emulators, b.Trusted
+	o.Limits.Silence = runner.Silence{
+		Limit: b.SilenceTimeout,
+		Err:   &TimeoutError{"the step printed nothing for", b.SilenceTimeout, "--no-output-timeout"},
+	}
+	return o
 }
 
 // scratch is room for what a build needs while it runs.

@@ -24,6 +24,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
@@ -254,7 +255,7 @@ func TestFailureNamesTheLineAndEndsTheOthers(t *testing.T) {
 	began := time.Now()
 	_, err := b.build(t.Context(), base+"FROM base AS slow\nRUN sleep 100; touch /f\nFROM base\nRUN sleep 1; exit 7\nCOPY --from=slow /f /\n", nil)
 	var step *builder.StepError
-	var exit *builder.ExitError
+	var exit *runner.ExitError
 	if !errors.As(err, &step) || step.Line != 7 || !errors.As(err, &exit) || exit.Code != 7 {
 		t.Errorf("%v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -194,57 +193,4 @@ func (s *stage) explain(err error) error {
 		return cause
 	}
 	return err
-}
-
-// users remembers what the image's /etc/passwd and /etc/group say, as long as no step can have changed them.
-type users struct {
-	known map[string]copier.User
-	// stable: the files and their directory are what they seem, no symbolic links, so that a change of them shows as
-	// an entry etc in the upper directory of the step that makes it.
-	stable bool
-}
-
-// user looks a USER up in the image.
-func (s *stage) user(name string) (copier.User, error) {
-	if u, ok := s.users.known[name]; ok {
-		return u, nil
-	}
-
-	view, err := s.view()
-	if err != nil {
-		return copier.User{}, err
-	}
-
-	u, err := copier.ResolveUser(fdfs.OnDisk(view), name)
-	if err != nil {
-		return copier.User{}, err
-	}
-
-	if s.users.known == nil {
-		s.users = users{known: map[string]copier.User{}, stable: plainUserFiles(view)}
-	}
-	s.users.known[name] = u
-	return u, nil
-}
-
-// plainUserFiles reports that none of the paths of the user database is a symbolic link.
-func plainUserFiles(view *os.File) bool {
-	for _, path := range []string{"/etc", "/etc/passwd", "/etc/group"} {
-		info, err := os.Lstat(descriptorPath(view) + path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// forget drops what may have changed with a new top directory.
-func (s *stage) forget(top *os.File) {
-	if !s.users.stable {
-		s.users = users{}
-		return
-	}
-	if _, err := os.Lstat(descriptorPath(top) + "/etc"); !errors.Is(err, fs.ErrNotExist) {
-		s.users = users{}
-	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync/atomic"
 	"time"
 )
 
@@ -104,39 +102,4 @@ func (c *stepClock) times() (worked, waited time.Duration) {
 		return c.worked, c.waited + now
 	}
 	return c.worked + now, c.waited
-}
-
-// listen ends what is done in the context when nothing is written to heard for Options.SilenceTimeout; done ends that.
-// Time that a write takes does not count: whoever reads along may be slow.
-func (b *builder) listen(ctx context.Context, to io.Writer) (_ context.Context, heard io.Writer, done func()) {
-	if b.SilenceTimeout == 0 {
-		return ctx, to, func() {}
-	}
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	limit := &TimeoutError{"the step printed nothing for", b.SilenceTimeout, "--no-output-timeout"}
-	w := &listener{to: to, limit: b.SilenceTimeout}
-	w.timer = time.AfterFunc(w.limit, func() { cancel(limit) })
-	return ctx, w, func() {
-		w.ended.Store(true)
-		w.timer.Stop()
-		cancel(nil)
-	}
-}
-
-// listener is a writer that notices silence.
-type listener struct {
-	to    io.Writer
-	limit time.Duration
-	timer *time.Timer
-	ended atomic.Bool
-}
-
-func (w *listener) Write(p []byte) (int, error) {
-	w.timer.Stop()
-	n, err := w.to.Write(p)
-	if !w.ended.Load() {
-		w.timer.Reset(w.limit)
-	}
-	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"sync"
 
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
@@ -165,4 +166,27 @@ func (m mountSources) close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// contextCopy copies a part of the context, once for all steps of the build: nobody writes to it.
+func (b *builder) contextCopy(ctx context.Context, selection *copier.Selection) (string, error) {
+	b.mu.Lock()
+	made, ok := b.copies[selection.Digest()]
+	if !ok {
+		made = sync.OnceValues(func() (string, error) {
+			dir, err := os.MkdirTemp(b.scratch.Dir, "context-")
+			if err != nil {
+				return "", err
+			}
+			to, err := os.Open(dir)
+			if err != nil {
+				return "", err
+			}
+			return dir, errors.Join(selection.Materialize(ctx, fdfs.OnDisk(to)), to.Close())
+		})
+		b.copies[selection.Digest()] = made
+	}
+
+	b.mu.Unlock()
+	return made()
 }

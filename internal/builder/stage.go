@@ -16,6 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
@@ -28,7 +29,7 @@ type stage struct {
 	history []entry // of this stage's own steps
 	missed  bool    // a step was not cached, so nothing above it can be
 	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
-	users   users   // what the image's /etc/passwd says, as far as asked
+	users   runner.Users
 	clock   *stepClock
 	notes   notes    // of the current step
 	reads   reads    // of the current step
@@ -165,7 +166,7 @@ func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r 
 	if !s.OneLayer && s.Plain == nil {
 		s.key = cache.Ingredients{
 			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
-			Platform: s.platform(), Options: append(s.Run.ingredients(step.Op), s.timeIngredients()...),
+			Platform: s.platform(), Options: append(s.runIngredients(step.Op), s.timeIngredients()...),
 		}.Key()
 		hit, err := s.lookup(ctx, step, r)
 		if hit || err != nil {
@@ -241,6 +242,15 @@ func (b *builder) timeIngredients() []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("file times=%d,%d", b.FileTimes, b.Epoch.Unix())}
+}
+
+// runIngredients are the options of the command line that change the result of a RUN.
+func (s *stage) runIngredients(op plan.Op) []string {
+	run, ok := op.(*plan.Run)
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("%#v", s.Run.Key(s.command(run)))}
 }
 
 // lookup takes the step from the cache if it is there.
@@ -354,7 +364,7 @@ func (s *stage) push(dir string) error {
 	if err := s.root.push(dir); err != nil {
 		return err
 	}
-	s.forget(s.root.dirs[len(s.root.dirs)-1])
+	s.users.Changed(s.root.dirs[len(s.root.dirs)-1])
 	return nil
 }
 
@@ -392,7 +402,7 @@ func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error 
 	}
 
 	s.history = append(s.history, entry{createdBy: step.CreatedBy})
-	s.users = users{}
+	s.users.Forget()
 	_, err := do(ctx, *s.single)
 	if err == nil {
 		err = s.reads.settle()

@@ -1,4 +1,4 @@
-package builder
+package runner
 
 import (
 	"bytes"
@@ -14,11 +14,9 @@ import (
 	"strings"
 	"unicode"
 
-	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
-	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -33,14 +31,14 @@ const (
 // diagnosis looks for the reason why a program of a RUN could not be executed. It reads files of the image and of the step's
 // mounts, by descriptor; nothing leads outside of them.
 type diagnosis struct {
-	config *sandbox.Config
-	op     *plan.Run
-	root   fdfs.Dir
+	config  *sandbox.Config
+	command Command
+	root    fdfs.Dir
 }
 
 // diagnose calls look with the files that the process of config saw. It returns "" if they cannot be read: the error that is
 // being explained counts more.
-func diagnose(config *sandbox.Config, op *plan.Run, look func(diagnosis) string) string {
+func diagnose(config *sandbox.Config, c Command, look func(diagnosis) string) string {
 	layers := config.Root
 	layers.Lowers = slices.Concat([]string{layers.Upper}, layers.Lowers)
 	layers.Upper, layers.Work = "", "" // the process's own mount of them may not be gone yet
@@ -49,7 +47,7 @@ func diagnose(config *sandbox.Config, op *plan.Run, look func(diagnosis) string)
 		return ""
 	}
 	defer root.Close()
-	return strings.Map(printable, look(diagnosis{config, op, fdfs.OnDisk(root)}))
+	return strings.Map(printable, look(diagnosis{config, c, fdfs.OnDisk(root)}))
 }
 
 // printable replaces characters that could steer a terminal: names of files and of interpreters are the image's.
@@ -60,9 +58,20 @@ func printable(c rune) rune {
 	return c
 }
 
-// isShellScript reports whether the name of a file says that a shell reads it. Other texts may have any line ends.
-func isShellScript(file string) bool {
-	return slices.Contains([]string{".sh", ".bash", ".env"}, path.Ext(file)) || strings.HasPrefix(file, plan.PipesDir+"/")
+// isShellScript reports whether a shell reads a file: its name says so, or it is one of the command's files. Other texts may
+// have any line ends.
+func (d diagnosis) isShellScript(file string) bool {
+	return slices.Contains([]string{".sh", ".bash", ".env"}, path.Ext(file)) || d.ownFile(file) != nil
+}
+
+// ownFile returns the file of the command with that path; nil if there is none.
+func (d diagnosis) ownFile(file string) *File {
+	for i, f := range d.command.Files {
+		if f.Path == file {
+			return &d.command.Files[i]
+		}
+	}
+	return nil
 }
 
 // notExecuted explains why the program of the process could not be executed.
@@ -71,8 +80,8 @@ func (d diagnosis) notExecuted() string { return d.program(d.config.Spec.Process
 // failed explains why a program that the process started could not be executed: one that the command names, or that a
 // complaint of its shell names.
 func (d diagnosis) failed(complaints []string) string {
-	texts := slices.Concat(complaints, d.op.Argv)
-	for _, f := range d.op.Files {
+	texts := slices.Concat(complaints, d.command.Argv)
+	for _, f := range d.command.Files {
 		texts = append(texts, string(f.Data))
 	}
 	seen := map[string]bool{}
@@ -141,7 +150,7 @@ func (d diagnosis) open(file string) *os.File {
 		root = fdfs.OnDisk(source)
 	}
 
-	if slices.ContainsFunc(d.op.Mounts, func(m plan.Mount) bool { return m.Type == instructions.MountSecret && m.Target == mount && mount != "" }) {
+	if d.isSecret(mount) {
 		return nil // nothing of a secret is shown
 	}
 	if rest == mount && mount != "" {
@@ -168,6 +177,14 @@ func (d diagnosis) open(file string) *os.File {
 	return fdfs.DiskFile(f)
 }
 
+// isSecret reports whether a secret is mounted at target.
+func (d diagnosis) isSecret(target string) bool {
+	return slices.ContainsFunc(d.command.Mounts, func(m Mount) bool {
+		_, ok := m.Source.(Secret)
+		return ok && m.Target == target && target != ""
+	})
+}
+
 // reopened opens the regular file of a descriptor again, for reading.
 func reopened(source *os.File) *os.File {
 	if st, err := fdfs.FileStat(source); err != nil || st.Type != fdfs.Regular {
@@ -189,16 +206,16 @@ func (d diagnosis) examine(file string, header []byte, depth int) string {
 		return d.script(file, header, depth)
 	case bytes.HasPrefix(header, []byte(elf.ELFMAG)):
 		return d.binary(file, header)
-	case isShellScript(file) && bytes.Contains(header, []byte("\r\n")) && !bytes.ContainsRune(header, 0):
-		return fmt.Sprintf("the lines of %s end in CRLF, and a shell takes the CR for a part of the last word; %s", file, convert(file))
+	case d.isShellScript(file) && bytes.Contains(header, []byte("\r\n")) && !bytes.ContainsRune(header, 0):
+		return fmt.Sprintf("the lines of %s end in CRLF, and a shell takes the CR for a part of the last word; %s", file, d.convert(file))
 	}
 	return ""
 }
 
 // convert says how to write a file with the line ends that programs here expect.
-func convert(file string) string {
-	if strings.HasPrefix(file, plan.PipesDir+"/") {
-		return "it is a here-document: write the Dockerfile with LF (git: \"Dockerfile text eol=lf\" in .gitattributes)"
+func (d diagnosis) convert(file string) string {
+	if own := d.ownFile(file); own != nil && own.UseLF != "" {
+		return own.UseLF
 	}
 	return fmt.Sprintf("write the file with LF (git: \"*.sh text eol=lf\" in .gitattributes), or RUN sed -i 's/\\r$//' %s first", file)
 }
@@ -211,7 +228,7 @@ func (d diagnosis) script(file string, header []byte, depth int) string {
 	switch {
 	case strings.HasSuffix(text, "\r"):
 		return fmt.Sprintf("%s begins with %q: its lines end in CRLF, and the CR belongs to the name of its interpreter or to its argument; %s",
-			file, line[:min(len(line), maxShown)], convert(file))
+			file, line[:min(len(line), maxShown)], d.convert(file))
 	case interpreter == "":
 		return fmt.Sprintf("%s begins with #! and names no interpreter", file)
 	}
