@@ -209,10 +209,10 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 
-	o.Context, o.Image.Platform = in.tree, f.plan.ofImage()
+	o.Inputs.Context, o.Image.Platform = in.tree, f.plan.ofImage()
 	if _, err = f.plan.make(in, &o, os.LookupEnv, f.planned()); err != nil {
-		if o.Lint != nil { // what it finds may be why
-			for _, finding := range o.Lint.Check(o.LintOptions).Findings {
+		if o.Checks.Linter != nil { // what it finds may be why
+			for _, finding := range o.Checks.Linter.Check(o.Checks.Options).Findings {
 				warn(show, finding.Text())
 			}
 		}
@@ -222,7 +222,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 		return in.locate(err)
 	}
 
-	if o.Plain == nil {
+	if o.Caches != nil { // steps can be run
 		if err := f.box.open(&o, a.state); err != nil {
 			return err
 		}
@@ -231,19 +231,19 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 		}
 	}
 
-	if o.Epoch == nil {
-		o.Epoch = o.Plan.Epoch
+	if o.Layers.Epoch == nil {
+		o.Layers.Epoch = o.Plan.Epoch
 	}
 	notices := f.output.notices(show)
 	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
-	o.Pull, o.Origin = puller.pull, puller.origin
+	o.Inputs.Pull, o.Inputs.Origin = puller.pull, puller.origin
 	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 
-	o.Contexts = contexts.openers(&f.named)
+	o.Inputs.Contexts = contexts.openers(&f.named)
 	o.Explain = a.explainStep
-	o.Emulators = binfmt.New(os.Getenv("PATH"))
-	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
+	o.Run.Emulators = binfmt.New(os.Getenv("PATH"))
+	defer func() { err = errors.Join(err, o.Run.Emulators.Close()) }()
 
 	result, err := builder.Build(ctx, o)
 	if err != nil {

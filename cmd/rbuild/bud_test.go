@@ -56,10 +56,10 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"localhost/app:latest", "example.org/x:1"}, o.Image.Names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]builder.Label{{Key: "a", Value: "b=c"}, {Key: "empty"}}, o.Image.Labels); diff != "" {
+	if diff := cmp.Diff([]builder.Label{{Key: "a", Value: "b=c"}, {Key: "empty"}}, o.Image.Labels.Set); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"k": "v"}, o.Image.Annotations); diff != "" {
+	if diff := cmp.Diff(map[string]string{"k": "v"}, o.Image.Annotations.Set); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
 	var hosts []string
@@ -69,14 +69,14 @@ func TestBudOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if o.Run.Network.Mode != runner.Host || !o.NoCache || !o.OneLayer || len(o.Run.Etc.DNS) != 1 {
+	if o.Run.Network.Mode != runner.Host || !o.Cache.Refresh || !o.Layers.OnePerStage || len(o.Run.Etc.DNS) != 1 {
 		t.Errorf("options: %+v", o)
 	}
-	if o.Epoch == nil || !o.Epoch.Equal(time.Unix(0, 0)) || o.FileTimes != builder.SetTimes {
-		t.Errorf("epoch %v, of files %v: --timestamp wins over the environment", o.Epoch, o.FileTimes)
+	if o.Layers.Epoch == nil || !o.Layers.Epoch.Equal(time.Unix(0, 0)) || o.Layers.FileTimes != builder.SetTimes {
+		t.Errorf("epoch %v, of files %v: --timestamp wins over the environment", o.Layers.Epoch, o.Layers.FileTimes)
 	}
-	if o, err = parse(t, "--squash-all").options(environment()); err != nil || !o.Flatten { // podman's name of --squash
-		t.Errorf("--squash-all: %v, %v", o.Flatten, err)
+	if o, err = parse(t, "--squash-all").options(environment()); err != nil || !o.Layers.Squash { // podman's name of --squash
+		t.Errorf("--squash-all: %v, %v", o.Layers.Squash, err)
 	}
 }
 
@@ -85,11 +85,11 @@ func TestBudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Image.Format != commit.Docker || o.Run.Network.Mode != runner.Host || o.OneLayer || o.NoCache {
+	if o.Image.Format != commit.Docker || o.Run.Network.Mode != runner.Host || o.Layers.OnePerStage || o.Cache.Refresh {
 		t.Errorf("options: %+v", o)
 	}
-	if o.Epoch == nil || o.Epoch.Unix() != 7 || o.FileTimes != builder.KeepTimes {
-		t.Errorf("epoch %v, of files %v", o.Epoch, o.FileTimes)
+	if o.Layers.Epoch == nil || o.Layers.Epoch.Unix() != 7 || o.Layers.FileTimes != builder.KeepTimes {
+		t.Errorf("epoch %v, of files %v", o.Layers.Epoch, o.Layers.FileTimes)
 	}
 }
 
@@ -223,8 +223,8 @@ func TestResults(t *testing.T) {
 			if diff := cmp.Diff(tc.exports, f.result.exports, cmp.AllowUnexported(export{})); diff != "" {
 				t.Errorf("outputs (-want +got):\n%s", diff)
 			}
-			if o.NoImage != tc.noImage {
-				t.Errorf("no image: %v, want %v", o.NoImage, tc.noImage)
+			if o.Image.None != tc.noImage {
+				t.Errorf("no image: %v, want %v", o.Image.None, tc.noImage)
 			}
 		})
 	}

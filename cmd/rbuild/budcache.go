@@ -46,7 +46,7 @@ func (f *cacheFlags) apply(env lookup, o *builder.Options) error {
 		}
 	}
 
-	o.NoCache, o.OneLayer, o.Uncached, o.Flatten, o.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
+	o.Cache.Refresh, o.Layers.OnePerStage, o.Cache.Uncached, o.Layers.Squash, o.Limits.Jobs = f.noCache, !layers, f.uncached, f.squash, f.jobs
 	if f.ttl == "" {
 		return nil
 	}
@@ -60,10 +60,10 @@ func (f *cacheFlags) apply(env lookup, o *builder.Options) error {
 		if f.flags.Changed("no-cache") && !f.noCache {
 			return errors.New("--cache-ttl 0 and --no-cache=false contradict each other: give one of them")
 		}
-		o.NoCache = true
+		o.Cache.Refresh = true
 	}
 
-	o.CacheTTL = ttl
+	o.Cache.MaxAge = ttl
 
 	return nil
 }

@@ -110,7 +110,7 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o builder.Opt
 		if err := o.Plan.Verify(); err != nil {
 			return in.locate(err)
 		}
-		out, err := outline.New(file, o.Plan, o.LintOptions.PlanOptions)
+		out, err := outline.New(file, o.Plan, o.Checks.Options.PlanOptions)
 		if err != nil {
 			return in.locate(err)
 		}
@@ -118,8 +118,8 @@ func (a *app) call(ctx context.Context, place images, f *budFlags, o builder.Opt
 		return f.call.print(a.stdout, out)
 	}
 
-	o.LintOptions.Plan, o.LintOptions.AllStages = o.Plan, f.plan.target == ""
-	report := o.Lint.Check(o.LintOptions)
+	o.Checks.Options.Plan, o.Checks.Options.AllStages = o.Plan, f.plan.target == ""
+	report := o.Checks.Linter.Check(o.Checks.Options)
 	if err == nil {
 		err = o.Plan.Verify()
 	}

@@ -37,14 +37,14 @@ func remoteAccess(run runner.Options, env lookup) source.Access {
 
 // elsewhere says how contexts are fetched, for these flags.
 func (f *budFlags) elsewhere(o builder.Options, env lookup) (elsewhere, error) {
-	e := elsewhere{access: o.Remote, warn: func(text string) { warn(o.Listener, text) }}
+	e := elsewhere{access: o.Inputs.Remote, warn: func(text string) { warn(o.Listener, text) }}
 	args := buildArgs{}
 	if err := args.setAll(f.plan.buildArgs, env); err != nil {
 		return e, err
 	}
 
 	e.options.KeepGitDir, _ = strconv.ParseBool(args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
-	e.options.CommitTimes = o.Epoch != nil || args["SOURCE_DATE_EPOCH"] != ""
+	e.options.CommitTimes = o.Layers.Epoch != nil || args["SOURCE_DATE_EPOCH"] != ""
 
 	// As docker does, a context that the user himself names may use his agent.
 	if socket, _ := env("SSH_AUTH_SOCK"); e.access.Agent == nil && socket != "" {
@@ -62,7 +62,7 @@ func (f *budFlags) open(ctx context.Context, place images, o *builder.Options) (
 		return nil, err
 	}
 
-	o.Remote = remoteAccess(o.Run, os.LookupEnv)
+	o.Inputs.Remote = remoteAccess(o.Run, os.LookupEnv)
 	far, err := f.elsewhere(*o, os.LookupEnv)
 	if err != nil {
 		return nil, err

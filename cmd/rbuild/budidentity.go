@@ -51,13 +51,14 @@ func (f *identityFlags) apply(o *builder.ImageOptions) error {
 		if err != nil {
 			return err
 		}
-		o.StageLabels = append(o.StageLabels, label)
+		o.Stages.Labels = append(o.Stages.Labels, label)
 	}
 
-	o.NoAnnotations, o.OSVersion, o.OSFeatures = !f.annotated, f.osVersion, f.osFeatures
-	o.SaveStages, o.DescribeStages = f.saveStages, f.stageLabels
+	o.Annotations.NoBase = !f.annotated
+	o.System = builder.SystemOptions{Version: f.osVersion, Features: f.osFeatures}
+	o.Stages.Save, o.Stages.Describe = f.saveStages, f.stageLabels
 	if f.builder { // before the labels of the user, which win
-		o.Labels = append([]builder.Label{{Key: builderLabel, Value: currentVersion().Version}}, o.Labels...)
+		o.Labels.Set = append([]builder.Label{{Key: builderLabel, Value: currentVersion().Version}}, o.Labels.Set...)
 	}
 
 	return nil

@@ -64,9 +64,9 @@ func (f *unsetFlags) register(fs *pflag.FlagSet) {
 
 // apply takes annotations of the command line away at once; the rest is known when the stage has been built.
 func (f *unsetFlags) apply(o *builder.ImageOptions) {
-	o.UnsetEnv, o.UnsetLabels, o.UnsetAnnotations = f.env, f.labels, f.annotations
+	o.UnsetEnv, o.Labels.Unset, o.Annotations.Unset = f.env, f.labels, f.annotations
 	for _, key := range f.annotations {
-		delete(o.Annotations, key)
+		delete(o.Annotations.Set, key)
 	}
 }
 
@@ -91,7 +91,7 @@ func (f *imageFlags) image(env lookup) (o builder.ImageOptions, err error) {
 		if err != nil {
 			return o, err
 		}
-		o.Labels = append(o.Labels, label)
+		o.Labels.Set = append(o.Labels.Set, label)
 	}
 
 	for _, text := range f.annotations {
@@ -102,17 +102,17 @@ func (f *imageFlags) image(env lookup) (o builder.ImageOptions, err error) {
 		if o.Format == commit.Docker {
 			return o, errors.New("--annotation: images of --format docker have no annotations, use --label or --format oci")
 		}
-		if o.Annotations == nil {
-			o.Annotations = map[string]string{}
+		if o.Annotations.Set == nil {
+			o.Annotations.Set = map[string]string{}
 		}
-		o.Annotations[key] = value
+		o.Annotations.Set[key] = value
 	}
 
 	if f.created && o.Format == commit.Docker {
 		return o, errors.New("--created-annotation: images of --format docker have no annotations")
 	}
 
-	o.NoLabels, o.NoHistory, o.CreatedNote = !f.inherit, f.noHistory, f.created
+	o.Labels.NoBase, o.NoHistory, o.Annotations.Created = !f.inherit, f.noHistory, f.created
 
 	return o, nil
 }
@@ -144,12 +144,12 @@ func (f *imageFlags) time(env lookup, o *builder.Options) error {
 		return fmt.Errorf("%s %q: %w", flag, text, err)
 	}
 
-	o.Epoch = &t
+	o.Layers.Epoch = &t
 	switch {
 	case f.timestamp != "":
-		o.FileTimes = builder.SetTimes
+		o.Layers.FileTimes = builder.SetTimes
 	case f.rewrite:
-		o.FileTimes = builder.ClampTimes
+		o.Layers.FileTimes = builder.ClampTimes
 	}
 
 	return nil

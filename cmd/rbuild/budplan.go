@@ -59,7 +59,7 @@ func (f *planFlags) registerPlatform(fs *pflag.FlagSet) {
 }
 
 func (f *planFlags) apply(env lookup, o *builder.Options) (err error) {
-	o.Platform = hostPlatform()
+	o.Run.Machine = hostPlatform()
 	if err := (buildArgs{}).setAll(f.buildArgs, env); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (f *planFlags) apply(env lookup, o *builder.Options) (err error) {
 	if _, err := f.runMounts(); err != nil {
 		return err
 	}
-	if f.platform, err = f.wanted(o.Platform); err != nil {
+	if f.platform, err = f.wanted(o.Run.Machine); err != nil {
 		return err
 	}
 	return nil
@@ -158,20 +158,20 @@ func (f *planFlags) make(in *input, o *builder.Options, env lookup, want plan.Op
 	}
 
 	want.Target, want.BuildArgs, want.Env, want.AllStages = f.target, args, vars, want.AllStages || !f.skipUnused
-	want.Platform, want.Host, want.From = f.platform, o.Platform, f.from
+	want.Platform, want.Host, want.From = f.platform, o.Run.Machine, f.from
 	if want.Mounts, err = f.runMounts(); err != nil {
 		return nil, err
 	}
-	if o.Lint, err = lint.New(file, args); err != nil {
+	if o.Checks.Linter, err = lint.New(file, args); err != nil {
 		return nil, err
 	}
 
-	o.LintOptions = lint.Options{PlanOptions: want, Ignore: in.ignore}
+	o.Checks.Options = lint.Options{PlanOptions: want, Ignore: in.ignore}
 	if o.Plan, err = plan.New(file, want); err != nil {
 		return file, err
 	}
 
-	for _, name := range o.Uncached {
+	for _, name := range o.Cache.Uncached {
 		if !slices.ContainsFunc(file.Stages, func(s instructions.Stage) bool { return s.Name != "" && strings.EqualFold(s.Name, name) }) {
 			warn(o.Listener, fmt.Sprintf("--no-cache-filter %s: no stage has this name", name))
 		}

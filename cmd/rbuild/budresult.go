@@ -73,7 +73,7 @@ func (f *resultFlags) apply(_ lookup, o *builder.Options) error {
 		return err
 	}
 
-	o.NoImage = f.noImage()
+	o.Image.None = f.noImage()
 	f.notices = append(f.notices, f.withoutEffect(o)...)
 	if err := f.compression.check(); err != nil {
 		return err
@@ -89,10 +89,10 @@ var ofImage = strings.Fields(`annotation created-annotation format identity-labe
 // withoutEffect are warnings about flags that change nothing at the destinations of this build.
 func (f *resultFlags) withoutEffect(o *builder.Options) (warnings []string) {
 	flags := f.compression.flags
-	if flags.Changed("layer-label") && !o.Image.SaveStages {
+	if flags.Changed("layer-label") && !o.Image.Stages.Save {
 		warnings = append(warnings, "--layer-label has no effect without --save-stages: no images of layers are made")
 	}
-	if o.NoImage {
+	if o.Image.None {
 		for _, name := range ofImage {
 			if flags.Changed(name) {
 				warnings = append(warnings, fmt.Sprintf("--%s has no effect: this build makes files only, and no image", name))

@@ -27,7 +27,7 @@ func (f *timeFlags) register(fs *pflag.FlagSet) {
 }
 
 func (f *timeFlags) apply(_ lookup, o *builder.Options) error {
-	o.StepTimeout, o.SilenceTimeout = time.Duration(f.step), time.Duration(f.silence)
+	o.Limits.Step, o.Limits.Silence = time.Duration(f.step), time.Duration(f.silence)
 	return nil
 }
 

@@ -141,16 +141,20 @@ func TestIdentityFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := o.Image, builder.ImageOptions{
-		AnyFormat: true, NoAnnotations: true, OSVersion: "10.0", OSFeatures: []string{"x", "y-"}, SaveStages: true, DescribeStages: true,
-		StageLabels: []builder.Label{{Key: "l"}}, UnsetAnnotations: []string{"k"},
-		Labels: []builder.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
+		AnyFormat:   true,
+		System:      builder.SystemOptions{Version: "10.0", Features: []string{"x", "y-"}},
+		Stages:      builder.StageImages{Save: true, Describe: true, Labels: []builder.Label{{Key: "l"}}},
+		Annotations: builder.AnnotationOptions{NoBase: true, Unset: []string{"k"}},
+		Labels: builder.LabelOptions{
+			Set: []builder.Label{{Key: "io.rbuild.version", Value: currentVersion().Version}, {Key: "a", Value: "b"}},
+		},
 	}
 
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	o, err = parse(t).options(environment())
-	if err != nil || o.Image.NoAnnotations || len(o.Image.Labels) > 0 || o.Image.SaveStages {
+	if err != nil || o.Image.Annotations.NoBase || len(o.Image.Labels.Set) > 0 || o.Image.Stages.Save {
 		t.Errorf("by default: %+v, %v", o.Image, err)
 	}
 }

@@ -11,9 +11,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/overlay"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -43,17 +47,17 @@ type storeImages struct {
 }
 
 func (s storeImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.Pull(ctx, s.Storage(), name, policy, o)
 }
 
 func (s storeImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.Load(ctx, s.Storage(), name, o)
 }
 
 func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.LoadLayout(ctx, s.Storage(), dir, which, o)
 }
 
@@ -78,7 +82,13 @@ func (s storeImages) NewScratch() (dir string, release func() error, err error) 
 }
 
 func (s storeImages) prepare(o *builder.Options) error {
-	o.Store, o.Trusted = s.Store, s.trusted
+	o.Run.Trusted = s.trusted
+	o.Images = s.Store
+	o.Cache.Cache = cache.Local(s.Store)
+	o.Caches = builder.StoreCaches(s.Store)
+	o.Files = func(warn func(string)) (rootfs.Backend, error) {
+		return overlay.Open(s.Store, overlay.Options{Trusted: s.trusted, Warn: warn})
+	}
 	return nil
 }
 
@@ -136,7 +146,9 @@ func (p *plainImages) prepare(o *builder.Options) error {
 	if err != nil {
 		return err
 	}
-	o.Plain, p.plan = p.Layout, o.Plan
+	p.plan = o.Plan
+	o.Images = p.Layout
+	o.Files = func(warn func(string)) (rootfs.Backend, error) { return memory.Open(p.Layout, warn) }
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: p.notice + "; images are kept in " + p.Dir()})
 	return nil
 }
@@ -163,7 +175,7 @@ func (s *singleImages) prepare(o *builder.Options) error {
 	}
 
 	s.app.warn()
-	o.Owner = func(uid, gid uint32) error { return s.app.singleOwner(int(uid), int(gid)) }
+	o.Layers.Owner = func(uid, gid uint32) error { return s.app.singleOwner(int(uid), int(gid)) }
 	return s.images.prepare(o)
 }
 

@@ -119,6 +119,9 @@ func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
 			break
 		}
 	}
+	if err == nil {
+		err = s.keepNames(id, n.TopLayer)
+	}
 	return id, manifest, err
 }
 
