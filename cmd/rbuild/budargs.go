@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 )
 
@@ -53,12 +53,9 @@ func (a buildArgs) readFile(path string, env lookup) error {
 	}
 	defer f.Close()
 
-	text, err := io.ReadAll(io.LimitReader(f, maxArgFile+1))
+	text, err := bounded.ReadAll(f, maxArgFile, path)
 	if err != nil {
 		return fmt.Errorf("--build-arg-file: %w", err)
-	}
-	if len(text) > maxArgFile {
-		return fmt.Errorf("--build-arg-file %s: it has more than %d bytes", path, maxArgFile)
 	}
 
 	n := 0

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/source"
@@ -347,12 +348,9 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 }
 
 func readBounded(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxDockerfile+1))
+	text, err := bounded.ReadAll(r, maxDockerfile, "the Dockerfile")
 	if err != nil {
 		return nil, fmt.Errorf("reading the Dockerfile: %w", err)
-	}
-	if len(text) > maxDockerfile {
-		return nil, fmt.Errorf("the Dockerfile has more than %d bytes", maxDockerfile)
 	}
 	return text, nil
 }

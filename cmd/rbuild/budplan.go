@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
@@ -120,7 +121,7 @@ func (f *planFlags) wanted(host ocispec.Platform) (p ocispec.Platform, err error
 	if f.variant != "" {
 		p.Variant = f.variant
 	}
-	p, ok := plan.ParsePlatform(plan.FormatPlatform(p), host)
+	p, ok := plan.ParsePlatform(platforms.Format(p), host)
 	if !ok {
 		return p, fmt.Errorf("--os %q, --arch %q, --variant %q: no platform", f.os, f.arch, f.variant)
 	}
@@ -259,5 +260,5 @@ func (f *planFlags) arguments(env lookup) (buildArgs, error) {
 
 // hostPlatform is this machine's.
 func hostPlatform() ocispec.Platform {
-	return plan.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
+	return platforms.Normalize(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }

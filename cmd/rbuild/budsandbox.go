@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path"
@@ -16,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/runner"
@@ -336,9 +336,5 @@ func readProfile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSeccomp+1))
-	if err == nil && len(text) > maxSeccomp {
-		err = fmt.Errorf("the profile has more than %d bytes", maxSeccomp)
-	}
-	return text, err
+	return bounded.ReadAll(file, maxSeccomp, "the profile")
 }

@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/tonistiigi/go-csvvalue"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 )
 
@@ -112,12 +112,7 @@ func (s secretFlag) read(env lookup) ([]byte, error) {
 	}
 	defer f.Close()
 
-	value, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err != nil {
-		return nil, err
-	}
-
-	return value, s.check(len(value))
+	return bounded.ReadAll(f, maxSecret, "it")
 }
 
 func (s secretFlag) check(size int) error {

@@ -142,11 +142,11 @@ func (p *plainImages) Pull(ctx context.Context, name string, policy transfer.Pol
 }
 
 func (p *plainImages) prepare(o *builder.Options) error {
-	err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
+	withoutRun, err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", p.why))
 	if err != nil {
 		return err
 	}
-	p.plan = o.Plan
+	o.Plan, p.plan = withoutRun, withoutRun
 	o.Images = p.Layout
 	o.Files = func(warn func(string)) (rootfs.Backend, error) { return memory.Open(p.Layout, warn) }
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: p.notice + "; images are kept in " + p.Dir()})

@@ -6,8 +6,8 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // announcer passes warnings and notices to the listener.
@@ -43,5 +43,5 @@ func (a *announcer) warnAt(step *plan.Step, text string) {
 
 // sparse warns, once, about a large sparse file of the image's files, which are written out or made one layer.
 func (a *announcer) sparse(path string, size, data int64) {
-	a.warnOnce(layer.SparseText("/"+path, size, data))
+	a.warnOnce(sparse.Warning("/"+path, size, data))
 }

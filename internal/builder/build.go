@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 )
@@ -33,7 +34,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	schedule, ctx, cancel := newSchedule(ctx, o.Limits.Jobs)
 	defer cancel()
 
-	b := &build{options: o, schedule: schedule, show: newAnnouncer(o.Listener, o.Plan.File())}
+	b := &build{options: o, plan: o.Plan, schedule: schedule, show: newAnnouncer(o.Listener, o.Plan.File())}
 	files, err := o.Files(b.show.warnOnce)
 	if err != nil {
 		return Result{}, err
@@ -64,6 +65,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 // build is the state of one Build.
 type build struct {
 	options  Options
+	plan     *plan.Plan // Options.Plan, with the time of SOURCE_DATE_EPOCH
 	schedule *schedule
 	files    rootfs.Backend
 	runner   *runner.Runner
@@ -86,11 +88,11 @@ func (b *build) runOptions() runner.Options {
 
 // runStages runs the stages and returns the target.
 func (b *build) runStages(ctx context.Context) (target *snapshot, err error) {
-	for _, s := range b.options.Plan.Stages { // all that are known to be needed start at once
+	for _, s := range b.plan.Stages { // all that are known to be needed start at once
 		b.inputs.stage(ctx, s)
 	}
 
-	for _, s := range b.options.Plan.Stages {
+	for _, s := range b.plan.Stages {
 		if target, err = b.inputs.stage(ctx, s).wait(ctx); err != nil {
 			return nil, err
 		}

@@ -10,7 +10,7 @@ import (
 // the plan knows the time, unless the context has none.
 func (b *build) setEpoch(ctx context.Context) error {
 	b.epoch = b.options.Layers.Epoch
-	src := b.options.Plan.EpochOf
+	src := b.plan.EpochOf
 	if src == nil {
 		return nil
 	}
@@ -24,10 +24,12 @@ func (b *build) setEpoch(ctx context.Context) error {
 		if err != nil {
 			return at(src.Step, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
 		}
-		b.options.Plan.SetEpoch(t)
+		if b.plan, err = b.plan.WithEpoch(t); err != nil {
+			return err
+		}
 	}
 
-	known := b.options.Plan.Epoch
+	known := b.plan.Epoch
 	if known == nil {
 		b.show.warn("SOURCE_DATE_EPOCH has no effect: what it names has no time of its own")
 	}

@@ -12,8 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/lint"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -49,7 +49,7 @@ func (f *findings) start(ctx context.Context) error {
 
 	roots := map[plan.Source]bool{}
 	bases := map[plan.Source]*future{}
-	for _, s := range f.build.options.Plan.Stages {
+	for _, s := range f.build.plan.Stages {
 		if s.From.Stage != nil {
 			continue
 		}
@@ -70,7 +70,7 @@ func (f *findings) start(ctx context.Context) error {
 // unknown, and the stage reports the error.
 func (f *findings) check(ctx context.Context, bases map[plan.Source]*future) error {
 	o := f.build.options.Checks.Options
-	o.Plan = f.build.options.Plan
+	o.Plan = f.build.plan
 	o.Bases = map[plan.Source]instructions.Image{}
 	for from, base := range bases {
 		if snap, err := base.wait(ctx); err == nil {
@@ -148,5 +148,5 @@ func unchangedBytes(ctx context.Context, l rootfs.Layer) (int64, error) {
 		return 0, err
 	}
 	defer dir.Close()
-	return layer.Unchanged(ctx, dir, below)
+	return upperdir.Unchanged(ctx, dir, below)
 }

@@ -10,7 +10,6 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -21,6 +20,7 @@ type snapshot struct {
 	files  rootfs.Stack
 	key    cache.ID           // identifies the files
 	config instructions.Image // with the base's history, made to agree with the layers
+	args   *plan.Args         // build arguments at the end of the stage; nil: an image
 	base   Base               // the image at the bottom
 	image  rootfs.Image       // the image at the bottom, as its backend has it; the zero value: scratch
 	// found is the config of image if the snapshot is that image; nil: a step has been done, or there was no image.
@@ -35,9 +35,9 @@ func (s *snapshot) clone() snapshot {
 }
 
 // stored waits until every layer is in the store.
-func (s *snapshot) stored(ctx context.Context) ([]containers.Layer, error) {
+func (s *snapshot) stored(ctx context.Context) ([]commit.Layer, error) {
 	jobs := s.files.Layers()
-	layers := make([]containers.Layer, 0, len(jobs))
+	layers := make([]commit.Layer, 0, len(jobs))
 	for _, j := range jobs {
 		l, err := j.Wait(ctx)
 		if err != nil {
@@ -49,10 +49,10 @@ func (s *snapshot) stored(ctx context.Context) ([]containers.Layer, error) {
 }
 
 // top returns the ID of the topmost layer, when it is in the store; "": there is none.
-func (s *snapshot) top(ctx context.Context) (containers.Layer, error) {
+func (s *snapshot) top(ctx context.Context) (commit.Layer, error) {
 	jobs := s.files.Layers()
 	if len(jobs) == 0 {
-		return containers.Layer{}, nil
+		return commit.Layer{}, nil
 	}
 	return jobs[len(jobs)-1].Wait(ctx)
 }
@@ -194,7 +194,7 @@ func (in *inputs) contextBase(ctx context.Context, from plan.Source) (*snapshot,
 // perhapsStage adds to the error about an image that the name is almost that of a stage.
 func (in *inputs) perhapsStage(name string, err error) error {
 	var stages []string
-	for _, s := range in.build.options.Plan.All() {
+	for _, s := range in.build.plan.All() {
 		if s.Name != "" {
 			stages = append(stages, s.Name)
 		}

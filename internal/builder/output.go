@@ -5,7 +5,7 @@ import (
 	"io"
 
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Output takes the files of the target: r is a plain tar of its file system, flattened, with owners, modes and extended
@@ -26,7 +26,7 @@ func (b *build) output(ctx context.Context, target *snapshot) (err error) {
 	defer func() { err = removedOr(reads.Settle(), err) }()
 
 	for i, out := range b.options.Outputs {
-		o := layer.Options{Epoch: b.epoch, Owner: b.options.Layers.Owner, Sparse: b.show.sparse}
+		o := commit.TarOptions{Epoch: b.epoch, Owner: b.options.Layers.Owner, Sparse: b.show.sparse}
 		r, err := rootfs.Pipe(ctx, target.files, o, out)
 		if err != nil {
 			return err

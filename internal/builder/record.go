@@ -30,7 +30,7 @@ func (r *recorder) record(ctx context.Context, target *snapshot) (Result, error)
 		return Result{}, err
 	}
 	if keep {
-		kept, err := commit.Keep(r.images, target.image.ID, r.options.Names)
+		kept, err := commit.Name(r.images, target.image.ID, r.options.Names)
 		return Result{ID: kept.ID, Config: kept.Config, Manifest: kept.Manifest}, err
 	}
 
@@ -41,8 +41,8 @@ func (r *recorder) record(ctx context.Context, target *snapshot) (Result, error)
 	}
 
 	image := r.options.edit(target.config, r.build.epoch)
-	recorded, err := commit.Image(r.images, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: r.options.Annotations.edit(target, image.Created), Format: r.options.Format,
+	recorded, err := commit.Record(r.images, commit.Image{
+		Config: image, Layers: layers, Annotations: r.options.Annotations.edit(target, image.Created), Format: r.options.Format,
 		Names: r.options.Names, NoHistory: r.options.NoHistory, Blobs: target.image.Blobs,
 	})
 	if err != nil {
@@ -72,6 +72,6 @@ func (r *recorder) isBase(target *snapshot) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	format, _, err := commit.FormatOf(manifest)
+	format, err := commit.FormatOf(manifest)
 	return format == o.Format, err
 }

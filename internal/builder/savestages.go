@@ -25,7 +25,7 @@ func (r *recorder) saveStages(ctx context.Context) error {
 		return nil
 	}
 
-	p := r.build.options.Plan
+	p := r.build.plan
 	saved := map[*plan.Stage]string{}
 	for _, s := range p.Stages {
 		if s == p.Target {
@@ -65,8 +65,8 @@ func (r *recorder) saveStage(ctx context.Context, s *plan.Stage, saved map[*plan
 	}
 	image.Config.Labels = labels
 
-	recorded, err := commit.Image(r.images, commit.ImageSpec{
-		Image: image, Layers: layers, Annotations: r.options.Annotations.inherited(snap.image.Annotations),
+	recorded, err := commit.Record(r.images, commit.Image{
+		Config: image, Layers: layers, Annotations: r.options.Annotations.inherited(snap.image.Annotations),
 		Format: r.options.Format, Blobs: snap.image.Blobs,
 	})
 	return recorded.ID, err

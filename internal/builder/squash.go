@@ -9,19 +9,18 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // squash makes one layer of all layers of the target, those of the base included (--squash). The cache finds the layer as
 // long as the layers are the same. The base's history has gone already (stage.writeHistory); of the steps' history the last
 // entry stands for the layer.
-func (b *build) squash(ctx context.Context, target *snapshot, layers []containers.Layer) ([]containers.Layer, error) {
+func (b *build) squash(ctx context.Context, target *snapshot, layers []commit.Layer) ([]commit.Layer, error) {
 	if len(layers) == 0 {
 		return nil, nil
 	}
-	target.config.History = squashedHistory(target.config.History, target.config.Created, b.options.Plan.Target.Text)
+	target.config.History = squashedHistory(target.config.History, target.config.Created, b.plan.Target.Text)
 
 	ids := make([]string, 0, len(layers))
 	for _, l := range layers {
@@ -33,7 +32,7 @@ func (b *build) squash(ctx context.Context, target *snapshot, layers []container
 		for _, w := range decodeNotes(e.Notes).Warnings {
 			b.show.warn(w)
 		}
-		return []containers.Layer{e.Layer}, err
+		return []commit.Layer{e.Layer}, err
 	}
 
 	b.show.notice(fmt.Sprintf("squashing %d layers into one", len(layers)))
@@ -41,7 +40,7 @@ func (b *build) squash(ctx context.Context, target *snapshot, layers []container
 	if err != nil {
 		return nil, err
 	}
-	return []containers.Layer{e.Layer}, c.Put(ctx, key, e)
+	return []commit.Layer{e.Layer}, c.Put(ctx, key, e)
 }
 
 // squashCache is the cache of the squashed layer. A layer older than CacheOptions.MaxAge is found, too.
@@ -65,7 +64,7 @@ func (b *build) flatten(ctx context.Context, target *snapshot, key cache.ID) (ca
 	var kept notes
 	o := rootfs.FlattenOptions{
 		Times: b.times(), Owner: b.options.Layers.Owner, Sparse: b.show.sparse, Check: reads.Settle,
-		Notes: func(r layer.Result) []byte {
+		Notes: func(r commit.Tar) []byte {
 			if text := leftOut(r); text != "" {
 				kept.Warnings = []string{"--squash: " + text}
 				b.show.warn(kept.Warnings[0])
@@ -82,7 +81,7 @@ func (b *build) flatten(ctx context.Context, target *snapshot, key cache.ID) (ca
 }
 
 // leftOut returns the warning about devices that are not in a tar of all files, or "" if no device was left out.
-func leftOut(r layer.Result) string {
+func leftOut(r commit.Tar) string {
 	return copier.Devices{First: r.Device, Count: r.Devices}.Text()
 }
 

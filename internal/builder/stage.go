@@ -82,7 +82,7 @@ func (b *build) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) 
 	if b.options.Image.Labels.NoBase {
 		s.now.config.Config.Labels = nil
 	}
-	scope, err := p.Begin(s.now.config)
+	scope, err := p.Begin(s.now.config, s.now.args)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +93,7 @@ func (b *build) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) 
 	if err := s.run(ctx, scope); err != nil {
 		return nil, errors.Join(err, s.layers.abandon())
 	}
+	s.now.args = scope.Args()
 	return s.finish(ctx, p.Heading())
 }
 
@@ -300,7 +301,7 @@ func (s *stage) finish(ctx context.Context, heading *plan.Step) (*snapshot, erro
 func (s *stage) writeHistory(ctx context.Context) error {
 	config := &s.now.config
 	config.History = slices.Clone(config.History)
-	if s.build.options.Layers.Squash && s.plan == s.build.options.Plan.Target { // only the base's layers have that history
+	if s.build.options.Layers.Squash && s.plan == s.build.plan.Target { // only the base's layers have that history
 		config.History = nil
 	}
 
@@ -341,7 +342,7 @@ func baseTime(created *time.Time) time.Time {
 // newStep starts a step of the stage.
 func (s *stage) newStep(planned *plan.Step, c *clock) *step {
 	name := s.plan.Name
-	if name == "" && len(s.build.options.Plan.Stages) > 1 {
+	if name == "" && len(s.build.plan.Stages) > 1 {
 		name = strconv.Itoa(s.plan.Index)
 	}
 	return &step{

@@ -10,7 +10,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 )
 
 // StepError says which instruction failed.
@@ -73,7 +73,7 @@ func (st *step) remark(text string) {
 // sparseSource warns at once about a large sparse file that the step copies, because the file is read for long.
 func (st *step) sparseSource(source string, size, data int64) {
 	st.notes.copied.Store(size, nil)
-	st.show.warnAt(st.Step, layer.SparseText("source "+source, size, data))
+	st.show.warnAt(st.Step, sparse.Warning("source "+source, size, data))
 }
 
 // sparseFile warns about a large sparse file of the step's layer, while the layer is read. The copy of a source, which
@@ -82,7 +82,7 @@ func (st *step) sparseFile(path string, size, data int64) string {
 	if _, copied := st.notes.copied.Load(size); copied {
 		return ""
 	}
-	text := layer.SparseText("/"+path, size, data)
+	text := sparse.Warning("/"+path, size, data)
 	st.show.warnAt(st.Step, text)
 	return text
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Cache keeps the results of steps. It is safe for concurrent use.
@@ -39,7 +40,7 @@ type Parent func(ctx context.Context) (layer string, err error)
 
 // Entry is the result of a step.
 type Entry struct {
-	Layer     containers.Layer
+	Layer     commit.Layer
 	Unchanged bool   // the step changed nothing: Layer is the parent
 	Notes     []byte // the warnings of the step, in the caller's format; nil: none
 }
@@ -71,7 +72,7 @@ func (c local) Get(ctx context.Context, id ID, parent Parent) (Entry, bool, erro
 		return Entry{}, false, nil
 	}
 
-	e := Entry{Layer: l, Unchanged: l.ID == below}
+	e := Entry{Layer: l.Layer, Unchanged: l.ID == below}
 	if !l.Noted || e.Unchanged { // the notes of the parent are those of another step
 		return e, true, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // fakeLayers is a store of layers by name and by ID.
@@ -43,7 +44,7 @@ func on(layer string) Parent {
 }
 
 func TestLocalGet(t *testing.T) {
-	layer := containers.Layer{ID: "l", Parent: "p", DiffID: "sha256:00"}
+	layer := containers.Layer{Layer: commit.Layer{ID: "l", Parent: "p", DiffID: "sha256:00"}}
 	noted := layer
 	noted.Noted = true
 	unread := noted
@@ -58,14 +59,14 @@ func TestLocalGet(t *testing.T) {
 		err    error
 		want   *Entry
 	}{
-		{name: "found", layer: layer, parent: "p", want: &Entry{Layer: layer}},
+		{name: "found", layer: layer, parent: "p", want: &Entry{Layer: layer.Layer}},
 		{name: "on another layer", layer: layer, parent: "q"},
 		{name: "on nothing", layer: layer, parent: ""},
-		{name: "the parent itself", layer: layer, parent: "l", want: &Entry{Layer: layer, Unchanged: true}},
+		{name: "the parent itself", layer: layer, parent: "l", want: &Entry{Layer: layer.Layer, Unchanged: true}},
 		{name: "without a digest", layer: unread, parent: "p"},
-		{name: "with notes", layer: noted, parent: "p", notes: map[string][]byte{"l": []byte("n")}, want: &Entry{Layer: noted, Notes: []byte("n")}},
-		{name: "the parent's notes", layer: noted, parent: "l", notes: map[string][]byte{"l": []byte("n")}, want: &Entry{Layer: noted, Unchanged: true}},
-		{name: "notes that cannot be read", layer: noted, parent: "p", want: &Entry{Layer: noted}},
+		{name: "with notes", layer: noted, parent: "p", notes: map[string][]byte{"l": []byte("n")}, want: &Entry{Layer: noted.Layer, Notes: []byte("n")}},
+		{name: "the parent's notes", layer: noted, parent: "l", notes: map[string][]byte{"l": []byte("n")}, want: &Entry{Layer: noted.Layer, Unchanged: true}},
+		{name: "notes that cannot be read", layer: noted, parent: "p", want: &Entry{Layer: noted.Layer}},
 		{name: "a store that fails", layer: layer, parent: "p", err: broken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -90,12 +91,12 @@ func TestLocalGet(t *testing.T) {
 func TestLocalPut(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
-		layer containers.Layer
+		layer commit.Layer
 		want  []string
 	}{
-		{"a new name", containers.Layer{ID: "l", Names: []string{"other"}}, []string{"l rbuild-cache-1f0c"}},
-		{"stored with the name", containers.Layer{ID: "l", Names: []string{"rbuild-cache-1f0c"}}, nil},
-		{"scratch", containers.Layer{}, nil},
+		{"a new name", commit.Layer{ID: "l", Names: []string{"other"}}, []string{"l rbuild-cache-1f0c"}},
+		{"stored with the name", commit.Layer{ID: "l", Names: []string{"rbuild-cache-1f0c"}}, nil},
+		{"scratch", commit.Layer{}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			store := &fakeLayers{}
@@ -113,7 +114,7 @@ func TestLocalPut(t *testing.T) {
 	if _, _, err := Local(&fakeLayers{}).Get(t.Context(), id, gone); !errors.Is(err, broken) {
 		t.Errorf("error %v, want that of the parent", err)
 	}
-	if err := Local(&fakeLayers{err: broken}).Put(t.Context(), id, Entry{Layer: containers.Layer{ID: "l"}}); !errors.Is(err, broken) {
+	if err := Local(&fakeLayers{err: broken}).Put(t.Context(), id, Entry{Layer: commit.Layer{ID: "l"}}); !errors.Is(err, broken) {
 		t.Errorf("error %v, want %v", err, broken)
 	}
 }
@@ -128,7 +129,7 @@ func (f *fakeCache) Get(context.Context, ID, Parent) (Entry, bool, error) { retu
 func (f *fakeCache) Put(context.Context, ID, Entry) error                 { f.puts++; return nil }
 
 func TestCachesOfCaches(t *testing.T) {
-	old := &fakeCache{entry: Entry{Layer: containers.Layer{ID: "l", Created: time.Now().Add(-time.Hour)}}}
+	old := &fakeCache{entry: Entry{Layer: commit.Layer{ID: "l", Created: time.Now().Add(-time.Hour)}}}
 	unchanged := &fakeCache{entry: old.entry}
 	unchanged.entry.Unchanged = true
 	for _, tc := range []struct {

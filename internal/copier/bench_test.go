@@ -93,3 +93,38 @@ func benchmarkWrite(b *testing.B, dir string) {
 		root.Close()
 	}
 }
+
+// BenchmarkCopy10000 is a COPY of 10,000 files of 200 bytes: selected, digested and written.
+func BenchmarkCopy10000(b *testing.B) {
+	tree, err := OpenContext(manyFiles(b, 10000, 200), []string{".git"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tree.Close()
+	for b.Loop() {
+		b.StopTimer()
+		dir, err := os.MkdirTemp("", "copy")
+		if err != nil {
+			b.Fatal(err)
+		}
+		root, err := os.Open(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+
+		sel, err := Select(context.Background(), tree, Spec{Sources: []string{"."}, Dest: "/"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := sel.Write(context.Background(), fdfs.OnDisk(root)); err != nil {
+			b.Fatal(err)
+		}
+
+		b.StopTimer()
+		root.Close()
+		sel.Close()
+		os.RemoveAll(dir)
+		b.StartTimer()
+	}
+}

@@ -17,9 +17,9 @@ import (
 // paxXattr is before the name of an extended attribute in a tar's records.
 const paxXattr = "SCHILY.xattr."
 
-// ExtractImage unpacks the plain tar of an image's flattened file system, as layer.Write makes it, into the directory dir:
+// ExtractImage unpacks the plain tar of an image's flattened file system, as commit.WriteTar makes it, into the directory dir:
 // with owners, modes, times and extended attributes. It needs to be root of a user namespace in which all owners
-// are mapped. The attributes of dir itself stay. A device is left out, as layer.Write has done already.
+// are mapped. The attributes of dir itself stay. A device is left out, as commit.WriteTar has done already.
 func ExtractImage(ctx context.Context, r io.Reader, dir *os.File) error {
 	x := newExtractor(ctx, fdfs.OnDisk(dir))
 	x.owned, x.image = true, true

@@ -13,7 +13,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 )
 
-// imageTar is what layer.Write could make of an image. Its first name begins like a file of bzip2.
+// imageTar is what commit.WriteTar could make of an image. Its first name begins like a file of bzip2.
 func imageTar(t *testing.T, more ...entry) []byte {
 	t.Helper()
 	return makeTar(t, append([]entry{

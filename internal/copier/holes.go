@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/internal/sparse"
 )
 
 // minHole is the shortest run of zeros that becomes a hole, in bytes: a block of usual file systems.
@@ -101,7 +101,7 @@ func (w *worker) readFile(f fdfs.File, expected int64, to io.Writer, large func(
 		return w.read(f, expected, to)
 	}
 
-	if large != nil && expected-data >= layer.LargeHoles {
+	if large != nil && expected-data >= sparse.Large {
 		large(data)
 	}
 

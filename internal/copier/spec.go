@@ -35,7 +35,7 @@ type Spec struct {
 	// Link says that the layer does not depend on those below (--link): directories on the way to Dest that are made have
 	// the time of the latest source, not that of the build.
 	Link bool
-	// Sparse is called for a source file with large holes (layer.LargeHoles) before the file is digested, by several
+	// Sparse is called for a source file with large holes (sparse.Large) before the file is digested, by several
 	// goroutines. It may be nil.
 	Sparse func(source string, size, data int64)
 

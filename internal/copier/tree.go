@@ -5,13 +5,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/moby/patternmatcher/ignorefile"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
@@ -101,7 +101,7 @@ func ReadIgnoreFile(path string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := readBounded(f, path, maxIgnoreFile)
+	text, err := bounded.ReadAll(f, maxIgnoreFile, path)
 	if err != nil {
 		return nil, err
 	}
@@ -196,14 +196,5 @@ func readRegular(root fdfs.Dir, path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is a %s", path, st.Type)
 	}
 
-	return readBounded(f, path, limit)
-}
-
-// readBounded reads r, which path names in errors, if it has at most limit bytes.
-func readBounded(r io.Reader, path string, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, err
+	return bounded.ReadAll(f, limit, path)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -176,8 +177,8 @@ func TestExplain(t *testing.T) {
 		same bool
 	}{
 		{"other", io.EOF, []string{"EOF"}, true},
-		{"told already", fmt.Errorf("x: %w", &Error{Err: unix.ENOSPC}), nil, true},
-		{"overlay tells itself", overlays, []string{"is on an overlay: mount a volume"}, true},
+		{"told already", fmt.Errorf("x: %w", &remedy.Error{Why: "full", Err: unix.ENOSPC}), nil, true},
+		{"overlay tells itself", overlays, []string{"is on an overlay; mount a volume"}, true},
 		{"no space", &fs.PathError{Op: "write", Path: "/a", Err: unix.ENOSPC}, []string{"write /a: no space left on device; now ", "are free for the store", "rbuild prune"}, false},
 		{"namespaces tell themselves", fmt.Errorf("RUN: %w", &userns.Error{Detail: "no space left on device", Err: unix.ENOSPC}), nil, true},
 		{"no space, by text", errors.New("unpacking: no space left on device"), []string{"unpacking: no space left on device; now ", "rbuild prune"}, false},

@@ -9,61 +9,41 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
-	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// Error is an error of a build with the finding that explains it.
-type Error struct {
-	Err     error
-	Finding Finding
-	Whole   bool // the finding says what Err says, and more
-}
-
-// Error returns the error, what was found and the remedy.
-func (e *Error) Error() string {
-	text := e.Finding.Summary
-	if !e.Whole {
-		text = e.Err.Error() + "; " + text
-	}
-	if e.Finding.Fix != "" {
-		text += "; " + e.Finding.Fix
-	}
-	return text
-}
-
-// Unwrap returns the error that is explained.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Explain adds to the error of a build what the host lacks, if that is why it failed; else it returns err. It looks at the
-// host as it is now, so it should be called before what the build has made is removed.
+// Explain adds to the error of a build the thing that the host lacks, if that is why the build failed; else it returns err,
+// also if err has a cause and a remedy (package remedy). The added text is that of the finding of the doctor. Explain looks at
+// the host as it is now. Call it before the files of the build are removed, which may have filled the disk.
 func Explain(err error, o Options) error {
-	var explained *Error
-	if err == nil || errors.As(err, &explained) {
-		return err
+	if err == nil {
+		return nil
 	}
-	if _, ok := errors.AsType[*overlay.Error](err); ok { // says all of it
-		return err
-	}
-	if _, ok := errors.AsType[*userns.Error](err); ok { // likewise
+	if _, ok := remedy.Of(err); ok {
 		return err
 	}
 	if f, ok := setup(err); ok {
-		return &Error{err, f, true}
+		return &remedy.Error{Why: f.Summary, Do: f.Fix, Err: err} // the summary repeats err
 	}
 	if f, ok := o.cause(err); ok {
-		return &Error{Err: err, Finding: f}
+		return explained(err, f)
 	}
 	return err
 }
 
-// ExplainFull adds to err that nothing more can be written, if that is so, whatever err is: a process that fails for it
-// tells in its own way.
+// ExplainFull adds to err that a file system of the build is full, if it is, whatever err says: a command of RUN that fails for
+// that reason reports it in its own words.
 func ExplainFull(err error, o Options) error {
 	if f, ok := o.full(); ok && err != nil {
-		return &Error{Err: err, Finding: f}
+		return explained(err, f)
 	}
 	return err
+}
+
+// explained is err with the finding that explains it: "err; summary; fix".
+func explained(err error, f Finding) error {
+	return &remedy.Error{Why: remedy.Text(err.Error(), f.Summary), Do: f.Fix, Err: err}
 }
 
 // cause finds what is behind an error.

@@ -19,6 +19,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -287,10 +288,10 @@ func emulators(ctx context.Context, o Options) Finding {
 
 	e := binfmt.New(o.Path)
 	var can, cannot []string
-	var why *binfmt.Error
+	var why *remedy.Error
 	for _, architecture := range binfmt.Architectures() {
 		err := e.Ensure(ctx, architecture, dir)
-		failed, ok := errors.AsType[*binfmt.Error](err)
+		failed, ok := errors.AsType[*remedy.Error](err)
 		switch {
 		case err == nil:
 			can = append(can, architecture)
@@ -305,7 +306,7 @@ func emulators(ctx context.Context, o Options) Finding {
 
 	f := Finding{ID: idEmulators, Status: OK, Summary: "RUN executes programs of " + strings.Join(can, ", ")}
 	if len(cannot) > 0 {
-		f.Status, f.Detail, f.Fix = Degraded, why.Error(), why.Help
+		f.Status, f.Detail, f.Fix = Degraded, why.Error(), why.Do
 		f.Summary += ", not of " + strings.Join(cannot, ", ")
 	}
 

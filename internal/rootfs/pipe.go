@@ -6,20 +6,20 @@ import (
 	"fmt"
 	"io"
 
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Options are those of the tar that Flatten stores.
-func (o FlattenOptions) Options() layer.Options {
-	return layer.Options{
-		Below: &layer.Root{Mode: 0o755}, Owner: o.Owner, Sparse: o.Sparse, Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Merged: true,
+func (o FlattenOptions) Options() commit.TarOptions {
+	return commit.TarOptions{
+		Below: &commit.RootDir{Mode: 0o755}, Owner: o.Owner, Sparse: o.Sparse, Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Merged: true,
 	}
 }
 
 // Pipe passes the tar of all files to take, which must read to the end. Nothing is kept in memory.
 func Pipe(
-	ctx context.Context, files Whole, o layer.Options, take func(ctx context.Context, r io.Reader) error,
-) (layer.Result, error) {
+	ctx context.Context, files Whole, o commit.TarOptions, take func(ctx context.Context, r io.Reader) error,
+) (commit.Tar, error) {
 	r, w := io.Pipe()
 	taken := make(chan error, 1)
 	go func() {
@@ -37,7 +37,7 @@ func Pipe(
 		err = takeErr
 	}
 	if err != nil {
-		return layer.Result{}, fmt.Errorf("writing the files of the image: %w", err)
+		return commit.Tar{}, fmt.Errorf("writing the files of the image: %w", err)
 	}
 
 	return result, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -78,9 +78,9 @@ type fakeWhole struct {
 	err  error
 }
 
-func (f fakeWhole) Tar(_ context.Context, w io.Writer, _ layer.Options) (layer.Result, error) {
+func (f fakeWhole) Tar(_ context.Context, w io.Writer, _ commit.TarOptions) (commit.Tar, error) {
 	_, err := io.WriteString(w, f.text)
-	return layer.Result{Size: int64(len(f.text))}, errors.Join(err, f.err)
+	return commit.Tar{Size: int64(len(f.text))}, errors.Join(err, f.err)
 }
 
 func TestPipe(t *testing.T) {
@@ -101,7 +101,7 @@ func TestPipe(t *testing.T) {
 		{"the writer fails", fakeWhole{text: "abc", err: broken}, readAll, broken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r, err := rootfs.Pipe(t.Context(), tc.from, layer.Options{}, tc.take)
+			r, err := rootfs.Pipe(t.Context(), tc.from, commit.TarOptions{}, tc.take)
 			if !errors.Is(err, tc.want) {
 				t.Fatalf("error %v, want %v", err, tc.want)
 			}

@@ -26,10 +26,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -82,7 +80,7 @@ type Stack interface {
 	// layers afterwards: clones may read its files late.
 	Clone() Stack
 	// Push adds a layer that the store has. The error is fs.ErrNotExist if the layer was removed since it was looked up.
-	Push(l containers.Layer) error
+	Push(l commit.Layer) error
 	// Begin starts a new layer on top. Only one can be open.
 	Begin(ctx context.Context) (Layer, error)
 }
@@ -132,7 +130,7 @@ type CommitOptions struct {
 	Name string
 	// Notes returns what is stored with the layer. It is called when the layer has been read. Nil: nothing.
 	Notes func() []byte
-	// Sparse is that of layer.Options.
+	// Sparse is that of commit.TarOptions.
 	Sparse func(path string, size, data int64)
 }
 
@@ -145,20 +143,20 @@ type Times struct {
 // Whole is all files of a Stack as one stream or one layer.
 type Whole interface {
 	// Tar writes a plain tar of all files, flattened.
-	Tar(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error)
+	Tar(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error)
 	// Flatten stores all files as one layer on nothing. The Stack stays as it is.
-	Flatten(ctx context.Context, o FlattenOptions) (containers.Layer, error)
+	Flatten(ctx context.Context, o FlattenOptions) (commit.Layer, error)
 }
 
 // FlattenOptions says how the layer of Flatten is stored.
 type FlattenOptions struct {
 	Times Times
 	Name  string // as in CommitOptions
-	// Owner and Sparse are those of layer.Options.
+	// Owner and Sparse are those of commit.TarOptions.
 	Owner  func(uid, gid uint32) error
 	Sparse func(path string, size, data int64)
 	// Check is called when all files have been read, before the layer is stored. Its error ends Flatten. Nil: none.
 	Check func() error
 	// Notes returns what is stored with the layer, given what was written. Nil: nothing.
-	Notes func(layer.Result) []byte
+	Notes func(commit.Tar) []byte
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 )
 
@@ -242,15 +243,13 @@ func (d *download) receive(body io.Reader) (size int64, err error) {
 	}
 	sum, check := sha256.New(), algorithm.Digester()
 	out := io.MultiWriter(io.NewOffsetWriter(file, 0), sum, check.Hash())
-	in := &failing{r: io.LimitReader(body, d.max+1)}
-	size, err = io.CopyBuffer(out, in, make([]byte, bufferSize))
+	in := &failing{r: body}
+	size, err = io.CopyBuffer(out, bounded.Reader(in, d.max, "it"), make([]byte, bufferSize))
 	switch {
 	case in.err != nil:
 		return 0, fmt.Errorf("%w: %w", errRetry, in.err)
 	case err != nil:
 		return 0, err
-	case size > d.max:
-		return 0, fmt.Errorf("it is larger than %d bytes", d.max)
 	case d.want != "" && check.Digest() != d.want:
 		return 0, fmt.Errorf("its checksum is %s, not %s", check.Digest(), d.want)
 	}

@@ -94,7 +94,7 @@ func TestFile(t *testing.T) {
 		{name: "flaky", path: "/flaky", requests: 3, file: "flaky", want: "at last"},
 		{name: "cut", path: "/cut", requests: 2, file: "cut", want: "0123456789"},
 		{name: "always cut", path: "/broken", requests: 3, err: "unexpected EOF"},
-		{name: "endless", path: "/endless", requests: 1, err: "larger than 1000000 bytes"},
+		{name: "endless", path: "/endless", requests: 1, err: "more than 1000000 bytes"},
 		{name: "down", path: "/down", requests: 3, err: "500"},
 		{name: "gone", path: "/gone", requests: 1, err: "404"},
 		{name: "redirects without end", path: "/loop", requests: 10, err: "redirects more than 10 times"},

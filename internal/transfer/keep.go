@@ -18,6 +18,7 @@ import (
 	"go.podman.io/storage/pkg/lockfile"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Layout is an OCI layout that keeps images where there can be no store: of builds that make no namespace. Its files are
@@ -332,7 +333,7 @@ func platformOf(config []byte) *ocispec.Platform {
 }
 
 // PutImage records an image whose layers the layout has: see store.Store.PutImage.
-func (l *Layout) PutImage(n containers.NewImage) (id string, raw []byte, err error) {
+func (l *Layout) PutImage(n commit.Documents) (id string, raw []byte, err error) {
 	if err := l.putBlob(n.Config); err != nil {
 		return "", nil, err
 	}

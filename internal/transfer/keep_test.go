@@ -17,10 +17,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // newImage is an image without layers for an architecture.
-func newImage(t *testing.T, arch, author string, names ...string) containers.NewImage {
+func newImage(t *testing.T, arch, author string, names ...string) commit.Documents {
 	t.Helper()
 	config, err := json.Marshal(ocispec.Image{Author: author, Platform: ocispec.Platform{OS: "linux", Architecture: arch}})
 	if err != nil {
@@ -33,7 +34,7 @@ func newImage(t *testing.T, arch, author string, names ...string) containers.New
 	if err != nil {
 		t.Fatal(err)
 	}
-	return containers.NewImage{Config: config, Manifest: raw, Names: names}
+	return commit.Documents{Config: config, Manifest: raw, Names: names}
 }
 
 func openTestLayout(t *testing.T) *Layout {
@@ -49,7 +50,7 @@ func TestLayoutNames(t *testing.T) {
 	l := openTestLayout(t)
 	first, second := newImage(t, "amd64", "first", "localhost/a:1", "localhost/b:1"), newImage(t, "amd64", "second", "localhost/a:1")
 	var ids []string
-	for _, n := range []containers.NewImage{first, second, first} {
+	for _, n := range []commit.Documents{first, second, first} {
 		n.Names = n.Names[:1]
 		if len(ids) == 0 {
 			n = first
@@ -86,7 +87,7 @@ func TestLayoutSameConfig(t *testing.T) {
 	two.Names = []string{"localhost/b:1"}
 	config := digest.FromBytes(one.Config)
 	ids := []string{config.Encoded(), containers.DerivedID(config, digest.FromBytes(two.Manifest))}
-	for i, n := range []containers.NewImage{one, two, one, two} {
+	for i, n := range []commit.Documents{one, two, one, two} {
 		id, raw, err := l.PutImage(n)
 		if err != nil || id != ids[i%2] || !bytes.Equal(raw, n.Manifest) {
 			t.Fatalf("put %d: %s, want %s: %s, %v", i+1, id, ids[i%2], raw, err)

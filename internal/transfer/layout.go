@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
@@ -204,11 +204,7 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err == nil && len(data) > maxDocument {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxDocument)
-	}
-	return data, err
+	return bounded.ReadAll(f, maxDocument, path)
 }
 
 // withoutLinks refuses what was unpacked if it has links, which would lead to files that the archive does not hold.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -17,6 +16,8 @@ import (
 	"go.podman.io/image/v5/types"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 )
 
 // The store keeps layers uncompressed and registries keep them compressed, so
@@ -63,7 +64,7 @@ func recordBlob(st cs.Store, layer string, blob knownBlob) {
 func knownBlobs(st cs.Store, layer string) []knownBlob {
 	var known []knownBlob
 	if r, err := st.LayerBigData(layer, knownBlobsKey); err == nil {
-		data, err := io.ReadAll(io.LimitReader(r, maxKnownBytes))
+		data, err := bounded.ReadAll(r, maxKnownBytes, "the record")
 		if err := errors.Join(err, r.Close(), json.Unmarshal(data, &known)); err != nil {
 			logrus.Debugf("Reading what layer %s is called in registries: %v", layer, err)
 			known = nil

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,18 +8,21 @@ import (
 	"strings"
 
 	"go.podman.io/storage/pkg/lockfile"
+
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// While a layer is pulled the library keeps it in a file of a temporary
-// directory, and a process that is killed leaves that behind. So each copy has
-// a directory of its own below one that belongs to rbuild, and holds a lock
-// while it lives: whoever comes next removes the directories whose lock is
-// free.
+// While a layer is pulled the library keeps it in a file of a temporary directory, and a process
+// that is killed leaves that file behind. So each copy has a directory of its own, for example
+// <store>/tmp/rbuild-7QXK with the lock file <store>/tmp/rbuild-7QXK.lock, as a lease.
 const (
 	spoolPrefix = "rbuild-"
-	spoolMaster = "rbuild.lock" // held while directories are made and removed
+	spoolMaster = "rbuild.lock" // held while directories are made and removed: versions of rbuild without leases rely on it
 	lockSuffix  = ".lock"
 )
+
+// spoolForm is the form of these leases.
+const spoolForm = lease.Beside(lockSuffix)
 
 // spoolBase is where the directories of copies lie: in the store, because it
 // has the room for layers and is the user's alone. ($TMPDIR is neither.)
@@ -44,26 +46,15 @@ func newSpool(base string) (dir string, release func() error, err error) {
 
 	master.Lock()
 	defer master.Unlock()
+
 	if err := sweep(base); err != nil {
 		return "", nil, err
 	}
-	if dir, err = os.MkdirTemp(base, spoolPrefix); err != nil {
+	l, err := lease.New(spoolForm, base, spoolPrefix)
+	if err != nil {
 		return "", nil, fmt.Errorf("making a directory for layers: %w", err)
 	}
-
-	lock, err := lockfile.GetLockFile(dir + lockSuffix)
-	if err == nil {
-		err = lock.TryLock()
-	}
-	if err != nil {
-		return "", nil, errors.Join(fmt.Errorf("locking %s: %w", dir, err), os.RemoveAll(dir))
-	}
-
-	return dir, func() error {
-		err := errors.Join(os.RemoveAll(dir), os.Remove(dir+lockSuffix))
-		lock.Unlock()
-		return err
-	}, nil
+	return l.Path(), l.Release, nil
 }
 
 // Tidy removes what killed processes left of their pulls and pushes in the
@@ -86,43 +77,10 @@ func Tidy(graphRoot string, o Options) error {
 	return sweep(base)
 }
 
-// sweep removes the directories whose processes are gone. The master lock must
-// be held.
+// sweep removes the directories whose processes are dead. The master lock must be held.
 func sweep(base string) error {
-	entries, err := os.ReadDir(base)
-	if err != nil {
+	if err := lease.Reap(spoolForm, base, func(name string) bool { return strings.HasPrefix(name, spoolPrefix) }); err != nil {
 		return fmt.Errorf("tidying %s: %w", base, err)
 	}
-
-	for _, e := range entries {
-		name := e.Name()
-		if !strings.HasPrefix(name, spoolPrefix) || !e.IsDir() && !strings.HasSuffix(name, lockSuffix) {
-			continue
-		}
-		dir := strings.TrimSuffix(filepath.Join(base, name), lockSuffix)
-		if err := sweepOne(dir); err != nil {
-			return fmt.Errorf("tidying %s: %w", base, err)
-		}
-	}
-
 	return nil
-}
-
-func sweepOne(dir string) error {
-	// Opening the lock creates it, which is why it is removed in every case but
-	// one: that its process lives.
-	lock, err := lockfile.GetLockFile(dir + lockSuffix)
-	if err != nil {
-		return err
-	}
-	if lock.TryLock() != nil {
-		return nil
-	}
-	defer lock.Unlock()
-
-	err = errors.Join(os.RemoveAll(dir), os.Remove(dir+lockSuffix))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -10,112 +10,158 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
-// Format is the family of media types of an image's documents.
+// Format selects the media types of the documents of an image.
 type Format int
 
-// The formats of --format. The zero value is OCI.
+// The formats of images. The zero value is OCI.
 const (
 	OCI    Format = iota // image-spec v1.1
 	Docker               // image manifest version 2, schema 2
 )
 
-// mediaTypes of a format: manifest, config, uncompressed layer.
-var mediaTypes = map[Format][3]string{
-	OCI: {ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayer},
-	Docker: {
-		"application/vnd.docker.distribution.manifest.v2+json", dockerspec.DockerOCIImageMediaType,
-		"application/vnd.docker.image.rootfs.diff.tar",
-	},
+// mediaTypes holds the media types of a format.
+type mediaTypes struct {
+	manifest string
+	config   string
+	layer    string // of an uncompressed layer
+	plus     string // separates the compression in the media type of a compressed layer
 }
 
-// ImageSpec is an image to record.
-type ImageSpec struct {
-	// Image is the config document but for its root file system, which Layers gives. Its history must tell of as many
-	// layers as there are; see History.
-	Image       dockerspec.DockerOCIImage
-	Layers      []containers.Layer // lowest first
-	Annotations map[string]string  // of the manifest; the Docker format has no place for them
+func (f Format) mediaTypes() mediaTypes {
+	if f == Docker {
+		return mediaTypes{
+			manifest: "application/vnd.docker.distribution.manifest.v2+json",
+			config:   dockerspec.DockerOCIImageMediaType,
+			layer:    "application/vnd.docker.image.rootfs.diff.tar",
+			plus:     ".",
+		}
+	}
+	return mediaTypes{
+		manifest: ocispec.MediaTypeImageManifest,
+		config:   ocispec.MediaTypeImageConfig,
+		layer:    ocispec.MediaTypeImageLayer,
+		plus:     "+",
+	}
+}
+
+// Image describes an image. Equal values give equal documents, and therefore equal digests.
+type Image struct {
+	// Config is the config document. Documents replaces its RootFS. Its History must have one entry
+	// with EmptyLayer false for each layer: see [History].
+	Config      dockerspec.DockerOCIImage
+	Layers      []Layer           // lowest first
+	Annotations map[string]string // of the manifest; the Docker format drops them
 	Format      Format
-	Names       []string // full references
-	// Blobs are what layers are that are kept as they were pulled, by the digest of their plain tar.
-	Blobs     map[digest.Digest]ocispec.Descriptor
-	NoHistory bool // the config has no history
+	Names       []string // full references, for example "docker.io/library/app:1"
+	// Blobs maps the DiffID of a layer to the compressed blob of the layer. The manifest names a
+	// layer that is not in Blobs by its DiffID, uncompressed.
+	Blobs map[digest.Digest]ocispec.Descriptor
+	// NoHistory drops the history from the config.
+	NoHistory bool
 }
 
-// Recorded is an image in the store.
+// Documents are the encoded parts of an image, for [Images].
+type Documents struct {
+	TopLayer string // ID of the topmost layer; empty: the image has no layers
+	Config   []byte
+	Manifest []byte
+	Names    []string  // full references; other images lose them
+	Created  time.Time // zero if the config does not say
+}
+
+// Recorded describes an image of a store.
 type Recorded struct {
-	ID     string        // of the record: the digest of the config, unless another image with that config has it
-	Config digest.Digest // of the config document
-	// Manifest is what a list of manifests would say of the image's, as stored.
-	Manifest ocispec.Descriptor
+	ID       string             // of the record: the digest of the config, unless another image has that ID
+	Config   digest.Digest      // of the config document
+	Manifest ocispec.Descriptor // of the manifest, as the store has it
 }
 
-// Images records images: the store, or what is in its place.
+// Images stores images.
 type Images interface {
-	PutImage(n containers.NewImage) (id string, manifest []byte, err error)
-	// NameImage gives an image that is there more names, and returns its manifest.
+	// PutImage records an image. It returns the ID of the record, and the manifest of the record,
+	// which can be older than the given manifest and differ in the compression of the layers.
+	PutImage(d Documents) (id string, manifest []byte, err error)
+	// NameImage gives more names to the recorded image id and returns its manifest.
 	NameImage(id string, names []string) (manifest []byte, err error)
 }
 
-// Image records an image. The same spec gives the same ID and digest each time.
-func Image(s Images, spec ImageSpec) (Recorded, error) {
-	spec.Image.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(spec.Layers)}
-	if spec.NoHistory {
-		spec.Image.History = nil
-	} else if n := tellsOf(spec.Image.History); n != len(spec.Layers) {
-		return Recorded{}, fmt.Errorf("the image's history tells of %d layers, but it has %d", n, len(spec.Layers))
+// Documents returns the config and manifest documents of the image. It returns an error if the
+// history and the layers disagree.
+func (i Image) Documents() (Documents, error) {
+	i.Config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: diffIDs(i.Layers)}
+	if i.NoHistory {
+		i.Config.History = nil
+	} else if n := layersOf(i.Config.History); n != len(i.Layers) {
+		return Documents{}, fmt.Errorf("the history of the image describes %d layers, but the image has %d", n, len(i.Layers))
 	}
 
-	config, err := json.Marshal(spec.Image)
+	config, err := json.Marshal(i.Config)
 	if err != nil {
-		return Recorded{}, fmt.Errorf("writing the image's config: %w", err)
+		return Documents{}, fmt.Errorf("writing the image's config: %w", err)
 	}
-
-	doc, err := json.Marshal(manifestOf(spec, config))
+	manifest, err := json.Marshal(i.manifest(config))
 	if err != nil {
-		return Recorded{}, fmt.Errorf("writing the image's manifest: %w", err)
+		return Documents{}, fmt.Errorf("writing the image's manifest: %w", err)
 	}
 
-	n := containers.NewImage{Config: config, Manifest: doc, Names: spec.Names}
-	if len(spec.Layers) > 0 {
-		n.TopLayer = spec.Layers[len(spec.Layers)-1].ID
+	d := Documents{Config: config, Manifest: manifest, Names: i.Names}
+	if len(i.Layers) > 0 {
+		d.TopLayer = i.Layers[len(i.Layers)-1].ID
 	}
-	if spec.Image.Created != nil {
-		n.Created = *spec.Image.Created
+	if i.Config.Created != nil {
+		d.Created = *i.Config.Created
 	}
-	id, doc, err := s.PutImage(n)
-	desc := ocispec.Descriptor{MediaType: mediaTypes[spec.Format][0], Digest: digest.FromBytes(doc), Size: int64(len(doc))}
-
-	return Recorded{ID: id, Config: digest.FromBytes(config), Manifest: desc}, err
+	return d, nil
 }
 
-// Keep gives an image that is there more names. The image stays as it is, with its ID and its manifest.
-func Keep(s Images, id string, names []string) (Recorded, error) {
-	doc, err := s.NameImage(id, names)
+// Record stores an image.
+func Record(images Images, i Image) (Recorded, error) {
+	d, err := i.Documents()
 	if err != nil {
 		return Recorded{}, err
 	}
 
-	_, mediaType, err := FormatOf(doc)
+	id, manifest, err := images.PutImage(d)
+
+	return Recorded{
+		ID:       id,
+		Config:   digest.FromBytes(d.Config),
+		Manifest: describeManifest(manifest, i.Format.mediaTypes().manifest),
+	}, err
+}
+
+// Name gives more names to the recorded image id. The image keeps its ID and manifest.
+func Name(images Images, id string, names []string) (Recorded, error) {
+	manifest, err := images.NameImage(id, names)
+	if err != nil {
+		return Recorded{}, err
+	}
+
+	format, err := FormatOf(manifest)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
 	}
 
 	var m ocispec.Manifest
-	if err := json.Unmarshal(doc, &m); err != nil {
+	if err := json.Unmarshal(manifest, &m); err != nil {
 		return Recorded{}, fmt.Errorf("reading the manifest of image %s: %w", id, err)
 	}
 
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(doc), Size: int64(len(doc))}
-	return Recorded{ID: id, Config: m.Config.Digest, Manifest: desc}, nil
+	return Recorded{
+		ID:       id,
+		Config:   m.Config.Digest,
+		Manifest: describeManifest(manifest, format.mediaTypes().manifest),
+	}, nil
 }
 
-// FormatOf returns the format of a manifest and its media type.
-func FormatOf(manifest []byte) (Format, string, error) {
+func describeManifest(manifest []byte, mediaType string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+}
+
+// FormatOf returns the format of a manifest.
+func FormatOf(manifest []byte) (Format, error) {
 	var m struct {
 		MediaType string `json:"mediaType"`
 		Config    struct {
@@ -124,15 +170,16 @@ func FormatOf(manifest []byte) (Format, string, error) {
 	}
 
 	if err := json.Unmarshal(manifest, &m); err != nil {
-		return OCI, "", err
+		return OCI, err
 	}
-	if m.MediaType == mediaTypes[Docker][0] || m.Config.MediaType == mediaTypes[Docker][1] {
-		return Docker, mediaTypes[Docker][0], nil
+	docker := Docker.mediaTypes()
+	if m.MediaType == docker.manifest || m.Config.MediaType == docker.config {
+		return Docker, nil
 	}
-	return OCI, mediaTypes[OCI][0], nil
+	return OCI, nil
 }
 
-func diffIDs(layers []containers.Layer) []digest.Digest {
+func diffIDs(layers []Layer) []digest.Digest {
 	ids := make([]digest.Digest, 0, len(layers))
 	for _, l := range layers {
 		ids = append(ids, l.DiffID)
@@ -140,23 +187,23 @@ func diffIDs(layers []containers.Layer) []digest.Digest {
 	return ids
 }
 
-// manifestOf names the layers by their uncompressed digests: compression is for the push.
-func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
-	types := mediaTypes[spec.Format]
+// manifest returns the manifest of the image with the given config document.
+func (i Image) manifest(config []byte) ocispec.Manifest {
+	types := i.Format.mediaTypes()
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: types[0],
-		Config:    ocispec.Descriptor{MediaType: types[1], Digest: digest.FromBytes(config), Size: int64(len(config))},
-		Layers:    make([]ocispec.Descriptor, 0, len(spec.Layers)),
+		MediaType: types.manifest,
+		Config:    ocispec.Descriptor{MediaType: types.config, Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Layers:    make([]ocispec.Descriptor, 0, len(i.Layers)),
 	}
 
-	if spec.Format == OCI {
-		m.Annotations = spec.Annotations
+	if i.Format == OCI {
+		m.Annotations = i.Annotations
 	}
-	for _, l := range spec.Layers {
-		d := ocispec.Descriptor{MediaType: types[2], Digest: l.DiffID, Size: l.Size}
-		if blob, ok := spec.Blobs[l.DiffID]; ok {
-			d.MediaType, d.Digest, d.Size = types[2]+compressionOf(spec.Format, blob.MediaType), blob.Digest, blob.Size
+	for _, l := range i.Layers {
+		d := ocispec.Descriptor{MediaType: types.layer, Digest: l.DiffID, Size: l.Size}
+		if blob, ok := i.Blobs[l.DiffID]; ok {
+			d = ocispec.Descriptor{MediaType: types.compressedLayer(blob.MediaType), Digest: blob.Digest, Size: blob.Size}
 		}
 		m.Layers = append(m.Layers, d)
 	}
@@ -164,18 +211,19 @@ func manifestOf(spec ImageSpec, config []byte) ocispec.Manifest {
 	return m
 }
 
-// compressionOf is the ending of the media type of a layer that is kept as another says.
-func compressionOf(f Format, mediaType string) string {
+// compressedLayer returns the media type of a layer with the compression of mediaType, which may be
+// of another format.
+func (t mediaTypes) compressedLayer(mediaType string) string {
 	for _, name := range []string{"gzip", "zstd"} {
 		if strings.HasSuffix(mediaType, name) {
-			return map[Format]string{OCI: "+", Docker: "."}[f] + name
+			return t.layer + t.plus + name
 		}
 	}
-	return ""
+	return t.layer
 }
 
-// tellsOf counts the entries of a history that stand for a layer.
-func tellsOf(history []ocispec.History) int {
+// layersOf counts the entries of a history that describe a layer.
+func layersOf(history []ocispec.History) int {
 	n := 0
 	for _, h := range history {
 		if !h.EmptyLayer {
@@ -185,18 +233,20 @@ func tellsOf(history []ocispec.History) int {
 	return n
 }
 
-// History makes a base image's history agree with its number of layers (image-spec, config.md, "history"), which not
-// every base's does: entries are added in front for layers that it does not know of; one that tells of more layers
-// than there are is replaced.
+// History returns the history of a base image, made to agree with the number of layers (image-spec
+// config.md, "history"). Some base images have a history that does not agree. Entries are added in
+// front for layers that the history lacks. A history with too many layers is replaced.
 func History(base []ocispec.History, layers int) []ocispec.History {
-	if tellsOf(base) > layers {
+	if layersOf(base) > layers {
 		base = nil
 	}
+
 	var created *time.Time
 	if len(base) > 0 {
 		created = base[0].Created
 	}
-	missing := layers - tellsOf(base)
+
+	missing := layers - layersOf(base)
 	out := make([]ocispec.History, 0, len(base)+missing)
 	for range missing {
 		out = append(out, ocispec.History{Created: created, Comment: "layer without a history"})

@@ -11,11 +11,13 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// Detach makes the mount and returns its root: a descriptor of a mount that is attached nowhere (move_mount(2) can
-// attach it, in this or another mount namespace). If nobody does, it goes when the descriptor is closed.
+// Detach makes the mount and returns a descriptor of its root (O_PATH). The mount is attached nowhere.
+// move_mount(2) can attach the mount, also in another mount namespace. A mount that was not attached
+// goes away when the caller closes the descriptor.
 //
-// The layers' descriptors belong to mounts of this process's mount namespace. A process in another one could not use
-// them as layers (EINVAL from clone_private_mount), which is why the mount of a process to be is made here.
+// Call Detach in the mount namespace in which the lower directories were opened: in another mount
+// namespace the kernel rejects their descriptors (EINVAL from clone_private_mount). Detach is safe
+// for concurrent use.
 func Detach(m Mount) (*os.File, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -35,7 +37,7 @@ func Detach(m Mount) (*os.File, error) {
 			return nil, err
 		}
 		run = func() error {
-			// A child that is forked in between would have the overlay on top of its root, and could not leave that.
+			// A child that is forked in the meantime would have the overlay on top of its root for ever.
 			syscall.ForkLock.RLock()
 			defer syscall.ForkLock.RUnlock()
 			return runAside(&p)
@@ -57,12 +59,11 @@ func Detach(m Mount) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "/"), nil
 }
 
-// attached guards the one place where mount(2) attaches an overlay before it is detached again: on top of this
-// process's root.
+// attached guards the root of this process, on top of which classic mounts an overlay for a moment.
 var attached sync.Mutex
 
-// Open is Detach for looking and writing: it returns the root directory, open for reading. The mount goes when that
-// and all that was opened below it are closed.
+// Open makes the mount and returns its root directory, open for reading. The mount goes away when the
+// root directory and all files that were opened below it are closed. Open is safe for concurrent use.
 func Open(m Mount) (*os.File, error) {
 	mount, err := Detach(m)
 	if err != nil {

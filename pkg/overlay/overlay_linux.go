@@ -1,18 +1,46 @@
-// Package overlay mounts overlay file systems: lower directories, and an upper one for the changes.
+// Package overlay mounts overlay file systems without a mount point. An overlay shows lower
+// directories, such as the layers of an image, as one directory, and collects changes in an upper
+// directory.
 //
-// A [Mount] is opened as a directory that nothing else leads to ([Open]), or made to be attached
-// elsewhere ([Detach]): a RUN's process takes it into its own mount namespace, whose end unmounts
-// it for free. There is never anything to unmount. Both use the mount API of Linux 5.2 with one lowerdir+ per layer (6.7); older kernels get mount(2) with one line of options
-// that names the layers by descriptor, so that 500 of them fit into the page the kernel allows.
+// [Open] makes a mount that is attached nowhere and returns its root directory. Nothing has to be
+// unmounted: the mount goes away when the root directory and all files that were opened below it are
+// closed.
 //
-// In a user namespace overlayfs keeps its marks in user.overlay.* attributes (userxattr, 5.11).
-// Without that option the mount succeeds and a directory made over a whiteout fails later with
-// EIO, so it is always given. The upper directory cannot be on an overlay or on NFS; [Probe] tells.
+//	root, err := overlay.Open(overlay.Mount{
+//		Lowers: []string{"/layers/2", "/layers/1"}, // topmost first
+//		Upper:  "/build/upper",
+//		Work:   "/build/work",
+//	})
+//	defer root.Close()
+//	names, err := root.Readdirnames(-1)
 //
-// Every mount has nodev: device nodes of layers cannot be opened through it. In a user namespace the kernel sees to that;
-// real root could open a disk of the host through a node that a layer brings.
+// [Detach] returns the mount itself, for move_mount(2) into another mount namespace. [Probe] reports
+// whether overlays work below a directory, and the reason and the remedy if they do not.
 //
-// Source: Documentation/filesystems/overlayfs.rst of Linux; mount_setattr(2), open_tree(2).
+// # Requirements and limits
+//
+// The caller needs CAP_SYS_ADMIN in a user namespace and a mount namespace of its own (see package
+// userns). The package uses:
+//
+//   - Linux 5.11, for overlays in a user namespace and for the mount option userxattr. Mounts always
+//     have this option unless Mount.Trusted is set: without it the mount succeeds, but a directory
+//     that replaces a whiteout fails with EIO.
+//   - Linux 5.12, for mount_setattr(2), if there is one lower directory and no upper directory.
+//   - Linux 6.7, for one mount option lowerdir+ per lower directory. On older kernels the package
+//     uses mount(2) with descriptors instead of paths, so that 500 lower directories fit into the
+//     page that the kernel allows for options.
+//
+// The upper directory cannot be on an overlay, on NFS, or on a file system without extended
+// attributes. A mount has at most [MaxLowers] lower directories. All mounts have nodev, so device
+// nodes of layers cannot be opened: in a user namespace the kernel does not allow them in any case,
+// but real root could open a disk of the host through a device node of a layer.
+//
+// The package does not promise an upper directory that is usable as a layer: the directory can hold
+// whiteouts and attributes of overlayfs, which package commit translates.
+//
+// The package is at v0: its API can change with each minor version.
+//
+// Source: Documentation/filesystems/overlayfs.rst of Linux, mount_setattr(2), open_tree(2).
 package overlay
 
 import (
@@ -30,26 +58,32 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// MaxLowers is how many lower directories the kernel takes (OVL_MAX_STACK).
+// MaxLowers is the largest number of lower directories that the kernel allows: OVL_MAX_STACK of
+// fs/overlayfs/params.h.
 const MaxLowers = 500
 
-// Mount describes one overlay.
+// Mount describes an overlay.
 type Mount struct {
-	// Lowers are the layers, topmost first: absolute paths, or /proc/self/fd/N of a descriptor
-	// that is open while the mount is made. At least one, at most MaxLowers.
+	// Lowers holds the lower directories, topmost first, as absolute paths. A path can be
+	// /proc/self/fd/N of a descriptor that stays open until the mount is made. Lowers has at least
+	// one and at most MaxLowers directories.
 	Lowers []string
-	// Upper receives the changes and Work is an empty directory beside it on the same file
-	// system. Both empty: a read-only mount; with one lower that is the directory itself.
-	Upper, Work string
-	// Volatile is for an upper directory that is thrown away afterwards: unmounting does not sync its file system (5.10).
+	// Upper is the directory for changes. Empty: the mount is read-only. A read-only mount with one
+	// lower directory is a bind mount of that directory.
+	Upper string
+	// Work is an empty directory on the file system of Upper. Empty if Upper is empty.
+	Work string
+	// Volatile says that Upper is deleted after use: unmounting does not sync its file system (Linux
+	// 5.10).
 	Volatile bool
-	// Trusted uses trusted.overlay.* attributes, as root of the first user namespace may.
+	// Trusted stores the attributes of overlayfs as trusted.overlay.*, which needs root of the
+	// initial user namespace. False: user.overlay.*.
 	Trusted bool
-	// Classic uses mount(2) although the kernel has the newer calls.
+	// Classic uses mount(2) even if the kernel supports lowerdir+. It is for tests.
 	Classic bool
 }
 
-// Validate reports what is wrong with m before any system call is made.
+// Validate returns an error if m cannot be mounted on any kernel. Open and Detach call Validate.
 func (m Mount) Validate() error {
 	switch {
 	case len(m.Lowers) == 0:
@@ -77,8 +111,8 @@ func (m Mount) dirs() []string {
 	return dirs
 }
 
-// program adds the calls that make the mount to p and returns the register that holds its root:
-// a descriptor of a mount that is not attached anywhere yet (move_mount(2)).
+// program adds the system calls for the mount to p. The returned register holds the root of the
+// mount, which is attached nowhere.
 func (m Mount) program(p *program.Program) program.Reg {
 	if m.Upper == "" && len(m.Lowers) == 1 {
 		return m.single(p)
@@ -86,7 +120,7 @@ func (m Mount) program(p *program.Program) program.Reg {
 	return m.modern(p)
 }
 
-// single clones the only directory, read-only and without devices.
+// single binds the only lower directory, read-only and without devices.
 func (m Mount) single(p *program.Program) program.Reg {
 	root := p.Reg()
 	p.Do("opening "+m.Lowers[0], unix.SYS_OPEN_TREE, unix.AT_FDCWD, m.Lowers[0],
@@ -97,9 +131,10 @@ func (m Mount) single(p *program.Program) program.Reg {
 	return root
 }
 
-// modern uses fsopen(2), with one option per layer.
+// modern uses fsopen(2) with one option per lower directory.
 func (m Mount) modern(p *program.Program) program.Reg {
-	fs, root := p.Reg(), p.Reg()
+	fs := p.Reg()
+	root := p.Reg()
 	p.Do("opening the overlay file system", unix.SYS_FSOPEN, "overlay", unix.FSOPEN_CLOEXEC).Into(fs)
 	set := func(key, value string) {
 		p.Do("overlay: "+key+" "+value, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, key, value, 0)
@@ -118,37 +153,37 @@ func (m Mount) modern(p *program.Program) program.Reg {
 	if !m.Trusted {
 		p.Do("overlay: userxattr", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "userxattr", 0, 0)
 	}
-	what := m.what()
-	p.Do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
-	p.Do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV).Into(root)
+	p.Do(m.describe(), unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
+	p.Do(m.describe(), unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV).Into(root)
 
 	return root
 }
 
-func (m Mount) what() string {
+// describe names the mount in errors.
+func (m Mount) describe() string {
 	if m.Upper == "" {
 		return fmt.Sprintf("mounting an overlay of %d layers", len(m.Lowers))
 	}
 	return fmt.Sprintf("mounting an overlay of %d layers on %s", len(m.Lowers), m.Upper)
 }
 
-// classic uses mount(2), attaches the overlay on top of the root of the calling mount namespace,
-// which nothing but its parent directory leads to, and takes it off again with its descriptor in
-// hand. Two at a time would take each other's.
+// classic uses mount(2). It attaches the overlay on top of the root of the mount namespace, where
+// only the path "/.." leads to the overlay, opens the overlay and detaches it. The caller holds the
+// lock attached, because two calls at a time would open each other's overlay.
 func (m Mount) classic(p *program.Program) (program.Reg, error) {
 	if err := m.classicAtRoot(p); err != nil {
 		return 0, err
 	}
 	root := p.Reg()
 
-	// ".." of the root follows the mount on top of it; "/" alone does not.
+	// "/.." enters the mount on top of the root; "/" does not.
 	p.Do("opening the overlay", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/..", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(root)
 	p.Do("detaching the overlay", unix.SYS_UMOUNT2, "/..", unix.MNT_DETACH)
 	return root, nil
 }
 
-// classicAtRoot uses mount(2). All options must fit into a page, so the layers are given as the
-// numbers of their descriptors, paths relative to /proc/self/fd.
+// classicAtRoot mounts with mount(2). All options must fit into a page, so the directories are the
+// numbers of their descriptors, as paths relative to /proc/self/fd.
 func (m Mount) classicAtRoot(p *program.Program) error {
 	names := make([]string, 0, len(m.Lowers)+2)
 	for _, dir := range m.dirs() {
@@ -175,13 +210,14 @@ func (m Mount) classicAtRoot(p *program.Program) error {
 	}
 
 	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
-	p.Do(m.what(), unix.SYS_MOUNT, "overlay", "/", "overlay", unix.MS_NODEV, options)
+	p.Do(m.describe(), unix.SYS_MOUNT, "overlay", "/", "overlay", unix.MS_NODEV, options)
 
 	return nil
 }
 
-// hasAppend reports whether overlayfs knows lowerdir+, by trying it once. Linux 6.7 does. Before 6.5 overlayfs read its options
-// when it was mounted, and fsconfig(2) took every name: a kernel that takes one which no overlayfs knows has not looked.
+// hasAppend tries once whether overlayfs supports the option lowerdir+ (Linux 6.7). Before Linux 6.5
+// fsconfig(2) accepted any option, because overlayfs read its options at the mount: a kernel that
+// accepts an unknown option does not support lowerdir+.
 var hasAppend = sync.OnceValue(func() bool {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -194,8 +230,8 @@ var hasAppend = sync.OnceValue(func() bool {
 	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
 })
 
-// runAside runs p, which changes the working directory, on a thread with its own. The thread ends
-// with its goroutine because it is never unlocked.
+// runAside runs p, which changes the working directory, on a thread with its own working directory.
+// The goroutine never unlocks the thread, so that the thread ends with the goroutine.
 func runAside(p *program.Program) error {
 	done := make(chan error)
 	go func() {
@@ -209,10 +245,10 @@ func runAside(p *program.Program) error {
 	return <-done
 }
 
-// isClassic reports whether m is to be mounted with mount(2).
+// isClassic reports whether m is mounted with mount(2).
 func (m Mount) isClassic() bool {
 	if m.Upper == "" && len(m.Lowers) == 1 {
-		return false // no overlay at all
+		return false // a bind mount
 	}
 	return m.Classic || !hasAppend()
 }

@@ -51,7 +51,7 @@ func read(tb testing.TB, name string) string {
 	return string(text)
 }
 
-// open mounts m and returns the path of its root, by descriptor, which ends with close.
+// open mounts m and returns a path of the root of the mount, by descriptor, which is valid until closeIt.
 func open(tb testing.TB, m overlay.Mount) (path string, closeIt func()) {
 	tb.Helper()
 	root, err := overlay.Open(m)
@@ -59,7 +59,7 @@ func open(tb testing.TB, m overlay.Mount) (path string, closeIt func()) {
 	return fmt.Sprintf("/proc/self/fd/%d", root.Fd()), func() { check(tb, root.Close()) }
 }
 
-// Both ways to mount must show the same and leave the same in the upper directory.
+// TestOpen checks that both ways to mount show the same files and fill the upper directory equally.
 func TestOpen(t *testing.T) {
 	for _, classic := range []bool{false, true} {
 		t.Run(fmt.Sprintf("classic %v", classic), func(t *testing.T) {
@@ -121,7 +121,8 @@ func TestManyLayers(t *testing.T) {
 	}
 }
 
-// Layers by descriptors stay the ones that were opened, and many mounts may be made at once.
+// TestOpenPinned checks that a layer given by descriptor is the directory that was opened, even after a
+// rename, and that several goroutines can mount at the same time.
 func TestOpenPinned(t *testing.T) {
 	for _, classic := range []bool{false, true} {
 		base := scratch(t, "a", "b")
@@ -215,7 +216,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 
-	// An overlay cannot hold the upper directory of another.
+	// An overlay cannot hold the upper directory of another overlay.
 	at := func(name string) string { return filepath.Join(base, name) }
 	m := overlay.Mount{Lowers: []string{at("lower")}, Upper: at("upper"), Work: at("work")}
 	merged, closeIt := open(t, m)
@@ -230,7 +231,8 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// A volatile mount says so in its work directory, by which the kernel tells it later (overlayfs.rst).
+// TestVolatile looks for the file by which the kernel marks the work directory of a volatile mount
+// (overlayfs.rst).
 func TestVolatile(t *testing.T) {
 	for _, classic := range []bool{false, true} {
 		for _, volatile := range []bool{false, true} {
@@ -246,7 +248,7 @@ func TestVolatile(t *testing.T) {
 	}
 }
 
-// TestNoDevices: each kind of mount refuses to open device nodes, whoever makes it.
+// TestNoDevices checks that each kind of mount refuses to open device nodes, but has setuid programs.
 func TestNoDevices(t *testing.T) {
 	base := scratch(t, "one", "two", "upper", "work")
 	at := func(name string) string { return filepath.Join(base, name) }

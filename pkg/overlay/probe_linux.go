@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // Error says why overlays do not work at a directory.
@@ -17,32 +19,31 @@ type Error struct {
 	Err    error  // the kernel's
 }
 
-// Error returns "kernel's error: detail: fix".
-func (e *Error) Error() string {
-	text := fmt.Sprintf("%v: %s", e.Err, e.Detail)
-	if e.Fix != "" {
-		text += ": " + e.Fix
-	}
-	return text
-}
+// Error returns "kernel's error: detail; fix".
+func (e *Error) Error() string { return fmt.Sprintf("%v: %s", e.Err, remedy.Text(e.Remedy())) }
+
+// Remedy returns Detail and Fix.
+func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
 // Unwrap returns the kernel's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ProbePrefix begins the names of the directories that Probe makes.
+// ProbePrefix is the first part of the names of the directories that Probe creates, for example
+// overlay-probe-123. A Probe that was killed leaves its directory behind.
 const ProbePrefix = "overlay-probe-"
 
-// Probe tells whether overlays with their upper directory below dir work for this process, by
-// making one and changing it. It creates and removes a directory in dir. The error is an *Error
-// where the kernel refused, unless nobody knows why.
+// Probe mounts an overlay with its upper directory below dir and changes a file, and returns an error
+// if that does not work for this process. Probe creates a directory in dir and removes it. trusted
+// has the meaning of Mount.Trusted. The error is an *Error if the kernel refused the mount or the
+// change and the cause is known.
 func Probe(dir string, trusted bool) (err error) {
 	base, err := os.MkdirTemp(dir, ProbePrefix)
 	if err != nil {
 		return fmt.Errorf("probing overlay: %w", err)
 	}
 	defer func() {
-		if e := os.RemoveAll(base); e != nil && err == nil {
-			err = fmt.Errorf("probing overlay: %w", e)
+		if removeErr := os.RemoveAll(base); removeErr != nil && err == nil {
+			err = fmt.Errorf("probing overlay: %w", removeErr)
 		}
 	}()
 
@@ -73,7 +74,7 @@ func Probe(dir string, trusted bool) (err error) {
 	return nil
 }
 
-// replaceDir makes a whiteout and a directory over it, which needs the attribute for opaque.
+// replaceDir replaces a directory of the lower layer, which needs a whiteout and the attribute opaque.
 func replaceDir(dir string) error {
 	if err := os.Remove(dir); err != nil {
 		return err
@@ -81,17 +82,17 @@ func replaceDir(dir string) error {
 	return os.Mkdir(dir, 0o755)
 }
 
-// The magic numbers of file systems that an upper directory cannot be on (statfs(2)).
+// Magic numbers of file systems that cannot hold an upper directory, statfs(2).
 const (
 	overlayMagic = 0x794c7630
 	nfsMagic     = 0x6969
 )
 
-// explain adds the cause and the remedy to the error of a mount.
+// explain adds the cause and the remedy to the error of a mount, if they are known.
 func explain(dir string, err error) error {
 	var fs unix.Statfs_t
-	kind := fs.Type // of another width on some architectures
-	if e := unix.Statfs(dir, &fs); e == nil {
+	kind := fs.Type // the width depends on the architecture
+	if statErr := unix.Statfs(dir, &fs); statErr == nil {
 		kind = fs.Type
 	}
 	e := &Error{Dir: dir, Err: err}
@@ -106,7 +107,8 @@ func explain(dir string, err error) error {
 		e.Detail = fmt.Sprintf("the file system of %s cannot hold an overlay's upper directory, or the kernel is older than 5.11", dir)
 		e.Fix = "mount a volume there or pass --root"
 	case errors.Is(err, unix.ENODEV):
-		e.Detail, e.Fix = "the kernel has no overlay file system", "run as root: modprobe overlay"
+		e.Detail = "the kernel has no overlay file system"
+		e.Fix = "run as root: modprobe overlay"
 	case errors.Is(err, unix.EPERM):
 		e.Detail = "mounting in a user namespace is refused: it takes Linux 5.11, and no seccomp filter or AppArmor profile that denies mount"
 		e.Fix = "in a pod set seccompProfile.type: Unconfined and appArmorProfile.type: Unconfined"

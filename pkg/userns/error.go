@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // Reason is why no namespace could be made.
@@ -48,12 +50,10 @@ type Error struct {
 }
 
 // Error returns "detail; fix".
-func (e *Error) Error() string {
-	if e.Fix == "" {
-		return e.Detail
-	}
-	return e.Detail + "; " + e.Fix
-}
+func (e *Error) Error() string { return remedy.Text(e.Remedy()) }
+
+// Remedy returns Detail and Fix.
+func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
 // Unwrap returns the system's error.
 func (e *Error) Unwrap() error { return e.Err }

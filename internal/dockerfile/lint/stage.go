@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/patternmatcher"
 
@@ -138,7 +139,7 @@ func (w *walk) begin(s *plan.Stage) inherited {
 func (w *walk) basePlatform(s *plan.Stage, base instructions.Image) {
 	want := s.Platform
 	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
-		msg := linter.RuleInvalidBaseImagePlatform.Format(s.From.Image, plan.FormatPlatform(want), plan.FormatPlatform(got))
+		msg := linter.RuleInvalidBaseImagePlatform.Format(s.From.Image, platforms.Format(want), platforms.Format(got))
 		w.linter.Run(&linter.RuleInvalidBaseImagePlatform, at(s.Range), msg)
 	}
 }

@@ -121,7 +121,7 @@ type Cache struct {
 
 // New gives the outline of the plan's target, with what the stages that it needs can be given. The plan is used up.
 func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
-	c := collector{file: f, options: o, globals: map[string]*global{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
+	c := collector{file: f, options: o, globals: map[string]*global{}, scopes: map[*plan.Stage]*plan.Scope{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
 	if err := c.setGlobals(); err != nil {
 		return Outline{}, err
 	}
@@ -154,6 +154,7 @@ type collector struct {
 	options plan.Options
 	lookup  func(string) (string, bool) // of the global arguments
 	globals map[string]*global
+	scopes  map[*plan.Stage]*plan.Scope // at their ends
 	args    map[string]Arg
 	seen    map[[2]string]int // index of a mount in its list, by type and id
 	out     Outline
@@ -221,10 +222,15 @@ func (c *collector) stage(s *plan.Stage) error {
 	st := c.file.Stages[s.Index]
 	c.use(c.expand(st.Range, st.Base))
 	c.use(c.expand(st.Range, st.Platform))
-	scope, err := s.Begin(instructions.Image{})
+	var inherited *plan.Args
+	if below := c.scopes[s.From.Stage]; below != nil {
+		inherited = below.Args()
+	}
+	scope, err := s.Begin(instructions.Image{}, inherited)
 	if err != nil {
 		return err
 	}
+	c.scopes[s] = scope
 
 	args := map[int]instructions.Instruction{}
 	for _, in := range st.Instructions {
@@ -233,7 +239,7 @@ func (c *collector) stage(s *plan.Stage) error {
 		}
 	}
 
-	for range scope.Len() + 1 { // the last one ends the stage
+	for range scope.Len() {
 		step, err := scope.Next()
 		if err != nil || step == nil {
 			continue // of an unknown base it may want what is not known

@@ -85,8 +85,8 @@ func TestEpochOf(t *testing.T) {
 	}
 }
 
-// TestSetEpoch: the time found is what an ARG of that name has.
-func TestSetEpoch(t *testing.T) {
+// TestWithEpoch: ARG SOURCE_DATE_EPOCH has the time of WithEpoch, and the plan before does not change.
+func TestWithEpoch(t *testing.T) {
 	f, err := instructions.Parse("F", []byte("ARG SOURCE_DATE_EPOCH\nFROM a\nARG SOURCE_DATE_EPOCH=9\nRUN x"))
 	if err != nil {
 		t.Fatal(err)
@@ -97,8 +97,15 @@ func TestSetEpoch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.SetEpoch(set)
-		scope, err := p.Target.Begin(instructions.Image{})
+		before := p
+		if p, err = p.WithEpoch(set); err != nil {
+			t.Fatal(err)
+		}
+		if p.Epoch != set || before.Epoch != nil {
+			t.Errorf("the epoch is %v, and %v in the plan before", p.Epoch, before.Epoch)
+		}
+
+		scope, err := p.Target.Begin(instructions.Image{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

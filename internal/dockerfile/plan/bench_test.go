@@ -63,8 +63,9 @@ func walkAll(tb testing.TB, text string) {
 		tb.Fatal(err)
 	}
 	images := map[*plan.Stage]instructions.Image{}
+	scopes := map[*plan.Stage]*plan.Scope{}
 	for _, s := range p.Stages {
-		scope, err := s.Begin(images[s.From.Stage])
+		scope, err := s.Begin(images[s.From.Stage], argsOf(scopes[s.From.Stage]))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -78,6 +79,7 @@ func walkAll(tb testing.TB, text string) {
 			}
 		}
 		images[s] = scope.Image()
+		scopes[s] = scope
 	}
 }
 

@@ -6,12 +6,11 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// checkCircles refuses stages that need themselves or each other. That is possible only if a named context has the name
-// of a stage: such a stage may be named from anywhere, and what it would copy itself is read no more. As the reference
-// engine does, the check looks at the instructions that the context replaces, too: a file that is circular without the
-// context is not what its author means.
-func (p *Plan) checkCircles() error {
-	c := circles{plan: p, state: map[*Stage]visit{}}
+// checkCircles refuses stages that need themselves or each other. A circle is possible only if a named context has the name
+// of a stage, because any stage may refer to a replaced stage, also an earlier stage. The check reads the instructions that
+// the context replaces, as BuildKit does: a file that is circular without the context is a mistake of the author.
+func (p *planner) checkCircles() error {
+	c := circles{plan: p.Plan, state: map[*Stage]visit{}}
 	for _, s := range p.all {
 		if s.Replaced && c.state[s] == unseen {
 			if err := c.follow(s); err != nil {
@@ -26,11 +25,11 @@ type visit int
 
 const (
 	unseen visit = iota
-	open         // on the way from the stage where the search began
+	open         // the search is below this stage
 	done
 )
 
-// circles is a search in depth.
+// circles is a depth-first search.
 type circles struct {
 	plan  *Plan
 	state map[*Stage]visit
@@ -47,7 +46,7 @@ func (c *circles) follow(s *Stage) error {
 			if c.state[to] == open {
 				return c.plan.file.Hintf(in.Range, "give the stage or the build context another name",
 					"%s=%s: circular: stage %s needs itself, and a build context has the name of a stage, which it replaces",
-					ref.option, ref.name, stageName(to))
+					ref.option, ref.name, to.label())
 			}
 			if err := c.follow(to); err != nil {
 				return err
@@ -62,7 +61,7 @@ func (c *circles) follow(s *Stage) error {
 // stageRef is the operand of an option that may name a stage.
 type stageRef struct{ option, name string }
 
-// references are the --from of COPY and the from= of the mounts of RUN.
+// references returns the --from of COPY and the from= of the mounts of RUN.
 func references(in instructions.Instruction) (out []stageRef) {
 	switch c := in.Command.(type) {
 	case instructions.Copy:
@@ -80,7 +79,7 @@ func references(in instructions.Instruction) (out []stageRef) {
 	return out
 }
 
-// stageOf is the stage that an option of stage i names, also one that comes later; nil: none.
+// stageOf returns the stage that an option of stage i names, also a later stage. Nil: the name is no stage.
 func (p *Plan) stageOf(name string, i int) *Stage {
 	if n, err := strconv.Atoi(name); err == nil {
 		if n < 0 || n >= len(p.all) {

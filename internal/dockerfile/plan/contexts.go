@@ -10,12 +10,12 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 )
 
-// platformSign separates the name of a context from the platform that it is for.
+// platformSign separates the name of a context from the platform of the context: alpine::linux/arm64.
 const platformSign = "::"
 
-// ContextName gives a name of --build-context, NAME or NAME::PLATFORM, the form
-// by which it is looked up: that of an image, short, without :latest and in
-// lower case. Names that mean something else already are refused.
+// ContextName converts a name of --build-context, NAME or NAME::PLATFORM, to the form of Options.Contexts: the short name
+// of an image, in lower case, without :latest. For example, docker.io/library/Alpine:latest becomes alpine. PLATFORM is read
+// by ParsePlatform. The names scratch and context are refused, because they have another meaning in a Dockerfile.
 func ContextName(text string, host ocispec.Platform) (string, error) {
 	name, platform, suffixed := strings.Cut(text, platformSign)
 	name = contextName(name)
@@ -34,7 +34,7 @@ func ContextName(text string, host ocispec.Platform) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%s is not os/arch[/variant]", platform)
 	}
-	return name + platformSign + FormatPlatform(p), nil
+	return name + platformSign + formatPlatform(p), nil
 }
 
 func contextName(text string) string {
@@ -49,33 +49,18 @@ func contextName(text string) string {
 	return strings.TrimSuffix(reference.FamiliarString(named), ":latest")
 }
 
-// context is the named context that a name means for a platform, or an empty
-// string.
+// context returns the element of Options.Contexts that a name selects for a platform, or an empty string. The element for
+// the platform, alpine::linux/arm64, wins over the element for every platform, alpine.
 func (p *Plan) context(name string, platform ocispec.Platform) string {
 	if len(p.options.Contexts) == 0 {
 		return ""
 	}
 
 	name = contextName(name)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	for _, want := range []string{name + platformSign + FormatPlatform(NormalizePlatform(platform)), name} {
+	for _, want := range []string{name + platformSign + formatPlatform(platform), name} {
 		if slices.Contains(p.options.Contexts, want) {
-			p.used[want] = true
 			return want
 		}
 	}
-
 	return ""
-}
-
-func (p *Plan) unusedContexts() (out []string) {
-	for _, name := range p.options.Contexts {
-		if !p.used[name] {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
 }

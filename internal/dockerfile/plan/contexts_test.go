@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/platforms"
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -165,7 +166,7 @@ func TestTriggerRefused(t *testing.T) {
 		}
 		var base instructions.Image
 		base.Config.OnBuild = []string{trigger}
-		_, err = p.Target.Begin(base)
+		_, err = p.Target.Begin(base, nil)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", trigger, err, want)
 		}
@@ -181,7 +182,7 @@ func TestTriggersOfContexts(t *testing.T) {
 		}
 		var base instructions.Image
 		base.Config.OnBuild = []string{"RUN y"}
-		sc, err := p.Target.Begin(base)
+		sc, err := p.Target.Begin(base, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,8 +265,9 @@ func TestPlatforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
+	scopes := map[*plan.Stage]*plan.Scope{}
 	for _, s := range p.Stages {
-		sc, err := s.Begin(instructions.Image{})
+		sc, err := s.Begin(instructions.Image{}, argsOf(scopes[s.From.Stage]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +281,8 @@ func TestPlatforms(t *testing.T) {
 			}
 			got = append(got, step.Args...)
 		}
-		got = append(got, plan.FormatPlatform(s.Platform)+" "+plan.FormatPlatform(sc.Image().Platform))
+		scopes[s] = sc
+		got = append(got, platforms.Format(s.Platform)+" "+platforms.Format(sc.Image().Platform))
 	}
 
 	want := []string{
@@ -299,7 +302,7 @@ func TestInsecureCanon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sc, err := p.Target.Begin(instructions.Image{})
+		sc, err := p.Target.Begin(instructions.Image{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

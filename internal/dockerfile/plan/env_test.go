@@ -24,7 +24,7 @@ func stepsOf(t *testing.T, text string, o plan.Options) (texts []string, image i
 	}
 	var base instructions.Image
 	base.Config.Env, base.Config.OnBuild = []string{"PATH=/bin", "OLD=base"}, []string{"ENV OB=$A"}
-	scope, err := p.Target.Begin(base)
+	scope, err := p.Target.Begin(base, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,9 @@ func TestTexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
+	scopes := map[*plan.Stage]*plan.Scope{}
 	for _, s := range p.Stages {
-		scope, err := s.Begin(instructions.Image{})
+		scope, err := s.Begin(instructions.Image{}, argsOf(scopes[s.From.Stage]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +122,7 @@ func TestTexts(t *testing.T) {
 			}
 			got = append(got, strings.Join([]string{step.File, string(rune('0' + step.Line)), step.CreatedBy}, " "))
 		}
+		scopes[s] = scope
 	}
 
 	want := []string{"one", `one 3 ENV A=$x B=\d`, "two 1 ENV C=$x D=`d", "two", "two 4 RUN /bin/sh -c true"}

@@ -31,10 +31,11 @@ func FuzzPlan(f *testing.F) {
 			placed(err)
 			return
 		}
+		scopes := map[*plan.Stage]*plan.Scope{}
 		for _, s := range p.Stages {
 			base := bases(s.From.Image)
 			base.Config.OnBuild = []string{trigger}
-			scope, err := s.Begin(base)
+			scope, err := s.Begin(base, argsOf(scopes[s.From.Stage]))
 			placed(err)
 			for err == nil {
 				var step *plan.Step
@@ -50,6 +51,7 @@ func FuzzPlan(f *testing.F) {
 			if err != nil {
 				return
 			}
+			scopes[s] = scope
 		}
 	})
 }

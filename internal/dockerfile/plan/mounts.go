@@ -16,11 +16,6 @@ const (
 	socketsDir = "/run/rbuild"
 )
 
-// mounts are the mounts of a RUN, with those of the command line before its own, which win at the same target.
-func (p *Plan) mounts(c instructions.Run) []instructions.MountFlag {
-	return slices.Concat(p.options.Mounts, c.Mounts)
-}
-
 // mounts reads the --mount flags of a RUN, whose variables are replaced.
 func (sc *Scope) mounts(in located, flags []instructions.MountFlag) ([]Mount, error) {
 	var out []Mount

@@ -35,7 +35,7 @@ func TestWithoutRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			refused := (*RunRefused)(nil)
-			switch err := p.WithoutRun(errors.New(why)); {
+			switch _, err := p.WithoutRun(errors.New(why)); {
 			case tc.want == "" && err != nil:
 				t.Error(err)
 			case tc.want != "" && (!errors.As(err, &refused) || err.Error() != tc.want):
@@ -58,8 +58,12 @@ func TestCheckTriggers(t *testing.T) {
 	if err := p.CheckTriggers("base", triggers); err != nil {
 		t.Errorf("where it can be run: %v", err)
 	}
-	if err := p.WithoutRun(errors.New("no")); err != nil {
+	before := p
+	if p, err = p.WithoutRun(errors.New("no")); err != nil {
 		t.Fatal(err)
+	}
+	if err := before.CheckTriggers("base", triggers); err != nil {
+		t.Errorf("WithoutRun changed the plan that it was called on: %v", err)
 	}
 	refused := (*RunRefused)(nil)
 	if err := p.CheckTriggers("base", triggers); !errors.As(err, &refused) || err.Error() != "ONBUILD trigger 2 of base:1: no" {
@@ -71,12 +75,40 @@ func TestCheckTriggers(t *testing.T) {
 	if err := p.CheckTriggers("copied", triggers); err != nil {
 		t.Errorf("no base: %v", err)
 	}
-	if _, err := p.Stages[0].Begin(instructions.Image{}); err != nil {
+	if _, err := p.Stages[0].Begin(instructions.Image{}, nil); err != nil {
 		t.Error(err)
 	}
 	base := instructions.Image{}
 	base.Config.OnBuild = triggers
-	if _, err := p.Stages[0].Begin(base); !errors.As(err, &refused) {
+	if _, err := p.Stages[0].Begin(base, nil); !errors.As(err, &refused) {
 		t.Errorf("a stage: %v", err)
+	}
+}
+
+// TestRefusedTriggerLeavesNoTrace: an error of Begin does not change the stage, so that the next Begin does not return it.
+func TestRefusedTriggerLeavesNoTrace(t *testing.T) {
+	file, err := instructions.Parse("Dockerfile", []byte("FROM base\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(file, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tc := range []struct {
+		trigger string
+		fails   bool
+	}{
+		{"COPY --from=No! a b", true},
+		{"ENV a=b", false},
+		{"RUN --security=insecure a", true},
+		{"ENV a=b", false},
+	} {
+		var base instructions.Image
+		base.Config.OnBuild = []string{tc.trigger}
+		if _, err := p.Target.Begin(base, nil); (err != nil) != tc.fails {
+			t.Errorf("%s: error %v, want an error: %v", tc.trigger, err, tc.fails)
+		}
 	}
 }

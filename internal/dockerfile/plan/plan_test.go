@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -54,6 +55,14 @@ type walked struct {
 	image instructions.Image      // of the target
 }
 
+// argsOf returns the arguments at the end of a scope. A nil scope has no arguments.
+func argsOf(sc *plan.Scope) *plan.Args {
+	if sc == nil {
+		return nil
+	}
+	return sc.Args()
+}
+
 // try plans text and walks through all its steps.
 func try(text, target string, args map[string]string) (walked, error) {
 	f, err := instructions.Parse("Dockerfile", []byte(text))
@@ -68,12 +77,13 @@ func try(text, target string, args map[string]string) (walked, error) {
 
 	out := walked{plan: p, steps: map[string][]*plan.Step{}}
 	images := map[*plan.Stage]instructions.Image{}
+	scopes := map[*plan.Stage]*plan.Scope{}
 	for _, s := range p.Stages {
 		base := bases(s.From.Image)
 		if s.From.Stage != nil {
 			base = images[s.From.Stage]
 		}
-		scope, err := s.Begin(base)
+		scope, err := s.Begin(base, argsOf(scopes[s.From.Stage]))
 		if err != nil {
 			return out, err
 		}
@@ -97,6 +107,7 @@ func try(text, target string, args map[string]string) (walked, error) {
 			return out, fmt.Errorf("%d steps, Len is %d", len(out.steps[name]), scope.Len())
 		}
 		images[s] = scope.Image()
+		scopes[s] = scope
 	}
 
 	out.image = images[p.Target]
@@ -223,7 +234,7 @@ func TestParsePlatform(t *testing.T) {
 		"linux/arm64/v8": "linux/arm64", "linux/armhf": "linux/arm/v7", "linux/arm/6": "linux/arm/v6", "linux/i386": "linux/386", "Linux/AMD64/v2": "linux/amd64/v2", "": "", "linux/": "", "a/b/c/d": "", "linux/a b": "", "linux/arm\n": "",
 	} {
 		p, ok := plan.ParsePlatform(text, host)
-		if got := plan.FormatPlatform(p); ok != (want != "") || ok && got != want {
+		if got := platforms.Format(p); ok != (want != "") || ok && got != want {
 			t.Errorf("%q: got %q, %v, want %q", text, got, ok, want)
 		}
 	}

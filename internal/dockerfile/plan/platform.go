@@ -5,92 +5,54 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// FormatPlatform writes a platform as os/arch[/variant].
-func FormatPlatform(p ocispec.Platform) string {
-	out := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		out += "/" + p.Variant
-	}
-	return out
-}
+// systems are the operating systems that may be written alone, for example --platform=linux. Any other single word is an
+// architecture.
+var systems = []string{"linux", "windows", "darwin"}
 
-// ParsePlatform reads os/arch[/variant], os or arch; what is left out is
-// host's.
+// ParsePlatform reads a platform as users write it: OS/ARCH[/VARIANT], OS or ARCH, for example linux/arm/v7, linux or
+// aarch64. Parts that text omits are the host's. Case does not matter. The result has containerd's names: aarch64 is arm64,
+// arm is arm/v7. ok reports whether text is a platform; OS versions, as in windows(10.0)/amd64, are not accepted.
 func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
-	parts := strings.Split(strings.ToLower(text), "/")
-	switch {
-	case slices.ContainsFunc(parts, isNoPart) || len(parts) > 3:
-		return p, false
-	case len(parts) == 1 && (parts[0] == "linux" || parts[0] == "windows" || parts[0] == "darwin"):
-		p.OS, p.Architecture, p.Variant = parts[0], host.Architecture, host.Variant
-	case len(parts) == 1:
-		p.OS, p.Architecture = host.OS, parts[0]
-	default:
-		p.OS, p.Architecture = parts[0], parts[1]
+	text = strings.ToLower(text)
+	if !strings.Contains(text, "/") {
+		if slices.Contains(systems, text) {
+			p = ocispec.Platform{OS: text, Architecture: host.Architecture, Variant: host.Variant}
+			return platforms.Normalize(p), true
+		}
+		text = host.OS + "/" + text
 	}
 
-	if len(parts) == 3 {
-		p.Variant = parts[2]
+	p, err := platforms.Parse(text)
+	if err != nil || strings.Contains(text, "(") {
+		return ocispec.Platform{}, false
 	}
-	return NormalizePlatform(p), true
+	return platforms.Normalize(p), true
 }
 
-// isNoPart tells whether text cannot be a part of a platform, by containerd's rule.
-func isNoPart(text string) bool {
-	return text == "" || strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != ""
-}
-
-// NormalizePlatform gives a platform its names as containerd does: x86_64 is
-// amd64, aarch64 is arm64, arm alone is arm/v7, and the variants amd64/v1 and
-// arm64/v8 are none.
-func NormalizePlatform(p ocispec.Platform) ocispec.Platform {
-	switch p.Architecture {
-	case "i386":
-		p.Architecture, p.Variant = "386", ""
-	case "x86_64", "x86-64":
-		p.Architecture = "amd64"
-	case "aarch64":
-		p.Architecture = "arm64"
-	case "armhf":
-		p.Architecture, p.Variant = "arm", "v7"
-	case "armel":
-		p.Architecture, p.Variant = "arm", "v6"
-	}
-
-	switch v := p.Architecture + "/" + p.Variant; v {
-	case "amd64/v1", "arm64/v8", "arm64/8":
-		p.Variant = ""
-	case "arm/":
-		p.Variant = "v7"
-	case "arm/5", "arm/6", "arm/7", "arm/8":
-		p.Variant = "v" + p.Variant
-	}
-
-	return p
-}
-
-// setPlatform reads the expanded --platform of FROM.
-func (s *Stage) setPlatform(text string) error {
-	s.Platform = s.plan.options.Platform
+// platform reads the expanded --platform of FROM. Without the flag a stage is made for the platform of Options.
+func (p *planner) platform(text string) (ocispec.Platform, error) {
 	if text == "" {
-		return nil
+		return p.options.Platform, nil
 	}
-	p, ok := ParsePlatform(text, s.plan.options.Host)
+	platform, ok := ParsePlatform(text, p.options.Host)
 	if !ok {
-		return fmt.Errorf("--platform=%s is not os/arch[/variant]", text)
+		return p.options.Platform, fmt.Errorf("--platform=%s is not os/arch[/variant]", text)
 	}
-	s.Platform = p
-	return nil
+	return platform, nil
 }
 
-// wanted is Source.Platform of an image for p.
-func (p *Plan) wanted(platform ocispec.Platform) string {
-	name := FormatPlatform(NormalizePlatform(platform))
-	if name == FormatPlatform(NormalizePlatform(p.options.Host)) {
+// imagePlatform returns Source.Platform of an image that is wanted for platform.
+func (p *Plan) imagePlatform(platform ocispec.Platform) string {
+	name := formatPlatform(platform)
+	if name == formatPlatform(p.options.Host) {
 		return ""
 	}
 	return name
 }
+
+// formatPlatform writes a platform with containerd's names, for example linux/arm64.
+func formatPlatform(p ocispec.Platform) string { return platforms.Format(platforms.Normalize(p)) }

@@ -18,7 +18,7 @@ func steps(t *testing.T, text string, o plan.Options, triggers ...string) (all [
 
 	var base instructions.Image
 	base.Config.OnBuild = triggers
-	sc, err := p.Target.Begin(base)
+	sc, err := p.Target.Begin(base, nil)
 	if err != nil {
 		return nil, err
 	}

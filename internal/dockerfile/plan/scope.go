@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,46 +13,46 @@ import (
 // defaultPath is the PATH of an image that sets none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Scope walks through the steps of one stage. It is not safe for concurrent
-// use.
+// Scope walks through the steps of one stage and owns the state of the walk: the config of the image so far and the build
+// arguments. A Scope is not safe for concurrent use; scopes of different stages are independent.
 type Scope struct {
 	stage  *Stage
 	todo   []located
 	next   int
 	image  *instructions.Draft
-	args   *variables
+	args   *Args
 	cmdSet bool   // CMD was given in this stage
-	escape rune   // of the text that the current instruction stands in; of triggers: the FROM
+	escape rune   // escape character of the text with the current instruction; for a trigger: of the text with the FROM
 	growth int    // bytes that variables may still add in this stage
-	texts  int    // bytes of the history's texts
+	texts  int    // bytes of the texts of the history
 	guess  *guess // of Verify; nil: the base image is known
 }
 
-// maxGrowth bounds what variables add in one stage, in bytes; each word is
-// bounded by instructions.MaxExpansion.
+// maxGrowth bounds the bytes that variables add in one stage. instructions.MaxExpansion bounds a single word.
 const maxGrowth = 64 << 20
 
-// maxHistory bounds the texts of one stage's history, in bytes: each RUN repeats the build arguments.
+// maxHistory bounds the texts in the history of one stage, in bytes. The bound is needed because each RUN repeats the build
+// arguments.
 const maxHistory = 64 << 20
 
-// located is an instruction with the file that it stands in.
+// located is an instruction with its file.
 type located struct {
 	instructions.Instruction
 	file    *instructions.File
 	trigger bool
-	flag    string // that the instruction comes from; empty: it stands in the file
+	flag    string // the flag that made the instruction, for example --env; empty: the instruction is in the file
 }
 
-// Begin starts the stage on a base with this config (the zero Image for
-// scratch). The triggers of the base come first; they are not inherited.
-func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
-	sc := &Scope{stage: s, image: instructions.NewDraft(base), args: newVariables(), growth: maxGrowth}
+// Begin starts a stage. base is the config of the base: of an image, of the stage below at its end, or the zero Image for
+// scratch. args are the build arguments of the stage below at its end (Scope.Args), and nil if From.Stage is nil. The steps
+// of the triggers of the base come first; the stage does not pass them on.
+func (s *Stage) Begin(base instructions.Image, args *Args) (*Scope, error) {
+	sc := &Scope{stage: s, image: instructions.NewDraft(base), args: newArgs(), growth: maxGrowth}
 	if parent := s.From.Stage; parent != nil {
-		args, err := parent.finalArgs()
-		if err != nil {
-			return nil, err
+		if args == nil {
+			return nil, s.plan.file.Errorf(parent.Range, "a stage built on this one was begun before this one ended")
 		}
-		sc.args = args
+		sc.args = args.clone()
 	}
 
 	sc.complete()
@@ -70,24 +71,14 @@ func (s *Stage) Begin(base instructions.Image) (*Scope, error) {
 	return sc, nil
 }
 
-// finalArgs gives the build arguments at the end of the stage.
-func (s *Stage) finalArgs() (*variables, error) {
-	s.plan.mu.Lock()
-	defer s.plan.mu.Unlock()
-	if !s.ended {
-		return nil, s.plan.file.Errorf(s.Range, "a stage built on this one was begun before this one ended")
-	}
-	return s.args.clone(), nil
-}
-
-// complete fills in what every config has.
+// complete sets the defaults of a config: platform, WorkingDir, type of the root file system and PATH.
 func (sc *Scope) complete() {
 	img, from := sc.image, sc.stage.From
 	if img.OS == "" && img.Architecture == "" {
 		img.Platform = sc.stage.Platform
 	}
 	if from.Stage == nil && from.Image == "" && img.RootFS.Type == "" && img.Config.WorkingDir == "" {
-		img.Config.WorkingDir = "/" // scratch, or the files of a named context
+		img.Config.WorkingDir = "/" // the base is scratch, or the files of a named context
 	}
 	if img.RootFS.Type == "" {
 		img.RootFS.Type = "layers"
@@ -97,7 +88,7 @@ func (sc *Scope) complete() {
 	}
 }
 
-// addEnv puts what --env says before the stage's own instructions.
+// addEnv adds an ENV instruction with the variables of --env. It precedes the instructions of the stage.
 func (sc *Scope) addEnv() {
 	s := sc.stage
 	if len(s.plan.options.Env) == 0 {
@@ -106,7 +97,9 @@ func (sc *Scope) addEnv() {
 
 	escape := string(s.plan.file.EscapeAt(s.Range))
 	special := []string{escape, escape + escape, `"`, escape + `"`}
-	expanded, literal := strings.NewReplacer(special...), strings.NewReplacer(append(special, "$", escape+"$")...)
+	expanded := strings.NewReplacer(special...)
+	literal := strings.NewReplacer(append(special, "$", escape+"$")...)
+
 	var env instructions.Env
 	in := located{file: s.plan.file, flag: "--env"}
 	in.Range, in.Name, in.Text = s.Range, "ENV", "ENV"
@@ -123,16 +116,16 @@ func (sc *Scope) addEnv() {
 	sc.todo = append(sc.todo, in)
 }
 
-// parseTrigger parses the trigger of the base with the index i.
+// parseTrigger parses trigger i of the base.
 func (s *Stage) parseTrigger(i int, text string) (*instructions.File, instructions.Instruction, error) {
 	base := s.From.Image
 	if s.From.Stage != nil {
-		base = fmt.Sprintf("stage %s", stageName(s.From.Stage))
+		base = fmt.Sprintf("stage %s", s.From.Stage.label())
 	}
 	return instructions.ParseTrigger(fmt.Sprintf("ONBUILD trigger %d of %s", i+1, base), text)
 }
 
-// addTriggers parses the ONBUILD triggers of the base.
+// addTriggers adds the ONBUILD triggers of the base to the steps.
 func (sc *Scope) addTriggers(triggers []string) error {
 	s := sc.stage
 	for i, text := range triggers {
@@ -143,11 +136,9 @@ func (sc *Scope) addTriggers(triggers []string) error {
 		if err := s.refuseTrigger(f, in); err != nil {
 			return err
 		}
-		if _, err := s.reads(f, in); err != nil {
+		_, refused, err := s.reads(f, in)
+		if err = cmp.Or(err, refused); err != nil {
 			return err
-		}
-		if s.refused != nil {
-			return s.refused
 		}
 		sc.todo = append(sc.todo, located{Instruction: in, file: f, trigger: true})
 	}
@@ -185,24 +176,25 @@ func (s *Stage) triggerWarning(text string, op Op) string {
 		base, strings.Join(gets, " and "), text)
 }
 
-func stageName(s *Stage) string {
-	if s.Name != "" {
-		return s.Name
-	}
-	return fmt.Sprint(s.Index)
-}
-
-// Len is the number of steps of the stage, triggers included, FROM not.
+// Len returns the number of steps of the stage. Triggers count; FROM does not.
 func (sc *Scope) Len() int { return len(sc.todo) }
 
-// Image is the config as it stands. It is the scope's: the caller does not change it, and another Next may change what it
-// holds.
+// Image returns the config after the last step. The scope owns the config: the caller does not change it, and the next call
+// of Next may change its slices and maps.
 func (sc *Scope) Image() instructions.Image { return sc.image.Image }
 
-// Next gives the next step, or nil at the end.
+// Args returns the build arguments at the end of the stage, for Begin of the stages built on this stage. They do not change
+// any more and may be used by several goroutines. Args returns nil while steps are left.
+func (sc *Scope) Args() *Args {
+	if sc.next < len(sc.todo) {
+		return nil
+	}
+	return sc.args
+}
+
+// Next returns the next step, or nil at the end of the stage.
 func (sc *Scope) Next() (*Step, error) {
 	if sc.next == len(sc.todo) {
-		sc.end()
 		return nil, nil
 	}
 
@@ -229,24 +221,13 @@ func (sc *Scope) Next() (*Step, error) {
 		return nil, in.file.Errorf(in.Range, "the history of the stage would have more than %d bytes", maxHistory)
 	}
 
-	if sc.next == len(sc.todo) {
-		sc.end()
-	}
-
 	return step, nil
 }
 
-// Arg is the value of a build argument as it stands, if it has one.
-func (sc *Scope) Arg(name string) (string, bool) { return sc.args.lookup(name) }
+// Arg returns the present value of a build argument. ok is false if the argument is not declared or has no value.
+func (sc *Scope) Arg(name string) (value string, ok bool) { return sc.args.lookup(name) }
 
-// end leaves the stage's arguments to the stages built on it.
-func (sc *Scope) end() {
-	sc.stage.plan.mu.Lock()
-	defer sc.stage.plan.mu.Unlock()
-	sc.stage.args, sc.stage.ended = sc.args, true
-}
-
-// apply carries out the instruction on the scope and fills in the step.
+// apply executes an instruction on the config and the arguments, and completes the step.
 func (sc *Scope) apply(in located, step *Step) error {
 	sc.escape = sc.stage.plan.file.EscapeAt(sc.stage.Range)
 	if !in.trigger {
@@ -276,7 +257,7 @@ func (sc *Scope) apply(in located, step *Step) error {
 		return sc.edit(c, step)
 	}
 
-	return fmt.Errorf("%s cannot stand in a stage", in.Name)
+	return fmt.Errorf("%s cannot be an instruction of a stage", in.Name)
 }
 
 func (sc *Scope) edit(c instructions.Editor, step *Step) error {
@@ -296,7 +277,7 @@ func (sc *Scope) expander() instructions.Expander {
 	return instructions.Expander{Escape: sc.escape, Lookup: sc.lookup, Total: &sc.growth}
 }
 
-// lookup is the value of a variable: ENV before ARG.
+// lookup returns the value of a variable. ENV wins over ARG.
 func (sc *Scope) lookup(name string) (string, bool) {
 	v, ok := sc.image.Getenv(name)
 	if !ok {
@@ -306,8 +287,8 @@ func (sc *Scope) lookup(name string) (string, bool) {
 	return v, ok
 }
 
-// arg declares build arguments: --build-arg, else the default, else the
-// global of that name.
+// arg declares build arguments. The value is that of --build-arg, else the default, else the value of the global argument
+// with the name.
 func (sc *Scope) arg(c instructions.Arg, step *Step) error {
 	p := sc.stage.plan
 	step.CreatedBy = "ARG"

@@ -312,7 +312,7 @@ func TestTriggers(t *testing.T) {
 	if from.Stage == nil || from.Stage.Name != "tools" || from.Stage.From.Image != "a" {
 		t.Fatalf("reads from %+v", from)
 	}
-	if _, err := from.Stage.Begin(bases("a")); err != nil {
+	if _, err := from.Stage.Begin(bases("a"), nil); err != nil {
 		t.Errorf("the stage cannot be begun: %v", err)
 	}
 	w = walk(t, "FROM onbuild-from:1", "", nil)
@@ -342,7 +342,7 @@ func TestOrderOfStages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Target.Begin(bases("a")); err == nil {
+	if _, err := p.Target.Begin(bases("a"), nil); err == nil {
 		t.Error("a stage begins before its base has ended")
 	}
 }

@@ -5,24 +5,26 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
+
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// variables is an ordered set of build arguments.
-type variables struct {
+// Args is an ordered set of build arguments. Callers get Args from Scope.Args and pass them to Stage.Begin.
+type Args struct {
 	names  []string           // in order of their first declaration
 	values map[string]*string // nil: declared without a value
-	made   []string           // list, if it is up to date
+	made   []string           // the result of list; nil: list must make it
 }
 
-func newVariables() *variables { return &variables{values: map[string]*string{}} }
+func newArgs() *Args { return &Args{values: map[string]*string{}} }
 
-func (v *variables) clone() *variables {
-	return &variables{names: slices.Clone(v.names), values: maps.Clone(v.values)}
+func (v *Args) clone() *Args {
+	return &Args{names: slices.Clone(v.names), values: maps.Clone(v.values)}
 }
 
-// declare adds a variable. Without a value, one that it has stays.
-func (v *variables) declare(name string, value *string) {
+// declare adds a build argument. A nil value keeps the value of an earlier declaration.
+func (v *Args) declare(name string, value *string) {
 	old, known := v.values[name]
 	if !known {
 		v.names = append(v.names, name)
@@ -33,22 +35,22 @@ func (v *variables) declare(name string, value *string) {
 	v.values[name] = value
 	switch {
 	case value == old:
-	case old == nil && !known && v.made != nil: // the usual case, without which n ARGs would cost n*n
+	case old == nil && !known && v.made != nil: // the usual case; otherwise n ARGs would cost n*n
 		v.made = append(v.made, name+"="+*value)
 	default:
 		v.made = nil
 	}
 }
 
-func (v *variables) lookup(name string) (string, bool) {
+func (v *Args) lookup(name string) (string, bool) {
 	if val := v.values[name]; val != nil {
 		return *val, true
 	}
 	return "", false
 }
 
-// list gives those that have a value as K=V. It is not to be changed.
-func (v *variables) list() []string {
+// list returns the arguments that have a value as NAME=VALUE. The caller does not change the list.
+func (v *Args) list() []string {
 	if v.made == nil {
 		for _, name := range v.names {
 			if val, ok := v.lookup(name); ok {
@@ -59,19 +61,19 @@ func (v *variables) list() []string {
 	return v.made
 }
 
-// Globals gives the build arguments that FROM sees: their names, also of those without a value, and a look-up of the values.
+// Globals returns the build arguments that FROM sees: all names, also names without a value, and a function that looks up a
+// value.
 func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
-	p := newPlan(f, o)
+	p := newPlanner(f, o)
 	if err := p.setGlobals(); err != nil {
 		return nil, nil, err
 	}
 	return p.globals.names, p.globals.lookup, nil
 }
 
-// setGlobals evaluates the platform arguments and the ARGs before the first
-// FROM.
-func (p *Plan) setGlobals() error {
-	p.globals = newVariables()
+// setGlobals evaluates the platform arguments and the ARGs before the first FROM.
+func (p *planner) setGlobals() error {
+	p.globals = newArgs()
 	for _, kv := range p.platformArgs() {
 		value := kv[1]
 		if given, ok := p.options.BuildArgs[kv[0]]; ok {
@@ -91,9 +93,9 @@ func (p *Plan) setGlobals() error {
 	return nil
 }
 
-// declare evaluates an ARG outside of a build: what is given on the command line counts, then the default, in which x
-// replaces the variables.
-func (p *Plan) declare(arg instructions.Arg, x instructions.Expander, vars *variables) error {
+// declare evaluates an ARG outside of a stage. The value is that of the command line, else the default with the variables
+// expanded by x.
+func (p *planner) declare(arg instructions.Arg, x instructions.Expander, vars *Args) error {
 	for _, a := range arg.Vars {
 		value := a.Default
 		if given, ok := p.options.BuildArgs[a.Key]; ok {
@@ -111,8 +113,8 @@ func (p *Plan) declare(arg instructions.Arg, x instructions.Expander, vars *vari
 	return nil
 }
 
-// platformArgs are the arguments that every file has.
-func (p *Plan) platformArgs() [][2]string {
+// platformArgs returns the arguments that are predefined for every file.
+func (p *planner) platformArgs() [][2]string {
 	host, target := p.options.Host, p.options.Platform
 	stage := p.options.Target
 	if stage == "" {
@@ -123,12 +125,12 @@ func (p *Plan) platformArgs() [][2]string {
 	}
 
 	return [][2]string{
-		{"BUILDPLATFORM", FormatPlatform(host)},
+		{"BUILDPLATFORM", platforms.Format(host)},
 		{"BUILDOS", host.OS},
 		{"BUILDOSVERSION", host.OSVersion},
 		{"BUILDARCH", host.Architecture},
 		{"BUILDVARIANT", host.Variant},
-		{"TARGETPLATFORM", FormatPlatform(target)},
+		{"TARGETPLATFORM", platforms.Format(target)},
 		{"TARGETOS", target.OS},
 		{"TARGETOSVERSION", target.OSVersion},
 		{"TARGETARCH", target.Architecture},
@@ -137,9 +139,8 @@ func (p *Plan) platformArgs() [][2]string {
 	}
 }
 
-// expandFrom expands a word of FROM with the global arguments. what names it
-// in errors.
-func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, error) {
+// expandFrom expands a word of FROM with the global arguments. part names the word in errors, for example "base name".
+func (p *planner) expandFrom(s *instructions.Stage, part, word string) (string, error) {
 	var unset []string
 	x := instructions.Expander{Escape: p.file.EscapeAt(s.Range), Lookup: func(name string) (string, bool) {
 		v, ok := p.globals.lookup(name)
@@ -161,22 +162,23 @@ func (p *Plan) expandFrom(s *instructions.Stage, what, word string) (string, err
 				hint += "; did you mean " + match + "?"
 			}
 		}
-		return "", p.file.Hintf(s.Range, hint, "the %s %s is %q", what, word, out)
+		return "", p.file.Hintf(s.Range, hint, "the %s %s is %q", part, word, out)
 	}
 
 	return out, nil
 }
 
-// proxyNames are predefined: a RUN sees them in both cases without ARG, and
-// they enter neither history nor cache key.
+// proxyNames are predefined arguments. A RUN sees them in upper and lower case without an ARG. They enter neither the history
+// nor a cache key.
 var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
 
-// predefined tells whether a build argument has a use without an ARG.
+// predefined reports whether a build argument has an effect without an ARG.
 func predefined(name string) bool {
 	_, idle := idleArg[name]
 	return idle || slices.Contains(proxyNames, strings.ToLower(name)) ||
 		slices.Contains([]string{
-			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax, "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
+			argEpoch, argHostname, argCacheSpace, argKeepGit, argCheck, argSyntax,
+			"BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
 			"TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 		}, name)
 }

@@ -6,28 +6,30 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// Verify walks through the stages of the plan without base images, and returns the first error that a build would end
-// with whatever the base images are. An error that depends on a variable that a base image may set is left to the
-// build. A plan that was verified can be walked again.
+// Verify walks through the stages of the plan without base images. It returns the first error that the build would return
+// with any base images. Errors that depend on a variable of a base image are not reported.
 func (p *Plan) Verify() error {
 	ends := map[*Stage]*Scope{}
 	for _, s := range p.Stages { // dependencies first
 		var base instructions.Image
+		var args *Args
 		var g *guess
 		switch parent := ends[s.From.Stage]; {
 		case parent != nil:
-			base, g = parent.Image(), parent.guess.clone()
+			base = parent.Image()
+			args = parent.Args()
+			g = parent.guess.clone()
 		case s.From.Image+s.From.Context != "":
 			g = &guess{vague: map[string]bool{"PATH": true}}
 		}
 
-		sc, err := s.Begin(base)
+		sc, err := s.Begin(base, args)
 		if err != nil {
 			return err
 		}
 
 		sc.guess = g
-		for range sc.Len() + 1 { // the last one ends the stage
+		for range sc.Len() {
 			if _, err := sc.Next(); err != nil && (g == nil || !g.used) {
 				return err
 			}
@@ -39,10 +41,11 @@ func (p *Plan) Verify() error {
 	return nil
 }
 
-// guess records which variables a Scope does not know because its base image is unknown. A nil guess: all are known.
+// guess records which variables a Scope does not know because the base image is unknown. If guess is nil, the Scope knows all
+// variables.
 type guess struct {
 	vague map[string]bool // variables whose value depends on the base image
-	used  bool            // the current instruction has used one of those, or one that is not set
+	used  bool            // the current instruction has used a vague or unset variable
 }
 
 func (g *guess) clone() *guess {
@@ -70,7 +73,7 @@ func (g *guess) look(name string, isSet bool) {
 	}
 }
 
-// end records the variables that the instruction, as written, has set.
+// end records the variables that the instruction has set. cmd is the instruction before expansion.
 func (g *guess) end(cmd instructions.Command) {
 	if g == nil {
 		return

@@ -160,5 +160,5 @@ func (r *record) name() string {
 	if r == nil {
 		return ""
 	}
-	return filepath.Base(r.file.Name())
+	return filepath.Base(r.Path())
 }

@@ -15,11 +15,11 @@ import (
 )
 
 // image records an image of two layers, with the files a and b.
-func image(t *testing.T, s *containers.Store, name string) (id string, lower, upper containers.Layer) {
+func image(t *testing.T, s *containers.Store, name string) (id string, lower, upper commit.Layer) {
 	t.Helper()
-	below := layer(t, s, commit.Stored(containers.Layer{}), "a", "")
+	below := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
 	lower, upper = wait(t, below), wait(t, layer(t, s, below, "b", ""))
-	recorded, err := commit.Image(s, commit.ImageSpec{Layers: []containers.Layer{lower, upper}, Names: []string{name}, NoHistory: true})
+	recorded, err := commit.Record(s, commit.Image{Layers: []commit.Layer{lower, upper}, Names: []string{name}, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func remove(t *testing.T, s *containers.Store, id string) {
 }
 
 // present returns the files of the layers that the store has.
-func present(t *testing.T, s *containers.Store, layers ...containers.Layer) (files []string) {
+func present(t *testing.T, s *containers.Store, layers ...commit.Layer) (files []string) {
 	t.Helper()
 	for _, l := range layers {
 		if _, ok, err := s.LayerByName(l.ID); err != nil {
@@ -77,26 +77,26 @@ func TestHold(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		// do removes, holds and releases. l are the layers of the image.
-		do   func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer)
+		do   func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer)
 		want []string // files of the layers that are left
 	}{
-		{"image stays", func(t *testing.T, s *containers.Store, _ string, l [2]containers.Layer) {
+		{"image stays", func(t *testing.T, s *containers.Store, _ string, l [2]commit.Layer) {
 			release(t, hold(t, s, l[1].ID))
 		}, []string{"a", "b"}},
-		{"held while removed", func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer) {
+		{"held while removed", func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer) {
 			hold(t, s, l[1].ID)
 			remove(t, s, id)
 		}, []string{"a", "b"}},
-		{"released after the removal", func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer) {
+		{"released after the removal", func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer) {
 			h := hold(t, s, l[1].ID)
 			remove(t, s, id)
 			release(t, h)
 		}, nil},
-		{"only the lower layer is held", func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer) {
+		{"only the lower layer is held", func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer) {
 			hold(t, s, l[0].ID)
 			remove(t, s, id)
 		}, []string{"a"}},
-		{"two holds", func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer) {
+		{"two holds", func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer) {
 			one := hold(t, s, l[1].ID)
 			remove(t, s, id)
 			two := hold(t, s, l[1].ID)
@@ -106,9 +106,9 @@ func TestHold(t *testing.T) {
 			}
 			release(t, two)
 		}, nil},
-		{"another image has the lower layer", func(t *testing.T, s *containers.Store, id string, l [2]containers.Layer) {
-			spec := commit.ImageSpec{Layers: l[:1], NoHistory: true}
-			if _, err := commit.Image(s, spec); err != nil {
+		{"another image has the lower layer", func(t *testing.T, s *containers.Store, id string, l [2]commit.Layer) {
+			spec := commit.Image{Layers: l[:1], NoHistory: true}
+			if _, err := commit.Record(s, spec); err != nil {
 				t.Fatal(err)
 			}
 			h := hold(t, s, l[1].ID)
@@ -119,7 +119,7 @@ func TestHold(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := open(t)
 			id, lower, upper := image(t, s, "localhost/x:1")
-			tc.do(t, s, id, [2]containers.Layer{lower, upper})
+			tc.do(t, s, id, [2]commit.Layer{lower, upper})
 			if diff := cmp.Diff(tc.want, present(t, s, lower, upper)); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
@@ -130,7 +130,7 @@ func TestHold(t *testing.T) {
 // TestHoldOfCache: a layer that no image had when it was held belongs to the cache, and stays.
 func TestHoldOfCache(t *testing.T) {
 	s := open(t)
-	l := wait(t, layer(t, s, commit.Stored(containers.Layer{}), "a", "rbuild-cache-x"))
+	l := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", "rbuild-cache-x"))
 	release(t, hold(t, s, l.ID))
 	if diff := cmp.Diff([]string{"a"}, present(t, s, l)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -206,7 +206,7 @@ func TestLayersOfAnImage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := []byte(`{"rootfs":{"type":"layers","diff_ids":["` + lower.DiffID + `","` + upper.DiffID + `"]},"author":"` + digest.Digest(name) + `"}`)
 			manifest := []byte(`{"config":{"digest":"` + digest.FromBytes(config) + `"}}`)
-			id, _, err := s.PutImage(containers.NewImage{TopLayer: top, Config: config, Manifest: manifest, Names: []string{"localhost/lie:1"}})
+			id, _, err := s.PutImage(commit.Documents{TopLayer: top, Config: config, Manifest: manifest, Names: []string{"localhost/lie:1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +215,7 @@ func TestLayersOfAnImage(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, layersErr := s.Layers(img)
-			_, _, putErr := s.PutImage(containers.NewImage{TopLayer: upper.ID, Config: config, Manifest: manifest})
+			_, _, putErr := s.PutImage(commit.Documents{TopLayer: upper.ID, Config: config, Manifest: manifest})
 			for what, err := range map[string]error{"Layers": layersErr, "VerifyImage": containers.VerifyImage(s.Storage(), id), "PutImage": putErr} {
 				if !errors.Is(err, containers.ErrOtherLayers) || !strings.Contains(err.Error(), "rbuild rmi localhost/lie:1") {
 					t.Errorf("%s: %v", what, err)

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // maxConfig bounds the config and manifest documents that are read into memory, in bytes.
@@ -96,15 +97,6 @@ func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte,
 	return data, nil
 }
 
-// NewImage describes an image to record.
-type NewImage struct {
-	TopLayer string
-	Config   []byte
-	Manifest []byte
-	Names    []string  // full references; taken from the images that have them
-	Created  time.Time // as the store lists it
-}
-
 // PutImage records an image and gives it its names. It returns the ID of the record and the manifest that the record has.
 //
 // Images with different manifests have different records, also if their config is the same: no record that exists is
@@ -112,7 +104,7 @@ type NewImage struct {
 // again an image that was pulled is that image, with the manifest that was pulled.
 //
 // A record shares the layers of an older record with the same config, if their content is the same.
-func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
+func (s *Store) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
 	for range putTries {
 		id, manifest, err = s.putImage(n)
 		if !errors.Is(err, cs.ErrDuplicateID) { // else another process was quicker
@@ -128,7 +120,7 @@ func (s *Store) PutImage(n NewImage) (id string, manifest []byte, err error) {
 // putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
 const putTries = 5
 
-func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
+func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err error) {
 	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
 	twins, err := Twins(s.storage, config)
 	if err != nil {
@@ -168,7 +160,7 @@ func (s *Store) putImage(n NewImage) (id string, manifest []byte, err error) {
 }
 
 // sameImage returns the record of the image among the images with the same config, or nil.
-func (s *Store) sameImage(twins []cs.Image, n NewImage) (*cs.Image, []byte, error) {
+func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []byte, error) {
 	sum := digest.FromBytes(n.Manifest)
 	for i := range twins {
 		if twins[i].BigDataDigests[cs.ImageDigestBigDataKey] == sum {

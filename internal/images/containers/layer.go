@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/bounded"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // madeByUs is the metadata of layers that a build made: they may be pruned when no image has them, whatever their age.
@@ -18,13 +18,8 @@ const madeByUs = "rbuild"
 
 // Layer is a layer of the store.
 type Layer struct {
-	ID      string
-	Names   []string
-	Parent  string        // ID of the layer below; "": none
-	DiffID  digest.Digest // digest of the uncompressed tar
-	Size    int64         // bytes of the uncompressed tar
-	Created time.Time
-	Noted   bool // the layer has notes: see Store.Notes
+	commit.Layer
+	Noted bool // the layer has notes: see Store.Notes
 	// ReadOnly says that the layer is in an additional store, which nobody can give a name or notes to.
 	ReadOnly bool
 }
@@ -34,7 +29,9 @@ const notesKey = "rbuild-notes"
 
 func fromLibrary(l *cs.Layer) Layer {
 	return Layer{
-		ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created,
+		Layer: commit.Layer{
+			ID: l.ID, Names: l.Names, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize, Created: l.Created,
+		},
 		Noted: slices.Contains(l.BigDataNames, notesKey), ReadOnly: l.ReadOnly,
 	}
 }
@@ -45,7 +42,7 @@ func (s *Store) Notes(id string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxNotes))
+	data, err := bounded.ReadAll(r, maxNotes, "the item")
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
 	}

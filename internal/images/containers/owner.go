@@ -2,18 +2,17 @@ package containers
 
 import (
 	"bufio"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
 // ownersDir is the directory of the store with a file for each process that works on it, locked as long as that lives.
@@ -68,73 +67,64 @@ func Self() (Owner, error) {
 	return Owner{PID: os.Getpid(), Start: start, Boot: strings.TrimSpace(string(boot))}, err
 }
 
-// record is the locked file of an owner.
-type record struct{ file *os.File }
+// record is the locked file of an owner. The nil record stands for a process that had no room for its file.
+type record struct{ *lease.Lease }
 
-// newRecord makes the file of a process that begins to work on the store. Where there is no room for it there is none,
-// and nil is returned: what gives space back must not need any.
+// newRecord makes the file of a process that begins to work on the store. If the disk has no room for the file, newRecord
+// returns nil: a command that frees space must not need any.
 func newRecord(graphRoot string, o Owner) (*record, error) {
-	dir := filepath.Join(graphRoot, ownersDir)
-	if err := os.MkdirAll(dir, 0o700); fdfs.NoRoom(err) {
+	r, err := makeRecord(graphRoot, o)
+	if fdfs.NoRoom(err) {
 		return nil, nil //nolint:nilnil // documented
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, fmt.Errorf("recording who works on the store: %w", err)
 	}
+	return r, nil
+}
 
-	for {
-		file, err := os.OpenFile(filepath.Join(dir, rand.Text()), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if fdfs.NoRoom(err) {
-			return nil, nil //nolint:nilnil // documented
-		}
-		if err != nil {
-			return nil, fmt.Errorf("recording who works on the store: %w", err)
-		}
-
-		r := &record{file}
-		ok, err := fdfs.TryLock(file)
-		if err == nil && ok && fdfs.Linked(file) {
-			err = r.add(o)
-			if err == nil {
-				return r, nil
-			}
-		}
-
-		if err := errors.Join(err, r.remove()); fdfs.NoRoom(err) {
-			return nil, nil //nolint:nilnil // documented
-		} else if err != nil {
-			return nil, fmt.Errorf("recording who works on the store: %w", err)
-		}
-		// Another process took it for one that a dead one had left, before it was locked.
+func makeRecord(graphRoot string, o Owner) (*record, error) {
+	dir := filepath.Join(graphRoot, ownersDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
+
+	l, err := lease.New(lease.File{}, dir, "")
+	if err != nil {
+		return nil, err
+	}
+
+	r := &record{l}
+	if err := r.add(o); err != nil {
+		return nil, errors.Join(err, l.Release())
+	}
+	return r, nil
 }
 
 // add writes a line.
 func (r *record) add(line any) error {
 	text, err := json.Marshal(line)
-	if err == nil {
-		_, err = r.file.Write(append(text, '\n'))
+	if err != nil {
+		return err
 	}
+	_, err = r.File().Write(append(text, '\n'))
 	return err
 }
 
-// remove takes the file away. Of nil it does nothing.
+// remove removes the file. For a nil record it does nothing.
 func (r *record) remove() error {
 	if r == nil {
 		return nil
 	}
-	err := os.Remove(r.file.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, r.close())
+	return r.Release()
 }
 
-// close gives up the lock, and leaves the file to others. Of nil it does nothing.
-func (r *record) close() error {
+// leave leaves the file to the next process that opens the store. For a nil record it does nothing.
+func (r *record) leave() error {
 	if r == nil {
 		return nil
 	}
-	return r.file.Close()
+	return r.Leave()
 }
 
 // OwnFile tells that this process is about to make a file outside the store that is to go if the process dies. The path is
@@ -157,55 +147,40 @@ func (s *Store) OwnFile(path string) error {
 // whoever opens the store next looks for it, as if this process had died.
 func (s *Store) Failed(err error) { s.noRoom = s.noRoom || fdfs.NoRoom(err) }
 
-// theDead locks the files of owners that have died and returns them.
-func theDead(graphRoot string) (dead []*record, err error) {
-	dir := filepath.Join(graphRoot, ownersDir)
-	names, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// theDead locks the files of owners that have died and returns them. The caller ends them with closeRecords.
+func theDead(graphRoot string) ([]*record, error) {
+	leases, err := lease.Dead(lease.File{}, filepath.Join(graphRoot, ownersDir), func(string) bool { return true })
 	if err != nil {
 		return nil, fmt.Errorf("looking for what interrupted builds left: %w", err)
 	}
 
-	for _, n := range names {
-		file, err := os.OpenFile(filepath.Join(dir, n.Name()), os.O_RDWR, 0)
-		if err != nil {
-			continue // it has just ended
-		}
-		r := &record{file}
-		if free, err := fdfs.TryLock(file); err != nil || !free || !fdfs.Linked(file) {
-			_ = file.Close() // it was only looked at
-			continue
-		}
-		dead = append(dead, r)
+	dead := make([]*record, 0, len(leases))
+	for _, l := range leases {
+		dead = append(dead, &record{l})
 	}
-
 	return dead, nil
 }
 
-// reap removes what the owner has made outside the store as far as that is still possible, and the file.
+// reap removes the files outside the store that a dead owner has recorded, as far as that is possible, and the record.
 func (r *record) reap() error {
-	lines := bufio.NewScanner(io.NewSectionReader(r.file, 0, maxOwner))
+	lines := bufio.NewScanner(io.NewSectionReader(r.File(), 0, maxOwner))
 	for lines.Scan() {
 		var o owned
 		if json.Unmarshal(lines.Bytes(), &o) != nil || !ownedName(o.File) {
-			continue // the first line, or one that it was killed in the middle of
+			continue // the first line, or a line in the middle of which the owner was killed
 		}
 		if info, err := os.Lstat(o.File); err == nil && info.Mode().IsRegular() {
 			_ = os.Remove(o.File) // its directory may have been made read-only since
 		}
 	}
-	return r.remove()
+	return r.Release()
 }
 
-// closeRecords gives up the locks of those that were not reaped.
+// closeRecords gives back the locks of the records that were not reaped.
 func closeRecords(records []*record) error {
 	var errs []error
 	for _, r := range records {
-		if err := r.file.Close(); !errors.Is(err, fs.ErrClosed) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, r.Leave())
 	}
 	return errors.Join(errs...)
 }

@@ -2,24 +2,23 @@ package containers
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
+	"strings"
 
-	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/stringid"
 
-	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/lease"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Staging is a directory of the store that becomes a layer without being copied, or is discarded. It is protected by
-// a lock of its own: a process that dies leaves it to the next Close. Apply or Discard ends it.
+// a lock of its own: a process that dies leaves it to the next Close. Commit or Discard ends it.
 //
 // The library would lend such directories too (PrepareStagedLayer), below overlay/staging; but podman 4 empties that at the
 // end of every command, whoever works in it. Here they lie beside the library's own temporary directories, which older
@@ -30,81 +29,65 @@ type Staging struct {
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
 
 	store *Store
-	lock  *os.File // nil: ended
+	lease *lease.Lease
 }
-
-// Content describes what a Staging's Upper holds when it is complete.
-type Content struct {
-	DiffID   digest.Digest
-	Size     int64       // bytes of the uncompressed tar
-	TarSplit *os.File    // the tar-split stream of the tar; owned by Apply from then on
-	RootMode os.FileMode // permission bits of the layer's root directory
-	Notes    []byte      // what Store.Notes returns for the layer; nil: it has none
-}
-
-// stagingTries is how often a staging directory is made that another process removes at once, and stagingPause how long
-// that is given to go on in between.
-const (
-	stagingTries = 20
-	stagingPause = time.Millisecond
-)
 
 // stagingPrefix begins the names of staging directories.
 const stagingPrefix = "rbuild-"
 
+// stagingLock is the name of the lock file in a staging directory. The library uses the same name and the same kind of lock
+// in the directories of overlay/staging.
+const stagingLock = lease.Inside("staging.lock")
+
 // NewStaging makes an empty staging directory.
 func (s *Store) NewStaging() (*Staging, error) {
-	root := s.stagingRoot()
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	st, err := s.makeStaging()
+	if err != nil {
 		return nil, fmt.Errorf("making a staging directory in the store: %w", err)
 	}
-
-	for range stagingTries {
-		dir := filepath.Join(root, stagingPrefix+rand.Text())
-		st := &Staging{store: s, Dir: dir, Upper: filepath.Join(dir, "dir")}
-		err := st.make()
-		if err == nil {
-			return st, nil
-		}
-
-		if st.lock != nil {
-			err = errors.Join(err, st.lock.Close())
-		}
-		switch {
-		case errors.Is(err, errTaken), errors.Is(err, fs.ErrNotExist):
-			time.Sleep(stagingPause)
-		default:
-			return nil, fmt.Errorf("making a staging directory in the store: %w", errors.Join(err, os.RemoveAll(dir)))
-		}
-	}
-
-	return nil, errors.New("making a staging directory in the store: another process keeps removing it")
+	return st, nil
 }
 
-// errTaken says that another process takes a staging directory, which has just been made, for one that a dead one left.
-var errTaken = errors.New("taken by another process")
+func (s *Store) makeStaging() (*Staging, error) {
+	root := s.stagingRoot()
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, err
+	}
 
-// make makes the directory and locks it. Whoever sweeps the store in between takes it for one that a dead process left.
-func (st *Staging) make() (err error) {
-	if err := os.Mkdir(st.Dir, 0o700); err != nil {
-		return err
+	l, err := lease.New(stagingLock, root, stagingPrefix)
+	if err != nil {
+		return nil, err
 	}
-	if st.lock, err = os.OpenFile(filepath.Join(st.Dir, stagingLock), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return err
+
+	st := &Staging{store: s, lease: l, Dir: l.Path(), Upper: filepath.Join(l.Path(), "dir")}
+	if err := os.Mkdir(st.Upper, 0o555); err != nil { // the mode that the library gives to directories of layers
+		return nil, errors.Join(err, l.Release())
 	}
-	if free, err := fdfs.TryLock(st.lock); err != nil || !free {
-		return errors.Join(err, errTaken)
-	}
-	if !fdfs.Linked(st.lock) {
-		return errTaken
-	}
-	return os.Mkdir(st.Upper, 0o555) // as the library has it
+	return st, nil
 }
 
-// Apply makes the directory a layer above parent ("": none), known by names if any, and ends the Staging. The
-// directory is renamed into place: whoever has it mounted, as an overlay's lower, keeps it.
-// Of two processes that bring the same name, the first has it; the second's layer is stored without.
-func (st *Staging) Apply(c Content, parent string, names ...string) (Layer, error) {
+// Directory returns Upper.
+func (st *Staging) Directory() string { return st.Upper }
+
+// Commit makes the directory a layer above parent ("": none), gives the layer the name ("": none) and ends the Staging.
+// The directory is renamed into place, so an overlay that has it mounted as a lower directory keeps working.
+//
+// If another layer has the name, of another build or of a layer that had to be made again, the newest layer gets it. So
+// a layer that nothing can be stacked on any more does not keep its name for ever.
+func (st *Staging) Commit(c commit.Content, parent, name string) (commit.Layer, error) {
+	if name == "" {
+		l, err := st.insert(c, parent)
+		return l.Layer, err
+	}
+	l, err := st.insert(c, parent, name)
+	if err != nil || slices.Contains(l.Names, name) {
+		return l.Layer, err
+	}
+	return l.Layer, st.store.NameLayer(l.ID, name)
+}
+
+// insert is Commit with names that the layer gets only if no other layer has them.
+func (st *Staging) insert(c commit.Content, parent string, names ...string) (Layer, error) {
 	l, err := st.apply(c.Notes, &graphdriver.DriverWithDifferOutput{
 		Target: st.Upper, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode, Metadata: madeByUs,
 	}, parent, names)
@@ -149,16 +132,19 @@ func layerOptions(notes []byte) *cs.LayerOptions {
 	return &cs.LayerOptions{BigData: []cs.LayerBigDataOption{{Key: notesKey, Data: bytes.NewReader(notes)}}}
 }
 
-// Discard removes the directory and what is beside it. After Apply or Discard it does nothing.
+// Discard removes the directory and what is beside it. After Commit or Discard it does nothing.
 func (st *Staging) Discard() error {
-	if st.lock == nil {
-		return nil
-	}
-	err := removeStaging(st.Dir)
-	err = errors.Join(err, st.lock.Close())
-	st.lock = nil
-	if err != nil {
+	if err := st.lease.Release(); err != nil {
 		return fmt.Errorf("removing a staging directory: %w", err)
+	}
+	return nil
+}
+
+// sweep removes the directories of root whose names begin with prefix and whose process is dead.
+func sweep(root, prefix string) error {
+	err := lease.Reap(stagingLock, root, func(name string) bool { return strings.HasPrefix(name, prefix) })
+	if err != nil {
+		return fmt.Errorf("removing what an interrupted build left: %w", err)
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ import (
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/types"
+
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // Options says which store to open. The zero value is the user's default store: storage.conf and its environment,
@@ -141,8 +143,10 @@ func (o Options) resolve() (types.StoreOptions, error) {
 		lib.GraphDriverName = "overlay"
 	}
 	if lib.GraphDriverName != "overlay" {
-		return lib, fmt.Errorf("the store at %s uses the storage driver %q, rbuild needs overlay: "+
-			"choose another store with --root, or set driver = \"overlay\" in storage.conf", lib.GraphRoot, lib.GraphDriverName)
+		return lib, &remedy.Error{
+			Why: fmt.Sprintf("the store at %s uses the storage driver %q, rbuild needs overlay", lib.GraphRoot, lib.GraphDriverName),
+			Do:  "choose another store with --root, or set driver = \"overlay\" in storage.conf",
+		}
 	}
 
 	lib.GraphDriverOptions = slices.DeleteFunc(slices.Clone(lib.GraphDriverOptions), func(opt string) bool {
@@ -158,8 +162,10 @@ func refuseOptions(lib types.StoreOptions) error {
 		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "=")
 		switch {
 		case key == "use_composefs" && value == "true", key == "force_mask" && value != "":
-			return fmt.Errorf("the store at %s is configured with %s, which rbuild cannot build on: "+
-				"choose another store with --root", lib.GraphRoot, opt)
+			return &remedy.Error{
+				Why: fmt.Sprintf("the store at %s is configured with %s, which rbuild cannot build on", lib.GraphRoot, opt),
+				Do:  "choose another store with --root",
+			}
 		}
 	}
 	return nil
@@ -180,7 +186,7 @@ func (s *Store) Close() error {
 	s.storage.Free()
 	end := s.record.remove
 	if s.noRoom {
-		end = s.record.close
+		end = s.record.leave
 	}
 	err := errors.Join(sweep(s.stagingRoot(), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
 	s.record = nil

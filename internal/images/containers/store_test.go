@@ -55,10 +55,10 @@ func layer(t *testing.T, s *containers.Store, parent *commit.Job, file, name str
 	if err := os.WriteFile(filepath.Join(st.Upper, file), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return commit.Layer(context.Background(), s, st, commit.LayerOptions{Parent: parent, Name: name})
+	return commit.Start(context.Background(), st, commit.JobOptions{Parent: parent, Name: name})
 }
 
-func wait(t *testing.T, j *commit.Job) containers.Layer {
+func wait(t *testing.T, j *commit.Job) commit.Layer {
 	t.Helper()
 	l, err := j.Wait(context.Background())
 	if err != nil {
@@ -83,7 +83,7 @@ func staging(t *testing.T, s *containers.Store) []string {
 func TestStagingBecomesLayer(t *testing.T) {
 	s := open(t)
 	key := cache.Base{Config: "x"}.ID()
-	lower := layer(t, s, commit.Stored(containers.Layer{}), "a", "")
+	lower := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
 	upper := wait(t, layer(t, s, lower, "b", key.Name()))
 
 	chain, err := s.Chain(upper.ID)
@@ -119,7 +119,7 @@ func TestStagingBecomesLayer(t *testing.T) {
 
 func TestNewestHasTheName(t *testing.T) {
 	s := open(t)
-	scratch := commit.Stored(containers.Layer{})
+	scratch := commit.Stored(commit.Layer{})
 	first := wait(t, layer(t, s, scratch, "a", "name"))
 	second := wait(t, layer(t, s, scratch, "b", "name"))
 	if l, _, err := s.LayerByName("name"); err != nil || l.ID != second.ID {
@@ -197,7 +197,7 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 		return fmt.Sprintf(`{"annotations":{"a":%q},"config":{"digest":%q},"layers":[%s]}`, annotation, config, layers)
 	}
 	put := func(manifest, name string) (id, stored string) {
-		id, raw, err := s.PutImage(containers.NewImage{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
+		id, raw, err := s.PutImage(commit.Documents{Config: []byte("{}"), Manifest: []byte(manifest), Names: []string{name}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +309,7 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 // The library would take an empty link file for the directory of all links when it removes the layer.
 func TestEmptyLinkIsMended(t *testing.T) {
 	s := open(t)
-	whole := wait(t, layer(t, s, commit.Stored(containers.Layer{}), "a", ""))
+	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))
 	home := filepath.Join(s.GraphRoot(), "overlay")
 	dead := filepath.Join(home, strings.Repeat("d", 64))
 	for _, dir := range []string{dead, filepath.Join(home, "tempdirs", "rbuild-dead")} {

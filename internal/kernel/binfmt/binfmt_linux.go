@@ -32,6 +32,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // patience bounds a trial.
@@ -63,23 +64,14 @@ func (e *Emulators) Close() error {
 	return root.Close()
 }
 
-// An Error says why programs of an architecture cannot be executed, and what would help.
-type Error struct {
-	Architecture string // as Go names it
-	Reason, Help string
-}
-
-func (e *Error) Error() string {
-	text := fmt.Sprintf("programs for %s cannot be executed on this machine: %s", e.Architecture, e.Reason)
-	if e.Help != "" {
-		text += " (" + e.Help + ")"
-	}
-	return text
+// cannot is the error for programs of an architecture.
+func cannot(architecture, why, do string) *remedy.Error {
+	return &remedy.Error{What: fmt.Sprintf("programs for %s cannot be executed on this machine", architecture), Why: why, Do: do}
 }
 
 // Ensure makes programs of an architecture executable, also in another root directory, for this process and those that it
 // starts. It finds out once. dir is a directory for scratch on a file system from which programs can be executed. The
-// error is an *Error where it is the host that cannot do it.
+// error is a *remedy.Error where it is the host that cannot do it.
 func (e *Emulators) Ensure(ctx context.Context, architecture, dir string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -96,7 +88,7 @@ func (e *Emulators) Ensure(ctx context.Context, architecture, dir string) error 
 func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error {
 	m, ok := machines()[architecture]
 	if !ok {
-		return &Error{Architecture: architecture, Reason: "no emulator of it is known"}
+		return cannot(architecture, "no emulator of it is known", "")
 	}
 
 	err := m.try(ctx, dir)
@@ -109,22 +101,18 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 
 	program, err := e.find(m)
 	if err != nil {
-		return &Error{architecture, err.Error(), "install an emulator: apt install qemu-user-static"}
+		return cannot(architecture, err.Error(), "install an emulator: apt install qemu-user-static")
 	}
 	defer program.Close()
 	if shared() {
-		return &Error{
-			architecture, fmt.Sprintf("%s is not registered, and what root registers is for the whole machine", program.Name()),
-			"systemctl restart systemd-binfmt",
-		}
+		why := program.Name() + " is not registered, and what root registers is for the whole machine"
+		return cannot(architecture, why, "systemctl restart systemd-binfmt")
 	}
 
 	if e.root == nil {
 		if e.root, err = fdfs.BinfmtMisc(); err != nil {
-			return &Error{
-				architecture, fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)", program.Name(), err),
-				"root can: apt install qemu-user-static, or systemctl restart systemd-binfmt",
-			}
+			why := fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)", program.Name(), err)
+			return cannot(architecture, why, "root can: apt install qemu-user-static, or systemctl restart systemd-binfmt")
 		}
 	}
 
@@ -132,7 +120,7 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 		return fmt.Errorf("registering %s: %w", program.Name(), err)
 	}
 	if err := m.try(ctx, dir); err != nil {
-		return &Error{Architecture: architecture, Reason: fmt.Sprintf("%s does not work: %v", program.Name(), err)}
+		return cannot(architecture, fmt.Sprintf("%s does not work: %v", program.Name(), err), "")
 	}
 
 	return nil

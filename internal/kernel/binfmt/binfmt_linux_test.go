@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -68,7 +69,7 @@ func TestMissing(t *testing.T) {
 			if err == nil {
 				t.Skip("the host runs programs for " + tc.arch)
 			}
-			var known *Error
+			var known *remedy.Error
 			if !errors.As(err, &known) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v", err)
 			}

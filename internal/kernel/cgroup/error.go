@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"slices"
+
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
 // Reason is why cgroups, or a controller, cannot be had.
@@ -31,12 +33,10 @@ type Error struct {
 }
 
 // Error returns "detail; fix".
-func (e *Error) Error() string {
-	if e.Fix == "" {
-		return e.Detail
-	}
-	return e.Detail + "; " + e.Fix
-}
+func (e *Error) Error() string { return remedy.Text(e.Remedy()) }
+
+// Remedy returns Detail and Fix (package remedy).
+func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
 // Unwrap returns the system's error.
 func (e *Error) Unwrap() error { return e.Err }

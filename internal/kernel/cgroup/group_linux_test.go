@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
 // delegated is a directory of cgroups of version 2 that belongs to the user who runs the test, with this process in it or
@@ -39,11 +41,11 @@ func place(t *testing.T) *Parent {
 	t.Helper()
 	dir := filepath.Join(delegated(t), fresh())
 	p := &Parent{manager: CgroupFS, v2: true, dirs: map[string]string{"": dir}}
-	lock, err := p.tree.claim(dir)
+	l, err := p.tree.claim(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.locks = []*os.File{lock}
+	p.leases = []*lease.Lease{l}
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Error(err)

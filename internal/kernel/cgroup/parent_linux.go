@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
 // root is where the hierarchies are mounted (cgroups(7)).
@@ -35,7 +36,7 @@ type Parent struct {
 	controllers []string          // sorted
 	devices     bool              // as in Options
 	busy        bool              // it has no controllers because the cgroup above holds processes
-	locks       []*os.File        // of dirs
+	leases      []*lease.Lease    // of dirs
 	next        atomic.Int64
 }
 
@@ -83,19 +84,19 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 // Close removes what Open has made.
 func (p *Parent) Close() error {
 	var errs []error
-	for _, lock := range p.locks {
-		err := p.tree.remove(lock.Name())
+	for _, l := range p.leases {
+		err := p.tree.remove(l.Path())
 		for range 50 {
 			if err == nil {
 				break
 			}
 			time.Sleep(time.Millisecond) // the threads that were in it end
-			err = p.tree.remove(lock.Name())
+			err = p.tree.remove(l.Path())
 		}
-		errs = append(errs, err, lock.Close())
+		errs = append(errs, err, l.Leave())
 	}
 
-	p.locks = nil
+	p.leases = nil
 	return errors.Join(errs...)
 }
 

@@ -6,10 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
 // Tree is the mounted hierarchies as only this process can change them. The nil Tree is what lies at /sys/fs/cgroup.
@@ -79,63 +80,14 @@ func (t *Tree) rmdir(path string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
-// claimTime bounds how long claim tries again: a reap that has locked the directory may be kept from the processor.
-const claimTime = 30 * time.Second
+// form is what a cgroup's directory is as a lease.
+func (t *Tree) form() lease.Form { return lease.Directory{Make: t.mkdir, Remove: t.remove} }
 
-// claim makes the directory and locks it, against reap. If another process's reap locks the directory first, and removes it,
-// claim makes it again.
-func (t *Tree) claim(dir string) (f *os.File, err error) {
-	for deadline := time.Now().Add(claimTime); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if err = t.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, err
-		}
-		if f, err = lockDir(dir); err == nil || !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EWOULDBLOCK) {
-			return f, err
-		}
-	}
-	return nil, err
-}
+// claim makes the directory, unless it exists, and locks it. The caller releases the lease.
+func (t *Tree) claim(dir string) (*lease.Lease, error) { return lease.Claim(t.form(), dir) }
 
-// lockDir locks the directory that is at dir once it has the lock.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "flock", Path: dir, Err: err}, f.Close())
-	}
-
-	locked, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if there, err := os.Stat(dir); err != nil || !os.SameFile(there, locked) {
-		return nil, errors.Join(&os.PathError{Op: "locking", Path: dir, Err: os.ErrNotExist}, f.Close())
-	}
-	return f, nil
-}
-
-// reap removes what owners who have died left below parent. What it cannot remove stays.
-func (t *Tree) reap(parent string) {
-	entries, err := os.ReadDir(parent)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !isFresh(e.Name()) {
-			continue
-		}
-		f, err := os.Open(filepath.Join(parent, e.Name()))
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = t.remove(f.Name())
-		}
-		f.Close()
-	}
-}
+// reap removes the cgroups below parent that dead processes have left. A cgroup that cannot be removed stays.
+func (t *Tree) reap(parent string) { _ = lease.Reap(t.form(), parent, isFresh) }
 
 // remove removes a cgroup and those below it. It is no error if it is gone.
 func (t *Tree) remove(dir string) error {

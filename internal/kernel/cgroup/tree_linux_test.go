@@ -25,7 +25,7 @@ func TestClaimAgainstReap(t *testing.T) {
 
 	for range 3000 {
 		dir := filepath.Join(parent, fresh())
-		lock, err := tree.claim(dir)
+		l, err := tree.claim(dir)
 		if err != nil {
 			t.Error(err)
 			break
@@ -37,7 +37,9 @@ func TestClaimAgainstReap(t *testing.T) {
 		if err := tree.rmdir(dir); err != nil {
 			t.Error(err)
 		}
-		lock.Close()
+		if err := l.Leave(); err != nil {
+			t.Error(err)
+		}
 	}
 
 	close(done)

@@ -75,11 +75,11 @@ func (p *Parent) claimV1(controller, dir string) error {
 	}
 	if !shared {
 		p.tree.reap(filepath.Dir(dir))
-		lock, err := p.tree.claim(dir)
+		l, err := p.tree.claim(dir)
 		if err != nil {
 			return err
 		}
-		p.locks = append(p.locks, lock)
+		p.leases = append(p.leases, l)
 	}
 
 	if !shared {

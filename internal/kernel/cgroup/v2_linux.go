@@ -53,12 +53,12 @@ func prepare(o Options, own string) (release func() error, err error) {
 	nothing := func() error { return nil }
 	o.Tree.reap(parent)
 	dir := filepath.Join(parent, fresh())
-	lock, err := o.Tree.claim(dir)
+	l, err := o.Tree.claim(dir)
 	if err != nil {
 		return nothing, refusal(parent, err)
 	}
 	if err := o.Tree.enter(dir); err != nil {
-		return nothing, errors.Join(refusal(parent, err), o.Tree.remove(dir), lock.Close())
+		return nothing, errors.Join(refusal(parent, err), l.Release())
 	}
 
 	enabled, _ := enable(parent) // Busy is told by Missing, to those who need a controller
@@ -72,9 +72,9 @@ func prepare(o Options, own string) (release func() error, err error) {
 		}
 		err := cgroups.WriteFile(filepath.Join(root, own), fileProcs, "0")
 		if err != nil {
-			return errors.Join(fmt.Errorf("going back to cgroup %s: %w", own, underlying(err)), lock.Close())
+			return errors.Join(fmt.Errorf("going back to cgroup %s: %w", own, underlying(err)), l.Leave())
 		}
-		return errors.Join(o.Tree.remove(dir), lock.Close())
+		return l.Release()
 	}, nil
 }
 

@@ -45,6 +45,7 @@ type Stat struct {
 	Nlink        uint64
 	Rdev         uint64 // of devices
 	Size         int64  // bytes
+	Blocks       int64  // of 512 bytes: the space that the file takes, stat(2)
 	Mtime, Ctime Time
 }
 
@@ -143,7 +144,7 @@ func newStat(st *unix.Stat_t) Stat {
 	return Stat{
 		Type: typeOf(st.Mode), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
 		Dev: st.Dev, Ino: st.Ino, Nlink: uint64(st.Nlink), //nolint:unconvert // 32 bits on arm64
-		Rdev: st.Rdev, Size: st.Size,
+		Rdev: st.Rdev, Size: st.Size, Blocks: st.Blocks,
 		Mtime: Time{st.Mtim.Sec, st.Mtim.Nsec}, Ctime: Time{st.Ctim.Sec, st.Ctim.Nsec},
 	}
 }

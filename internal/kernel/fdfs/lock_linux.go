@@ -16,6 +16,16 @@ func TryLock(f *os.File) (bool, error) { return tryLock(f, unix.F_WRLCK) }
 // TryShare takes a read lock, which others may have too, or makes a write lock that f has one.
 func TryShare(f *os.File) (bool, error) { return tryLock(f, unix.F_RDLCK) }
 
+// TryFlock takes the lock of flock(2) on f if nobody else has the lock, and reports whether it did. Closing f gives the
+// lock back. It is for directories, which cannot be opened for writing. It does not conflict with TryLock.
+func TryFlock(f *os.File) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, os.NewSyscallError("flock", err)
+}
+
 // Unlock gives the lock of f back.
 func Unlock(f *os.File) error {
 	_, err := tryLock(f, unix.F_UNLCK)

@@ -12,10 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/copier"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 )
 
 // Images is where a Backend reads and writes layers: an OCI layout.
@@ -97,7 +95,7 @@ func (b *Backend) Image(_ context.Context, id string) (rootfs.Image, rootfs.Stac
 
 	for i, blob := range blobs {
 		image.Blobs[ids[i]] = blob
-		l := containers.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}
+		l := commit.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}
 		stack.layers = append(stack.layers, commit.Stored(l))
 	}
 
@@ -169,10 +167,10 @@ func (b *Backend) readLayer(ctx context.Context, whole *Tree, diffID digest.Dige
 }
 
 // putLayer keeps the tar that write writes as a layer.
-func (b *Backend) putLayer(write func(w io.Writer) (layer.Result, error)) (l containers.Layer, err error) {
+func (b *Backend) putLayer(write func(w io.Writer) (commit.Tar, error)) (l commit.Layer, err error) {
 	err = b.images.PutLayer(func(w io.Writer) (digest.Digest, error) {
 		r, err := write(w)
-		l = containers.Layer{ID: r.DiffID.Encoded(), DiffID: r.DiffID, Size: r.Size, Created: time.Now()}
+		l = commit.Layer{ID: r.DiffID.Encoded(), DiffID: r.DiffID, Size: r.Size, Created: time.Now()}
 		return r.DiffID, err
 	})
 	return l, err

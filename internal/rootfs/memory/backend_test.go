@@ -11,10 +11,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/rootfstest"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 func open(t *testing.T, l *rootfstest.Layout, warn func(string)) *memory.Backend {
@@ -31,7 +31,7 @@ func TestBackend(t *testing.T) {
 }
 
 // putImage builds an image of one layer with one file and keeps it in the layout as "id".
-func putImage(t *testing.T, l *rootfstest.Layout) containers.Layer {
+func putImage(t *testing.T, l *rootfstest.Layout) commit.Layer {
 	t.Helper()
 	b := open(t, l, nil)
 	s, err := b.Scratch()
@@ -156,7 +156,7 @@ func TestNoMounts(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if err := s.Push(containers.Layer{ID: "x"}); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err := s.Push(commit.Layer{ID: "x"}); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 	if l.TempDir() != "" {

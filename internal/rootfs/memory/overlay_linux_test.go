@@ -16,7 +16,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -154,9 +154,9 @@ func TestAsOverlayfs(t *testing.T) {
 	}
 }
 
-func options() layer.Options {
+func options() commit.TarOptions {
 	epoch := time.Unix(1000, 0)
-	return layer.Options{Epoch: &epoch}
+	return commit.TarOptions{Epoch: &epoch}
 }
 
 func onOverlay(t *testing.T, do func(actor)) []byte {
@@ -177,8 +177,8 @@ func onOverlay(t *testing.T, do func(actor)) []byte {
 	check(t, root.Close())
 	var out bytes.Buffer
 	o := options()
-	o.Below = &layer.Root{Mode: 0o755}
-	_, err = layer.Write(t.Context(), dirs[1], &out, o)
+	o.Below = &commit.RootDir{Mode: 0o755}
+	_, err = commit.WriteTar(t.Context(), dirs[1], &out, o)
 	check(t, err)
 
 	return out.Bytes()

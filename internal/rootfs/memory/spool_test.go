@@ -5,7 +5,7 @@ import (
 	"io"
 	"testing"
 
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // TestZerosAtTheEnd: the last file of a spool ends in zeros that were not written.
@@ -26,6 +26,6 @@ func TestZerosAtTheEnd(t *testing.T) {
 	if want := append([]byte(text), make([]byte, size-len(text))...); !bytes.Equal(got, want) {
 		t.Errorf("%d bytes, want %d", len(got), size)
 	}
-	_, err = tree.WriteAll(t.Context(), io.Discard, layer.Options{Merged: true})
+	_, err = tree.WriteAll(t.Context(), io.Discard, commit.TarOptions{Merged: true})
 	check(t, err)
 }

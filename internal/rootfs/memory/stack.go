@@ -7,11 +7,9 @@ import (
 	"slices"
 	"sync"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -75,21 +73,21 @@ func (s *stack) Clone() rootfs.Stack {
 
 // Push is impossible: a layer of a cache is a directory. Builds in memory have no cache, since a step costs no more than
 // a look-up.
-func (s *stack) Push(containers.Layer) error {
+func (s *stack) Push(commit.Layer) error {
 	return errors.New("a layer of the cache cannot be used by a build in memory")
 }
 
-func (s *stack) Tar(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (s *stack) Tar(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	t, err := s.load(ctx)
 	if err != nil {
-		return layer.Result{}, err
+		return commit.Tar{}, err
 	}
 	o.Merged = true
 	return t.WriteAll(ctx, w, o)
 }
 
-func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (containers.Layer, error) {
-	l, err := s.backend.putLayer(func(w io.Writer) (layer.Result, error) { return s.Tar(ctx, w, o.Options()) })
+func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (commit.Layer, error) {
+	l, err := s.backend.putLayer(func(w io.Writer) (commit.Tar, error) { return s.Tar(ctx, w, o.Options()) })
 	if o.Check != nil {
 		if removed := o.Check(); removed != nil {
 			err = removed
@@ -130,7 +128,7 @@ func (l *open) Discard() error { return nil }
 
 // Commit writes the layer at once.
 func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job, error) {
-	files, t := l.tree, layer.Options{}
+	files, t := l.tree, commit.TarOptions{}
 	if l.link != nil {
 		files = l.link
 	}
@@ -139,7 +137,7 @@ func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job,
 		files.SetTimes(*t.Epoch, t.Clamp)
 	}
 
-	stored, err := l.backend.putLayer(func(w io.Writer) (layer.Result, error) { return files.WriteLayer(ctx, w, t) })
+	stored, err := l.backend.putLayer(func(w io.Writer) (commit.Tar, error) { return files.WriteLayer(ctx, w, t) })
 	if err != nil {
 		return nil, err
 	}

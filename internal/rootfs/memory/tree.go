@@ -7,7 +7,7 @@
 //	err = whole.Apply(base)                          // what an overlay would show
 //	whole.Begin()                                    // what changes from here on is a new layer
 //	sel.Write(ctx, whole.Root())
-//	res, err := whole.WriteLayer(ctx, w, layer.Options{})
+//	res, err := whole.WriteLayer(ctx, w, commit.TarOptions{})
 //
 // A Tree keeps books as overlayfs does, so that WriteLayer gives the entries that an upper directory would: a directory
 // in which something changed is copied up with those that lead to it, what was removed from below is a whiteout, a
@@ -23,6 +23,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ import (
 	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 const (
@@ -56,7 +57,7 @@ type Tree struct {
 	inodes uint64 // numbers given away
 	names  int    // that were made or applied
 	xattrs int    // bytes of extended attributes
-	below  layer.Root
+	below  commit.RootDir
 }
 
 // inode is a file.
@@ -167,8 +168,8 @@ func (t *Tree) Begin() {
 	t.below = t.rootAttributes()
 }
 
-func (t *Tree) rootAttributes() layer.Root {
-	return layer.Root{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
+func (t *Tree) rootAttributes() commit.RootDir {
+	return commit.RootDir{Mode: t.root.stat.Mode, UID: t.root.stat.UID, GID: t.root.stat.GID}
 }
 
 // Apply puts the files of a layer on top, with whiteouts as image-spec layer.md has them. The layer must not be used
@@ -253,7 +254,7 @@ func (n *inode) drop(name string) {
 	}
 }
 
-// SetTimes does what layer.SetTimes does to an upper directory, to the layer that is being made.
+// SetTimes does what upperdir.SetTimes does to an upper directory, to the layer that is being made.
 func (t *Tree) SetTimes(epoch time.Time, clamp bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -272,7 +273,7 @@ func (t *Tree) setTimes(n *inode, epoch int64, clamp bool) {
 }
 
 // WriteLayer writes the tar of the layer that is being made. o.Below is the tree's own business.
-func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	below := t.below
@@ -281,22 +282,22 @@ func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, o layer.Options) (la
 }
 
 // WriteAll writes the tar of the whole, flattened.
-func (t *Tree) WriteAll(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (t *Tree) WriteAll(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.write(ctx, w, o, func(*entry) bool { return true })
 }
 
-func (t *Tree) write(ctx context.Context, w io.Writer, o layer.Options, has func(*entry) bool) (layer.Result, error) {
-	out := &tarrer{ctx: ctx, tar: layer.NewWriter(w, o), tree: t, has: has, whole: o.Merged, links: map[*inode]string{}}
+func (t *Tree) write(ctx context.Context, w io.Writer, o commit.TarOptions, has func(*entry) bool) (commit.Tar, error) {
+	out := &tarrer{ctx: ctx, tar: commit.NewTarWriter(w, o), tree: t, has: has, whole: o.Merged, links: map[*inode]string{}}
 	err := out.directory("", t.root)
-	return out.tar.Close(t.root.stat.Mode, err)
+	return out.tar.Close(fileMode(t.root.stat), err)
 }
 
 // tarrer writes the entries of a tree.
 type tarrer struct {
 	ctx   context.Context //nolint:containedctx // of the one call that it is for
-	tar   *layer.Writer
+	tar   *commit.TarWriter
 	tree  *Tree
 	has   func(*entry) bool
 	whole bool
@@ -306,13 +307,13 @@ type tarrer struct {
 // directory writes the entries of n, which is at path: empty or with a slash behind it.
 func (w *tarrer) directory(path string, n *inode) error {
 	if path == "" {
-		if err := w.tar.Root(w.ctx, file(n, "./")); err != nil {
+		if err := w.tar.Root(w.ctx, tarEntry(n, "./")); err != nil {
 			return err
 		}
 	}
 
 	if !w.whole && n.opaque == w.tree.layer && n.opaque > 0 {
-		if err := w.tar.Opaque(w.ctx, path, n.stat.Mtime.Sec); err != nil {
+		if err := w.tar.Opaque(w.ctx, path, modTime(n)); err != nil {
 			return err
 		}
 	}
@@ -328,7 +329,7 @@ func (w *tarrer) directory(path string, n *inode) error {
 	for _, name := range names {
 		kid := n.kids[name]
 		if kid == nil {
-			if err := w.tar.Whiteout(w.ctx, path, name, n.stat.Mtime.Sec); err != nil {
+			if err := w.tar.Whiteout(w.ctx, path, name, modTime(n)); err != nil {
 				return err
 			}
 			continue
@@ -348,7 +349,7 @@ func (w *tarrer) entry(path string, n *inode) error {
 	if n.stat.Type == fdfs.Directory {
 		path += "/"
 	}
-	f := file(n, path)
+	f := tarEntry(n, path)
 	if first, ok := w.links[n]; ok {
 		f.LinkTo = first
 	} else if n.stat.Type != fdfs.Directory && n.stat.Nlink > 1 {
@@ -364,7 +365,51 @@ func (w *tarrer) entry(path string, n *inode) error {
 	return nil
 }
 
-// file describes an inode for a tar.
-func file(n *inode, path string) layer.File {
-	return layer.File{Path: path, Stat: n.stat, Target: n.target, Xattrs: n.xattrs}
+// tarEntry describes an inode for a tar.
+func tarEntry(n *inode, path string) commit.TarEntry {
+	return commit.TarEntry{
+		Path:    path,
+		Mode:    fileMode(n.stat),
+		UID:     n.stat.UID,
+		GID:     n.stat.GID,
+		Size:    n.stat.Size,
+		ModTime: modTime(n),
+		Target:  n.target,
+		Xattrs:  n.xattrs,
+	}
+}
+
+func modTime(n *inode) time.Time { return time.Unix(n.stat.Mtime.Sec, 0) }
+
+// fileMode converts the type and the permissions of a file to those of package os.
+func fileMode(st fdfs.Stat) fs.FileMode {
+	mode := fs.FileMode(st.Mode & 0o777)
+	if st.Mode&0o4000 != 0 {
+		mode |= fs.ModeSetuid
+	}
+	if st.Mode&0o2000 != 0 {
+		mode |= fs.ModeSetgid
+	}
+	if st.Mode&0o1000 != 0 {
+		mode |= fs.ModeSticky
+	}
+
+	switch st.Type {
+	case fdfs.Regular:
+		return mode
+	case fdfs.Directory:
+		return mode | fs.ModeDir
+	case fdfs.Symlink:
+		return mode | fs.ModeSymlink
+	case fdfs.Fifo:
+		return mode | fs.ModeNamedPipe
+	case fdfs.Socket:
+		return mode | fs.ModeSocket
+	case fdfs.CharDevice:
+		return mode | fs.ModeDevice | fs.ModeCharDevice
+	case fdfs.BlockDevice:
+		return mode | fs.ModeDevice
+	case fdfs.Unknown:
+	}
+	return mode | fs.ModeIrregular
 }

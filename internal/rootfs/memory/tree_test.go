@@ -11,13 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // whole lists the names in a tree.
 func whole(t *testing.T, tree *Tree) string {
 	var out bytes.Buffer
-	_, err := tree.WriteAll(t.Context(), &out, layer.Options{Merged: true})
+	_, err := tree.WriteAll(t.Context(), &out, commit.TarOptions{Merged: true})
 	check(t, err)
 	var names []string
 	for _, line := range list(t, out.Bytes()) {

@@ -108,7 +108,7 @@ func (b *Backend) openImage(id string) (rootfs.Image, rootfs.Stack, error) {
 	}
 
 	for _, l := range chain {
-		s.layers = append(s.layers, commit.Stored(l))
+		s.layers = append(s.layers, commit.Stored(l.Layer))
 	}
 
 	return image, s, nil

@@ -39,7 +39,7 @@ func (s *stack) Held() error {
 // hold holds the topmost layer that the build has found in the store, once for the build. Layers that the build has made
 // itself lie above, and no image has them yet. Nil: there is nothing to hold.
 func (s *stack) hold() *hold {
-	var top containers.Layer
+	var top commit.Layer
 	for _, job := range s.layers {
 		if l, found := job.Found(); found {
 			top = l

@@ -10,8 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 	overlayfs "codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -107,9 +107,11 @@ func (u *upper) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job
 		return nil, errors.Join(err, u.Discard())
 	}
 
-	job := commit.Layer(ctx, s.backend.store, u.staging, commit.LayerOptions{
-		Parent: s.top(), Name: o.Name, Notes: o.Notes, Below: &below, Check: s.intactBelow(ctx, slices.Clone(s.layers)),
-		Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Trusted: s.backend.o.Trusted, Sparse: o.Sparse,
+	job := commit.Start(ctx, u.staging, commit.JobOptions{
+		Parent: s.top(), Name: o.Name, Notes: o.Notes, Check: s.intactBelow(ctx, slices.Clone(s.layers)),
+		Tar: commit.TarOptions{
+			Below: &below, Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Trusted: s.backend.o.Trusted, Sparse: o.Sparse,
+		},
 	})
 
 	s.layers = append(s.layers, job)
@@ -126,5 +128,5 @@ func setTimes(ctx context.Context, upper string, t rootfs.Times) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(layer.SetTimes(ctx, dir, *t.Epoch, t.Clamp), dir.Close())
+	return errors.Join(upperdir.SetTimes(ctx, dir, *t.Epoch, t.Clamp), dir.Close())
 }

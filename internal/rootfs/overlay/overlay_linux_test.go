@@ -14,6 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/overlay"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/rootfstest"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -54,7 +55,7 @@ func TestBackend(t *testing.T) {
 }
 
 // commitFile makes a layer with one file.
-func commitFile(t *testing.T, s rootfs.Stack, name string, o rootfs.CommitOptions) containers.Layer {
+func commitFile(t *testing.T, s rootfs.Stack, name string, o rootfs.CommitOptions) commit.Layer {
 	t.Helper()
 	l, err := s.Begin(t.Context())
 	if err != nil {
@@ -95,7 +96,7 @@ func TestNamesAndNotes(t *testing.T) {
 	}
 
 	s := scratch(t, b)
-	if err := s.Push(found); err != nil {
+	if err := s.Push(found.Layer); err != nil {
 		t.Fatal(err)
 	}
 	if files := strings.Join(rootfstest.Files(t, s), " "); files != "a=text" {

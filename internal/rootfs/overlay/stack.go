@@ -9,11 +9,9 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/copier"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
 	overlayfs "codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
@@ -83,7 +81,7 @@ func (s *stack) Clone() rootfs.Stack {
 	return &stack{backend: s.backend, dirs: slices.Clone(s.dirs), bottom: s.bottom, layers: slices.Clone(s.layers)}
 }
 
-func (s *stack) Push(l containers.Layer) error {
+func (s *stack) Push(l commit.Layer) error {
 	dir, err := s.backend.store.Directory(l.ID)
 	if err != nil {
 		return err
@@ -99,7 +97,7 @@ func (s *stack) Push(l containers.Layer) error {
 // top is the topmost layer.
 func (s *stack) top() *commit.Job {
 	if len(s.layers) == 0 {
-		return commit.Stored(containers.Layer{})
+		return commit.Stored(commit.Layer{})
 	}
 	return s.layers[len(s.layers)-1]
 }
@@ -122,24 +120,24 @@ func (s *stack) shape(upper string) error {
 }
 
 // rootAttributes are those of the root directory that the stack shows.
-func (s *stack) rootAttributes() (layer.Root, error) {
+func (s *stack) rootAttributes() (commit.RootDir, error) {
 	st, err := fdfs.FileStat(s.dirs[len(s.dirs)-1])
-	return layer.Root{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
+	return commit.RootDir{Mode: st.Mode, UID: st.UID, GID: st.GID}, err
 }
 
-func (s *stack) Tar(ctx context.Context, w io.Writer, o layer.Options) (layer.Result, error) {
+func (s *stack) Tar(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
 	root, err := overlayfs.Open(overlayfs.Mount{Lowers: s.lowers(), Trusted: s.backend.o.Trusted})
 	if err != nil {
-		return layer.Result{}, err
+		return commit.Tar{}, err
 	}
 
 	o.Merged = true
-	r, err := layer.Write(ctx, root, w, o)
+	r, err := commit.WriteTar(ctx, root, w, o)
 	return r, errors.Join(err, root.Close())
 }
 
 // Flatten writes the tar of all files into a staging directory while it is digested.
-func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (l containers.Layer, err error) {
+func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (l commit.Layer, err error) {
 	staging, err := s.backend.store.NewStaging()
 	if err != nil {
 		return l, err
@@ -174,9 +172,9 @@ func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (l contain
 		return l, errors.Join(err, tarSplit.Close())
 	}
 
-	content := containers.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
+	content := commit.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
 	if o.Notes != nil {
 		content.Notes = o.Notes(r)
 	}
-	return commit.Apply(s.backend.store, staging, content, "", o.Name)
+	return staging.Commit(content, "", o.Name)
 }

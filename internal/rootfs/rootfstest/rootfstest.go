@@ -18,10 +18,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/layer"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // Test runs the tests that do not depend on how a backend keeps files. open returns a new backend for each test, which the
@@ -77,8 +76,8 @@ func write(t *testing.T, root fdfs.Dir, name, text string) {
 	check(t, errors.Join(err, f.SetMode(0o644), f.Close(), root.Close()))
 }
 
-// commit makes a layer with one file and waits for it.
-func commit(t *testing.T, s rootfs.Stack, name, text string, o rootfs.CommitOptions) containers.Layer {
+// add makes a layer with one file and waits for it.
+func add(t *testing.T, s rootfs.Stack, name, text string, o rootfs.CommitOptions) commit.Layer {
 	t.Helper()
 	l, err := s.Begin(t.Context())
 	check(t, err)
@@ -94,7 +93,7 @@ func commit(t *testing.T, s rootfs.Stack, name, text string, o rootfs.CommitOpti
 func Files(t *testing.T, s rootfs.Stack) []string {
 	t.Helper()
 	var out bytes.Buffer
-	_, err := s.Tar(t.Context(), &out, layer.Options{})
+	_, err := s.Tar(t.Context(), &out, commit.TarOptions{})
 	check(t, err)
 	return list(t, &out)
 }
@@ -142,8 +141,8 @@ func testScratch(t *testing.T, b rootfs.Backend) {
 
 func testLayers(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	first := commit(t, s, "a", "1", rootfs.CommitOptions{})
-	second := commit(t, s, "b", "2", rootfs.CommitOptions{})
+	first := add(t, s, "a", "1", rootfs.CommitOptions{})
+	second := add(t, s, "b", "2", rootfs.CommitOptions{})
 	want(t, Files(t, s), "a=1", "b=2")
 
 	if first.DiffID == second.DiffID || first.DiffID == "" {
@@ -163,11 +162,11 @@ func testLayers(t *testing.T, b rootfs.Backend) {
 
 func testClone(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{})
+	add(t, s, "a", "1", rootfs.CommitOptions{})
 	one := s.Clone()
 	other := s.Clone()
-	commit(t, one, "b", "2", rootfs.CommitOptions{})
-	commit(t, other, "c", "3", rootfs.CommitOptions{})
+	add(t, one, "b", "2", rootfs.CommitOptions{})
+	add(t, other, "c", "3", rootfs.CommitOptions{})
 	want(t, Files(t, s), "a=1")
 	want(t, Files(t, one), "a=1", "b=2")
 	want(t, Files(t, other), "a=1", "c=3")
@@ -175,7 +174,7 @@ func testClone(t *testing.T, b rootfs.Backend) {
 
 func testDiscard(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{})
+	add(t, s, "a", "1", rootfs.CommitOptions{})
 	l, err := s.Begin(t.Context())
 	check(t, err)
 	check(t, l.Discard())
@@ -187,7 +186,7 @@ func testDiscard(t *testing.T, b rootfs.Backend) {
 
 func testOpenLayer(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{})
+	add(t, s, "a", "1", rootfs.CommitOptions{})
 	l, err := s.Begin(t.Context())
 	check(t, err)
 	for _, step := range []string{"b", "c"} {
@@ -209,11 +208,11 @@ func testOpenLayer(t *testing.T, b rootfs.Backend) {
 }
 
 func testApart(t *testing.T, b rootfs.Backend) {
-	alone := commitApart(t, scratch(t, b), "b", "2")
+	alone := addApart(t, scratch(t, b), "b", "2")
 
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{Times: rootfs.Times{Epoch: &epoch}})
-	onTop := commitApart(t, s, "b", "2")
+	add(t, s, "a", "1", rootfs.CommitOptions{Times: rootfs.Times{Epoch: &epoch}})
+	onTop := addApart(t, s, "b", "2")
 	want(t, Files(t, s), "a=1", "b=2")
 	if alone.DiffID != onTop.DiffID {
 		t.Errorf("the layer depends on those below: %s and %s", alone.DiffID, onTop.DiffID)
@@ -222,7 +221,7 @@ func testApart(t *testing.T, b rootfs.Backend) {
 
 var epoch = time.Unix(7, 0)
 
-func commitApart(t *testing.T, s rootfs.Stack, name, text string) containers.Layer {
+func addApart(t *testing.T, s rootfs.Stack, name, text string) commit.Layer {
 	t.Helper()
 	l, err := s.Begin(t.Context())
 	check(t, err)
@@ -245,7 +244,7 @@ func commitApart(t *testing.T, s rootfs.Stack, name, text string) containers.Lay
 func testTimes(t *testing.T, b rootfs.Backend) {
 	for _, clamp := range []bool{false, true} {
 		s := scratch(t, b)
-		commit(t, s, "a", "1", rootfs.CommitOptions{Times: rootfs.Times{Epoch: &epoch, Clamp: clamp}})
+		add(t, s, "a", "1", rootfs.CommitOptions{Times: rootfs.Times{Epoch: &epoch, Clamp: clamp}})
 		view, err := s.View(t.Context())
 		check(t, err)
 		st, err := view.Stat("a")
@@ -258,8 +257,8 @@ func testTimes(t *testing.T, b rootfs.Backend) {
 
 func testFlatten(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{})
-	commit(t, s, "b", "2", rootfs.CommitOptions{})
+	add(t, s, "a", "1", rootfs.CommitOptions{})
+	add(t, s, "b", "2", rootfs.CommitOptions{})
 	checked := false
 	o := rootfs.FlattenOptions{
 		Times: rootfs.Times{Epoch: &epoch},
@@ -277,7 +276,7 @@ func testFlatten(t *testing.T, b rootfs.Backend) {
 
 func testFlattenCheck(t *testing.T, b rootfs.Backend) {
 	s := scratch(t, b)
-	commit(t, s, "a", "1", rootfs.CommitOptions{})
+	add(t, s, "a", "1", rootfs.CommitOptions{})
 	removed := errors.New("removed")
 	_, err := s.Flatten(t.Context(), rootfs.FlattenOptions{Check: func() error { return removed }})
 	if !errors.Is(err, removed) {

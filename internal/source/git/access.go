@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
@@ -143,10 +144,8 @@ func (f *fetcher) copyKnownHosts() (err error) {
 			return err
 		}
 
-		n, err := io.Copy(out, io.LimitReader(in, left))
-		if left -= n; left == 0 && err == nil {
-			err = fmt.Errorf("%s is too large", path)
-		}
+		n, err := io.Copy(out, bounded.Reader(in, left, path))
+		left -= n
 		if err := errors.Join(err, in.Close()); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 )
@@ -142,10 +143,7 @@ func find(name string, env []string) (string, error) {
 func (f *fetcher) run(ctx context.Context, args ...string) (string, error) {
 	var out []byte
 	err := f.stream(ctx, func(r io.Reader) (err error) {
-		out, err = io.ReadAll(io.LimitReader(r, maxOutput+1))
-		if err == nil && len(out) > maxOutput {
-			err = fmt.Errorf("git %s prints more than %d bytes", args[0], maxOutput)
-		}
+		out, err = bounded.ReadAll(r, maxOutput, "the output of git "+args[0])
 		return err
 	}, args...)
 	return string(out), err

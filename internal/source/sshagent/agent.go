@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,6 +24,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	xagent "golang.org/x/crypto/ssh/agent"
+
+	"codeberg.org/rbuild/rbuild/internal/bounded"
 )
 
 // maxKey bounds a file with a key, in bytes.
@@ -74,12 +75,9 @@ func readKey(path string) (any, error) {
 	}
 	defer f.Close()
 
-	text, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+	text, err := bounded.ReadAll(f, maxKey, "it")
 	if err != nil {
 		return nil, err
-	}
-	if len(text) > maxKey {
-		return nil, fmt.Errorf("it has more than %d bytes", maxKey)
 	}
 
 	key, err := ssh.ParseRawPrivateKey(text)
