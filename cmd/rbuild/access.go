@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
@@ -88,7 +89,7 @@ type compressionFlags struct {
 }
 
 func (f *compressionFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.format, "compression-format", "", "compression of layers that are pushed: gzip, zstd or zstd:chunked")
+	fs.StringVar(&f.format, "compression-format", "", "compression of layers that are pushed: "+images.CompressionChoice())
 	fs.IntVar(&f.level, "compression-level", 0, "level of that compression")
 	fs.BoolVar(&f.force, "force-compression", true, "compress anew what the destination has in another format")
 	f.flags = fs
@@ -98,16 +99,12 @@ func (f *compressionFlags) check() error {
 	if f.format == "" && f.flags.Changed("force-compression") && f.force {
 		return errors.New("--force-compression needs --compression-format")
 	}
-	if err := transfer.CheckCompression(f.format); err != nil {
+	c, err := images.CompressionByName(f.format)
+	if err != nil {
 		return fmt.Errorf("--compression-format: %w", err)
 	}
-
-	highest := 20 // of zstd
-	if f.format == "" || f.format == "gzip" {
-		highest = 9
-	}
-	if f.level < 0 || f.level > highest {
-		return fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, highest)
+	if f.level < 0 || f.level > c.MaxLevel {
+		return fmt.Errorf("--compression-level %d: choose 0 to %d", f.level, c.MaxLevel)
 	}
 	return nil
 }

@@ -150,16 +150,16 @@ func (a *app) buildInStore(ctx context.Context, st storeImages, f *budFlags, o b
 		a.warn()
 		return a.buildIn(ctx, st, f, o)
 	}
-	place := &singleImages{images: st, app: a}
+	place := &singleImages{imagePlace: st, app: a}
 	err := a.buildIn(ctx, place, f, o)
 	if refused := (*plan.RunRefused)(nil); errors.As(err, &refused) && !f.input.fromStdin() { // a trigger of the base runs something
-		place.images, place.runs = st, true
+		place.imagePlace, place.runs = st, true
 		err = a.buildIn(ctx, place, f, o)
 	}
 	return err
 }
 
-func (a *app) buildIn(ctx context.Context, place images, f *budFlags, o builder.Options) error {
+func (a *app) buildIn(ctx context.Context, place imagePlace, f *budFlags, o builder.Options) error {
 	if f.call.method != callBuild {
 		return a.call(ctx, place, f, o)
 	}
@@ -172,7 +172,7 @@ func buildNamespace() userns.Options {
 }
 
 // build reads the Dockerfile and the context, runs the plan and says what came out.
-func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Options) (err error) {
+func (a *app) build(ctx context.Context, place imagePlace, f *budFlags, o builder.Options) (err error) {
 	if err := f.result.checkFiles([2]string{"--logfile", f.output.log()}, [2]string{"--rusage-logfile", f.output.usage.file}); err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (a *app) build(ctx context.Context, place images, f *budFlags, o builder.Op
 	notices := f.output.notices(show)
 	puller := &imagePuller{flags: &f.pull, base: a.sys(), allow: &f.allow, from: f.plan.from, place: place, report: notices}
 	o.Inputs.Pull, o.Inputs.Origin = puller.pull, puller.origin
-	contexts := &namedContexts{images: place, pull: puller, elsewhere: in.far}
+	contexts := &namedContexts{imagePlace: place, pull: puller, elsewhere: in.far}
 	defer func() { err = errors.Join(err, contexts.close()) }()
 
 	o.Inputs.Contexts = contexts.openers(&f.named)

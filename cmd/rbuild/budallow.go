@@ -64,7 +64,7 @@ func (f *allowFlags) refuse(from string) func(image string) error {
 }
 
 // load reads the image that a Dockerfile names by its transport, if it lies where that is allowed.
-func (f *allowFlags) load(ctx context.Context, place images, image string, o transfer.Options) (string, error) {
+func (f *allowFlags) load(ctx context.Context, place imagePlace, image string, o transfer.Options) (string, error) {
 	n, err := imagename.Parse(image)
 	if err != nil {
 		return "", err

@@ -88,7 +88,7 @@ func (f *callFlags) apply(_ lookup, _ *builder.Options) (err error) {
 }
 
 // call tells what --call asks for. place is needed for a context that is no directory only.
-func (a *app) call(ctx context.Context, place images, f *budFlags, o builder.Options) (err error) {
+func (a *app) call(ctx context.Context, place imagePlace, f *budFlags, o builder.Options) (err error) {
 	o.Listener = progress.Plain(a.stderr.Steps())
 	in, err := f.open(ctx, place, &o)
 	if err != nil {

@@ -57,7 +57,7 @@ func (f *budFlags) elsewhere(o builder.Options, env lookup) (elsewhere, error) {
 }
 
 // open opens what the flags name: what RUN gets to see, the Dockerfile and the context. o.Listener is told of warnings.
-func (f *budFlags) open(ctx context.Context, place images, o *builder.Options) (*input, error) {
+func (f *budFlags) open(ctx context.Context, place imagePlace, o *builder.Options) (*input, error) {
 	if err := f.run.open(&o.Run, os.LookupEnv); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func isElsewhere(arg string) bool {
 }
 
 // fetchContext brings a context that lies elsewhere; dir is empty if a Dockerfile is all that there is.
-func (in *input) fetchContext(ctx context.Context, place images, e elsewhere, arg string) (dir string, err error) {
+func (in *input) fetchContext(ctx context.Context, place imagePlace, e elsewhere, arg string) (dir string, err error) {
 	if dir, in.release, err = place.NewScratch(); err != nil {
 		return "", err
 	}
@@ -106,7 +106,7 @@ func (in *input) fetchContext(ctx context.Context, place images, e elsewhere, ar
 }
 
 // fetchDockerfile brings a Dockerfile from a URL.
-func (in *input) fetchDockerfile(ctx context.Context, place images, e elsewhere, url string) error {
+func (in *input) fetchDockerfile(ctx context.Context, place imagePlace, e elsewhere, url string) error {
 	dir, release, err := place.NewScratch()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -247,7 +248,7 @@ func (e export) place() string {
 }
 
 // copyImage writes an archive of the image, if that is what is asked for, under the first of its own names, else of names.
-func (e export) copyImage(ctx context.Context, place images, id string, names []string, o transfer.PushOptions) (err error) {
+func (e export) copyImage(ctx context.Context, place imagePlace, id string, names []string, o transfer.PushOptions) (err error) {
 	if e.transport() == "" {
 		return nil
 	}
@@ -257,7 +258,7 @@ func (e export) copyImage(ctx context.Context, place images, id string, names []
 		name = ":" + names[0]
 	}
 	if len(e.names) > 0 { // its own
-		named, err := transfer.NormalizeTag(e.names[0])
+		named, err := images.NormalizeTag(e.names[0])
 		if err != nil {
 			return err
 		}

@@ -103,7 +103,7 @@ func (f *inputFlags) fromStdin() bool { return f.context == "-" || slices.Contai
 
 // open finds the Dockerfile and opens the context, by the rules of buildah: --file is relative to the working directory,
 // else to the context; for a context that is not a directory of the user's to that alone.
-func (f *inputFlags) open(ctx context.Context, place images, far elsewhere, stdin io.Reader) (in *input, err error) {
+func (f *inputFlags) open(ctx context.Context, place imagePlace, far elsewhere, stdin io.Reader) (in *input, err error) {
 	in = &input{}
 	defer func() {
 		if err != nil {
@@ -222,7 +222,7 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 
 // readStdin takes a tar as the context and returns the directory where it is unpacked; anything else is the
 // Dockerfile, and there is no context.
-func (in *input) readStdin(ctx context.Context, place images, e elsewhere, stdin io.Reader) (dir string, err error) {
+func (in *input) readStdin(ctx context.Context, place imagePlace, e elsewhere, stdin io.Reader) (dir string, err error) {
 	in.from = "standard input"
 	r := bufio.NewReaderSize(stdin, 1<<16)
 	isTar, err := copier.IsTar(r)

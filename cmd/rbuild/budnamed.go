@@ -89,7 +89,7 @@ func (f *contextFlags) names() []string {
 
 // namedContexts opens named contexts and has what they hold.
 type namedContexts struct {
-	images
+	imagePlace
 	pull *imagePuller
 	elsewhere
 

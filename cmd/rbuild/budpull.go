@@ -95,7 +95,7 @@ type imagePuller struct {
 	base   transfer.Options
 	allow  *allowFlags
 	from   string // --from, which the user has named himself
-	place  images
+	place  imagePlace
 	report io.Writer // gets to know of it; nil: nobody does
 
 	found sync.Map // names and IDs as pulledImage -> full name

@@ -15,6 +15,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -176,7 +177,7 @@ func (f *resultFlags) tag(text string, o *builder.Options) error {
 	if hint := imagename.Hint(text); hint != "" {
 		f.notices = append(f.notices, "--tag "+hint)
 	}
-	named, err := transfer.NormalizeTag(text)
+	named, err := images.NormalizeTag(text)
 	if err != nil {
 		return fmt.Errorf("--tag: %w", err)
 	}
@@ -267,7 +268,7 @@ func (f *resultFlags) checkFiles(more ...[2]string) error {
 
 // deliver copies the image to where it is asked for outside the store, and returns the manifest that is to be told of: the
 // one of a registry if there is one.
-func (f *resultFlags) deliver(ctx context.Context, place images, r builder.Result, names []string, o transfer.PushOptions) (ocispec.Descriptor, error) {
+func (f *resultFlags) deliver(ctx context.Context, place imagePlace, r builder.Result, names []string, o transfer.PushOptions) (ocispec.Descriptor, error) {
 	told := r.Manifest
 	f.compression.apply(&o)
 	for _, e := range f.exports {

@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
@@ -29,15 +29,19 @@ func newHistoryCmd(a *app) *cobra.Command {
 	var f historyFlags
 	cmd := &cobra.Command{
 		Use:   "history [flags] IMAGE",
-		Short: "Show the steps that an image was built by, the last one first",
+		Short: "Show the steps that an image was built by, the last step first",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
-				img, _, err := a.lookup(st.Storage(), args[0])
+			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
+				st, img, _, err := stores.lookup(args[0], a.sys().Names)
 				if err != nil {
 					return err
 				}
-				steps, err := imageHistory(st, img.ID)
+				content, err := st.ReadImage(img.ID)
+				if err != nil {
+					return err
+				}
+				steps, err := imageHistory(img, content)
 				if err != nil {
 					return err
 				}
@@ -68,25 +72,18 @@ type historyStep struct {
 
 const missingID = "<missing>"
 
-// imageHistory joins the history of an image with the sizes of its layers, the
-// last step first. Layers that the history does not mention follow without
-// text.
-func imageHistory(st *containers.Store, id string) ([]historyStep, error) {
-	img, err := st.Image(id)
-	if err != nil {
+// imageHistory joins the history of an image with the sizes of its layers, the last step first. Layers that the history does
+// not mention follow without text.
+func imageHistory(img images.Image, content images.Content) ([]historyStep, error) {
+	if err := content.Verify(imageTitle(img)); err != nil {
 		return nil, err
 	}
-
 	var config ocispec.Image
-	if err := json.Unmarshal(img.Config, &config); err != nil {
-		return nil, fmt.Errorf("reading the config of image %s: %w", id, err)
+	if err := json.Unmarshal(content.Config, &config); err != nil {
+		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)
 	}
 
-	chain, err := st.Layers(img)
-	if err != nil {
-		return nil, err
-	}
-
+	chain := content.Layers
 	var steps []historyStep
 	for _, h := range slices.Backward(config.History) {
 		step := historyStep{ID: missingID, CreatedBy: h.CreatedBy, Comment: h.Comment, EmptyLayer: h.EmptyLayer}
@@ -105,12 +102,18 @@ func imageHistory(st *containers.Store, id string) ([]historyStep, error) {
 	}
 	if len(steps) > 0 {
 		steps[0].ID = img.ID
-		if lib, err := st.Storage().Image(img.ID); err == nil {
-			steps[0].Tags = lib.Names
-		}
+		steps[0].Tags = img.Names
 	}
 
 	return steps, nil
+}
+
+// imageTitle returns the name of an image in messages: its first name, or its ID.
+func imageTitle(img images.Image) string {
+	if len(img.Names) > 0 {
+		return img.Names[0]
+	}
+	return img.ID
 }
 
 // historyRow is a step as a template or the table shows it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,96 +14,95 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
-	"codeberg.org/rbuild/rbuild/internal/transfer"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// imageList is the images of a store with what telling them apart needs. What
-// has to be read from an image's config is read when it is asked for.
+// imageList is the images of all stores, the newest first.
 type imageList struct {
-	st      *containers.Store
-	images  []cs.Image
-	layers  map[string]cs.Layer
-	configs map[string]*ocispec.Image
-	sum     func(img *cs.Image, name string) digest.Digest // registry.Digest for the store
+	stores imageStores
+	images []*listed
 }
 
-func listImages(st *containers.Store) (*imageList, error) {
-	images, err := st.Storage().Images()
-	if err != nil {
-		return nil, fmt.Errorf("listing the images: %w", err)
-	}
+// listed is an image of a list. Its documents are read when they are needed.
+type listed struct {
+	images.Image
 
-	layers, err := st.Storage().Layers()
-	if err != nil {
-		return nil, fmt.Errorf("listing the layers: %w", err)
-	}
+	store   images.Store
+	read    bool            // origins and config are set
+	origins []images.Origin // see images.Content
+	config  ocispec.Image
+}
 
-	l := &imageList{st: st, images: images, layers: make(map[string]cs.Layer, len(layers)), configs: make(map[string]*ocispec.Image)}
-	l.sum = func(img *cs.Image, name string) digest.Digest { return transfer.Digest(st.Storage(), img, name) }
-	for _, layer := range layers {
-		l.layers[layer.ID] = layer
-	}
-
-	// Newest first; the ID makes the order of equals the same every time.
-	slices.SortFunc(l.images, func(a, b cs.Image) int {
-		if c := b.Created.Compare(a.Created); c != 0 {
-			return c
+func listImages(stores imageStores) (*imageList, error) {
+	l := &imageList{stores: stores}
+	for _, st := range stores {
+		all, err := st.ListImages()
+		if err != nil {
+			return nil, err
 		}
-		return strings.Compare(a.ID, b.ID)
-	})
+		for _, img := range all {
+			l.images = append(l.images, &listed{Image: img, store: st})
+		}
+	}
 
+	// The ID makes the order of images with the same time the same in each call.
+	slices.SortStableFunc(l.images, func(a, b *listed) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
 	return l, nil
 }
 
-// size is what the image's layers hold, uncompressed, in bytes. Layers shared
-// with other images count in each.
-func (l *imageList) size(img *cs.Image) int64 {
-	var sum int64
-	for id := img.TopLayer; id != ""; id = l.layers[id].Parent {
-		sum += l.layers[id].UncompressedSize
+// document reads the documents of the image. An image whose documents cannot be read has no labels and no history.
+func (img *listed) document() *listed {
+	if img.read {
+		return img
 	}
-	return sum
+	img.read = true
+
+	content, err := img.store.ReadImage(img.ID)
+	if err != nil {
+		return img
+	}
+	img.origins = content.Origins
+	_ = json.Unmarshal(content.Config, &img.config) // an unreadable config has no labels
+	return img
 }
 
-// digest is the digest of the image's manifest, as the registry of the name has it. Without a name, that of the first name.
-func (l *imageList) digest(img *cs.Image, name string) digest.Digest {
+func (img *listed) labels() map[string]string { return img.document().config.Config.Labels }
+
+// digest returns the digest of the image's manifest as the registry of the name has it. name "" is the first name.
+func (img *listed) digest(name string) digest.Digest {
 	if name == "" && len(img.Names) > 0 {
 		name = img.Names[0]
 	}
-	return l.sum(img, name)
+	return images.Digest(img.document().origins, name, img.Image.Digest)
 }
 
-// config is the image's config; an empty one for what is no image that runs.
-func (l *imageList) config(id string) *ocispec.Image {
-	if c, ok := l.configs[id]; ok {
-		return c
-	}
-	c := &ocispec.Image{}
-	if img, err := l.st.Image(id); err == nil {
-		_ = json.Unmarshal(img.Config, c) // an unreadable config has no labels
-	}
-	l.configs[id] = c
-	return c
-}
-
-// intermediate reports whether another image was built on this unnamed one, as
-// podman and buildah leave them behind: the other has its layers, and its
-// history with more after it.
-func (l *imageList) intermediate(img *cs.Image) bool {
+// intermediate reports whether another image was built on this image without a name, as builds by podman and buildah leave
+// them: the other image has the layers of this image, and its history with more steps after it.
+func (l *imageList) intermediate(img *listed) bool {
 	if len(img.Names) > 0 {
 		return false
 	}
-	history := l.config(img.ID).History
-	return slices.ContainsFunc(l.images, func(other cs.Image) bool {
-		if other.ID == img.ID || !l.above(other.TopLayer, img.TopLayer) {
+	history := img.document().config.History
+	return slices.ContainsFunc(l.images, func(other *listed) bool {
+		if other.store != img.store || other.ID == img.ID || !above(other, img) {
 			return false
 		}
-		longer := l.config(other.ID).History
+		longer := other.document().config.History
 		return len(longer) > len(history) && slices.EqualFunc(longer[:len(history)], history, sameStep)
 	})
+}
+
+// above reports whether img has all layers of base.
+func above(img, base *listed) bool {
+	return len(base.Layers) == 0 || slices.Contains(img.Layers, base.Layers[0])
+}
+
+// dangling reports whether an image has no name and no other image was built on it.
+func (l *imageList) dangling(img *listed) bool {
+	return len(img.Names) == 0 && !l.intermediate(img)
 }
 
 func sameStep(a, b ocispec.History) bool {
@@ -110,27 +110,12 @@ func sameStep(a, b ocispec.History) bool {
 		(a.Created == nil) == (b.Created == nil) && (a.Created == nil || a.Created.Equal(*b.Created))
 }
 
-// above reports whether layer is base or lies on it.
-func (l *imageList) above(layer, base string) bool {
-	for ; layer != ""; layer = l.layers[layer].Parent {
-		if layer == base {
-			return true
-		}
-	}
-	return base == ""
-}
+// A filter reports whether an image stays in the list.
+type filter func(img *listed) bool
 
-// dangling images have no name and nothing was built on them.
-func (l *imageList) dangling(img *cs.Image) bool {
-	return len(img.Names) == 0 && !l.intermediate(img)
-}
-
-// A filter keeps the images it returns true for.
-type filter func(img *cs.Image) bool
-
-// filters parses the values of --filter. Of several with one key (and value
-// lists of one) any has to match, of different keys all.
-func (l *imageList) filters(args []string, o transfer.Options) (filter, error) {
+// filters parses the values of --filter. An image has to match one of the filters with the same key, and the filters of all
+// keys.
+func (l *imageList) filters(args []string, n images.Names) (filter, error) {
 	byKey := make(map[string][]filter)
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
@@ -140,18 +125,18 @@ func (l *imageList) filters(args []string, o transfer.Options) (filter, error) {
 
 		key = strings.TrimSuffix(key, "!") // KEY!=VALUE
 		negate := strings.HasSuffix(strings.TrimSuffix(arg, "="+value), "!")
-		f, err := l.filter(key, value, o)
+		f, err := l.filter(key, value, n)
 		if err != nil {
 			return nil, fmt.Errorf("--filter %s: %w", arg, err)
 		}
 		if negate {
-			byKey[arg] = append(byKey[arg], func(img *cs.Image) bool { return !f(img) })
+			byKey[arg] = append(byKey[arg], func(img *listed) bool { return !f(img) })
 			continue
 		}
 		byKey[key] = append(byKey[key], f)
 	}
 
-	return func(img *cs.Image) bool {
+	return func(img *listed) bool {
 		for _, alternatives := range byKey {
 			if !slices.ContainsFunc(alternatives, func(f filter) bool { return f(img) }) {
 				return false
@@ -163,41 +148,41 @@ func (l *imageList) filters(args []string, o transfer.Options) (filter, error) {
 
 var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, readonly, containers)")
 
-func (l *imageList) filter(key, value string, o transfer.Options) (filter, error) {
+func (l *imageList) filter(key, value string, n images.Names) (filter, error) {
 	switch key {
 	case "dangling", "intermediate", "readonly", "containers":
 		return l.boolFilter(key, value)
 	case "reference":
-		return func(img *cs.Image) bool {
+		return func(img *listed) bool {
 			return slices.ContainsFunc(img.Names, func(name string) bool { return matchesReference(value, name) })
 		}, nil
 	case "id":
-		return func(img *cs.Image) bool { return strings.HasPrefix(img.ID, value) }, nil
+		return func(img *listed) bool { return strings.HasPrefix(img.ID, value) }, nil
 	case "label":
 		name, want, hasValue := strings.Cut(value, "=")
-		return func(img *cs.Image) bool {
-			got, ok := l.config(img.ID).Config.Labels[name]
+		return func(img *listed) bool {
+			got, ok := img.labels()[name]
 			return ok && (!hasValue || got == want)
 		}, nil
 	case "until":
 		limit, err := parseUntil(value)
-		return func(img *cs.Image) bool { return img.Created.Before(limit) }, err
+		return func(img *listed) bool { return img.Created.Before(limit) }, err
 	case "before", "since", "after":
-		img, _, err := transfer.Lookup(l.st.Storage(), value, o)
+		_, img, _, err := l.stores.lookup(value, n)
 		if err != nil {
 			return nil, err
 		}
 		limit := img.Created
 		if key == "before" {
-			return func(img *cs.Image) bool { return img.Created.Before(limit) }, nil
+			return func(img *listed) bool { return img.Created.Before(limit) }, nil
 		}
-		return func(img *cs.Image) bool { return img.Created.After(limit) }, nil
+		return func(img *listed) bool { return img.Created.After(limit) }, nil
 	}
 
 	return nil, errFilter
 }
 
-// parseUntil reads a point in time: a duration before now, seconds since 1970, or a date, as podman and docker take them.
+// parseUntil reads a point in time as podman and docker do: a duration before now ("24h"), seconds since 1970, or a date.
 func parseUntil(text string) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && text != "0" {
 		return time.Now().Add(-ago), nil
@@ -228,34 +213,16 @@ func (l *imageList) boolFilter(key, value string) (filter, error) {
 	case "intermediate":
 		is = l.intermediate
 	case "readonly":
-		is = func(img *cs.Image) bool { return img.ReadOnly }
+		is = func(img *listed) bool { return img.ReadOnly }
 	case "containers":
-		used, err := usedImages(l.st)
-		if err != nil {
-			return nil, err
-		}
-		is = func(img *cs.Image) bool { return used[img.ID] }
+		is = func(img *listed) bool { return img.InUse }
 	}
 
-	return func(img *cs.Image) bool { return is(img) == want }, nil
+	return func(img *listed) bool { return is(img) == want }, nil
 }
 
-// usedImages are the IDs of the images that containers were made of, whichever
-// tool made them.
-func usedImages(st *containers.Store) (map[string]bool, error) {
-	containers, err := st.Storage().Containers()
-	if err != nil {
-		return nil, fmt.Errorf("listing the containers: %w", err)
-	}
-	used := make(map[string]bool, len(containers))
-	for _, c := range containers {
-		used[c.ImageID] = true
-	}
-	return used, nil
-}
-
-// matchesReference compares a name with a pattern, which may leave out the tag,
-// the registry and any path before the last part, as podman has it.
+// matchesReference compares a name with a pattern, for example "team/*:1". The pattern may leave out the tag, the registry and
+// any part of the path but the last, as in podman.
 func matchesReference(pattern, name string) bool {
 	candidates := []string{name}
 	if named, err := reference.ParseNamed(name); err == nil {
@@ -277,13 +244,12 @@ func matchesReference(pattern, name string) bool {
 	return false
 }
 
-// imageRow is one line of rbuild images: a name of an image, or an image
-// without names. The fields are those that templates for podman and buildah
-// use.
+// imageRow is a line of rbuild images: a name of an image, or an image without names. The fields have the names that templates
+// for podman and buildah use.
 type imageRow struct {
 	ID           string
 	Name         string // repository; "<none>" without a name
-	Repository   string // the same, by podman's word
+	Repository   string // the same, with podman's name
 	Tag          string
 	Digest       string
 	Names        []string
@@ -300,25 +266,25 @@ type imageRow struct {
 
 const none = "<none>"
 
-// rows makes the lines for one image.
-func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
+// rows returns the lines of an image.
+func (img *listed) rows(truncate bool) []imageRow {
 	id := "sha256:" + img.ID
 	if truncate {
 		id = shortID(img.ID)
 	}
 	row := imageRow{
 		ID:           id,
-		Digest:       l.digest(img, "").String(),
+		Digest:       img.digest("").String(),
 		Names:        img.Names,
 		Created:      humanSince(img.Created),
 		CreatedSince: humanSince(img.Created),
 		CreatedAt:    img.Created.UTC().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedAtRaw: img.Created,
-		Size:         humanSize(l.size(img)),
+		Size:         humanSize(img.Size),
 		ReadOnly:     img.ReadOnly,
 		Dangling:     len(img.Names) == 0,
 		History:      strings.Join(img.NamesHistory, ", "),
-		Labels:       l.config(img.ID).Config.Labels,
+		Labels:       img.labels(),
 	}
 
 	if row.History == "" {
@@ -333,7 +299,7 @@ func (l *imageList) rows(img *cs.Image, truncate bool) []imageRow {
 	for _, name := range img.Names {
 		r := row
 		r.Name, r.Tag = splitName(name)
-		r.Digest = l.digest(img, name).String()
+		r.Digest = img.digest(name).String()
 		r.Repository = r.Name
 		rows = append(rows, r)
 	}

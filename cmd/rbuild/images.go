@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,11 +12,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/progress"
-	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
 // imagesFlags are the flags of rbuild images; they are buildah's.
@@ -35,29 +32,16 @@ func newImagesCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "images [flags] [IMAGE]",
 		Aliases: []string{"image-list"},
-		Short:   "List the images of the store",
+		Short:   "List images",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, ok := imageOrders[f.sort]; !ok {
 				return fmt.Errorf("--sort %q: choose created, id, repository, size or tag", f.sort)
 			}
 
-			list := func(st *containers.Store) error {
-				kept, err := a.keptImages()
-				if err != nil {
-					return err
-				}
-				return f.list(cmd.OutOrStdout(), st, kept, args, a.sys())
-			}
-
-			err := a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error { return list(st) })
-			if err == nil || a.state != nil {
-				return err
-			}
-			if _, err := a.withoutNamespace(err); err != nil {
-				return err
-			}
-			return list(nil)
+			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
+				return f.list(cmd.OutOrStdout(), stores, args, a.sys().Names)
+			})
 		},
 	}
 
@@ -76,48 +60,34 @@ func newImagesCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// list prints the images of the store, and those that builds without a namespace have kept. st is nil where there can be no
-// store. A filter chooses from the store only.
-func (f imagesFlags) list(w io.Writer, st *containers.Store, kept []transfer.KeptImage, args []string, o transfer.Options) error {
-	if len(f.filters) > 0 {
-		kept = nil
-	}
-	if len(args) > 0 {
-		kept = slices.DeleteFunc(kept, func(img transfer.KeptImage) bool { return !isKept(img, args[0]) })
-	}
-	l, chosen, err := f.choose(st, args, o)
-	if err != nil && (len(kept) == 0 || !errors.Is(err, transfer.ErrNotFound)) {
+// list prints the images of the stores.
+func (f imagesFlags) list(w io.Writer, stores imageStores, args []string, n images.Names) error {
+	l, all, err := f.choose(stores, args, n)
+	if err != nil {
 		return err
 	}
-
-	var all []listed
-	for _, img := range chosen {
-		all = append(all, listed{img: img, size: l.size(img)})
-	}
-	for i := range kept {
-		all = append(all, keptListed(&kept[i]))
-	}
 	slices.SortStableFunc(all, imageOrders[f.sort])
+
 	switch {
 	case f.asJSON:
-		images := []buildahImage{}
-		for _, e := range all {
-			images = append(images, e.buildah(l))
+		list := []buildahImage{}
+		for _, img := range all {
+			list = append(list, img.buildah())
 		}
-		return writeJSON(w, images)
+		return writeJSON(w, list)
 	case wantsJSON(f.format):
-		images := []podmanImage{}
-		for _, e := range all {
-			images = append(images, e.podman(l))
+		list := []podmanImage{}
+		for _, img := range all {
+			list = append(list, l.podman(img))
 		}
-		return writeJSON(w, images)
+		return writeJSON(w, list)
 	case f.quiet:
 		return printIDs(w, all, !f.noTrunc)
 	}
 
 	rows := []imageRow{}
-	for _, e := range all {
-		rows = append(rows, e.rows(l, !f.noTrunc)...)
+	for _, img := range all {
+		rows = append(rows, img.rows(!f.noTrunc)...)
 	}
 	if order := rowOrders[f.sort]; order != nil {
 		slices.SortStableFunc(rows, order)
@@ -129,41 +99,13 @@ func (f imagesFlags) list(w io.Writer, st *containers.Store, kept []transfer.Kep
 	return f.table(w, rows)
 }
 
-// listed is an image that is listed: of the store, or kept by a build without a namespace.
-type listed struct {
-	img  *cs.Image // of a kept image the ID, the names and the time
-	size int64     // bytes
-	kept *transfer.KeptImage
-}
-
-func (e listed) buildah(l *imageList) buildahImage {
-	if e.kept != nil {
-		return keptBuildah(*e.kept)
-	}
-	return l.buildah(e.img)
-}
-
-func (e listed) podman(l *imageList) podmanImage {
-	if e.kept != nil {
-		return keptPodman(*e.kept)
-	}
-	return l.podman(e.img)
-}
-
-func (e listed) rows(l *imageList, truncate bool) []imageRow {
-	if e.kept != nil {
-		return keptRows(*e.kept, truncate)
-	}
-	return l.rows(e.img, truncate)
-}
-
-// imageOrders are the orders of --sort, of images. Images that are equal stay in the order of listImages.
-var imageOrders = map[string]func(a, b listed) int{
-	"created":    func(a, b listed) int { return b.img.Created.Compare(a.img.Created) },
-	"id":         func(a, b listed) int { return strings.Compare(a.img.ID, b.img.ID) },
-	"repository": func(a, b listed) int { return slices.Compare(a.img.Names, b.img.Names) },
-	"size":       func(a, b listed) int { return cmp.Compare(a.size, b.size) },
-	"tag":        func(a, b listed) int { return slices.Compare(a.img.Names, b.img.Names) },
+// imageOrders are the orders of --sort for images. Images that are equal stay in the order of listImages.
+var imageOrders = map[string]func(a, b *listed) int{
+	"created":    func(a, b *listed) int { return b.Created.Compare(a.Created) },
+	"id":         func(a, b *listed) int { return strings.Compare(a.ID, b.ID) },
+	"repository": func(a, b *listed) int { return slices.Compare(a.Names, b.Names) },
+	"size":       func(a, b *listed) int { return cmp.Compare(a.Size, b.Size) },
+	"tag":        func(a, b *listed) int { return slices.Compare(a.Names, b.Names) },
 }
 
 // rowOrders are the orders of --sort for rows, of which an image with several names has several.
@@ -172,69 +114,55 @@ var rowOrders = map[string]func(a, b imageRow) int{
 	"tag":        func(a, b imageRow) int { return strings.Compare(a.Tag, b.Tag) },
 }
 
-// choose finds the images of the store that are to be listed.
-func (f imagesFlags) choose(st *containers.Store, args []string, o transfer.Options) (l *imageList, chosen []*cs.Image, err error) {
-	if st == nil {
-		if len(args) > 0 {
-			err = fmt.Errorf("%s: %w", args[0], transfer.ErrNotFound)
-		}
+// choose returns the images that the argument and the filters select.
+func (f imagesFlags) choose(stores imageStores, args []string, n images.Names) (l *imageList, chosen []*listed, err error) {
+	if l, err = listImages(stores); err != nil {
 		return nil, nil, err
 	}
-	if l, err = listImages(st); err != nil {
-		return nil, nil, err
-	}
-
-	keep, err := l.filters(f.filters, o)
+	keep, err := l.filters(f.filters, n)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	wanted := func(*cs.Image) bool { return true }
+	wanted := func(*listed) bool { return true }
 	if len(args) > 0 {
-		if wanted, err = byArgument(st, args[0], o); err != nil {
+		if wanted, err = l.byArgument(args[0], n); err != nil {
 			return nil, nil, err
 		}
 	}
 
-	for i := range l.images {
-		img := &l.images[i]
+	for _, img := range l.images {
 		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
 			chosen = append(chosen, img)
 		}
 	}
-
 	return l, chosen, nil
 }
 
-// byArgument chooses what "rbuild images NAME" lists: the image of that name or
-// ID, else those whose names the argument matches.
-func byArgument(st *containers.Store, arg string, o transfer.Options) (filter, error) {
-	img, _, err := transfer.Lookup(st.Storage(), arg, o)
-	if err == nil {
-		return func(other *cs.Image) bool { return other.ID == img.ID }, nil
-	}
-
-	matched := func(img *cs.Image) bool {
-		for _, name := range img.Names {
-			if matchesReference(arg, name) {
-				return true
-			}
+// byArgument selects the images of "rbuild images NAME", in each store the image of that name or ID. A store without such an
+// image gives the images whose names match the argument as a pattern.
+func (l *imageList) byArgument(arg string, n images.Names) (filter, error) {
+	exact := make(map[images.Store]string) // ID
+	var notFound error
+	for _, st := range l.stores {
+		img, _, err := images.Lookup(st, arg, n)
+		if err != nil {
+			notFound = cmp.Or(notFound, err)
+			continue
 		}
-		return false
+		exact[st] = img.ID
 	}
 
-	images, listErr := st.Storage().Images()
-	if listErr != nil {
-		return nil, fmt.Errorf("listing the images: %w", listErr)
-	}
-
-	for i := range images {
-		if matched(&images[i]) {
-			return matched, nil
+	wanted := func(img *listed) bool {
+		if id, ok := exact[img.store]; ok {
+			return img.ID == id
 		}
+		return slices.ContainsFunc(img.Names, func(name string) bool { return matchesReference(arg, name) })
 	}
-
-	return nil, err
+	if !slices.ContainsFunc(l.images, wanted) {
+		return nil, notFound
+	}
+	return wanted, nil
 }
 
 // table prints buildah's columns.
@@ -256,11 +184,11 @@ func column(shown bool, text string) string {
 	return ""
 }
 
-func printIDs(w io.Writer, images []listed, truncate bool) error {
-	for _, e := range images {
-		id := "sha256:" + e.img.ID
+func printIDs(w io.Writer, all []*listed, truncate bool) error {
+	for _, img := range all {
+		id := "sha256:" + img.ID
 		if truncate {
-			id = shortID(e.img.ID)
+			id = shortID(img.ID)
 		}
 		if _, err := fmt.Fprintln(w, id); err != nil {
 			return err
@@ -282,11 +210,17 @@ type buildahImage struct {
 	History      []string  `json:"history"`
 }
 
-func (l *imageList) buildah(img *cs.Image) buildahImage {
+func (img *listed) buildah() buildahImage {
 	return buildahImage{
-		ID: img.ID, Names: img.Names, Digest: l.digest(img, "").String(),
-		CreatedAt: humanSince(img.Created), Size: humanSize(l.size(img)),
-		Created: img.Created.Unix(), CreatedAtRaw: img.Created, ReadOnly: img.ReadOnly, History: img.NamesHistory,
+		ID:           img.ID,
+		Names:        img.Names,
+		Digest:       img.digest("").String(),
+		CreatedAt:    humanSince(img.Created),
+		Size:         humanSize(img.Size),
+		Created:      img.Created.Unix(),
+		CreatedAtRaw: img.Created,
+		ReadOnly:     img.ReadOnly,
+		History:      img.NamesHistory,
 	}
 }
 
@@ -306,10 +240,19 @@ type podmanImage struct {
 	ReadOnly    bool `json:",omitempty"`
 }
 
-func (l *imageList) podman(img *cs.Image) podmanImage {
+func (l *imageList) podman(img *listed) podmanImage {
 	return podmanImage{
-		ID: img.ID, RepoTags: img.Names, RepoDigests: transfer.RepoDigests(l.st.Storage(), img), Created: img.Created.Unix(),
-		CreatedAt: img.Created, Size: l.size(img), Labels: l.config(img.ID).Config.Labels, Names: img.Names,
-		Digest: l.digest(img, ""), History: img.NamesHistory, Dangling: l.dangling(img), ReadOnly: img.ReadOnly,
+		ID:          img.ID,
+		RepoTags:    img.Names,
+		RepoDigests: images.RepoDigests(img.document().origins),
+		Created:     img.Created.Unix(),
+		CreatedAt:   img.Created,
+		Size:        img.Size,
+		Labels:      img.labels(),
+		Names:       img.Names,
+		Digest:      img.digest(""),
+		History:     img.NamesHistory,
+		Dangling:    l.dangling(img),
+		ReadOnly:    img.ReadOnly,
 	}
 }

@@ -54,51 +54,29 @@ func debugInfo(v versionInfo) map[string]any {
 }
 
 func (a *app) gatherInfo(st *containers.Store) (info, error) {
-	lib := st.Storage()
-	images, err := lib.Images()
+	store, err := st.Info()
 	if err != nil {
-		return nil, fmt.Errorf("listing the images: %w", err)
+		return nil, err
 	}
-
-	layers, err := lib.Layers()
-	if err != nil {
-		return nil, fmt.Errorf("listing the layers: %w", err)
-	}
-
-	containers, err := lib.Containers()
-	if err != nil {
-		return nil, fmt.Errorf("listing the containers: %w", err)
-	}
-
-	status, err := lib.Status()
-	if err != nil {
-		return nil, fmt.Errorf("asking the storage driver: %w", err)
-	}
-
 	caches, err := st.Caches()
 	if err != nil {
 		return nil, err
 	}
 
-	driver := make(map[string]string, len(status))
-	for _, pair := range status {
-		driver[pair[0]] = pair[1]
-	}
-
 	return info{
 		"host": a.hostInfo(),
 		"store": {
-			"GraphDriverName":     lib.GraphDriverName(),
-			"GraphOptions":        lib.GraphOptions(),
-			"GraphImageStore":     lib.ImageStore(),
+			"GraphDriverName":     store.Driver,
+			"GraphOptions":        store.Options,
+			"GraphImageStore":     store.ImageStore,
 			"GraphRoot":           st.GraphRoot(),
-			"GraphStatus":         driver,
+			"GraphStatus":         store.Status,
 			"RunRoot":             st.RunRoot(),
-			"GraphTransientStore": lib.TransientStore(),
-			"ImageStore":          map[string]int{"number": len(images)},
-			"LayerStore":          map[string]int{"number": len(layers)},
+			"GraphTransientStore": store.Transient,
+			"ImageStore":          map[string]int{"number": store.Images},
+			"LayerStore":          map[string]int{"number": store.Layers},
 			"CacheMounts":         map[string]int64{"number": int64(caches.Number), "bytes": caches.Bytes},
-			"ContainerStore":      map[string]int{"number": len(containers)},
+			"ContainerStore":      map[string]int{"number": store.Containers},
 		},
 		"version": {"rbuild": currentVersion()},
 	}, nil

@@ -14,10 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/manifest"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
-	"codeberg.org/rbuild/rbuild/internal/transfer"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 func newInspectCmd(a *app) *cobra.Command {
@@ -25,8 +23,8 @@ func newInspectCmd(a *app) *cobra.Command {
 	var peers peerFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] IMAGE",
-		Short: "Show everything about an image of the store",
-		Long: "Show an image of the store as JSON, or through a Go template. The fields are those of podman image inspect (Id,\n" +
+		Short: "Show everything about an image",
+		Long: "Show an image as JSON, or through a Go template. The fields are those of podman image inspect (Id,\n" +
 			"Digest, RepoTags, RepoDigests, Created, Config, Architecture, Os, Size, RootFS, Labels, Annotations, History ...) and\n" +
 			"of buildah inspect (FromImage, FromImageID, FromImageDigest, OCIv1, Docker, Manifest, ImageAnnotations). Config is\n" +
 			"podman's: an object; buildah has the text of the document there, which is ConfigText here.",
@@ -38,8 +36,8 @@ func newInspectCmd(a *app) *cobra.Command {
 			if kind != "image" && kind != "all" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
-				img, found, err := a.lookup(st.Storage(), args[0])
+			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
+				st, img, found, err := stores.lookup(args[0], a.sys().Names)
 				if err != nil {
 					return err
 				}
@@ -63,10 +61,10 @@ func newInspectCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// idField is the field ID in templates, by the name that it has in JSON, as podman and docker take it.
+// idField matches the field ID in templates by its JSON name, which podman and docker accept.
 var idField = regexp.MustCompile(`\.Id\b`)
 
-// imageInfo is what rbuild inspect shows.
+// imageInfo is the output of rbuild inspect.
 type imageInfo struct {
 	Type         string
 	ID           string `json:"Id"`
@@ -114,47 +112,57 @@ type driverData struct {
 	Data map[string]string
 }
 
-func inspectImage(st *containers.Store, img *cs.Image, found string) (*imageInfo, error) {
-	documents, err := st.Image(img.ID)
+// inspectImage reads an image. found is the full name by which it was found, or its ID.
+func inspectImage(st images.Store, img images.Image, found string) (*imageInfo, error) {
+	content, err := st.ReadImage(img.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := containers.VerifyImage(st.Storage(), img.ID); err != nil {
+	if err := content.Verify(imageTitle(img)); err != nil {
 		return nil, err
 	}
-
 	var config dockerspec.DockerOCIImage
-	if err := json.Unmarshal(documents.Config, &config); err != nil {
+	if err := json.Unmarshal(content.Config, &config); err != nil {
 		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)
 	}
 
-	raw, err := st.Storage().ImageBigData(img.ID, cs.ImageDigestBigDataKey)
-	if err != nil {
-		return nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
+	var size int64
+	for _, l := range content.Layers {
+		size += l.Size
 	}
-
-	var annotated struct {
-		Annotations map[string]string `json:"annotations"`
-	}
-	if err := json.Unmarshal(raw, &annotated); err != nil {
-		return nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
-	}
-
-	l, err := listImages(st)
-	if err != nil {
-		return nil, err
-	}
-
-	size, sum := l.size(img), transfer.Digest(st.Storage(), img, found)
+	sum := images.Digest(content.Origins, found, img.Digest)
 	info := &imageInfo{
-		Type: "image", ID: img.ID, Digest: sum, RepoTags: tags(img), RepoDigests: transfer.RepoDigests(st.Storage(), img), Names: img.Names,
-		Created: config.Created, Author: config.Author, Architecture: config.Architecture, Variant: config.Variant, Os: config.OS,
-		User: config.Config.User, Size: size, VirtualSize: size, Config: config.Config, Labels: config.Config.Labels,
-		Annotations: annotated.Annotations, RootFS: rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
-		History: config.History, NamesHistory: img.NamesHistory, TopLayer: img.TopLayer, ManifestType: manifest.GuessMIMEType(raw),
-		GraphDriver: driverData{Name: st.Storage().GraphDriverName()}, Healthcheck: config.Config.Healthcheck,
-		FromImageID: img.ID, FromImageDigest: sum.String(), ImageAnnotations: annotated.Annotations,
-		OCIv1: config, Docker: config, Manifest: string(raw), ConfigText: string(documents.Config),
+		Type:             "image",
+		ID:               img.ID,
+		Digest:           sum,
+		RepoTags:         tags(img),
+		RepoDigests:      images.RepoDigests(content.Origins),
+		Names:            img.Names,
+		Created:          config.Created,
+		Author:           config.Author,
+		Architecture:     config.Architecture,
+		Variant:          config.Variant,
+		Os:               config.OS,
+		User:             config.Config.User,
+		Size:             size,
+		VirtualSize:      size,
+		Config:           config.Config,
+		Labels:           config.Config.Labels,
+		Annotations:      content.Annotations,
+		RootFS:           rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
+		History:          config.History,
+		NamesHistory:     img.NamesHistory,
+		TopLayer:         img.TopLayer,
+		ManifestType:     manifest.GuessMIMEType(content.Manifest),
+		GraphDriver:      driverData{Name: content.Driver, Data: layerPaths(content.Directories)},
+		Healthcheck:      config.Config.Healthcheck,
+		FromImageID:      img.ID,
+		FromImageDigest:  sum.String(),
+		ImageAnnotations: content.Annotations,
+		OCIv1:            config,
+		Docker:           config,
+		Manifest:         string(content.Manifest),
+		ConfigText:       string(content.Config),
 	}
 
 	if found != img.ID {
@@ -163,24 +171,22 @@ func inspectImage(st *containers.Store, img *cs.Image, found string) (*imageInfo
 	if len(config.History) > 0 {
 		info.Comment = config.History[len(config.History)-1].Comment
 	}
-
-	return info, layerPaths(st, img.TopLayer, &info.GraphDriver)
+	return info, nil
 }
 
-// layerPaths says where the layers lie, by docker's words.
-func layerPaths(st *containers.Store, top string, d *driverData) error {
-	dirs, err := st.Directories(top)
-	if err != nil || len(dirs) == 0 {
-		return err
+// layerPaths names the directories of layers, topmost first, as docker does; nil: there are none.
+func layerPaths(dirs []string) map[string]string {
+	if len(dirs) == 0 {
+		return nil
 	}
-	d.Data = map[string]string{"UpperDir": dirs[0]}
+	data := map[string]string{"UpperDir": dirs[0]}
 	if len(dirs) > 1 {
-		d.Data["LowerDir"] = strings.Join(dirs[1:], ":")
+		data["LowerDir"] = strings.Join(dirs[1:], ":")
 	}
-	return nil
+	return data
 }
 
-// tags are the names of an image that are not digests.
-func tags(img *cs.Image) []string {
+// tags returns the names of an image without the names that have a digest.
+func tags(img images.Image) []string {
 	return slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool { return strings.Contains(name, "@") })
 }

@@ -14,6 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images/layout"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
@@ -25,7 +26,7 @@ import (
 
 // images is where a build finds and leaves images: the store, or a layout where no namespace can be made. The calls are
 // those of package registry.
-type images interface {
+type imagePlace interface {
 	Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error)
 	Load(ctx context.Context, name string, o transfer.Options) (id string, err error)
 	LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (id string, err error)
@@ -48,29 +49,21 @@ type storeImages struct {
 
 func (s storeImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
 	o.MaxLayers = overlay.MaxLayers
-	return transfer.Pull(ctx, s.Storage(), name, policy, o)
+	return transfer.Pull(ctx, s.Store, name, policy, o)
 }
 
 func (s storeImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
 	o.MaxLayers = overlay.MaxLayers
-	return transfer.Load(ctx, s.Storage(), name, o)
+	return transfer.Load(ctx, s.Store, name, o)
 }
 
 func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
 	o.MaxLayers = overlay.MaxLayers
-	return transfer.LoadLayout(ctx, s.Storage(), dir, which, o)
+	return transfer.LoadLayout(ctx, s.Store, dir, which, o)
 }
 
 func (s storeImages) Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error) {
-	return transfer.Push(ctx, s.Storage(), image, destination, o)
-}
-
-func (s storeImages) Digest(id, found string) digest.Digest {
-	img, err := s.Storage().Image(id)
-	if err != nil {
-		return ""
-	}
-	return transfer.Digest(s.Storage(), img, found)
+	return transfer.Push(ctx, s.Store, image, destination, o)
 }
 
 func (s storeImages) NewScratch() (dir string, release func() error, err error) {
@@ -94,7 +87,7 @@ func (s storeImages) prepare(o *builder.Options) error {
 
 // plainImages are those of a layout, for builds that make no namespace.
 type plainImages struct {
-	*transfer.Layout
+	*layout.Layout
 	why    error  // there is no namespace
 	notice string // says so
 	plan   *plan.Plan
@@ -119,7 +112,7 @@ func (a *app) openLayout(why error, notice string) (*plainImages, error) {
 		return nil, err
 	}
 	p := &plainImages{why: why, notice: notice}
-	p.Layout, err = transfer.OpenLayout(filepath.Join(root, layoutName), a.sys())
+	p.Layout, err = layout.Open(filepath.Join(root, layoutName), a.sys().TempDir)
 	if err != nil {
 		err = fmt.Errorf("%w; builds without RUN need a directory that can be written to, choose it with --root: %w", why, err)
 	}
@@ -138,7 +131,22 @@ func (p *plainImages) Pull(ctx context.Context, name string, policy transfer.Pol
 		}
 		return p.plan.CheckTriggers(name, image.Config.OnBuild)
 	}
-	return p.Layout.Pull(ctx, name, policy, o)
+	return transfer.Pull(ctx, p.Layout, name, policy, o)
+}
+
+// Load reads an image from files.
+func (p *plainImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
+	return transfer.Load(ctx, p.Layout, name, o)
+}
+
+// LoadLayout reads an image from an OCI layout.
+func (p *plainImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
+	return transfer.LoadLayout(ctx, p.Layout, dir, which, o)
+}
+
+// Push pushes an image.
+func (p *plainImages) Push(ctx context.Context, image, destination string, o transfer.PushOptions) (ocispec.Descriptor, error) {
+	return transfer.Push(ctx, p.Layout, image, destination, o)
 }
 
 func (p *plainImages) prepare(o *builder.Options) error {
@@ -155,19 +163,19 @@ func (p *plainImages) prepare(o *builder.Options) error {
 
 // singleImages are those of the store where one id is mapped, until prepare finds that nothing is run.
 type singleImages struct {
-	images
+	imagePlace
 	app  *app
 	runs bool // something is run, which the plan does not know of
 }
 
 func (s *singleImages) prepare(o *builder.Options) error {
 	if !s.runs {
-		layout, err := s.app.openLayout(s.app.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
+		kept, err := s.app.openLayout(s.app.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
 		if err != nil {
 			return err
 		}
-		if err = layout.prepare(o); err == nil {
-			s.images = layout
+		if err = kept.prepare(o); err == nil {
+			s.imagePlace = kept
 		}
 		if refused := (*plan.RunRefused)(nil); !errors.As(err, &refused) {
 			return err
@@ -176,7 +184,7 @@ func (s *singleImages) prepare(o *builder.Options) error {
 
 	s.app.warn()
 	o.Layers.Owner = func(uid, gid uint32) error { return s.app.singleOwner(int(uid), int(gid)) }
-	return s.images.prepare(o)
+	return s.imagePlace.prepare(o)
 }
 
 // singleOwner says why files cannot belong to others than root where one id is mapped.

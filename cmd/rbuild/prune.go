@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	cs "go.podman.io/storage"
 
 	"codeberg.org/rbuild/rbuild/internal/doctor"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
@@ -77,19 +76,11 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 		return err
 	}
 
-	used, err := usedImages(st)
-	if err != nil {
-		return err
+	unused := func(l *imageList, img *listed) bool {
+		return (all || l.dangling(img)) && (force || !img.InUse)
 	}
 
-	condition := (*imageList).dangling
-	if all {
-		condition = func(_ *imageList, img *cs.Image) bool { return force || !used[img.ID] }
-	} else if !force {
-		condition = func(l *imageList, img *cs.Image) bool { return l.dangling(img) && !used[img.ID] }
-	}
-
-	imagesErr := remover{st: st, force: force, out: out}.removeIf(condition)
+	imagesErr := remover{stores: imageStores{st}, force: force, out: out}.removeIf(unused)
 	layersErr := st.PruneLayers(time.Now())
 	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
 	var cachesErr error

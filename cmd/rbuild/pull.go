@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
@@ -46,32 +46,8 @@ func newPullCmd(a *app) *cobra.Command {
 				}
 			}
 
-			return a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
-				release, err := st.Use(ctx)
-				if err != nil {
-					return err
-				}
-				defer release()
-
-				for _, name := range args {
-					names := []string{name}
-					if f.all {
-						if names, err = transfer.Tags(ctx, name, o); err != nil {
-							return fmt.Errorf("--all-tags: %w", err)
-						}
-					}
-					for _, name := range names {
-						id, _, err := transfer.Pull(ctx, st.Storage(), name, when, o)
-						if err != nil {
-							return err
-						}
-						if _, err := fmt.Fprintln(cmd.OutOrStdout(), id); err != nil {
-							return err
-						}
-					}
-				}
-
-				return nil
+			return a.withImages(cmd.Context(), func(ctx context.Context, stores imageStores) error {
+				return f.pull(ctx, stores[0], args, when, o, cmd.OutOrStdout())
 			})
 		},
 	}
@@ -87,6 +63,36 @@ func newPullCmd(a *app) *cobra.Command {
 	fs.BoolVar(&f.unsigned, "remove-signatures", false, "do not store the signatures of the image")
 
 	return cmd
+}
+
+// pull pulls images and prints their IDs.
+func (f *pullCommand) pull(
+	ctx context.Context, st imageStore, args []string, when transfer.Policy, o transfer.Options, out io.Writer,
+) error {
+	release, err := st.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	for _, arg := range args {
+		names := []string{arg}
+		if f.all {
+			if names, err = transfer.Tags(ctx, arg, o); err != nil {
+				return fmt.Errorf("--all-tags: %w", err)
+			}
+		}
+		for _, name := range names {
+			id, _, err := transfer.Pull(ctx, st, name, when, o)
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintln(out, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // options checks the flags and turns them into those of a pull.

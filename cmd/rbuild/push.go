@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,9 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
-	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 // pushFlags are the flags of rbuild push.
@@ -80,8 +77,8 @@ func newPushCmd(a *app) *cobra.Command {
 	var f pushFlags
 	cmd := &cobra.Command{
 		Use:   "push [flags] IMAGE [DESTINATION]",
-		Short: "Copy an image from the store to a registry, an archive or a directory",
-		Long: "Copy an image of the store to DESTINATION: a name in a registry (default: the name of the image), or\n" +
+		Short: "Copy an image to a registry, an archive or a directory",
+		Long: "Copy an image to DESTINATION: a name in a registry (default: the name of the image), or\n" +
 			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
 			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
 		Args: cobra.RangeArgs(1, 2),
@@ -95,8 +92,12 @@ func newPushCmd(a *app) *cobra.Command {
 			if len(args) > 1 {
 				destination = args[1]
 			}
-			push := func(ctx context.Context, place images) error {
-				pushed, err := place.Push(ctx, args[0], destination, o)
+			return a.withImages(cmd.Context(), func(ctx context.Context, stores imageStores) error {
+				st, _, _, err := stores.lookup(args[0], o.Names)
+				if err != nil {
+					return err
+				}
+				pushed, err := transfer.Push(ctx, st, args[0], destination, o)
 				if err != nil || f.digestFile == "" {
 					return err
 				}
@@ -104,30 +105,7 @@ func newPushCmd(a *app) *cobra.Command {
 					return fmt.Errorf("writing the digest: %w", err)
 				}
 				return nil
-			}
-
-			err = a.withStore(cmd.Context(), func(ctx context.Context, st *containers.Store) error {
-				err := push(ctx, storeImages{Store: st})
-				if a.state.Mode != userns.Single || !errors.Is(err, transfer.ErrNotFound) {
-					return err
-				}
-				layout, layoutErr := a.openLayout(err, "")
-				if layoutErr != nil {
-					return err
-				}
-				return push(ctx, layout)
 			})
-
-			if err == nil || a.state != nil {
-				return err
-			}
-
-			layout, err := a.withoutNamespace(err)
-			if err != nil {
-				return err
-			}
-			defer a.endAnyway(cmd.Context())()
-			return push(cmd.Context(), layout)
 		},
 	}
 

@@ -9,10 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
-	"codeberg.org/rbuild/rbuild/internal/transfer"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 func newRmiCmd(a *app) *cobra.Command {
@@ -20,7 +18,7 @@ func newRmiCmd(a *app) *cobra.Command {
 	var peers peerFlags
 	cmd := &cobra.Command{
 		Use:   "rmi [flags] IMAGE [IMAGE...]",
-		Short: "Remove images, or names of images, from the store",
+		Short: "Remove images, or names of images",
 		Long: "Remove images. One that has further names loses only the name that was given; one named by its ID is removed with\n" +
 			"all its names only by --force. An image that containers of podman or buildah were made of is refused; --force removes\n" +
 			"such containers, unless they are mounted. Layers that other images or the build cache need stay.",
@@ -37,11 +35,11 @@ func newRmiCmd(a *app) *cobra.Command {
 			if err := peers.check(); err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
-				r := remover{st: st, force: force, out: cmd.OutOrStdout(), lookup: a.lookup}
+			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
+				r := remover{stores: stores, names: a.sys().Names, force: force, out: cmd.OutOrStdout()}
 				switch {
 				case all:
-					return r.removeIf(func(*imageList, *cs.Image) bool { return true })
+					return r.removeIf(func(*imageList, *listed) bool { return true })
 				case pruneDangling:
 					return r.removeIf((*imageList).dangling)
 				}
@@ -49,7 +47,7 @@ func newRmiCmd(a *app) *cobra.Command {
 				var errs []error
 				for _, name := range args {
 					err := r.byName(name)
-					if ignore && errors.Is(err, transfer.ErrNotFound) {
+					if ignore && errors.Is(err, images.ErrNotFound) {
 						continue
 					}
 					errs = append(errs, err)
@@ -70,51 +68,47 @@ func newRmiCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// remover removes images and prints what it did, as podman does.
+// remover removes images and prints the removed names and IDs, as podman does.
 type remover struct {
-	st    *containers.Store
-	force bool
-	out   io.Writer
-
-	lookup func(st cs.Store, name string) (img *cs.Image, found string, err error) // for byName
+	stores imageStores
+	names  images.Names
+	force  bool
+	out    io.Writer
 }
 
-// byName removes what the user means by a name or an ID.
+// byName removes the image that the user means by a name or an ID, or only the name if the image has several.
 func (r remover) byName(name string) error {
-	img, found, err := r.lookup(r.st.Storage(), name)
+	st, img, found, err := r.stores.lookup(name, r.names)
 	if err != nil {
 		return err
 	}
 	if len(img.Names) > 1 && slices.Contains(img.Names, found) {
-		return r.untag(img, found)
+		return r.untag(st, img, found)
 	}
 	if len(img.Names) > 1 && !r.force {
-		return fmt.Errorf("image %s has several names (%s): remove it by them, or with --force", shortID(img.ID), strings.Join(img.Names, ", "))
+		return fmt.Errorf("image %s has several names (%s): remove it by them, or with --force",
+			shortID(img.ID), strings.Join(img.Names, ", "))
 	}
-	return r.remove(img)
+	return r.remove(st, img)
 }
 
-// untag takes one of several names.
-func (r remover) untag(img *cs.Image, found string) error {
-	err := r.st.Freeing(func() error { return r.st.Storage().RemoveNames(img.ID, []string{found}) })
-	if err != nil {
-		return fmt.Errorf("removing the name %s: %w", found, err)
+// untag removes one of several names.
+func (r remover) untag(st images.Store, img images.Image, found string) error {
+	if err := st.RemoveImage(img.ID, images.Removal{Name: found}); err != nil {
+		return err
 	}
-	_, err = fmt.Fprintln(r.out, "untagged:", found)
+	_, err := fmt.Fprintln(r.out, "untagged:", found)
 	return err
 }
 
-func (r remover) remove(img *cs.Image) error {
-	if err := r.removeContainers(img.ID); err != nil {
-		return err
+// remove removes an image with all its names.
+func (r remover) remove(st images.Store, img images.Image) error {
+	err := st.RemoveImage(img.ID, images.Removal{Force: r.force})
+	if inUse, ok := errors.AsType[*images.InUseError](err); ok && !inUse.Mounted {
+		return fmt.Errorf("%w: remove that with podman or buildah, or use --force", err)
 	}
-
-	err := r.st.Freeing(func() error {
-		_, err := r.st.Storage().DeleteImage(img.ID, true)
-		return err
-	})
 	if err != nil {
-		return fmt.Errorf("removing image %s: %w", shortID(img.ID), err)
+		return err
 	}
 
 	for _, name := range img.Names {
@@ -122,67 +116,43 @@ func (r remover) remove(img *cs.Image) error {
 			return err
 		}
 	}
-
 	_, err = fmt.Fprintln(r.out, img.ID)
 	return err
 }
 
-// removeContainers makes way for the removal of an image. Containers are
-// podman's or buildah's: rbuild makes none.
-func (r remover) removeContainers(image string) error {
-	containers, err := r.st.Storage().Containers()
-	if err != nil {
-		return fmt.Errorf("listing the containers: %w", err)
+// removeIf removes every image that the condition holds for. The removal of an image can make another image dangling, so that
+// removeIf starts again until nothing changes.
+func (r remover) removeIf(condition func(l *imageList, img *listed) bool) error {
+	type key struct {
+		store images.Store
+		id    string
 	}
-
-	for _, c := range containers {
-		if c.ImageID != image {
-			continue
-		}
-		if !r.force {
-			return fmt.Errorf("image %s is used by container %s: remove that with podman or buildah, or use --force", shortID(image), shortID(c.ID))
-		}
-		if mounts, err := r.st.Storage().Mounted(c.LayerID); err != nil || mounts > 0 {
-			return errors.Join(fmt.Errorf("image %s is used by container %s, which is mounted", shortID(image), shortID(c.ID)), err)
-		}
-		if err := r.st.Freeing(func() error { return r.st.Storage().DeleteContainer(c.ID) }); err != nil {
-			return fmt.Errorf("removing container %s: %w", shortID(c.ID), err)
-		}
-	}
-
-	return nil
-}
-
-// removeIf removes every image that the condition holds for. Removing one can
-// make another dangling, so it goes on until nothing changes.
-func (r remover) removeIf(condition func(*imageList, *cs.Image) bool) error {
-	failed := make(map[string]error)
+	failed := make(map[key]error)
 	for {
-		l, err := listImages(r.st)
+		l, err := listImages(r.stores)
 		if err != nil {
 			return err
 		}
 
 		removed := false
-		for i := range l.images {
-			img := &l.images[i]
-			if failed[img.ID] != nil || img.ReadOnly || !condition(l, img) {
+		for _, img := range l.images {
+			k := key{img.store, img.ID}
+			if failed[k] != nil || img.ReadOnly || !condition(l, img) {
 				continue
 			}
-			if err := r.remove(img); err != nil {
-				failed[img.ID] = err
+			if err := r.remove(img.store, img.Image); err != nil {
+				failed[k] = err
 				continue
 			}
 			removed = true
 		}
-
 		if removed {
 			continue
 		}
 
 		var errs []error
-		for i := range l.images {
-			errs = append(errs, failed[l.images[i].ID])
+		for _, img := range l.images {
+			errs = append(errs, failed[key{img.store, img.ID}])
 		}
 		return joinLines(errs)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
@@ -158,7 +159,7 @@ func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx con
 			return err
 		}
 		defer func() { err = errors.Join(err, st.Close()) }()
-		if err := transfer.Tidy(st.GraphRoot(), a.sys()); err != nil {
+		if err := transfer.Tidy(st, a.sys()); err != nil {
 			return err
 		}
 
@@ -179,10 +180,12 @@ func (a *app) sys() transfer.Options {
 		logrus.Warn(err)
 	}
 	o := transfer.Options{
-		RegistriesConf: a.registriesConf,
-		AuthFile:       os.Getenv("REGISTRY_AUTH_FILE"),
-		Sources:        a.sources,
-		UserAgent:      "rbuild/" + currentVersion().Version,
+		Names: images.Names{RegistriesConf: a.registriesConf},
+		Access: transfer.Access{
+			AuthFile:  os.Getenv("REGISTRY_AUTH_FILE"),
+			Sources:   a.sources,
+			UserAgent: "rbuild/" + currentVersion().Version,
+		},
 	}
 
 	if a.state != nil && a.state.Mode == userns.Single {

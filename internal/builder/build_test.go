@@ -61,6 +61,15 @@ func (r *recorder) Event(e progress.Event) {
 	}
 }
 
+// library returns the library's own handle of the store.
+func (b *bench) library() cs.Store {
+	lib, err := cs.GetStore(cs.StoreOptions{GraphRoot: b.store.GraphRoot(), RunRoot: b.store.RunRoot(), GraphDriverName: "overlay"})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return lib
+}
+
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	nstest.Need(t)
@@ -326,18 +335,18 @@ func TestStaleNameIsTakenBack(t *testing.T) {
 func TestLayerRemovedMeanwhile(t *testing.T) {
 	b := newBench(t)
 	b.mustBuild(base+"RUN echo a > /a\n", func(o *builder.Options) { o.Image.Names = []string{"localhost/base:latest"} })
-	img, err := b.store.Storage().Image("localhost/base:latest")
+	img, err := b.library().Image("localhost/base:latest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	removed := make(chan error, 1)
 	go func() {
-		held, err := waitForHold(b.store.Storage())
+		held, err := waitForHold(b.library())
 		if err == nil {
-			err = b.store.Storage().DeleteLayer(held)
+			err = b.library().DeleteLayer(held)
 		}
 		if err == nil {
-			_, err = b.store.Storage().DeleteImage(img.ID, true)
+			_, err = b.library().DeleteImage(img.ID, true)
 		}
 		removed <- err
 	}()
@@ -386,7 +395,7 @@ func TestReproducedImageKeepsItsCache(t *testing.T) {
 	if err := b.store.PruneLayers(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	layers, err := b.store.Storage().Layers()
+	layers, err := b.library().Layers()
 	if err != nil {
 		t.Fatal(err)
 	}

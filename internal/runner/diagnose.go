@@ -217,7 +217,7 @@ func (d diagnosis) convert(file string) string {
 	if own := d.ownFile(file); own != nil && own.UseLF != "" {
 		return own.UseLF
 	}
-	return fmt.Sprintf("write the file with LF (git: \"*.sh text eol=lf\" in .gitattributes), or RUN sed -i 's/\\r$//' %s first", file)
+	return fmt.Sprintf("write the file with LF (git: \"*.sh text eol=lf\" in .gitattributes), or run sed -i 's/\\r$//' %s first", file)
 }
 
 // script explains an error in the first line of a script, for example a missing interpreter.

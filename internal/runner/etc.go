@@ -127,7 +127,8 @@ func (e Etc) explainEtc(c Command, complaints []string) string {
 			return strings.Contains(line, f.name) && (busy || strings.Contains(line, "read-only file system"))
 		}
 		if !f.kept && slices.ContainsFunc(complaints, refused) {
-			return fmt.Sprintf("%s is the builder's in RUN, read-only and in no image; %s gives RUN the image's own, which it can change", f.name, f.flag)
+			return fmt.Sprintf("%s is read-only for the command and in no image; "+
+				"%s shows the command the image's own file, which it can change", f.name, f.flag)
 		}
 	}
 

@@ -68,4 +68,3 @@ func TestEtc(t *testing.T) {
 		})
 	}
 }
-

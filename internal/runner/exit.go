@@ -35,9 +35,9 @@ func (e *ExitError) how() string {
 	case e.Err != nil:
 		return e.Err.Error()
 	case e.Killed && e.Signal != "":
-		return "RUN killed: " + e.Limit
+		return "killed: " + e.Limit
 	case e.Killed:
-		return fmt.Sprintf("RUN killed: %s (exit status %d)", e.Limit, e.Code)
+		return fmt.Sprintf("killed: %s (exit status %d)", e.Limit, e.Code)
 	case e.Signal != "":
 		return "killed by " + e.Signal
 	case e.Limit != "":
@@ -61,13 +61,13 @@ func exitError(state sandbox.State, l reached) *ExitError {
 	return e
 }
 
-// warnings returns what there is to say of a process that succeeded although it reached a limit.
+// warnings returns the warning about a process that succeeded although it reached a limit.
 func (l reached) warnings() []string {
 	switch {
 	case l.killed:
-		return []string{"a process was killed, and the step has succeeded: " + l.text}
+		return []string{"a process was killed, but the command succeeded: " + l.text}
 	case l.text != "":
-		return []string{"the step has succeeded, but " + l.text}
+		return []string{"the command succeeded, but " + l.text}
 	}
 	return nil
 }

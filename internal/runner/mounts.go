@@ -170,7 +170,7 @@ func (ms *mounts) ownFile(src ownFile) (*os.File, error) {
 		f, err = os.Open(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making the files that RUN sees: %w", err)
+		return nil, fmt.Errorf("making the files of the process: %w", err)
 	}
 	ms.undo = append(ms.undo, f.Close)
 	return f, nil

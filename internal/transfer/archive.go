@@ -14,6 +14,8 @@ import (
 
 	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/types"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // copyToArchive copies an image to an OCI archive: a tar of an OCI layout. The library's archive has the times of the files
@@ -81,6 +83,6 @@ func archiveEntry(ctx context.Context, w *tar.Writer, file, name string, e fs.Di
 		return err
 	}
 
-	_, err = io.Copy(w, &stoppable{ctx, in})
+	_, err = io.Copy(w, images.WithContext(ctx, in))
 	return errors.Join(err, in.Close())
 }

@@ -1,4 +1,4 @@
-// Package registry moves images between the store and everything outside it:
+// Package transfer moves images between the store and everything outside it:
 // registries (docker://), layouts and archives (oci:, oci-archive:,
 // docker-archive:, dir:). It is go.podman.io/image with the decisions that a
 // builder needs made in one place:

@@ -2,9 +2,7 @@ package transfer
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,30 +10,34 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker/reference"
 	cs "go.podman.io/storage"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images/imagetest"
+	"codeberg.org/rbuild/rbuild/internal/images/layercheck"
 )
 
-// TestPullRefusesLayers pulls images whose second layer is as in layerCases.
+// TestPullRefusesLayers pulls images whose second layer is as in imagetest.LayerCases.
 func TestPullRefusesLayers(t *testing.T) {
 	base := layerTar(t, dirEntry("etc"), entry("etc/secret", "x"))
-	for _, tc := range layerCases {
-		t.Run(tc.name, func(t *testing.T) {
+	for _, tc := range imagetest.LayerCases() {
+		t.Run(tc.Name, func(t *testing.T) {
 			st, o := newStore(t), hermetic(t)
-			img := makeImage(t, base, layerTar(t, tc.entries...))
+			img := makeImage(t, base, layerTar(t, tc.Entries...))
 			_, _, err := Pull(t.Context(), st, img.layout(t, "localhost/x:1"), PullAlways, o)
 			if err != nil && strings.Contains(err.Error(), "duplicates of file paths") {
 				return // the library takes no name twice, whatever it is
 			}
-			if tc.reason == "" {
+			if tc.Reason == "" {
 				if err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
 
-			if _, ok := errors.AsType[*RefusedError](err); !ok {
+			if _, ok := errors.AsType[*layercheck.RefusedError](err); !ok {
 				t.Fatalf("got %v, want a refusal", err)
 			}
 			wantOnlyLayer(t, st, digest.FromBytes(base))
@@ -43,15 +45,14 @@ func TestPullRefusesLayers(t *testing.T) {
 	}
 }
 
-// wantOnlyLayer checks that a refused image left nothing but the layer below
-// the refused one.
-func wantOnlyLayer(t *testing.T, st cs.Store, want digest.Digest) {
+// wantOnlyLayer checks that a refused image left nothing but the layer below the refused layer.
+func wantOnlyLayer(t *testing.T, st *containers.Store, want digest.Digest) {
 	t.Helper()
-	images, err := st.Images()
+	images, err := library(t, st).Images()
 	if err != nil || len(images) > 0 {
 		t.Errorf("images after the refusal: %v (%v)", images, err)
 	}
-	layers, err := st.Layers()
+	layers, err := library(t, st).Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,30 +107,10 @@ func TestPullRefusesLies(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.reason) {
 				t.Errorf("got %v, want an error with %q", err, tc.reason)
 			}
-			if images, err := st.Images(); err != nil || len(images) > 0 {
+			if images, err := library(t, st).Images(); err != nil || len(images) > 0 {
 				t.Errorf("images after the refusal: %v (%v)", images, err)
 			}
 		})
-	}
-}
-
-// TestCheckedReaderEarlyEnd makes sure that nothing waits for a stream that
-// nobody reads on.
-func TestCheckedReaderEarlyEnd(t *testing.T) {
-	data := layerTar(t, entry("a", strings.Repeat("a", 1<<20)))
-	r := newCheckedReader(t.Context(), strings.NewReader(string(data)), 0, nil)
-	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	if err := <-r.verdict; err == nil {
-		t.Error("half a layer was accepted")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	r = newCheckedReader(ctx, strings.NewReader(string(data)), 0, nil)
-	cancel()
-	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
-		t.Errorf("reading after the end of the context: %v", err)
 	}
 }
 
@@ -152,12 +133,12 @@ func TestPullTwin(t *testing.T) {
 			sum := f.put(t, "img", "1", img)
 			top, built := putBuilt(t, st, img, tc.tars)
 			id, found, err := Pull(t.Context(), st, f.host+"/img:1", PullMissing, o)
-			if err != nil || id != containers.DerivedID(digest.FromBytes(img.configJSON(t)), sum) || found != f.host+"/img:1" {
+			if err != nil || id != images.DerivedID(digest.FromBytes(img.configJSON(t)), sum) || found != f.host+"/img:1" {
 				t.Fatalf("%s, %s, %v", id, found, err)
 			}
 			wantManifest(t, st, "localhost/built:latest", built)
 			wantManifest(t, st, f.host+"/img:1", mustJSON(t, img.manifest))
-			got, err := st.Image(id)
+			got, err := library(t, st).Image(id)
 			if err != nil || (got.TopLayer == top) != tc.shared {
 				t.Errorf("the topmost layer is %s, that of the stored image is %s (%v)", got.TopLayer, top, err)
 			}
@@ -167,11 +148,13 @@ func TestPullTwin(t *testing.T) {
 			if pinned := mustLookup(t, st, f.host+"/img@"+sum.String(), o); pinned != id {
 				t.Errorf("by digest: %s", pinned)
 			}
-			if _, _, err := Resolve(st, "sha256:"+img.id(t), o); err != nil {
+			if _, _, err := images.Resolve(st, "sha256:"+img.id(t), o.Names); err != nil {
 				t.Errorf("by the digest of the config: %v", err)
 			}
-			if is, _ := isFor(st, got, ocispec.Platform{OS: "linux", Architecture: "other"}); is {
-				t.Error("the platform of the image is not read")
+			named := []reference.Named{mustParse(t, f.host+"/img:1")}
+			_, _, other, err := st.FindFor(named, ocispec.Platform{OS: "linux", Architecture: "other"})
+			if !errors.Is(err, images.ErrNotFound) || other != "linux/"+runtime.GOARCH {
+				t.Errorf("the image for another platform is found: %q, %v", other, err)
 			}
 		})
 	}
@@ -182,7 +165,7 @@ func TestLoadTwin(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("one", "1")))
 	st, o := newStore(t), insecure(t)
 	_, built := putBuilt(t, st, img, [][]byte{layerTar(t, entry("one", "1"))})
-	want := containers.DerivedID(digest.FromBytes(img.configJSON(t)), digest.FromBytes(mustJSON(t, img.manifest)))
+	want := images.DerivedID(digest.FromBytes(img.configJSON(t)), digest.FromBytes(mustJSON(t, img.manifest)))
 	for range 2 {
 		id, err := Load(t.Context(), st, img.layout(t, "x"), o)
 		if err != nil || id != want {
@@ -209,22 +192,27 @@ func TestPullPushed(t *testing.T) {
 		digests[tag] = pushed.Digest
 	}
 
-	stored, err := st.Image("localhost/built:latest")
+	stored, err := library(t, st).Image("localhost/built:latest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantManifest(t, st, "localhost/built:latest", built)
+	content, err := st.ReadImage(stored.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repoDigests := images.RepoDigests(content.Origins)
 	for tag, want := range digests {
-		if got := Digest(st, stored, reg.host+"/x:"+tag); got != want {
+		if got := st.Digest(stored.ID, reg.host+"/x:"+tag); got != want {
 			t.Errorf("%s has the digest %s, was pushed with %s", tag, got, want)
 		}
-		if pinned := reg.host + "/x@" + want.String(); !slices.Contains(RepoDigests(st, stored), pinned) {
-			t.Errorf("%s is none of %v", pinned, RepoDigests(st, stored))
+		if pinned := reg.host + "/x@" + want.String(); !slices.Contains(repoDigests, pinned) {
+			t.Errorf("%s is none of %v", pinned, repoDigests)
 		}
 	}
 
-	if got := RepoDigests(st, stored); len(got) != 2 {
-		t.Errorf("digests of registries: %v", got)
+	if len(repoDigests) != 2 {
+		t.Errorf("digests of registries: %v", repoDigests)
 	}
 	if id, _ := mustPull(t, st, name, PullAlways, o); id != stored.ID {
 		t.Errorf("pulled back: %s, want %s", id, stored.ID)
@@ -233,7 +221,7 @@ func TestPullPushed(t *testing.T) {
 	if pinned := mustLookup(t, st, reg.host+"/x@"+digests["1"].String(), o); pinned != stored.ID {
 		t.Errorf("by digest: %s", pinned)
 	}
-	if _, err := st.DeleteImage(stored.ID, true); err != nil {
+	if _, err := library(t, st).DeleteImage(stored.ID, true); err != nil {
 		t.Fatal(err)
 	}
 	if id, _ := mustPull(t, st, name, PullAlways, o); id != img.id(t) {
@@ -244,12 +232,12 @@ func TestPullPushed(t *testing.T) {
 
 // putBuilt stores an image as a build does: with the config of img, layers of the tars under IDs that no pull gives, and a
 // manifest without compression.
-func putBuilt(t *testing.T, st cs.Store, img *testImage, tars [][]byte) (top string, manifest []byte) {
+func putBuilt(t *testing.T, st *containers.Store, img *testImage, tars [][]byte) (top string, manifest []byte) {
 	t.Helper()
 	m := img.manifest
 	m.Layers = nil
 	for _, data := range tars {
-		layer, _, err := st.PutLayer("", top, nil, "", false, nil, bytes.NewReader(data))
+		layer, _, err := library(t, st).PutLayer("", top, nil, "", false, nil, bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,21 +255,30 @@ func putBuilt(t *testing.T, st cs.Store, img *testImage, tars [][]byte) (top str
 		{Key: cs.ImageDigestBigDataKey, Data: raw, Digest: digest.FromBytes(raw)},
 	}}
 
-	if _, err := st.CreateImage(img.id(t), []string{"localhost/built:latest"}, top, "", &options); err != nil {
+	if _, err := library(t, st).CreateImage(img.id(t), []string{"localhost/built:latest"}, top, "", &options); err != nil {
 		t.Fatal(err)
 	}
 
 	return top, raw
 }
 
-func wantManifest(t *testing.T, st cs.Store, name string, want []byte) {
+func mustParse(t *testing.T, name string) reference.Named {
+	t.Helper()
+	named, err := reference.ParseNamed(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return named
+}
+
+func wantManifest(t *testing.T, st *containers.Store, name string, want []byte) {
 	t.Helper()
 	wantManifestDigest(t, st, name, digest.FromBytes(want))
 }
 
-func wantManifestDigest(t *testing.T, st cs.Store, name string, want digest.Digest) {
+func wantManifestDigest(t *testing.T, st *containers.Store, name string, want digest.Digest) {
 	t.Helper()
-	raw, err := st.ImageBigData(name, cs.ImageDigestBigDataKey)
+	raw, err := library(t, st).ImageBigData(name, cs.ImageDigestBigDataKey)
 	if got := digest.FromBytes(raw); err != nil || got != want {
 		t.Errorf("%s has the manifest %s, want %s (%v)", name, got, want, err)
 	}

@@ -1,9 +1,6 @@
 package transfer
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -18,6 +15,10 @@ import (
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/reexec"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images/imagetest"
+	"codeberg.org/rbuild/rbuild/internal/images/spool"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 )
 
@@ -31,25 +32,36 @@ func TestMain(m *testing.M) {
 }
 
 // newStore opens an empty store that ends with the test.
-func newStore(t *testing.T) cs.Store {
+func newStore(t *testing.T) *containers.Store {
 	t.Helper()
 	nstest.Need(t)
 	dir := t.TempDir()
-	st, err := cs.GetStore(cs.StoreOptions{
-		GraphRoot:       filepath.Join(dir, "root"),
-		RunRoot:         filepath.Join(dir, "run"),
-		GraphDriverName: "overlay",
+	st, err := containers.Open(containers.Options{
+		GraphRoot: filepath.Join(dir, "root"),
+		RunRoot:   filepath.Join(dir, "run"),
+		Driver:    "overlay",
 	})
 	if err != nil {
 		t.Fatalf("opening a store: %v", err)
 	}
+	lib := library(t, st)
 	t.Cleanup(func() {
-		if _, err := st.Shutdown(true); err != nil {
+		if _, err := lib.Shutdown(true); err != nil {
 			t.Errorf("closing the store: %v", err)
 		}
 	})
 
 	return st
+}
+
+// library returns the library's own handle of a store that is open.
+func library(t *testing.T, st *containers.Store) cs.Store {
+	t.Helper()
+	lib, err := cs.GetStore(cs.StoreOptions{GraphRoot: st.GraphRoot(), RunRoot: st.RunRoot(), GraphDriverName: "overlay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lib
 }
 
 // hermetic are options that do not depend on the machine's configuration.
@@ -68,25 +80,24 @@ func hermetic(t *testing.T) Options {
 	writeFile(t, conf, "unqualified-search-registries = []\n[aliases]\n\"aliased\" = \"registry.example/some/aliased\"\n")
 	policy := filepath.Join(dir, "policy.json")
 	writeFile(t, policy, `{"default":[{"type":"insecureAcceptAnything"}]}`)
-	spool := filepath.Join(dir, "spool")
-	if err := os.Mkdir(spool, 0o700); err != nil {
+	temp := filepath.Join(dir, "spool")
+	if err := os.Mkdir(temp, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		left, err := os.ReadDir(spool)
-		left = slices.DeleteFunc(left, func(e os.DirEntry) bool { return e.Name() == spoolMaster })
+		left, err := os.ReadDir(temp)
+		left = slices.DeleteFunc(left, func(e os.DirEntry) bool { return e.Name() == spool.Master })
 		if err != nil || len(left) > 0 {
 			t.Errorf("left in the directory for temporary files: %v (%v)", left, err)
 		}
 	})
 
 	return Options{
-		AuthFile:          filepath.Join(dir, "auth.json"),
-		RegistriesConf:    conf,
-		RegistriesConfDir: filepath.Join(dir, "registries.conf.d"),
-		SignaturePolicy:   policy,
-		TempDir:           spool,
-		RetryDelay:        time.Millisecond,
+		Names:   images.Names{RegistriesConf: conf, RegistriesConfDir: filepath.Join(dir, "registries.conf.d")},
+		Access:  Access{AuthFile: filepath.Join(dir, "auth.json")},
+		Checks:  Checks{SignaturePolicy: policy},
+		Retry:   Retry{RetryDelay: time.Millisecond},
+		TempDir: temp,
 	}
 }
 
@@ -97,60 +108,11 @@ func writeFile(t *testing.T, name, text string) {
 	}
 }
 
-// entry is a member of a layer.
-func entry(name, content string) *tarEntry {
-	return &tarEntry{Header: tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}, content: content}
-}
-
-func dirEntry(name string) *tarEntry {
-	return &tarEntry{Header: tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}}
-}
-
-func symlink(name, target string) *tarEntry {
-	return &tarEntry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o777, Typeflag: tar.TypeSymlink}}
-}
-
-type tarEntry struct {
-	tar.Header
-	content string
-}
-
-func (e *tarEntry) xattr(name, value string) *tarEntry {
-	e.PAXRecords = map[string]string{xattrRecord + name: value}
-	return e
-}
-
-func layerTar(t *testing.T, entries ...*tarEntry) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, e := range entries {
-		if err := w.WriteHeader(&e.Header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(e.content)); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-func gzipped(t *testing.T, data []byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
+// Short names for the tables of these tests.
+var (
+	entry, dirEntry, symlink = imagetest.File, imagetest.Dir, imagetest.Symlink
+	layerTar, gzipped        = imagetest.Tar, imagetest.Gzip
+)
 
 // testImage is an image as documents; its fields may be spoilt before use.
 type testImage struct {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 func TestResolve(t *testing.T) {
@@ -17,10 +17,10 @@ func TestResolve(t *testing.T) {
 		"registry.example:5000/deep/er:3", "localhost/tagged:v1", "localhost/oci:v1", "docker.io/library/docker:cli",
 	}
 
-	if err := st.AddNames(id, names); err != nil {
+	if err := library(t, st).AddNames(id, names); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := st.Image(id)
+	stored, err := library(t, st).Image(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestResolve(t *testing.T) {
 		{name: "containers-storage:oci:v1", byName: "localhost/oci:v1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, found, err := Resolve(st, tc.name, o)
+			got, found, err := images.Resolve(st, tc.name, o.Names)
 			checkFound(t, "Resolve", tc.byName, found, err)
 			if tc.byName != "" && got.ID != id {
 				t.Errorf("Resolve found the image %s", got.ID)
@@ -69,13 +69,13 @@ func TestResolve(t *testing.T) {
 			if tc.byID != "" {
 				want = tc.byID
 			}
-			_, found, err = Lookup(st, tc.name, o)
+			_, found, err = images.Lookup(st, tc.name, o.Names)
 			checkFound(t, "Lookup", want, found, err)
 		})
 	}
 
 	for _, bad := range []string{"", "UPPER", "a b", "x:y:z@", "docker-daemon:x:1"} {
-		if _, _, err := Resolve(st, bad, o); err == nil {
+		if _, _, err := images.Resolve(st, bad, o.Names); err == nil {
 			t.Errorf("Resolve accepts %q", bad)
 		}
 	}
@@ -84,7 +84,7 @@ func TestResolve(t *testing.T) {
 func checkFound(t *testing.T, what, want, got string, err error) {
 	t.Helper()
 	if want == "" {
-		if !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, images.ErrNotFound) {
 			t.Errorf("%s found %q (%v), want none", what, got, err)
 		}
 		return
@@ -93,39 +93,6 @@ func checkFound(t *testing.T, what, want, got string, err error) {
 		t.Errorf("%s found %q (%v), want %q", what, got, err, want)
 	}
 }
-
-func TestNormalizeTag(t *testing.T) {
-	for name, want := range map[string]string{
-		"x":                     "localhost/x:latest",
-		"x:1":                   "localhost/x:1",
-		"team/x":                "localhost/team/x:latest",
-		"docker.io/x":           "docker.io/library/x:latest",
-		"registry.example/x":    "registry.example/x:latest",
-		"localhost:5000/x":      "localhost:5000/x:latest",
-		"localhost/x:1":         "localhost/x:1",
-		"":                      "",
-		"X":                     "",
-		"x@sha256:" + hex(64):   "",
-		"x:1@sha256:" + hex(64): "",
-		"-x":                    "",
-		"docker:foo":            "localhost/docker:foo",
-		"oci:v1":                "localhost/oci:v1",
-		"containers-storage:x":  "localhost/x:latest",
-		"docker://x":            "",
-		"oci:./x":               "",
-		"sif:/x":                "",
-	} {
-		got := ""
-		if named, err := NormalizeTag(name); err == nil {
-			got = named.String()
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", name, diff)
-		}
-	}
-}
-
-func hex(n int) string { return strings.Repeat("a", n) }
 
 func TestParsePolicy(t *testing.T) {
 	for text, want := range map[string]Policy{

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,39 +11,60 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/types"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// Options say how registries are reached and which configuration is used. The
-// zero value means podman's defaults: TLS verified unless registries.conf says
-// otherwise, credentials from the user's auth files, no output.
+// Options say how registries are reached, which configuration is used, and what is accepted. The zero value means podman's
+// defaults: TLS verified unless registries.conf says otherwise, credentials from the user's auth files, no output.
 type Options struct {
-	AuthFile          string           // credentials file; empty: the default search
-	CertDir           string           // directory with *.crt, *.cert, *.key; empty: certs.d
-	Creds             string           // "user:password"; empty: from the auth files
-	TLSVerify         *bool            // nil: verify, except for registries marked insecure in registries.conf
-	RegistriesConf    string           // file to read instead of registries.conf
-	RegistriesConfDir string           // directory to read instead of registries.conf.d
-	ShortNameAliases  string           // file for recorded short names instead of the user's; it need not exist
-	SignaturePolicy   string           // file to read instead of policy.json
-	Platform          ocispec.Platform // what to choose from a manifest list; empty fields: the host's
-	// KeepName gives an image the name that it is pulled by whatever its platform is. Otherwise a name goes on to mean the
-	// image for the host's platform.
-	KeepName     bool
-	NoSignatures bool   // leave the signatures of an image behind
-	TempDir      string // where layers lie while they are pulled, private to the user; empty: a directory of the store
-	// Config looks at the config of an image before its layers are pulled into a layout, and may refuse it; nil: nothing does.
-	Config func(config []byte) error
-	// Owner says why no file can belong to that user and group; nil: files can belong to anybody.
-	Owner      func(uid, gid int) error
-	MaxLayers  int           // refuse to pull an image with more layers into the store; 0: no limit
-	Sources    Sources       // which registries may be used; zero: all
-	UserAgent  string        // sent to registries; empty: the library's
-	Report     io.Writer     // progress, as lines; nil: none
-	Bars       *os.File      // a terminal for progress as bars, in place of the lines of a copy; nil: none
-	Retries    int           // attempts after the first; 0: 3, negative: none
-	RetryDelay time.Duration // before the first retry, doubled for each further one; 0: 1 s
+	images.Names // the configuration of names
+	Access       // to registries
+	Checks       // of images
+	Retry        // of failed copies
+	Progress     // of copies
+
+	Platform ocispec.Platform // to choose from a list of manifests; empty fields: the host's
+	// KeepName gives an image the name that it is pulled by even if its platform is not the host's. Otherwise a name
+	// continues to mean the image for the host's platform.
+	KeepName bool
+	TempDir  string // for layers while they are copied, private to the user; "": a directory of the store
 
 	limits watchLimits // of tests; zero: the defaults
+}
+
+// Access says how registries are reached.
+type Access struct {
+	AuthFile  string  // file with credentials; "": the default search of containers-auth.json(5)
+	CertDir   string  // directory with *.crt, *.cert and *.key files; "": certs.d
+	Creds     string  // "user:password"; "": from the auth files
+	TLSVerify *bool   // nil: verify, except for registries marked insecure in registries.conf
+	Sources   Sources // the registries that may be used; zero: all
+	UserAgent string  // header sent to registries; "": the library's
+}
+
+// Checks says which images are accepted.
+type Checks struct {
+	SignaturePolicy string // file to read instead of policy.json
+	NoSignatures    bool   // do not copy the signatures of an image
+	MaxLayers       int    // refuse to pull an image with more layers; 0: no limit
+
+	// Config looks at the config of an image before its layers are pulled, and may refuse the image; nil: nothing does.
+	Config func(config []byte) error
+	// Owner reports why no file on this machine can belong to that user and group; nil: files can belong to anybody.
+	Owner func(uid, gid int) error
+}
+
+// Retry says how often a failed copy is repeated.
+type Retry struct {
+	Retries    int           // attempts after the first; 0: 3, negative: none
+	RetryDelay time.Duration // before the first retry, doubled for each further retry; 0: 1 s
+}
+
+// Progress says where the progress of copies is shown.
+type Progress struct {
+	Report io.Writer // as lines of text; nil: none
+	Bars   *os.File  // a terminal for bars, in place of the lines of a copy; nil: none
 }
 
 const (
@@ -81,8 +103,20 @@ func (o Options) systemContext() (*types.SystemContext, error) {
 	return sys, nil
 }
 
-// copyReport returns the writer for the progress of a copy: the library draws bars on a file that is a terminal. What it
-// writes there names digests only.
+// wanted is the platform that images are pulled for, complete.
+func (o Options) wanted() ocispec.Platform {
+	host := images.HostPlatform()
+	return ocispec.Platform{
+		OS:           cmp.Or(o.Platform.OS, host.OS),
+		Architecture: cmp.Or(o.Platform.Architecture, host.Architecture),
+		Variant:      o.Platform.Variant,
+	}
+}
+
+// spoolDir returns the directory for temporary files of copies from or to st.
+func (o Options) spoolDir(st Store) string { return cmp.Or(o.TempDir, st.SpoolDir()) }
+
+// copyReport returns the writer for the progress of a copy. The library draws bars on a terminal; they show digests only.
 func (o Options) copyReport() io.Writer {
 	if o.Bars != nil {
 		return o.Bars
@@ -90,10 +124,10 @@ func (o Options) copyReport() io.Writer {
 	return o.Report
 }
 
-// say writes one line of progress.
+// say writes a line of progress.
 func (o Options) say(format string, args ...any) {
 	if o.Report != nil {
-		// A reader of progress that went away is no reason to stop.
+		// A copy does not fail because nobody reads its progress.
 		_, _ = fmt.Fprintf(o.Report, format+"\n", args...)
 	}
 }

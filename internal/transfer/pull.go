@@ -21,11 +21,12 @@ import (
 	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/shortnames"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
-	istorage "go.podman.io/image/v5/storage"
+	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/layercheck"
+	"codeberg.org/rbuild/rbuild/internal/images/spool"
 )
 
 // Policy says when Pull asks the registry.
@@ -51,25 +52,19 @@ func ParsePolicy(s string) (Policy, error) {
 	return "", fmt.Errorf("%q is no pull policy (always, missing, never, newer)", s)
 }
 
-// Pull makes sure, as the policy says, that st has the image that name means,
-// and returns its ID and the full name under which it is known; the ID twice if
-// it has no name. Names are those of Resolve (a part of an ID is not one); with
-// a transport ("oci:/path:tag") the image is always copied, since nothing else
-// tells whether the store has it already.
+// Pull makes sure, as the policy says, that st has the image that name means, and returns its ID and the full name under which
+// it is known; the ID twice if it has no name. Names are those of images.Resolve (a part of an ID is not a name); with a
+// transport ("oci:/path:tag") the image is always copied, because nothing else says whether the store has it already.
 //
-// From a manifest list the host's platform is taken, and that of
-// Options.Platform if set. An image of the store for another platform does not
-// count: it is pulled again. What is pulled by name for a platform that is not
-// the host's is stored without a name unless Options.KeepName is set, and is found
-// by this package only, so that the name goes on to mean an image that runs here. An interrupted or refused pull leaves no image;
-// layers that were complete by then stay for the next attempt, until they are
-// pruned.
-func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Options) (id, found string, err error) {
+// From a list of manifests Pull takes the image for the host's platform, or for Options.Platform. An image of the store for
+// another platform does not count: Pull copies the right image. An image that is pulled by name for a platform that is not the
+// host's gets the name only as Options.KeepName says. An interrupted or refused pull leaves no image; layers that were complete
+// by then stay for the next attempt, until they are pruned.
+func Pull(ctx context.Context, st Store, name string, policy Policy, o Options) (id, found string, err error) {
 	sys, err := o.systemContext()
 	if err != nil {
 		return "", "", err
 	}
-
 	t, rest, err := transport(name)
 	if err != nil {
 		return "", "", err
@@ -79,14 +74,14 @@ func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Option
 	switch {
 	case t == nil:
 		id, found, err = p.byName(ctx, name, policy)
-		return id, found, hinted(err, name)
-	case t.Name() == istorage.Transport.Name():
-		img, found, err := resolve(st, rest, o)
+		return id, found, images.Hinted(err, name)
+	case isStore(t):
+		img, found, err := images.ResolvePlain(st, rest, o.Names)
 		if err != nil {
 			return "", "", err
 		}
 		return img.ID, found, nil
-	case t.Name() == docker.Transport.Name() && policy != PullAlways:
+	case isRegistry(t) && policy != PullAlways:
 		return p.byName(ctx, strings.TrimPrefix(rest, "//"), policy)
 	}
 
@@ -98,90 +93,124 @@ func Pull(ctx context.Context, st cs.Store, name string, policy Policy, o Option
 	if err != nil {
 		return "", "", fmt.Errorf("%s: %w", name, err)
 	}
-
 	return p.fromTransport(ctx, ref)
 }
 
+// puller is one pull into a store.
 type puller struct {
-	st  cs.Store
-	sys *types.SystemContext
-	o   Options
+	st   Store
+	sys  *types.SystemContext
+	o    Options
+	what string // the source in messages; "": its reference
+}
 
-	what   string  // the source in messages; empty: its reference
-	layout *Layout // where images are kept instead of the store; nil: they are not
+// newPuller prepares a pull from files. The caller calls release at the end.
+func newPuller(st Store, o Options) (p puller, release func() error, err error) {
+	sys, err := o.systemContext()
+	if err != nil {
+		return p, nil, err
+	}
+	p = puller{st: st, sys: sys, o: o}
+	release, err = p.spool()
+	return p, release, err
 }
 
 func (p puller) shown(src types.ImageReference) string {
 	return cmp.Or(p.what, strings.TrimPrefix(src.StringWithinTransport(), "//"))
 }
 
-// spool gives the library a directory for this pull. The caller releases it.
+// spool makes a directory for the temporary files of this pull. The caller calls release at the end.
 func (p puller) spool() (release func() error, err error) {
-	p.sys.BigFilesTemporaryDir, release, err = newSpool(p.spoolBase())
+	p.sys.BigFilesTemporaryDir, release, err = spool.New(p.o.spoolDir(p.st))
 	return release, err
 }
 
-func (p puller) spoolBase() string {
-	if p.layout != nil {
-		return p.layout.tmp
+// local is the image of the store that a name means.
+type local struct {
+	img   *images.Image // nil: the store has no image for the wanted platform
+	found string        // the full name, or the ID
+	other string        // the platform for which the store has the name instead; "": none
+}
+
+// local looks in the store.
+func (p puller) local(name string) (local, error) {
+	if id, ok := images.CompleteID(name); ok {
+		img, err := p.st.ResolveImage(id)
+		if err != nil {
+			return local{}, err
+		}
+		return local{img: &img, found: img.ID}, nil
 	}
-	return p.o.spoolBase(p.st.GraphRoot())
+
+	candidates, err := p.o.Names.Candidates(name)
+	if err != nil {
+		return local{}, err
+	}
+	img, found, other, err := p.st.FindFor(candidates, p.o.wanted())
+	if errors.Is(err, images.ErrNotFound) {
+		return local{found: found, other: other}, fmt.Errorf("%s: %w", name, images.ErrNotFound)
+	}
+	if err != nil {
+		return local{}, err
+	}
+	return local{img: &img, found: found}, nil
 }
 
 // byName pulls a name without transport.
 func (p puller) byName(ctx context.Context, name string, policy Policy) (id, full string, err error) {
-	asked := name
-	local, found, other, err := p.local(name)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return "", "", err
+	have, localErr := p.local(name)
+	if localErr != nil && !errors.Is(localErr, images.ErrNotFound) {
+		return "", "", localErr
 	}
 
-	if other != "" {
-		name = found
+	if have.other != "" {
+		asked := name
+		name = have.found
 		defer func() {
 			if err != nil {
-				id, full, err = "", "", &OtherPlatformError{asked, other, platformText(p.o.wanted()), err}
+				id = ""
+				full = ""
+				err = &OtherPlatformError{asked, have.other, images.PlatformText(p.o.wanted()), err}
 			}
 		}()
 	}
 
-	if local != nil {
-		byID := found == local.ID
+	switch {
+	case have.img == nil && policy == PullNever && have.other != "":
+		return "", "", errors.New("the pull policy is never")
+	case have.img == nil && policy == PullNever:
+		return "", "", localErr
+	case have.img != nil:
+		byID := have.found == have.img.ID
 		if policy == PullNever || policy == PullMissing || byID && policy == PullNewer {
-			return local.ID, found, nil
+			return have.img.ID, have.found, nil
 		}
 		if byID {
 			return "", "", fmt.Errorf("%s is an ID, by which nothing can be pulled", name)
 		}
-		name = found // the name of the local image, not another short-name search
-	} else if policy == PullNever {
-		if other != "" {
-			err = errors.New("the pull policy is never")
-		}
-		return "", "", err
+		name = have.found // the name of the local image, not another search for a short name
 	}
 
-	if name, err = dropTagBesideDigest(name); err != nil {
+	if name, err = images.DropTagBesideDigest(name); err != nil {
 		return "", "", err
 	}
 
 	resolved, text, err := resolveShort(p.sys, name)
 	if err != nil {
-		if local != nil && policy == PullNewer {
-			return local.ID, found, nil
+		if have.img != nil && policy == PullNewer {
+			return have.img.ID, have.found, nil
 		}
 		return "", "", fmt.Errorf("%s: %w", name, err)
 	}
-
 	if text != "" {
 		p.o.say("%s", text)
 	}
 
-	return p.fromCandidates(ctx, resolved, local, found, policy)
+	return p.fromCandidates(ctx, resolved, have, policy)
 }
 
 // fromCandidates tries the names that a short name may stand for, in order.
-func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolved, local *cs.Image, found string, policy Policy) (id, name string, err error) {
+func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolved, have local, policy Policy) (id, name string, err error) {
 	release, err := p.spool()
 	if err != nil {
 		return "", "", err
@@ -196,8 +225,8 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 			continue
 		}
 
-		if policy == PullNewer && local != nil {
-			same, err := p.sameDigest(ctx, ref, local)
+		if policy == PullNewer && have.img != nil {
+			same, err := p.sameDigest(ctx, ref, have.img)
 			if err != nil {
 				logrus.Debugf("Asking for the digest of %s: %v", candidate.Value, err)
 			}
@@ -207,7 +236,7 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 		}
 
 		p.o.say("Trying to pull %s...", candidate.Value)
-		id, err := p.copyNamed(ctx, ref, candidate.Value)
+		id, err := p.copy(ctx, ref, candidate.Value)
 		if err != nil {
 			failures = append(failures, err)
 			if ctx.Err() != nil {
@@ -222,8 +251,8 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 		return id, candidate.Value.String(), nil
 	}
 
-	if local != nil && policy == PullNewer && ctx.Err() == nil {
-		return local.ID, found, nil
+	if have.img != nil && policy == PullNewer && ctx.Err() == nil {
+		return have.img.ID, have.found, nil
 	}
 	if len(failures) == 1 {
 		return "", "", failures[0]
@@ -242,7 +271,7 @@ func (p puller) registryReference(named reference.Named) (types.ImageReference, 
 			return nil, fmt.Errorf("reading registries.conf: %w", err)
 		}
 		if configured == nil {
-			return nil, fmt.Errorf("%s: %w", named, ErrNotFound)
+			return nil, fmt.Errorf("%s: %w", named, images.ErrNotFound)
 		}
 	}
 
@@ -255,7 +284,7 @@ func (p puller) registryReference(named reference.Named) (types.ImageReference, 
 
 // sameDigest asks the registry for the digest of ref (of the list, if it is
 // one) and compares it with those by which local is known.
-func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local *cs.Image) (bool, error) {
+func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local *images.Image) (bool, error) {
 	sys, err := p.o.Sources.admit(p.sys, ref)
 	if err != nil {
 		return false, err
@@ -285,12 +314,12 @@ func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (id
 		return "", "", err
 	}
 	if len(names) == 0 {
-		id, err = p.copyUnnamed(ctx, ref)
+		id, err = p.copy(ctx, ref, nil)
 		return id, id, err
 	}
 
 	for _, named := range names {
-		if id, err = p.copyNamed(ctx, ref, named); err != nil {
+		if id, err = p.copy(ctx, ref, named); err != nil {
 			return "", "", err
 		}
 	}
@@ -334,7 +363,7 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 		if name == "" {
 			continue
 		}
-		named, err := normalizeTag(name)
+		named, err := images.NormalizePlainTag(name)
 		if err != nil {
 			// An index in an OCI layout (oci:/path:@0) or a free-form
 			// annotation: no name to keep.
@@ -347,120 +376,72 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 	return names, nil
 }
 
-// copyNamed stores an image under its name, unless it is for another platform.
-func (p puller) copyNamed(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
-	if p.layout != nil {
-		return p.keep(ctx, ref, named.String())
-	}
-	if !p.o.foreign() {
-		return p.copy(ctx, ref, named, "")
-	}
-	id, err := p.copyForeign(ctx, ref, named)
-	if err == nil {
-		recordPulled(p.st, id, named, p.o.wanted())
-	}
-	return id, err
-}
-
-// copyForeign stores an image for a platform that is not the host's.
-func (p puller) copyForeign(ctx context.Context, ref types.ImageReference, named reference.Named) (string, error) {
-	if p.o.KeepName {
-		return p.copy(ctx, ref, named, "")
-	}
-	return p.copyUnnamed(ctx, ref)
-}
-
-// copyUnnamed stores an image that will be known by its ID only.
-func (p puller) copyUnnamed(ctx context.Context, ref types.ImageReference) (string, error) {
-	if p.layout != nil {
-		return p.keep(ctx, ref)
-	}
-
-	sys, err := p.o.Sources.admit(p.sys, ref)
-	if err != nil {
-		return "", err
-	}
-
-	var config digest.Digest
-	var raw []byte
-	err = p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
-		img, err := ref.NewImage(ctx, sys)
-		if err != nil {
-			return plainError(err)
-		}
-		config = img.ConfigInfo().Digest
-		raw, _, err = img.Manifest(ctx)
-		return errors.Join(err, img.Close())
-	})
-	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
-	}
-	if err := config.Validate(); err != nil {
-		return "", fmt.Errorf("%s has no config to take an ID from: %w", p.shown(ref), err)
-	}
-
-	sum, err := manifest.Digest(raw)
-	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", p.shown(ref), err)
-	}
-
-	have, err := p.stored(config, sum)
-	if err != nil {
-		return "", err
-	}
-	if have == nil {
-		return p.copy(ctx, ref, nil, config.Encoded())
-	}
-
-	if ref.Transport().Name() == docker.Transport.Name() {
-		noteOrigin(p.st, have.ID, ref.DockerReference().String(), sum)
-	}
-
-	return have.ID, nil
-}
-
-// stored finds the image with this config and manifest in the store. It returns nil if there is none, or its layers are
-// gone.
-func (p puller) stored(config, sum digest.Digest) (*cs.Image, error) {
-	twins, err := containers.Twins(p.st, config)
-	if err != nil {
-		return nil, err
-	}
-	for i, img := range twins {
-		complete := img.TopLayer == "" || p.st.Exists(img.TopLayer)
-		if img.BigDataDigests[cs.ImageDigestBigDataKey] == sum && complete {
-			return &twins[i], nil
-		}
-	}
-	return nil, nil
-}
-
-// copy stores src under the name or, if that is nil, the ID, and returns the
-// ID.
-func (p puller) copy(ctx context.Context, src types.ImageReference, named reference.Named, id string) (string, error) {
+// copy stores src, under its name unless that is nil, and returns the ID.
+func (p puller) copy(ctx context.Context, src types.ImageReference, named reference.Named) (id string, err error) {
 	sys, err := p.o.Sources.admit(p.sys, src)
 	if err != nil {
 		return "", err
 	}
-
-	guarded := guard(ctx, p.st, p.o)
-	dest, err := istorage.Transport.NewStoreReference(guarded, named, id)
-	if err != nil {
-		return "", fmt.Errorf("storing %s: %w", src.StringWithinTransport(), err)
-	}
-
 	policy, err := policyContext(p.sys)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = policy.Destroy() }() // fails only for a context in use
+	if err := p.checkConfig(ctx, src, sys); err != nil {
+		return "", err
+	}
 
+	dest, err := p.st.Receive(ctx, p.incoming(src, sys, named))
+	if err != nil {
+		return "", err
+	}
+	what := p.shown(src)
+	if dest.Reference() != nil {
+		if err := p.transfer(ctx, policy, src, dest.Reference(), sys); err != nil {
+			return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
+		}
+	}
+
+	id, err = dest.Finish()
+	if errors.Is(err, images.ErrNotFound) {
+		return "", fmt.Errorf("reading %s back from the store: %w", what, err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("pulling %s: %w", what, err)
+	}
+	return id, nil
+}
+
+// incoming describes the image of src to the store.
+func (p puller) incoming(src types.ImageReference, sys *types.SystemContext, named reference.Named) images.Incoming {
+	registry := ""
+	if isRegistry(src.Transport()) {
+		registry = src.DockerReference().String()
+	}
+	wanted := p.o.wanted()
+	return images.Incoming{
+		Name:     named,
+		Platform: wanted,
+		Foreign:  images.IsForeign(wanted),
+		KeepName: p.o.KeepName,
+		Registry: registry,
+		Owner:    p.o.Owner,
+		Peek: func(ctx context.Context) (config, sum digest.Digest, err error) {
+			return p.peek(ctx, src, sys)
+		},
+	}
+}
+
+// transfer copies the layers and documents of an image, with retries.
+func (p puller) transfer(
+	ctx context.Context, policy *signature.PolicyContext, src, dest types.ImageReference, sys *types.SystemContext,
+) error {
 	what := p.shown(src)
 	from := src
 	if p.o.MaxLayers > 0 {
 		from = limitedReference{ImageReference: src, most: p.o.MaxLayers, name: what}
 	}
-	err = p.o.withRetry(ctx, what, func() error {
+	return p.o.withRetry(ctx, what, func() error {
 		return p.o.watched(ctx, func(ctx context.Context, progress chan types.ProgressProperties) error {
 			_, err := imagecopy.Image(ctx, policy, dest, from, &imagecopy.Options{
 				ReportWriter:     p.o.copyReport(),
@@ -473,32 +454,70 @@ func (p puller) copy(ctx context.Context, src types.ImageReference, named refere
 			return err
 		})
 	})
-	if err != nil {
-		return "", fmt.Errorf("pulling %s: %w", what, plainError(err))
-	}
-	if guarded.image == "" {
-		return "", fmt.Errorf("reading %s back from the store: %w", what, ErrNotFound)
-	}
-
-	if src.Transport().Name() == docker.Transport.Name() {
-		noteOrigin(p.st, guarded.image, src.DockerReference().String(), guarded.manifests...)
-	} else if guarded.created[guarded.image] {
-		noteOrigin(p.st, guarded.image, "", guarded.manifests...)
-	}
-
-	return guarded.image, nil
 }
 
-// plainError leaves of a refusal what the user has to know, and makes one line
-// of the library's errors about layers.
+// peek reads the digests of the config and of the manifest of src.
+func (p puller) peek(ctx context.Context, src types.ImageReference, sys *types.SystemContext) (config, sum digest.Digest, err error) {
+	var raw []byte
+	err = p.withImage(ctx, src, sys, func(ctx context.Context, img types.Image) (err error) {
+		config = img.ConfigInfo().Digest
+		raw, _, err = img.Manifest(ctx)
+		return err
+	})
+	if err != nil {
+		return "", "", fmt.Errorf("reading %s: %w", p.shown(src), err)
+	}
+	if err := config.Validate(); err != nil {
+		return "", "", fmt.Errorf("%s has no config to take an ID from: %w", p.shown(src), err)
+	}
+
+	sum, err = manifest.Digest(raw)
+	if err != nil {
+		return "", "", fmt.Errorf("reading %s: %w", p.shown(src), err)
+	}
+	return config, sum, nil
+}
+
+// checkConfig calls Options.Config with the config of src.
+func (p puller) checkConfig(ctx context.Context, src types.ImageReference, sys *types.SystemContext) error {
+	if p.o.Config == nil {
+		return nil
+	}
+	return p.o.withRetry(ctx, p.shown(src), func() error {
+		var config []byte
+		err := p.withImage(ctx, src, sys, func(ctx context.Context, img types.Image) (err error) {
+			config, err = img.ConfigBlob(ctx)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("pulling %s: %w", p.shown(src), err)
+		}
+		return p.o.Config(config)
+	})
+}
+
+// withImage opens src and reads from it.
+func (p puller) withImage(
+	ctx context.Context, src types.ImageReference, sys *types.SystemContext, read func(ctx context.Context, img types.Image) error,
+) error {
+	return p.o.watched(ctx, func(ctx context.Context, _ chan types.ProgressProperties) error {
+		img, err := src.NewImage(ctx, sys)
+		if err != nil {
+			return plainError(err)
+		}
+		return errors.Join(read(ctx, img), img.Close())
+	})
+}
+
+// plainError removes the library's words around a refusal, and joins the lines of the library's errors about layers.
 func plainError(err error) error {
-	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*layercheck.RefusedError](err); ok {
 		return refused
 	}
-	if owner := (*OwnerError)(nil); errors.As(err, &owner) {
+	if owner, ok := errors.AsType[*layercheck.OwnerError](err); ok {
 		return owner
 	}
-	if layers := (*LayersError)(nil); errors.As(err, &layers) {
+	if layers, ok := errors.AsType[*LayersError](err); ok {
 		return layers
 	}
 	if strings.Contains(err.Error(), "\n") {

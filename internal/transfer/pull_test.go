@@ -16,6 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/types"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // insecure are options for a registry that speaks plain HTTP.
@@ -162,7 +164,7 @@ func TestPullFaults(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has several lines: %q", err)
 			}
-			if images, listErr := st.Images(); listErr != nil || (len(images) > 0) == (err != nil) {
+			if images, listErr := library(t, st).Images(); listErr != nil || (len(images) > 0) == (err != nil) {
 				t.Errorf("images: %v (%v)", images, listErr)
 			}
 		})
@@ -277,7 +279,7 @@ func TestPullForeign(t *testing.T) {
 	if id, _ := mustPull(t, st, "docker://"+name, PullAlways, o); id != foreign.id(t) {
 		t.Errorf("pulled %s", id)
 	}
-	if _, err := st.Image(name); err == nil {
+	if _, err := library(t, st).Image(name); err == nil {
 		t.Error("the image for another platform has taken the name")
 	}
 	if id, _ := mustPull(t, st, name, PullNever, o); id != foreign.id(t) {
@@ -301,7 +303,7 @@ func TestPullShortNames(t *testing.T) {
 		{"no list", "[[registry]]\nprefix = \"docker.io\"\nlocation = \"HOST\"\ninsecure = true\n", "x", "docker.io/library/x:latest", ""},
 		{"no list and enforcing", "short-name-mode = \"enforcing\"\n[[registry]]\nprefix = \"docker.io\"\nlocation = \"HOST\"\ninsecure = true\n", "library/x", "docker.io/library/x:latest", ""},
 		{"empty list", "unqualified-search-registries = []\n", "library/x", "", "short-name"},
-		{"local only", "", "localhost/nothing", "", ErrNotFound.Error()},
+		{"local only", "", "localhost/nothing", "", images.ErrNotFound.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			st, o := newStore(t), hermetic(t)
@@ -346,7 +348,7 @@ func TestPullInterrupted(t *testing.T) {
 	if took := time.Since(start); took > time.Minute {
 		t.Errorf("it took %s to stop", took)
 	}
-	if images, err := st.Images(); err != nil || len(images) > 0 {
+	if images, err := library(t, st).Images(); err != nil || len(images) > 0 {
 		t.Errorf("images after the interruption: %v (%v)", images, err)
 	}
 	reg.setFault(nil)
@@ -404,7 +406,7 @@ func TestPullTogether(t *testing.T) {
 		}
 	}
 
-	layers, err := st.Layers()
+	layers, err := library(t, st).Layers()
 	if err != nil || len(layers) != 4 {
 		t.Errorf("%d layers, want 4 (%v)", len(layers), err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,56 +15,47 @@ import (
 	"go.podman.io/image/v5/manifest"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	ocilayout "go.podman.io/image/v5/oci/layout"
-	"go.podman.io/image/v5/pkg/compression"
 	istorage "go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
-	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/spool"
 )
 
-// PushOptions are the Options of a push and what it makes of the image. The
-// zero value keeps the image's manifest format and compresses with gzip.
+// PushOptions are the Options of a push and the form of the image at the destination. The zero value keeps the format of the
+// manifest and compresses with gzip.
 type PushOptions struct {
 	Options
 	Format            string // manifest: "oci", "docker" (or "v2s2"), "v2s1"; empty: as stored
-	CompressionFormat string // "gzip", "zstd", "zstd:chunked"; empty: gzip, and what the destination already has in any format
+	CompressionFormat string // a name of images.Compressions; "": gzip, and layers that the destination has in any form
 	CompressionLevel  *int   // of that format; nil: its default
-	AnyCompression    bool   // what the destination has already will do, in whatever format
+	AnyCompression    bool   // a layer that the destination has is not sent again, whatever its form is
 }
 
-// Push copies an image of the store, found as by Lookup, to destination: a name
-// with a transport, or without one a name in a registry. An empty destination
-// means the registry that the image is named after. It returns what a list of
-// manifests would say of the manifest as it is at the destination.
+// Push copies an image of the store, found as by images.Lookup, to destination: a name with a transport, or a name in a
+// registry. An empty destination means the registry that the image is named after. Push returns the descriptor of the manifest
+// at the destination.
 //
-// Layers are compressed on the way, unless the destination has them already:
-// those that were pulled or pushed before are recognised by their digest
-// without being compressed again.
-func Push(ctx context.Context, st cs.Store, image, destination string, o PushOptions) (pushed ocispec.Descriptor, err error) {
+// Layers are compressed on the way, unless the destination has them already: the digests of layers that were pulled or pushed
+// before are known, so that these layers are not compressed again.
+func Push(ctx context.Context, st Store, image, destination string, o PushOptions) (pushed ocispec.Descriptor, err error) {
 	sys, err := o.pushContext()
 	if err != nil {
 		return pushed, err
 	}
-
 	mediaType, err := manifestType(o.Format)
 	if err != nil {
 		return pushed, err
 	}
 
-	img, found, err := Lookup(st, image, o.Options)
+	img, found, err := images.Lookup(st, image, o.Names)
 	if err != nil {
 		return pushed, err
 	}
-	if err := containers.VerifyImage(st, img.ID); err != nil {
+	src, err := st.Send(img.ID)
+	if err != nil {
 		return pushed, err
 	}
-
-	src, err := istorage.Transport.NewStoreReference(st, nil, img.ID)
-	if err != nil {
-		return pushed, fmt.Errorf("reading %s: %w", image, err)
-	}
-
 	if destination == "" {
 		if found == img.ID {
 			return pushed, fmt.Errorf("%s is an ID: name the destination", image)
@@ -73,51 +63,71 @@ func Push(ctx context.Context, st cs.Store, image, destination string, o PushOpt
 		destination = found
 	}
 
-	var release func() error
-	if sys.BigFilesTemporaryDir, release, err = newSpool(o.spoolBase(st.GraphRoot())); err != nil {
-		return pushed, err
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	if t, rest, err := transport(destination); err == nil && t != nil && t.Name() == istorage.Transport.Name() && o.Format == "" {
-		return nameInStore(st, img, rest)
-	}
-
 	dest, err := destinationReference(ctx, st, destination)
 	if err != nil {
 		return pushed, err
+	}
+	if isStore(dest.Transport()) && o.Format == "" { // the store has the image already
+		raw, err := st.NameImage(img.ID, []string{dest.DockerReference().String()})
+		if err != nil {
+			return pushed, err
+		}
+		return describe(raw)
 	}
 	if sys, err = o.Sources.admit(sys, dest); err != nil {
 		return pushed, err
 	}
 
+	var release func() error
+	if sys.BigFilesTemporaryDir, release, err = spool.New(o.spoolDir(st)); err != nil {
+		return pushed, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	nameArchive(sys, dest, found)
-	if dest.Transport().Name() == docker.Transport.Name() {
-		wanted := cmp.Or(mediaType, storedType(st, img))
-		dest = reusingReference{ImageReference: dest, st: st, allowed: o.allowedForms(wanted)}
+	to := dest
+	if isRegistry(dest.Transport()) {
+		wanted := cmp.Or(mediaType, storedType(st, img.ID))
+		to = src.Into(dest, o.allowedForms(wanted))
 	}
 
-	raw, err := copyOut(ctx, src, dest, sys, mediaType, o)
+	raw, err := copyOut(ctx, src.Reference(), to, sys, mediaType, o)
 	if err != nil {
-		return pushed, hinted(fmt.Errorf("pushing %s to %s: %w", image, destination, err), destination)
+		return pushed, images.Hinted(fmt.Errorf("pushing %s to %s: %w", image, destination, err), destination)
 	}
-
-	if dest.Transport().Name() == docker.Transport.Name() {
-		if err := recordPushed(st, img.TopLayer, raw); err != nil {
+	if isRegistry(dest.Transport()) {
+		if err := src.Sent(dest.DockerReference(), raw); err != nil {
 			return pushed, err
 		}
-		notePushed(st, img.ID, dest.DockerReference(), raw)
 	}
-
-	return describePushed(raw)
+	return describe(raw)
 }
 
-// storedType is the media type of the manifest of an image of the store.
-func storedType(st cs.Store, img *cs.Image) string {
-	raw, err := st.ImageBigData(img.ID, cs.ImageDigestBigDataKey)
+// storedType returns the media type of the manifest of an image of the store; "": not known.
+func storedType(st Store, id string) string {
+	raw, err := st.NameImage(id, nil)
 	if err != nil {
 		return ""
 	}
 	return manifest.GuessMIMEType(raw)
+}
+
+// allowedForms returns the compressions of layers that may be reused for a push of an image whose manifest has this media
+// type.
+func (o PushOptions) allowedForms(mediaType string) []string {
+	isDocker := strings.HasPrefix(mediaType, "application/vnd.docker.")
+	anyForm := o.AnyCompression || o.CompressionFormat == "" && o.CompressionLevel == nil
+	wanted, _ := images.CompressionByName(o.CompressionFormat) // checked by pushContext
+	return images.CompressionNames(func(c images.Compression) bool {
+		switch {
+		case !c.Plain():
+			return false
+		case isDocker:
+			return c.Docker
+		case anyForm:
+			return true
+		}
+		return c.Algorithm.Name() == wanted.Algorithm.Name()
+	})
 }
 
 // CheckFormat refuses a manifest format that a destination cannot hold. The library would write a layout that cannot be
@@ -146,25 +156,8 @@ func CheckFormat(format, destination string) error {
 	return nil
 }
 
-// nameInStore is a push of an image of the store to the store: the image gets the name.
-func nameInStore(st cs.Store, img *cs.Image, name string) (pushed ocispec.Descriptor, err error) {
-	named, err := normalizeTag(name)
-	if err != nil {
-		return pushed, err
-	}
-	if err := st.AddNames(img.ID, []string{named.String()}); err != nil {
-		return pushed, fmt.Errorf("naming image %s: %w", img.ID, err)
-	}
-
-	raw, err := st.ImageBigData(img.ID, cs.ImageDigestBigDataKey)
-	if err != nil {
-		return pushed, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
-	}
-	return describePushed(raw)
-}
-
-// describePushed is what a list of manifests would say of a manifest.
-func describePushed(raw []byte) (ocispec.Descriptor, error) {
+// describe returns the descriptor of a manifest, as a list of manifests has it.
+func describe(raw []byte) (ocispec.Descriptor, error) {
 	sum, err := manifest.Digest(raw)
 	return ocispec.Descriptor{MediaType: manifest.GuessMIMEType(raw), Digest: sum, Size: int64(len(raw))}, err
 }
@@ -204,14 +197,27 @@ func (o PushOptions) pushContext() (*types.SystemContext, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sys.CompressionFormat, err = compressionOf(o.CompressionFormat); err != nil {
+	if err := o.setCompression(sys); err != nil {
 		return nil, err
 	}
-	sys.CompressionLevel = o.CompressionLevel
 
 	// The library leaves layers in a directory (dir:) as they are, unless it is told otherwise.
 	sys.DirForceCompress = sys.CompressionFormat != nil || o.CompressionLevel != nil
 	return sys, nil
+}
+
+// setCompression leaves the format to the library if none is given.
+func (o PushOptions) setCompression(sys *types.SystemContext) error {
+	sys.CompressionLevel = o.CompressionLevel
+	if o.CompressionFormat == "" {
+		return nil
+	}
+	c, err := images.CompressionByName(o.CompressionFormat)
+	if err != nil {
+		return err
+	}
+	sys.CompressionFormat = &c.Algorithm
+	return nil
 }
 
 func manifestType(format string) (string, error) {
@@ -226,12 +232,6 @@ func manifestType(format string) (string, error) {
 		return manifest.DockerV2Schema1SignedMediaType, nil
 	}
 	return "", fmt.Errorf("%q is no manifest format (oci, docker, v2s2, v2s1)", format)
-}
-
-// CheckCompression refuses a name that is no compression of layers.
-func CheckCompression(format string) error {
-	_, err := compressionOf(format)
-	return err
 }
 
 // CheckCompressible refuses a destination whose layers cannot be compressed.
@@ -249,27 +249,6 @@ func CheckCompressible(destination string) error {
 	return nil
 }
 
-// compressionOf is nil for the empty name.
-func compressionOf(format string) (*compression.Algorithm, error) {
-	if format == "" {
-		return nil, nil
-	}
-	if !slices.Contains([]string{"gzip", "zstd", "zstd:chunked"}, format) {
-		return nil, fmt.Errorf("compression format %q: choose gzip, zstd or zstd:chunked", format)
-	}
-	algorithm, err := compression.AlgorithmByName(format)
-	if err != nil {
-		return nil, fmt.Errorf("compression format %q: %w", format, err)
-	}
-	return &algorithm, nil
-}
-
-// IsRegistry reports whether a destination of a push, or a source of a pull, is in a registry.
-func IsRegistry(name string) bool {
-	t, _, err := transport(name)
-	return err == nil && (t == nil || t.Name() == docker.Transport.Name())
-}
-
 // CheckDestination refuses a destination that Push could not understand.
 func CheckDestination(destination string) error {
 	t, rest, err := transport(destination)
@@ -285,32 +264,28 @@ func CheckDestination(destination string) error {
 	return nil
 }
 
-func destinationReference(ctx context.Context, st cs.Store, destination string) (types.ImageReference, error) {
+func destinationReference(ctx context.Context, st Store, destination string) (types.ImageReference, error) {
 	t, rest, err := transport(destination)
 	if err != nil {
 		return nil, err
 	}
-
 	if t == nil {
-		t, rest = docker.Transport, "//"+destination
+		t = docker.Transport
+		rest = "//" + destination
 	}
-	if t.Name() == istorage.Transport.Name() {
-		named, err := normalizeTag(rest)
+
+	if isStore(t) {
+		named, err := images.NormalizePlainTag(rest)
 		if err != nil {
 			return nil, err
 		}
-		ref, err := istorage.Transport.NewStoreReference(guard(ctx, st, Options{}), named, "")
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", destination, err)
-		}
-		return ref, nil
+		return st.StoreReference(ctx, named)
 	}
 
 	ref, err := t.ParseReference(rest)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", destination, err)
 	}
-
 	return ref, nil
 }
 
@@ -321,8 +296,8 @@ func nameArchive(sys *types.SystemContext, dest types.ImageReference, found stri
 	}
 }
 
-// archiveTags keeps the name of an image in an archive whose destination gave
-// none, so that loading it gives the name back.
+// archiveTags returns the name of an image for an archive whose destination has no name, so that loading the archive restores
+// the name.
 func archiveTags(found string) []reference.NamedTagged {
 	if named, err := reference.ParseNamed(found); err == nil {
 		if tagged, ok := named.(reference.NamedTagged); ok && !strings.Contains(found, "@") {

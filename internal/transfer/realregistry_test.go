@@ -25,7 +25,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
 // realRegistry is Debian's docker-registry on loopback.
@@ -293,7 +295,7 @@ func TestPushSendsOnce(t *testing.T) {
 	// Another store, which knows the layers from pulling them.
 	pulled := newStore(t)
 	mustPull(t, pulled, p.host+"/x:1", PullAlways, o)
-	if err := pulled.AddNames(mustLookup(t, pulled, p.host+"/x:1", o), []string{"localhost/x:1"}); err != nil {
+	if err := library(t, pulled).AddNames(mustLookup(t, pulled, p.host+"/x:1", o), []string{"localhost/x:1"}); err != nil {
 		t.Fatal(err)
 	}
 	st = pulled
@@ -334,14 +336,14 @@ func TestPushFormats(t *testing.T) {
 			}
 			other := newStore(t)
 			id, _ := mustPull(t, other, dest, PullAlways, o)
-			got, err := other.Image(id)
+			got, err := library(t, other).Image(id)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got.Digest != sum.Digest {
 				t.Errorf("pulled the manifest %s, pushed %s", got.Digest, sum.Digest)
 			}
-			raw, err := other.ImageBigData(id, "manifest")
+			raw, err := library(t, other).ImageBigData(id, "manifest")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -358,9 +360,9 @@ func TestPushFormats(t *testing.T) {
 	}
 }
 
-func mustLookup(t *testing.T, st cs.Store, name string, o Options) string {
+func mustLookup(t *testing.T, st *containers.Store, name string, o Options) string {
 	t.Helper()
-	img, _, err := Lookup(st, name, o)
+	img, _, err := images.Lookup(st, name, o.Names)
 	if err != nil {
 		t.Fatal(err)
 	}

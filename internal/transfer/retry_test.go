@@ -58,7 +58,7 @@ func TestWithRetry(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			calls := 0
-			o := Options{Retries: tc.retries, RetryDelay: time.Microsecond}
+			o := Options{Retry: Retry{Retries: tc.retries, RetryDelay: time.Microsecond}}
 			err := o.withRetry(t.Context(), "x", func() error {
 				calls++
 				if calls <= len(tc.errs) {
@@ -76,7 +76,7 @@ func TestWithRetry(t *testing.T) {
 	defer cancel()
 
 	start := time.Now()
-	if err := (Options{RetryDelay: time.Hour}).withRetry(ctx, "x", func() error { return busy }); err == nil || time.Since(start) > time.Minute {
+	if err := (Options{Retry: Retry{RetryDelay: time.Hour}}).withRetry(ctx, "x", func() error { return busy }); err == nil || time.Since(start) > time.Minute {
 		t.Errorf("waited %s, %v", time.Since(start), err)
 	}
 }

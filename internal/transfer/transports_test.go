@@ -5,7 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 )
 
 // TestTransports pushes an image to each kind of file and pulls it from there
@@ -46,7 +47,7 @@ func TestTransports(t *testing.T) {
 			if found != want {
 				t.Errorf("pulled under the name %q, want %q", found, want)
 			}
-			got, err := second.Image(id)
+			got, err := library(t, second).Image(id)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +58,7 @@ func TestTransports(t *testing.T) {
 	}
 }
 
-func mustPull(t *testing.T, st cs.Store, name string, policy Policy, o Options) (id, found string) {
+func mustPull(t *testing.T, st *containers.Store, name string, policy Policy, o Options) (id, found string) {
 	t.Helper()
 	id, found, err := Pull(t.Context(), st, name, policy, o)
 	if err != nil {
@@ -67,15 +68,15 @@ func mustPull(t *testing.T, st cs.Store, name string, policy Policy, o Options) 
 }
 
 // diffIDs are the digests of an image's layers, topmost first.
-func diffIDs(t *testing.T, st cs.Store, id string) []string {
+func diffIDs(t *testing.T, st *containers.Store, id string) []string {
 	t.Helper()
-	img, err := st.Image(id)
+	img, err := library(t, st).Image(id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
 	for layer := img.TopLayer; layer != ""; {
-		l, err := st.Layer(layer)
+		l, err := library(t, st).Layer(layer)
 		if err != nil {
 			t.Fatal(err)
 		}

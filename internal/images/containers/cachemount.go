@@ -24,6 +24,10 @@ import (
 //	N.new     being filled; what an interrupted build left is removed by the next
 const cacheMountsDir = "rbuild-cache-mounts"
 
+// CacheStore is the part of a [Store] that keeps the caches of RUN --mount=type=cache. The methods may be called from several
+// goroutines.
+type CacheStore struct{ graphRoot string }
+
 // Sharing says how steps share a cache.
 type Sharing int
 
@@ -65,7 +69,7 @@ func (c *Cache) Close() error { return errors.Join(c.Dir.Close(), c.lock.Close()
 // OpenCache opens a cache for use, and makes it if it is not there. It waits while others have it in a way that forbids
 // that; waiting is called before, once, if it is not nil. Everything is opened by name below a descriptor and no symbolic
 // link is followed. The caller keeps RemoveCaches away by a lock on the store.
-func (s *Store) OpenCache(ctx context.Context, c CacheSpec, waiting func()) (_ *Cache, err error) {
+func (s CacheStore) OpenCache(ctx context.Context, c CacheSpec, waiting func()) (_ *Cache, err error) {
 	dir, err := s.cacheDir(c.Name())
 	if err != nil {
 		return nil, fmt.Errorf("opening a cache mount: %w", err)
@@ -83,8 +87,8 @@ func (s *Store) OpenCache(ctx context.Context, c CacheSpec, waiting func()) (_ *
 }
 
 // cacheDir makes and opens the directory of one cache.
-func (s *Store) cacheDir(name string) (*os.File, error) {
-	dir, err := os.Open(s.GraphRoot())
+func (s CacheStore) cacheDir(name string) (*os.File, error) {
+	dir, err := os.Open(s.graphRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +205,8 @@ type CacheUse struct {
 }
 
 // Caches counts the caches.
-func (s *Store) Caches() (use CacheUse, err error) {
-	root := filepath.Join(s.GraphRoot(), cacheMountsDir)
+func (s CacheStore) Caches() (use CacheUse, err error) {
+	root := filepath.Join(s.graphRoot, cacheMountsDir)
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return use, nil
@@ -238,8 +242,8 @@ func skipGone(err error) error {
 }
 
 // RemoveCaches removes all caches. The caller holds a lock on the store that keeps builds away.
-func (s *Store) RemoveCaches() error {
-	if err := os.RemoveAll(filepath.Join(s.GraphRoot(), cacheMountsDir)); err != nil {
+func (s CacheStore) RemoveCaches() error {
+	if err := os.RemoveAll(filepath.Join(s.graphRoot, cacheMountsDir)); err != nil {
 		return fmt.Errorf("removing the cache mounts: %w", err)
 	}
 	return nil

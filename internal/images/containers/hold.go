@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -28,13 +27,13 @@ var ErrNoLayer = cs.ErrLayerUnknown
 // A container on the layer would do the same, and is buildah's way. But podman and buildah then refuse to remove the
 // image, or remove the container with it if they are forced, and the library writes one more record.
 type Hold struct {
-	store *Store
+	store *LayerStore
 	layer cs.Layer
 }
 
 // Hold keeps the layer id, and with it all layers below, until Release. The error is ErrNoLayer if the store
 // does not have the layer. A hold writes the library's records of all layers twice, and so does its release.
-func (s *Store) Hold(id string) (*Hold, error) {
+func (s *LayerStore) Hold(id string) (*Hold, error) {
 	ofImage, err := s.belongsToImage(id)
 	if err != nil {
 		return nil, err
@@ -45,7 +44,7 @@ func (s *Store) Hold(id string) (*Hold, error) {
 		o.Flags = map[string]any{flagOfImage: true}
 	}
 
-	l, err := s.storage.CreateLayer("", id, []string{holdPrefix + s.record.name() + "-" + rand.Text()}, "", false, o)
+	l, err := s.storage.CreateLayer("", id, []string{holdPrefix + s.owner + "-" + rand.Text()}, "", false, o)
 	if err != nil {
 		return nil, fmt.Errorf("holding layer %s: %w", id, err)
 	}
@@ -53,7 +52,7 @@ func (s *Store) Hold(id string) (*Hold, error) {
 }
 
 // belongsToImage reports whether an image needs the layer id, or did when another build made its hold.
-func (s *Store) belongsToImage(id string) (bool, error) {
+func (s *LayerStore) belongsToImage(id string) (bool, error) {
 	layers, err := s.storage.Layers()
 	if err != nil {
 		return false, fmt.Errorf("listing the layers: %w", err)
@@ -96,9 +95,9 @@ func isHold(l cs.Layer) bool {
 // alone has kept, as the removal would have done.
 func (h *Hold) Release() error { return h.store.releaseHold(h.layer) }
 
-func (s *Store) releaseHold(hold cs.Layer) error {
+func (s *LayerStore) releaseHold(hold cs.Layer) error {
 	remove := func(id string) error {
-		return s.Freeing(func() error { return s.storage.DeleteLayer(id) })
+		return s.reserve.freeing(func() error { return s.storage.DeleteLayer(id) })
 	}
 	if err := remove(hold.ID); err != nil && !isGone(err) {
 		return fmt.Errorf("releasing layer %s: %w", hold.Parent, err)
@@ -136,7 +135,7 @@ func isGone(err error) bool {
 }
 
 // releaseHolds ends the holds of owners that have died.
-func (s *Store) releaseHolds(dead []*record) error {
+func (s *LayerStore) releaseHolds(dead []*record) error {
 	layers, err := s.storage.Layers()
 	if err != nil {
 		return fmt.Errorf("listing the layers: %w", err)
@@ -153,12 +152,4 @@ func (s *Store) releaseHolds(dead []*record) error {
 	}
 
 	return errors.Join(errs...)
-}
-
-// name is the last part of the file's path. It is empty if there is no file.
-func (r *record) name() string {
-	if r == nil {
-		return ""
-	}
-	return filepath.Base(r.Path())
 }

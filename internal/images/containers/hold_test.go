@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -217,7 +218,7 @@ func TestLayersOfAnImage(t *testing.T) {
 			_, layersErr := s.Layers(img)
 			_, _, putErr := s.PutImage(commit.Documents{TopLayer: upper.ID, Config: config, Manifest: manifest})
 			for what, err := range map[string]error{"Layers": layersErr, "VerifyImage": containers.VerifyImage(s.Storage(), id), "PutImage": putErr} {
-				if !errors.Is(err, containers.ErrOtherLayers) || !strings.Contains(err.Error(), "rbuild rmi localhost/lie:1") {
+				if !errors.Is(err, images.ErrOtherLayers) || !strings.Contains(err.Error(), "rbuild rmi localhost/lie:1") {
 					t.Errorf("%s: %v", what, err)
 				}
 			}

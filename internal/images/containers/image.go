@@ -18,7 +18,7 @@ const maxConfig = 8 << 20
 
 // Image is what a build needs to know of an image of the store.
 type Image struct {
-	ID           string            // of the record; see RecordID
+	ID           string            // of the record; see recordID
 	ConfigDigest digest.Digest     // of the config document
 	TopLayer     string            // ID of the topmost layer; "": an image without layers
 	Config       []byte            // the config document, as stored; its digest is verified
@@ -44,7 +44,7 @@ func (s *Store) Image(id string) (Image, error) {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
 
-	m, err := s.manifest(img)
+	m, _, err := s.manifest(img)
 	if err != nil {
 		return Image{}, err
 	}
@@ -62,19 +62,19 @@ func (s *Store) Image(id string) (Image, error) {
 var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
 
 // manifest reads the manifest of an image. Its digest of the config is a valid one.
-func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, err error) {
+func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err error) {
 	// Not img.Digest: that is the digest of the manifest with which the image was first stored.
-	data, err := s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	data, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
+		return m, nil, fmt.Errorf("reading the manifest of image %s: %w", img.ID, err)
 	}
 	if err := m.Config.Digest.Validate(); err != nil {
-		return m, fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
+		return m, nil, fmt.Errorf("image %s: %w: %w", img.ID, errNoConfig, err)
 	}
-	return m, nil
+	return m, data, nil
 }
 
 // document reads one of an image's documents and verifies its digest.
@@ -122,7 +122,7 @@ const putTries = 5
 
 func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err error) {
 	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
-	twins, err := Twins(s.storage, config)
+	twins, err := twinsOf(s.storage, config)
 	if err != nil {
 		return "", nil, err
 	}
@@ -132,18 +132,18 @@ func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err er
 		return "", nil, err
 	}
 	if old != nil {
-		if err := VerifyImage(s.storage, old.ID); err != nil {
+		if err := verifyImage(s.storage, old.ID); err != nil {
 			return "", nil, fmt.Errorf("recording image %s: %w", old.ID, err)
 		}
 		return old.ID, manifest, s.nameImage(old, n.Names)
 	}
 
-	id, err = RecordID(s.storage, config, sum)
+	id, err = recordID(s.storage, config, sum)
 	if err != nil {
 		return "", nil, err
 	}
 
-	img, err := s.storage.CreateImage(id, nil, SharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
+	img, err := s.storage.CreateImage(id, nil, sharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
 		CreationDate: n.Created,
 		Digest:       sum,
 		BigData: []cs.ImageBigDataOption{
@@ -176,7 +176,7 @@ func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []by
 		if err != nil {
 			return nil, nil, err
 		}
-		if sameButCompression(manifest, n.Manifest) && SameLayers(s.storage, img.TopLayer, n.TopLayer) {
+		if sameButCompression(manifest, n.Manifest) && sameLayers(s.storage, img.TopLayer, n.TopLayer) {
 			return &twins[i], manifest, nil
 		}
 	}
@@ -194,4 +194,18 @@ func (s *Store) nameImage(img *cs.Image, names []string) error {
 		return fmt.Errorf("naming image %s: %w", img.ID, err)
 	}
 	return nil
+}
+
+// NameImage gives an image of the store more names, which it takes from the images that have them, and returns the
+// image's manifest. The image itself stays as it is. id is the ID of its record.
+func (s *Store) NameImage(id string, names []string) (manifest []byte, err error) {
+	img, err := s.storage.Image(id)
+	if err != nil {
+		return nil, fmt.Errorf("reading image %s: %w", id, err)
+	}
+	manifest, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
+	if err != nil {
+		return nil, err
+	}
+	return manifest, s.nameImage(img, names)
 }

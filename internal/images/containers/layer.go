@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	cs "go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
 
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -27,6 +28,15 @@ type Layer struct {
 // notesKey is the name of the notes among the data that the library keeps with a layer.
 const notesKey = "rbuild-notes"
 
+// LayerStore is the part of a [Store] that keeps layers: it finds them by name, gives their directories to overlays, and
+// turns a directory into a layer. The methods may be called from several goroutines.
+type LayerStore struct {
+	storage cs.Store
+	driver  graphdriver.DriverWithDiffer
+	reserve reserve
+	owner   string // name of this process's file below rbuild-owners; "": there is none
+}
+
 func fromLibrary(l *cs.Layer) Layer {
 	return Layer{
 		Layer: commit.Layer{
@@ -37,7 +47,7 @@ func fromLibrary(l *cs.Layer) Layer {
 }
 
 // Notes returns the notes that were stored with the layer id: Content.Notes.
-func (s *Store) Notes(id string) ([]byte, error) {
+func (s *LayerStore) Notes(id string) ([]byte, error) {
 	r, err := s.storage.LayerBigData(id, notesKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading the notes of layer %s: %w", id, err)
@@ -53,7 +63,7 @@ func (s *Store) Notes(id string) ([]byte, error) {
 const maxNotes = 1 << 20
 
 // CopyNotes gives the layer to the notes of the layer from, which has some.
-func (s *Store) CopyNotes(from, to string) error {
+func (s *LayerStore) CopyNotes(from, to string) error {
 	data, err := s.Notes(from)
 	if err != nil {
 		return err
@@ -66,7 +76,7 @@ func (s *Store) CopyNotes(from, to string) error {
 
 // LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while another process makes
 // or removes a layer.
-func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
+func (s *LayerStore) LayerByName(name string) (l Layer, ok bool, err error) {
 	found, err := s.storage.Layer(name)
 	if errors.Is(err, cs.ErrLayerUnknown) {
 		return Layer{}, false, nil
@@ -77,8 +87,23 @@ func (s *Store) LayerByName(name string) (l Layer, ok bool, err error) {
 	return fromLibrary(found), true, nil
 }
 
-// Chain returns the layer id and its ancestors, lowest first. The empty id has none.
-func (s *Store) Chain(id string) ([]Layer, error) {
+// Chain returns the layer id and its ancestors, lowest first. The empty id has none. A layer without a DiffID, which another
+// tool has pulled in parts, is an error.
+func (s *LayerStore) Chain(id string) ([]Layer, error) {
+	chain, err := s.chain(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range slices.Backward(chain) {
+		if l.DiffID == "" {
+			return nil, fmt.Errorf("layer %s has no digest of its content: pull its image again", l.ID)
+		}
+	}
+	return chain, nil
+}
+
+// chain is Chain with layers that have no DiffID.
+func (s *LayerStore) chain(id string) ([]Layer, error) {
 	var chain []Layer
 	for id != "" {
 		l, ok, err := s.LayerByName(id)
@@ -88,19 +113,15 @@ func (s *Store) Chain(id string) ([]Layer, error) {
 		if !ok {
 			return nil, fmt.Errorf("layer %s is missing from the store: remove the image that needs it and pull it again", id)
 		}
-		if l.DiffID == "" {
-			return nil, fmt.Errorf("layer %s has no digest of its content: pull its image again", id)
-		}
-
-		chain = append([]Layer{l}, chain...)
+		chain = append(chain, l)
 		id = l.Parent
 	}
-
+	slices.Reverse(chain)
 	return chain, nil
 }
 
 // Directories returns the directories of the layer id and its ancestors, topmost first, as overlayfs takes them.
-func (s *Store) Directories(id string) ([]string, error) {
+func (s *LayerStore) Directories(id string) ([]string, error) {
 	if id == "" {
 		return nil, nil
 	}
@@ -118,7 +139,7 @@ func (s *Store) Directories(id string) ([]string, error) {
 }
 
 // Directory returns the directory of the layer id alone.
-func (s *Store) Directory(id string) (string, error) {
+func (s *LayerStore) Directory(id string) (string, error) {
 	dir, err := s.driver.DifferTarget(id)
 	if err != nil {
 		return "", fmt.Errorf("reading layer %s: %w", id, err)
@@ -128,7 +149,7 @@ func (s *Store) Directory(id string) (string, error) {
 
 // NameLayer gives the layer id one more name, taking it from the layer that had it. Names of layers are how the
 // build cache finds them.
-func (s *Store) NameLayer(id, name string) error {
+func (s *LayerStore) NameLayer(id, name string) error {
 	if err := s.storage.AddNames(id, []string{name}); err != nil {
 		return fmt.Errorf("naming layer %s: %w", id, err)
 	}

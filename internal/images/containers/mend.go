@@ -70,7 +70,8 @@ func lockOf(graphRoot, kind string) (*lockfile.LockFile, error) {
 // reap removes what processes that died have left, beyond what the library and sweep see to: it is for a store that is
 // open.
 func (s *Store) reap(dead []*record) error {
-	errs := []error{s.removeTemps(), s.removeLinks(), s.removeHalfImages(), s.releaseHolds(dead)}
+	root := s.GraphRoot()
+	errs := []error{removeTemps(root), removeLinks(root), removeHalfImages(s.storage), s.releaseHolds(dead)}
 	for _, r := range dead {
 		errs = append(errs, r.reap())
 	}
@@ -82,14 +83,14 @@ func (s *Store) reap(dead []*record) error {
 
 // removeTemps removes the files that the library was writing, to be renamed when they are whole (pkg/ioutils,
 // fswriters.go).
-func (s *Store) removeTemps() error {
+func removeTemps(graphRoot string) error {
 	for _, kind := range []string{"layers", "images", "containers"} {
-		home := filepath.Join(s.GraphRoot(), "overlay-"+kind)
+		home := filepath.Join(graphRoot, "overlay-"+kind)
 		if _, err := os.Lstat(home); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 
-		lock, err := lockOf(s.GraphRoot(), kind)
+		lock, err := lockOf(graphRoot, kind)
 		if err != nil {
 			return err
 		}
@@ -112,14 +113,14 @@ func (s *Store) removeTemps() error {
 }
 
 // removeLinks removes short names of layers that are not there.
-func (s *Store) removeLinks() error {
-	lock, err := lockOf(s.GraphRoot(), "layers")
+func removeLinks(graphRoot string) error {
+	lock, err := lockOf(graphRoot, "layers")
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
 
-	home := filepath.Join(s.GraphRoot(), "overlay", "l")
+	home := filepath.Join(graphRoot, "overlay", "l")
 	links, err := fs.Glob(os.DirFS(home), "*")
 	for _, l := range links {
 		l = filepath.Join(home, l)
@@ -137,19 +138,19 @@ const halfImageWait = time.Second
 
 // removeHalfImages removes the records of images without a manifest and a name: the library records an image before it
 // stores its documents, both under one lock.
-func (s *Store) removeHalfImages() error {
-	half, err := s.halfImages()
+func removeHalfImages(lib cs.Store) error {
+	half, err := halfImages(lib)
 	if err != nil || len(half) == 0 {
 		return err
 	}
 
 	time.Sleep(halfImageWait)
-	still, err := s.halfImages()
+	still, err := halfImages(lib)
 	for _, id := range still {
 		if !slices.Contains(half, id) {
 			continue
 		}
-		if _, removeErr := s.storage.DeleteImage(id, true); !errors.Is(removeErr, cs.ErrImageUnknown) {
+		if _, removeErr := lib.DeleteImage(id, true); !errors.Is(removeErr, cs.ErrImageUnknown) {
 			err = errors.Join(err, removeErr)
 		}
 	}
@@ -157,8 +158,8 @@ func (s *Store) removeHalfImages() error {
 	return err
 }
 
-func (s *Store) halfImages() (ids []string, err error) {
-	images, err := s.storage.Images()
+func halfImages(lib cs.Store) (ids []string, err error) {
+	images, err := lib.Images()
 	for _, img := range images {
 		if len(img.Names) == 0 && !img.ReadOnly && !slices.Contains(img.BigDataNames, cs.ImageDigestBigDataKey) {
 			ids = append(ids, img.ID)

@@ -184,3 +184,11 @@ func closeRecords(records []*record) error {
 	}
 	return errors.Join(errs...)
 }
+
+// name is the last part of the file's path. It is empty if there is no file.
+func (r *record) name() string {
+	if r == nil {
+		return ""
+	}
+	return filepath.Base(r.Path())
+}

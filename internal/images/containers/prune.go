@@ -58,7 +58,7 @@ func (s *Store) Exclusive() (release func(), err error) {
 }
 
 // LayerBytes is what the layers of the store hold, uncompressed.
-func (s *Store) LayerBytes() (int64, error) {
+func (s *LayerStore) LayerBytes() (int64, error) {
 	layers, err := s.storage.Layers()
 	if err != nil {
 		return 0, fmt.Errorf("listing the layers: %w", err)
@@ -71,7 +71,7 @@ func (s *Store) LayerBytes() (int64, error) {
 }
 
 // PruneLayers removes the layers that no image and no container needs, children first. The caller holds Exclusive.
-func (s *Store) PruneLayers(now time.Time) error {
+func (s *LayerStore) PruneLayers(now time.Time) error {
 	layers, err := s.storage.Layers()
 	if err != nil {
 		return fmt.Errorf("listing the layers: %w", err)
@@ -83,7 +83,7 @@ func (s *Store) PruneLayers(now time.Time) error {
 	}
 
 	for _, id := range unneeded(layers, roots, now) {
-		err := s.Freeing(func() error { return s.storage.DeleteLayer(id) })
+		err := s.reserve.freeing(func() error { return s.storage.DeleteLayer(id) })
 		if err != nil && !errors.Is(err, cs.ErrLayerUnknown) {
 			return fmt.Errorf("removing layer %s: %w", id, err)
 		}
@@ -116,7 +116,7 @@ func (s *Store) RemoveStray(now time.Time, prefixes ...string) error {
 }
 
 // roots are the topmost layers of all images and containers.
-func (s *Store) roots() (ids []string, err error) {
+func (s *LayerStore) roots() (ids []string, err error) {
 	images, err := s.storage.Images()
 	if err != nil {
 		return nil, fmt.Errorf("listing the images: %w", err)

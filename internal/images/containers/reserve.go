@@ -19,14 +19,17 @@ const (
 	reserveInodes = 32      // as empty files: removing an image takes one for each record, and two for each layer
 )
 
-// keepReserve makes the reserve if there is none, and room for twice as much.
-func (s *Store) keepReserve() error {
-	dir := filepath.Join(s.GraphRoot(), reserveDir)
+// reserve is the reserve of the store at graphRoot.
+type reserve struct{ graphRoot string }
+
+// keep makes the reserve if there is none, and room for twice as much.
+func (r reserve) keep() error {
+	dir := filepath.Join(r.graphRoot, reserveDir)
 	whole := filepath.Join(dir, "space")
 	if _, err := os.Lstat(whole); err == nil {
 		return nil
 	}
-	if r, err := fdfs.RoomAt(s.GraphRoot()); err != nil || r.Bytes < 2*reserveBytes || r.Inodes < 2*reserveInodes {
+	if room, err := fdfs.RoomAt(r.graphRoot); err != nil || room.Bytes < 2*reserveBytes || room.Inodes < 2*reserveInodes {
 		return err
 	}
 
@@ -82,22 +85,23 @@ func allocate(path string, size int64) error {
 	return errors.Join(fdfs.Allocate(f, size), f.Close())
 }
 
-// Freeing runs what removes images or layers. On a disk that is full, or a user's part of it, it gives up the reserve.
-// fn is run a second time if it turns out only then that there is no room.
-func (s *Store) Freeing(fn func() error) error {
-	if r, err := fdfs.RoomAt(s.GraphRoot()); err == nil && (r.Bytes < reserveBytes || r.Inodes < reserveInodes) {
-		s.giveUpReserve()
+// freeing runs fn, which removes images or layers. If the disk or the user's quota is full, freeing gives up the reserve
+// first. If only fn finds that there is no room, fn runs a second time without the reserve.
+func (r reserve) freeing(fn func() error) error {
+	if room, err := fdfs.RoomAt(r.graphRoot); err == nil && (room.Bytes < reserveBytes || room.Inodes < reserveInodes) {
+		r.giveUp()
 	}
+
 	err := fn()
-	if fdfs.NoRoom(err) && s.giveUpReserve() {
+	if fdfs.NoRoom(err) && r.giveUp() {
 		err = fn()
 	}
 	return err
 }
 
-// giveUpReserve says whether there was one.
-func (s *Store) giveUpReserve() bool {
-	dir := filepath.Join(s.GraphRoot(), reserveDir)
+// giveUp removes the reserve, and reports whether there was a reserve.
+func (r reserve) giveUp() bool {
+	dir := filepath.Join(r.graphRoot, reserveDir)
 	_, err := os.Lstat(dir)
 	return err == nil && os.RemoveAll(dir) == nil
 }

@@ -28,7 +28,7 @@ type Staging struct {
 	Upper string // the layer's content to be: an overlay upper directory, or any tree
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
 
-	store *Store
+	store *LayerStore
 	lease *lease.Lease
 }
 
@@ -40,7 +40,7 @@ const stagingPrefix = "rbuild-"
 const stagingLock = lease.Inside("staging.lock")
 
 // NewStaging makes an empty staging directory.
-func (s *Store) NewStaging() (*Staging, error) {
+func (s *LayerStore) NewStaging() (*Staging, error) {
 	st, err := s.makeStaging()
 	if err != nil {
 		return nil, fmt.Errorf("making a staging directory in the store: %w", err)
@@ -48,8 +48,8 @@ func (s *Store) NewStaging() (*Staging, error) {
 	return st, nil
 }
 
-func (s *Store) makeStaging() (*Staging, error) {
-	root := s.stagingRoot()
+func (s *LayerStore) makeStaging() (*Staging, error) {
+	root := stagingRoot(s.storage.GraphRoot())
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}

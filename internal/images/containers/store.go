@@ -1,4 +1,4 @@
-// Package store is containers/storage behind the few calls a builder needs: open it, find layers by name, see their
+// Package containers is containers/storage behind the few calls a builder needs: open it, find layers by name, see their
 // directories, turn a staging directory into a layer, record an image, tidy up what a killed build left.
 //
 // Open may only be called as root of the user namespace that the build runs in (see pkg/userns), or as real root:
@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 
-	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/types"
 
@@ -38,11 +37,15 @@ type Options struct {
 }
 
 // Store is an open store. Its methods may be called from several goroutines.
+//
+// Store is an [images.Store]. Layers and caches have types of their own, so that code which needs only layers can ask for a
+// *LayerStore.
 type Store struct {
-	storage cs.Store
-	driver  graphdriver.DriverWithDiffer
-	noRoom  bool
-	record  *record // nil: there was no room for it, or the store is closed
+	*LayerStore
+	CacheStore
+
+	noRoom bool
+	record *record // nil: there was no room for the file, or the store is closed
 }
 
 // Open opens the store, creating its directories where they are missing, and removes what processes have left that died
@@ -78,7 +81,8 @@ func Open(o Options) (st *Store, err error) {
 		return nil, fmt.Errorf("opening the store at %s: driver %s cannot take a directory as a layer", lib.GraphRoot, driver)
 	}
 
-	st = &Store{storage: s, driver: differ}
+	layers := &LayerStore{storage: s, driver: differ, reserve: reserve{s.GraphRoot()}}
+	st = &Store{LayerStore: layers, CacheStore: CacheStore{s.GraphRoot()}}
 	if err := st.begin(dead, o.Owner); err != nil {
 		s.Free()
 		return nil, errors.Join(err, st.record.remove())
@@ -97,7 +101,8 @@ func (s *Store) begin(dead []*record, o Owner) (err error) {
 	if s.record, err = newRecord(s.GraphRoot(), o); err != nil {
 		return err
 	}
-	return s.keepReserve()
+	s.owner = s.record.name()
+	return s.reserve.keep()
 }
 
 // Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
@@ -171,9 +176,6 @@ func refuseOptions(lib types.StoreOptions) error {
 	return nil
 }
 
-// Storage is the library's own handle, for internal/transfer and for what reads images.
-func (s *Store) Storage() cs.Store { return s.storage }
-
 // GraphRoot is the absolute path of the directory of images and layers.
 func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
 
@@ -188,12 +190,10 @@ func (s *Store) Close() error {
 	if s.noRoom {
 		end = s.record.leave
 	}
-	err := errors.Join(sweep(s.stagingRoot(), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
+	err := errors.Join(sweep(stagingRoot(s.GraphRoot()), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
 	s.record = nil
 	return err
 }
 
-// stagingRoot is where directories lie that are not layers yet.
-func (s *Store) stagingRoot() string { return stagingRoot(s.GraphRoot()) }
-
+// stagingRoot returns the directory of the directories that may become layers.
 func stagingRoot(graphRoot string) string { return filepath.Join(graphRoot, "overlay", "tempdirs") }

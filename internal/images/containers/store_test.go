@@ -18,6 +18,7 @@ import (
 	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -219,8 +220,8 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 		{"the second again", two, second, two},
 		{"the first without compression", manifest("1", plain), first, one},
 		{"the second with compression", manifest("2", gzip), second, two},
-		{"a third", manifest("3", plain), containers.DerivedID(config, digest.FromString(manifest("3", plain))), manifest("3", plain)},
-		{"one layer more", manifest("1", gzip+","+gzip), containers.DerivedID(config, digest.FromString(manifest("1", gzip+","+gzip))), manifest("1", gzip+","+gzip)},
+		{"a third", manifest("3", plain), images.DerivedID(config, digest.FromString(manifest("3", plain))), manifest("3", plain)},
+		{"one layer more", manifest("1", gzip+","+gzip), images.DerivedID(config, digest.FromString(manifest("1", gzip+","+gzip))), manifest("1", gzip+","+gzip)},
 	} {
 		if id, stored := put(tc.manifest, "localhost/again:1"); id != tc.id || stored != tc.stored {
 			t.Errorf("%s: %s, %s", tc.name, id, stored)
@@ -236,7 +237,7 @@ func TestImagesWithTheSameConfig(t *testing.T) {
 	if img, err := s.Image(second); err != nil || img.ConfigDigest != config || img.ID != second {
 		t.Errorf("read back: %+v, %v", img, err)
 	}
-	if _, err := containers.ByConfig(s.Storage(), config); !errors.Is(err, containers.ErrSeveral) {
+	if _, err := containers.ByConfig(s.Storage(), config); !errors.Is(err, images.ErrSeveral) {
 		t.Errorf("by the digest of the config: %v", err)
 	}
 	if _, err := s.Storage().DeleteImage(first, true); err != nil {

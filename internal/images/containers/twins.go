@@ -1,8 +1,6 @@
 package containers
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,18 +10,20 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// Twins are the images of the store whose config document has this digest. Their manifests differ. The record whose ID is
+// twinsOf are the images of the store whose config document has this digest. Their manifests differ. The record whose ID is
 // the digest comes first.
-func Twins(st cs.Store, config digest.Digest) ([]cs.Image, error) {
-	images, err := st.Images()
+func twinsOf(st cs.Store, config digest.Digest) ([]cs.Image, error) {
+	all, err := st.Images()
 	if err != nil {
 		return nil, fmt.Errorf("listing the images: %w", err)
 	}
 
 	var twins []cs.Image
-	for _, img := range images {
+	for _, img := range all {
 		switch {
 		case !slices.Contains(img.BigDataNames, config.String()):
 		case img.ID == config.Encoded():
@@ -36,27 +36,24 @@ func Twins(st cs.Store, config digest.Digest) ([]cs.Image, error) {
 	return twins, nil
 }
 
-// ErrSeveral says that several images have the config by whose digest an image was looked for.
-var ErrSeveral = errors.New("several images of the store have this config: use the ID or the name of the image")
-
-// ByConfig finds the image whose config document has the digest, if no other image has the same config. The error wraps
-// ErrSeveral if there are more, and ErrImageUnknown of the library if there is none.
-func ByConfig(st cs.Store, config digest.Digest) (*cs.Image, error) {
-	twins, err := Twins(st, config)
+// byConfig finds the image whose config document has the digest, if no other image has the same config. The error wraps
+// images.ErrSeveral if there are more, and ErrImageUnknown of the library if there is none.
+func byConfig(st cs.Store, config digest.Digest) (*cs.Image, error) {
+	twins, err := twinsOf(st, config)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(twins) == 0:
 		return nil, cs.ErrImageUnknown
 	case len(twins) > 1:
-		return nil, ErrSeveral
+		return nil, images.ErrSeveral
 	}
 	return &twins[0], nil
 }
 
-// RecordID is the ID for a new record of an image. The first image with a config has the digest of the config as its ID,
-// as images have it everywhere. Another image with the same config has an ID that DerivedID makes.
-func RecordID(st cs.Store, config, manifest digest.Digest) (string, error) {
+// recordID is the ID for a new record of an image. The first image with a config has the digest of the config as its ID,
+// as images have it everywhere. Another image with the same config has an ID that images.DerivedID makes.
+func recordID(st cs.Store, config, manifest digest.Digest) (string, error) {
 	img, err := st.Image(config.Encoded())
 	switch {
 	case errors.Is(err, cs.ErrImageUnknown):
@@ -66,18 +63,11 @@ func RecordID(st cs.Store, config, manifest digest.Digest) (string, error) {
 	case img.ID != config.Encoded(): // a name that looks like an ID
 		return config.Encoded(), nil
 	}
-	return DerivedID(config, manifest), nil
+	return images.DerivedID(config, manifest), nil
 }
 
-// DerivedID is the ID of an image if another image with the same config has the digest of the config as its ID: 64
-// hexadecimal digits that follow from both documents, so that the same image always has the same ID.
-func DerivedID(config, manifest digest.Digest) string {
-	sum := sha256.Sum256([]byte("rbuild-image\n" + config.String() + "\n" + manifest.String() + "\n"))
-	return hex.EncodeToString(sum[:])
-}
-
-// ConfigDigest is the digest of an image's config, as the image's manifest has it.
-func ConfigDigest(st cs.Store, img *cs.Image) (digest.Digest, error) {
+// configDigest is the digest of an image's config, as the image's manifest has it.
+func configDigest(st cs.Store, img *cs.Image) (digest.Digest, error) {
 	own := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
 	if slices.Contains(img.BigDataNames, own.String()) {
 		return own, nil
@@ -100,20 +90,20 @@ func ConfigDigest(st cs.Store, img *cs.Image) (digest.Digest, error) {
 	return m.Config.Digest, m.Config.Digest.Validate()
 }
 
-// SharedTop is the topmost layer for a new record of an image whose topmost layer is top: a twin's, if the content of the
+// sharedTop is the topmost layer for a new record of an image whose topmost layer is top: a twin's, if the content of the
 // twin's layers is the same, else top.
-func SharedTop(st cs.Store, twins []cs.Image, top string) string {
+func sharedTop(st cs.Store, twins []cs.Image, top string) string {
 	for _, img := range twins {
-		if img.TopLayer != top && SameLayers(st, img.TopLayer, top) {
+		if img.TopLayer != top && sameLayers(st, img.TopLayer, top) {
 			return img.TopLayer
 		}
 	}
 	return top
 }
 
-// SameLayers reports whether two stacks of layers, topmost given, have the same content. Layers that cannot be read have
+// sameLayers reports whether two stacks of layers, topmost given, have the same content. Layers that cannot be read have
 // not.
-func SameLayers(st cs.Store, a, b string) bool {
+func sameLayers(st cs.Store, a, b string) bool {
 	for a != b {
 		if a == "" || b == "" {
 			return false
@@ -134,8 +124,12 @@ func SameLayers(st cs.Store, a, b string) bool {
 	return true
 }
 
-// chunkedNotes is the prefix of the annotations that the compression zstd:chunked adds to a layer.
-const chunkedNotes = "io.github.containers.zstd-chunked."
+// isCompressionNote reports whether a compression adds this annotation to a layer.
+func isCompressionNote(key string) bool {
+	return slices.ContainsFunc(images.Compressions(), func(c images.Compression) bool {
+		return !c.Plain() && strings.HasPrefix(key, c.Annotations)
+	})
+}
 
 // sameButCompression reports whether two manifests say the same, whatever the compression of the layers is.
 func sameButCompression(a, b []byte) bool {
@@ -167,13 +161,10 @@ func uncompressed(manifest []byte) (m map[string]any, ok bool) {
 		delete(layer, "digest")
 		delete(layer, "size")
 		mediaType, _ := layer["mediaType"].(string)
-		for _, ending := range []string{"+gzip", "+zstd", ".gzip", ".zstd"} {
-			mediaType = strings.TrimSuffix(mediaType, ending)
-		}
-		layer["mediaType"] = mediaType
+		layer["mediaType"] = images.TrimCompression(mediaType)
 		notes, _ := layer["annotations"].(map[string]any)
 		for key := range notes {
-			if strings.HasPrefix(key, chunkedNotes) {
+			if isCompressionNote(key) {
 				delete(notes, key)
 			}
 		}

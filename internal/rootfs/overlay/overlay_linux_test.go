@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
@@ -38,6 +39,16 @@ func newStore(t *testing.T) *containers.Store {
 		}
 	})
 	return store
+}
+
+// library returns the library's own handle of the store.
+func library(t *testing.T, store *containers.Store) cs.Store {
+	t.Helper()
+	lib, err := cs.GetStore(cs.StoreOptions{GraphRoot: store.GraphRoot(), RunRoot: store.RunRoot(), GraphDriverName: "overlay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lib
 }
 
 func openBackend(t *testing.T, store *containers.Store) rootfs.Backend {
@@ -120,7 +131,7 @@ func TestRemovedLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := store.Storage().DeleteLayer(stored.ID); err != nil {
+	if err := library(t, store).DeleteLayer(stored.ID); err != nil {
 		t.Fatal(err)
 	}
 	for name, check := range map[string]func() error{"check": s.Guard().Check, "held": s.Guard().Held} {
@@ -156,13 +167,13 @@ func TestHeldLayerStays(t *testing.T) {
 	if err := s.Guard().Held(); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Storage().DeleteLayer(stored.ID); err == nil {
+	if err := library(t, store).DeleteLayer(stored.ID); err == nil {
 		t.Error("the layer was removed")
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := store.Storage().DeleteLayer(stored.ID); err != nil {
+	if err := library(t, store).DeleteLayer(stored.ID); err != nil {
 		t.Errorf("after the build: %v", err)
 	}
 }

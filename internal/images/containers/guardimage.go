@@ -1,4 +1,4 @@
-package transfer
+package containers
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // CreateImage refuses an image whose config does not describe its layers. It never changes the manifest of an image that
@@ -79,7 +79,7 @@ const createTries = 5
 
 func (g *guardedStore) findOrCreate(d documents, layer, metadata string, options *cs.ImageOptions) (img *cs.Image, err error) {
 	for range createTries {
-		twins, err := containers.Twins(g.Store, d.config)
+		twins, err := twinsOf(g.Store, d.config)
 		if err != nil {
 			return nil, err
 		}
@@ -90,12 +90,12 @@ func (g *guardedStore) findOrCreate(d documents, layer, metadata string, options
 			}
 		}
 
-		id, err := containers.RecordID(g.Store, d.config, d.manifests[0])
+		id, err := recordID(g.Store, d.config, d.manifests[0])
 		if err != nil {
 			return nil, err
 		}
 
-		img, err = g.Store.CreateImage(id, nil, containers.SharedTop(g.Store, twins, layer), metadata, options)
+		img, err = g.Store.CreateImage(id, nil, sharedTop(g.Store, twins, layer), metadata, options)
 		if err == nil {
 			g.mu.Lock()
 			g.created[img.ID] = true
@@ -115,15 +115,15 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	if img.BigDataDigests[cs.ImageDigestBigDataKey] == sum {
 		return true
 	}
-	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o Origin) bool { return o.Name != "" && o.Digest == sum })
+	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o images.Origin) bool { return o.Name != "" && o.Digest == sum })
 }
 
 // complete adds the list of manifests and the signatures of a pull to an image that the store already has.
 func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *cs.ImageOptions) error {
-	if err := containers.VerifyImage(g.Store, img.ID); err != nil {
+	if err := verifyImage(g.Store, img.ID); err != nil {
 		return err
 	}
-	if !containers.SameLayers(g.Store, img.TopLayer, layer) {
+	if !sameLayers(g.Store, img.TopLayer, layer) {
 		return fmt.Errorf("the store has image %s with other layers than its config says: remove it, and pull it again", img.ID)
 	}
 

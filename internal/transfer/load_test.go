@@ -39,7 +39,7 @@ func TestLoad(t *testing.T) {
 		})
 	}
 
-	got, err := st.Image(img.id(t))
+	got, err := library(t, st).Image(img.id(t))
 	if err != nil || len(got.Names) != 0 {
 		t.Errorf("names %q, %v: an image from a file is known by its ID only", got.Names, err)
 	}
@@ -69,7 +69,7 @@ func TestLoadVerifies(t *testing.T) {
 			if id, err := LoadLayout(t.Context(), st, layout, "", o); err == nil {
 				t.Errorf("loaded as %s", id)
 			}
-			if images, err := st.Images(); err != nil || len(images) > 0 {
+			if images, err := library(t, st).Images(); err != nil || len(images) > 0 {
 				t.Errorf("left: %v, %v", images, err)
 			}
 		})
@@ -78,7 +78,7 @@ func TestLoadVerifies(t *testing.T) {
 
 func TestLoadBounds(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "index.json"), strings.Repeat(" ", maxDocument+1))
+	writeFile(t, filepath.Join(dir, "index.json"), strings.Repeat(" ", 4<<20+1))
 	if _, err := LoadLayout(t.Context(), newStore(t), dir, "", hermetic(t)); err == nil || !strings.Contains(err.Error(), "has more than") {
 		t.Error(err)
 	}

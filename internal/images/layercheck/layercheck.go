@@ -1,4 +1,7 @@
-package transfer
+// Package layercheck looks into the tar of a layer before anybody unpacks or believes it. [Reader] passes the tar on and
+// refuses, at the latest at the end, entries that no honest builder writes ([RefusedError]) and files that can belong to
+// nobody on this machine ([OwnerError]). The package writes no files.
+package layercheck
 
 import (
 	"archive/tar"
@@ -16,17 +19,16 @@ import (
 const (
 	xattrRecord    = "SCHILY.xattr." // PAX key prefix of an extended attribute
 	whiteoutPrefix = ".wh."          // image-spec layer.md, "Whiteouts"
-	maxEntrySize   = 1 << 44         // 16 TiB, the largest file ext4 can hold: above it is a lie or a sparse bomb
+	maxEntrySize   = 1 << 44         // bytes: 16 TiB, the largest file of ext4. A larger size is a lie or a sparse bomb
 
-	// Bounds of the sparse files of a layer, whose holes the library writes as
-	// zeros: together at most freeSparse bytes, or sparseShare for each byte of
-	// the layer as it is stored.
+	// Bounds of the sparse files of a layer. The library writes their holes as zeros: together at most freeSparse bytes,
+	// and sparseShare bytes for each byte of the layer as it is stored.
 	freeSparse  = 1 << 30
 	sparseShare = 100
 )
 
-// A RefusedError says that a layer holds an entry that no honest builder
-// writes, and that the library below would unpack or obey.
+// A RefusedError says that a layer holds an entry that no honest builder writes, and that containers/storage or overlayfs
+// would obey.
 type RefusedError struct {
 	Entry  string // the entry's name as the layer has it
 	Reason string
@@ -36,7 +38,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("refusing the layer: entry %q %s", e.Entry, e.Reason)
 }
 
-// An OwnerError says that a layer holds a file that belongs to whom no file can belong here.
+// An OwnerError says that a layer holds a file of a user or group to whom no file on this machine can belong.
 type OwnerError struct {
 	Layer    digest.Digest // as it is in the registry, if that is known
 	Path     string
@@ -51,7 +53,7 @@ func (e *OwnerError) Error() string {
 // Unwrap returns the reason.
 func (e *OwnerError) Unwrap() error { return e.Err }
 
-// checkLayer reads the headers of a layer and returns a *RefusedError for:
+// check reads the headers of a layer and returns a *RefusedError for:
 //
 //   - names with a ".." component: the library cleans them when it unpacks, and
 //     opens the recorded name again when it exports the layer;
@@ -65,9 +67,9 @@ func (e *OwnerError) Unwrap() error { return e.Err }
 //   - sparse files out of proportion to stored, the size of the layer before it
 //     was decompressed; 0: unknown.
 //
-// An entry that owner, which may be nil, has something against is an *OwnerError. It returns the names of the device nodes
-// that the layer has: see leaveOutDevices.
-func checkLayer(tr *tar.Reader, stored int64, owner func(uid, gid int) error) (devices []string, err error) {
+// An entry that owner refuses is an *OwnerError; owner may be nil. The result has the names of the device nodes of the layer:
+// see [Reader.Devices].
+func check(tr *tar.Reader, stored int64, owner func(uid, gid int) error) (devices []string, err error) {
 	nodes := make(map[string]struct{})   // devices
 	links := make(map[string]string)     // symbolic link -> target
 	parents := make(map[string]struct{}) // directories that have entries
@@ -136,7 +138,7 @@ func isSparse(hdr *tar.Header) bool {
 	return false
 }
 
-// refuse judges one entry by itself.
+// refuse returns the reason to refuse an entry, whatever the other entries are; "": there is none.
 func refuse(hdr *tar.Header) string {
 	if hasDotDot(hdr.Name) {
 		return `has ".." in its name`
@@ -173,7 +175,7 @@ func hasDotDot(name string) bool {
 	return false
 }
 
-// cleanName is name relative to the root of the image, "." for that itself.
+// cleanName returns name relative to the root of the image, and "." for the root.
 func cleanName(name string) string {
 	if name = path.Clean("/" + name); name != "/" {
 		return name[1:]
@@ -181,8 +183,8 @@ func cleanName(name string) string {
 	return "."
 }
 
-// checkLinks refuses links that have entries below them, unless their target
-// is beyond doubt: relative, inside the image, and not through another link.
+// checkLinks refuses symbolic links that have entries below them, unless the target is relative, inside the image, and not
+// reached through another link.
 func checkLinks(links map[string]string, parents map[string]struct{}) error {
 	for name, target := range links {
 		if _, used := parents[name]; !used {
@@ -196,7 +198,7 @@ func checkLinks(links map[string]string, parents map[string]struct{}) error {
 	return nil
 }
 
-// throughLink reports whether name or a directory above it is a link.
+// throughLink reports whether name, or a directory above name, is a link.
 func throughLink(links map[string]string, name string) bool {
 	for ; name != "." && name != "/"; name = path.Dir(name) {
 		if _, ok := links[name]; ok {
@@ -206,8 +208,7 @@ func throughLink(links map[string]string, name string) bool {
 	return false
 }
 
-// climbsLate reports whether ".." follows a name in target: where that leads
-// depends on what the name is.
+// climbsLate reports whether ".." follows a name in target. If that name is itself a link, nobody knows where ".." leads.
 func climbsLate(target string) bool {
 	climbing := true
 	for part := range strings.SplitSeq(target, "/") {

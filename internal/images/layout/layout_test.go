@@ -1,4 +1,4 @@
-package transfer
+package layout
 
 import (
 	"bytes"
@@ -15,8 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker/reference"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/imagetest"
+	"codeberg.org/rbuild/rbuild/internal/images/spool"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
@@ -39,13 +42,33 @@ func newImage(t *testing.T, arch, author string, names ...string) commit.Documen
 
 func openTestLayout(t *testing.T) *Layout {
 	t.Helper()
-	l, err := OpenLayout(filepath.Join(t.TempDir(), "layout"), Options{})
+	l, err := Open(filepath.Join(t.TempDir(), "layout"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return l
 }
 
+// wantManifest looks an image up and compares the manifest.
+func wantManifest(t *testing.T, l *Layout, ref, want string) {
+	t.Helper()
+	img, err := l.ResolveImage(ref)
+	if err != nil {
+		t.Errorf("%s: %v", ref, err)
+		return
+	}
+	content, err := l.ReadImage(img.ID)
+	if err != nil || string(content.Manifest) != want {
+		t.Errorf("%s is %s (%v)", ref, content.Manifest, err)
+	}
+}
+
+// TestLayoutNames: a name belongs to the image that got the name last.
 func TestLayoutNames(t *testing.T) {
 	l := openTestLayout(t)
 	first, second := newImage(t, "amd64", "first", "localhost/a:1", "localhost/b:1"), newImage(t, "amd64", "second", "localhost/a:1")
@@ -63,13 +86,13 @@ func TestLayoutNames(t *testing.T) {
 	}
 
 	for name, want := range map[string]string{"localhost/a:1": ids[2], "localhost/b:1": ids[0], ids[0][:8]: ids[0]} {
-		k, _, err := l.lookUp(name, Options{})
-		if err != nil || k.id != want {
+		img, err := l.ResolveImage(name)
+		if err != nil || img.ID != want {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 	}
 
-	if _, _, err := l.lookUp("localhost/c", Options{}); !errors.Is(err, ErrNotFound) {
+	if _, err := l.ResolveImage("localhost/c:latest"); !errors.Is(err, images.ErrNotFound) {
 		t.Errorf("missing: %v", err)
 	}
 	config, layers, err := l.Image(ids[1])
@@ -86,7 +109,7 @@ func TestLayoutSameConfig(t *testing.T) {
 	two.Manifest = bytes.Replace(one.Manifest, []byte(`"layers":[]`), []byte(`"layers":[],"annotations":{"a":"b"}`), 1)
 	two.Names = []string{"localhost/b:1"}
 	config := digest.FromBytes(one.Config)
-	ids := []string{config.Encoded(), containers.DerivedID(config, digest.FromBytes(two.Manifest))}
+	ids := []string{config.Encoded(), images.DerivedID(config, digest.FromBytes(two.Manifest))}
 	for i, n := range []commit.Documents{one, two, one, two} {
 		id, raw, err := l.PutImage(n)
 		if err != nil || id != ids[i%2] || !bytes.Equal(raw, n.Manifest) {
@@ -98,18 +121,14 @@ func TestLayoutSameConfig(t *testing.T) {
 		"localhost/a:1": string(one.Manifest), ids[0]: string(one.Manifest),
 		"localhost/b:1": string(two.Manifest), ids[1]: string(two.Manifest),
 	} {
-		if k, _, err := l.lookUp(name, Options{}); err != nil || string(k.raw) != want {
-			t.Errorf("%s is %s (%v)", name, k.raw, err)
-		}
+		wantManifest(t, l, name, want)
 	}
 
 	other := newImage(t, "amd64", "other", "localhost/b:1")
 	if _, _, err := l.PutImage(other); err != nil {
 		t.Fatal(err)
 	}
-	if k, _, err := l.lookUp(ids[1], Options{}); err != nil || string(k.raw) != string(two.Manifest) {
-		t.Errorf("without a name %s is %s (%v)", ids[1], k.raw, err)
-	}
+	wantManifest(t, l, ids[1], string(two.Manifest)) // has lost its name
 }
 
 // Names of pulled images stand for one image of each platform.
@@ -122,15 +141,16 @@ func TestLayoutPlatforms(t *testing.T) {
 		}
 	}
 
-	sys, err := Options{}.systemContext()
+	name, err := reference.ParseNamed("localhost/a:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, found, other, err := l.local("localhost/a:1", sys, ocispec.Platform{OS: "linux", Architecture: "amd64"})
-	if diff := cmp.Diff([]string{"localhost/a:1", "linux/arm64"}, []string{found, other}); diff != "" || !errors.Is(err, ErrNotFound) {
+	names := []reference.Named{name}
+	_, found, other, err := l.FindFor(names, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	if diff := cmp.Diff([]string{"localhost/a:1", "linux/arm64"}, []string{found, other}); diff != "" || !errors.Is(err, images.ErrNotFound) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if img, _, _, err := l.local("localhost/a:1", sys, ocispec.Platform{OS: "linux", Architecture: "arm64"}); err != nil || img == nil {
+	if _, _, _, err := l.FindFor(names, ocispec.Platform{OS: "linux", Architecture: "arm64"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -169,10 +189,10 @@ func TestLayoutConcurrent(t *testing.T) {
 	if err != nil || len(index.Manifests) != count {
 		t.Errorf("%d images: %v", len(index.Manifests), err)
 	}
-	left, err := filepath.Glob(filepath.Join(l.tmp, spoolPrefix+"*"))
-	for _, path := range left {
-		if !strings.HasSuffix(path, spoolMaster) {
-			t.Errorf("left: %s, %v", path, err)
+	left, err := os.ReadDir(l.tmp)
+	for _, e := range left {
+		if e.Name() != spool.Master {
+			t.Errorf("left: %s, %v", e.Name(), err)
 		}
 	}
 }
@@ -194,8 +214,8 @@ func TestLayoutSpoiled(t *testing.T) {
 
 // A layer is believed only when it has been read to its end.
 func TestLayoutLayer(t *testing.T) {
-	honest := layerTar(t, entry("f", "abc"))
-	hostile := layerTar(t, entry("../f", ""))
+	honest := imagetest.Tar(t, imagetest.File("f", "abc"))
+	hostile := imagetest.Tar(t, imagetest.File("../f", ""))
 	for _, tc := range []struct {
 		name    string
 		content []byte // of the tar
@@ -205,7 +225,7 @@ func TestLayoutLayer(t *testing.T) {
 		err     string // empty: none
 	}{
 		{name: "honest", content: honest},
-		{name: "another tar", content: honest, want: digest.FromString("x"), err: "what should be layer sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881 has another digest"},
+		{name: "another tar", content: honest, want: digest.FromString("x"), err: "the blob of layer sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881 has another digest"},
 		{name: "no digest", content: honest, want: "sha256:x", err: `the config gives it the digest "sha256:x"`},
 		{name: "another size", content: honest, size: 1, err: "the manifest says"},
 		{name: "another file", content: honest, spoil: true, err: "has another digest"},
@@ -214,7 +234,7 @@ func TestLayoutLayer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := openTestLayout(t)
-			packed := gzipped(t, tc.content)
+			packed := imagetest.Gzip(t, tc.content)
 			blob := ocispec.Descriptor{Digest: digest.FromBytes(packed), Size: int64(len(packed)) + tc.size}
 			if tc.spoil {
 				packed[9] ^= 1 // the operating system, which nothing verifies

@@ -1,4 +1,4 @@
-package transfer
+package containers
 
 import (
 	"encoding/json"
@@ -10,34 +10,30 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	cs "go.podman.io/storage"
+
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // The manifest of an image in the store is not always the manifest that a registry has: a push compresses layers and may
 // change the format. Therefore every pull and push notes beside the image which digest the registry has.
 
 const (
-	originsKey    = "rbuild-registries" // of an item of an image's data: a JSON list of Origin
+	originsKey    = "rbuild-registries" // of an item of an image's data: a JSON list of images.Origin
 	maxOrigins    = 64
 	maxOriginsLen = 1 << 16 // bytes
 )
 
-// Origin is a manifest that a registry has of an image: it was pulled from there, or pushed to it.
-type Origin struct {
-	Name   string        `json:"name"`   // full name, for example docker.io/library/alpine:3; empty: no registry has it
-	Digest digest.Digest `json:"digest"` // of the manifest, or of the list of manifests
-}
-
-// Origins are the manifests that registries are known to have of an image, the latest first. An image that was only built
-// has none. Where another tool pulled an image, its names and manifests tell.
-func Origins(st cs.Store, img *cs.Image) []Origin {
-	return slices.DeleteFunc(allOrigins(st, img), func(o Origin) bool { return o.Name == "" })
+// originsOf returns the manifests that registries are known to have of an image, the latest first. An image that was only
+// built has none. If another tool pulled the image, the origins follow from its names and manifests.
+func originsOf(st cs.Store, img *cs.Image) []images.Origin {
+	return slices.DeleteFunc(allOrigins(st, img), func(o images.Origin) bool { return o.Name == "" })
 }
 
 // allOrigins are the origins, and with an empty name the digests that come from no registry.
-func allOrigins(st cs.Store, img *cs.Image) []Origin {
+func allOrigins(st cs.Store, img *cs.Image) []images.Origin {
 	known := notedOrigins(st, img)
 	own := img.BigDataDigests[cs.ImageDigestBigDataKey]
-	if slices.ContainsFunc(known, func(o Origin) bool { return o.Digest == own }) || !looksPulled(st, img) {
+	if slices.ContainsFunc(known, func(o images.Origin) bool { return o.Digest == own }) || !looksPulled(st, img) {
 		return known
 	}
 
@@ -46,11 +42,11 @@ func allOrigins(st cs.Store, img *cs.Image) []Origin {
 		digests = append(digests, slices.DeleteFunc(slices.Clone(img.Digests), func(d digest.Digest) bool { return d == own })...)
 	}
 	for _, name := range img.Names {
-		if strings.HasPrefix(name, "localhost/") || slices.ContainsFunc(known, func(o Origin) bool { return o.Name == name }) {
+		if strings.HasPrefix(name, "localhost/") || slices.ContainsFunc(known, func(o images.Origin) bool { return o.Name == name }) {
 			continue
 		}
 		for _, d := range digests {
-			known = append(known, Origin{Name: name, Digest: d})
+			known = append(known, images.Origin{Name: name, Digest: d})
 		}
 	}
 
@@ -58,7 +54,7 @@ func allOrigins(st cs.Store, img *cs.Image) []Origin {
 }
 
 // notedOrigins reads the item. It returns nil if the image has none.
-func notedOrigins(st cs.Store, img *cs.Image) (known []Origin) {
+func notedOrigins(st cs.Store, img *cs.Image) (known []images.Origin) {
 	if !slices.Contains(img.BigDataNames, originsKey) {
 		return nil
 	}
@@ -71,7 +67,7 @@ func notedOrigins(st cs.Store, img *cs.Image) (known []Origin) {
 		logrus.Debugf("Reading where registries have image %s: %v", img.ID, err)
 		return nil
 	}
-	return slices.DeleteFunc(known, func(o Origin) bool { return o.Digest.Validate() != nil })
+	return slices.DeleteFunc(known, func(o images.Origin) bool { return o.Digest.Validate() != nil })
 }
 
 // looksPulled reports whether the manifest has compressed layers, as in a registry. A build leaves them uncompressed.
@@ -87,10 +83,9 @@ func looksPulled(st cs.Store, img *cs.Image) bool {
 	}
 
 	layers := m.LayerInfos()
-	compressed := func(l manifest.LayerInfo) bool {
-		return strings.HasSuffix(l.MediaType, "gzip") || strings.HasSuffix(l.MediaType, "zstd")
-	}
-	return len(layers) > 0 && !slices.ContainsFunc(layers, func(l manifest.LayerInfo) bool { return !compressed(l) })
+	return len(layers) > 0 && !slices.ContainsFunc(layers, func(l manifest.LayerInfo) bool {
+		return !images.IsCompressed(l.MediaType)
+	})
 }
 
 // noteOrigin adds to an image that the registry of the name has the digests; with an empty name, that the digests come from
@@ -105,11 +100,11 @@ func noteOrigin(st cs.Store, id, name string, digests ...digest.Digest) {
 
 	known := allOrigins(st, img)
 	if notedOrigins(st, img) == nil { // this pull gave the image its name, too
-		known = slices.DeleteFunc(known, func(o Origin) bool { return name == "" || o.Name == name })
+		known = slices.DeleteFunc(known, func(o images.Origin) bool { return name == "" || o.Name == name })
 	}
 	for _, d := range slices.Backward(digests) {
-		origin := Origin{Name: name, Digest: d}
-		known = append([]Origin{origin}, slices.DeleteFunc(known, func(o Origin) bool { return o == origin })...)
+		origin := images.Origin{Name: name, Digest: d}
+		known = append([]images.Origin{origin}, slices.DeleteFunc(known, func(o images.Origin) bool { return o == origin })...)
 	}
 
 	data, err := json.Marshal(known[:min(len(known), maxOrigins)])
@@ -139,44 +134,4 @@ func notePushed(st cs.Store, id string, name reference.Named, raw []byte) {
 	}
 
 	noteOrigin(st, id, name.String(), sum)
-}
-
-// Digest is the digest of an image's manifest as the registry of the name has it. If that is not known, it is the digest
-// that the last pull or push was about, and without any the digest of the manifest in the store.
-func Digest(st cs.Store, img *cs.Image, name string) digest.Digest {
-	origins := Origins(st, img)
-	for _, same := range []func(o Origin) bool{
-		func(o Origin) bool { return o.Name == name },
-		func(o Origin) bool { return repository(o.Name) == repository(name) },
-		func(Origin) bool { return true },
-	} {
-		if i := slices.IndexFunc(origins, same); i >= 0 {
-			return origins[i].Digest
-		}
-	}
-
-	if d, ok := img.BigDataDigests[cs.ImageDigestBigDataKey]; ok {
-		return d
-	}
-	return img.Digest // of the manifest that the image was first stored with
-}
-
-// RepoDigests are the names by which a registry gives exactly this image: REPOSITORY@DIGEST.
-func RepoDigests(st cs.Store, img *cs.Image) []string {
-	digests := []string{}
-	for _, o := range Origins(st, img) {
-		if pinned := repository(o.Name) + "@" + o.Digest.String(); !slices.Contains(digests, pinned) {
-			digests = append(digests, pinned)
-		}
-	}
-	return digests
-}
-
-// repository is a full name without tag and digest.
-func repository(name string) string {
-	named, err := reference.ParseNamed(name)
-	if err != nil {
-		return name
-	}
-	return named.Name()
 }

@@ -1,7 +1,17 @@
-package transfer
+// Package layout keeps images in an OCI layout directory (image-spec, image-layout.md), and reads layouts that others wrote.
+//
+// A [Layout] takes the place of the store where no user namespace can be made. It is an [images.Store]: the directory
+// blobs/sha256 holds layers, configs and manifests by their digests, and index.json has a line for each name of an image. The
+// annotation org.opencontainers.image.ref.name of a line is the full name, for example "docker.io/library/alpine:3". Several
+// lines may have one name for different platforms.
+//
+// [Find] and [NewReference] read an image of a layout that nobody trusts: digests and sizes are verified, pipes, devices and
+// URLs are not opened.
+package layout
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -17,28 +28,33 @@ import (
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/storage/pkg/lockfile"
 
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/images/spool"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// Layout is an OCI layout that keeps images where there can be no store: of builds that make no namespace. Its files are
-// blobs by their digests and an index with a line for each name. Blobs are never removed. It can be used by several
-// processes.
+// Layout is an OCI layout that belongs to rbuild. Its methods may be called from several goroutines, and several processes
+// may use it. Only RemoveImage removes blobs, and only while no other process has the layout open.
 type Layout struct {
 	dir string
-	tmp string // of Options.TempDir, or below dir
+	tmp string
+	use *os.File // the open lock file, see useLock; nil: it cannot be written
 }
 
-// layoutLock is held while the index is changed.
-const layoutLock = "rbuild.lock"
+const (
+	indexLock = "rbuild.lock"     // locked while the index changes
+	useLock   = "rbuild-use.lock" // locked shared while a process has the layout open, exclusively while blobs are removed
+)
 
-// OpenLayout opens the layout dir, which is made if it is missing.
-func OpenLayout(dir string, o Options) (*Layout, error) {
-	l := &Layout{dir: dir, tmp: o.spoolBase(dir)}
+// Open opens the layout dir, which is made if it is missing. spoolDir is the directory for temporary files, on the file
+// system of dir; "": below dir. The caller closes the Layout.
+func Open(dir, spoolDir string) (*Layout, error) {
+	l := &Layout{dir: dir, tmp: cmp.Or(spoolDir, filepath.Join(dir, "tmp"))}
 	if err := os.MkdirAll(l.blobs(), 0o700); err != nil {
 		return nil, fmt.Errorf("making a directory for images: %w", err)
 	}
-	if err := Tidy(dir, o); err != nil {
+	if err := spool.Tidy(l.tmp); err != nil {
 		return nil, err
 	}
 
@@ -48,22 +64,63 @@ func OpenLayout(dir string, o Options) (*Layout, error) {
 	}
 
 	path := filepath.Join(dir, ocispec.ImageLayoutFile)
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return l, err
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := l.write(path, marker); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
 	}
-	return l, l.write(path, marker)
+	return l, l.beginUse()
+}
+
+// beginUse tells other processes that the layout is in use. It waits while another process removes blobs.
+func (l *Layout) beginUse() (err error) {
+	l.use, err = os.OpenFile(filepath.Join(l.dir, useLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil //nolint:nilerr // a layout that this user can only read
+	}
+
+	for {
+		ok, err := fdfs.TryShare(l.use)
+		if err != nil {
+			return errors.Join(fmt.Errorf("locking %s: %w", l.dir, err), l.use.Close())
+		}
+		if ok {
+			return nil
+		}
+		time.Sleep(usePause)
+	}
+}
+
+// Use returns at once: Open has told other processes that the layout is in use. It is for callers that work on a store or a
+// layout.
+func (l *Layout) Use(context.Context) (release func(), err error) { return func() {}, nil }
+
+// usePause is the time between two attempts to lock a layout from which another process removes blobs.
+const usePause = 10 * time.Millisecond
+
+// Close ends the use of the layout.
+func (l *Layout) Close() error {
+	if l.use == nil {
+		return nil
+	}
+	return l.use.Close()
 }
 
 func (l *Layout) blobs() string { return filepath.Join(l.dir, ocispec.ImageBlobsDir, "sha256") }
 
-// Dir is the directory.
+// Dir is the directory of the layout.
 func (l *Layout) Dir() string { return l.dir }
 
-// NewScratch makes a temporary directory on the layout's file system. release removes it; if this process dies, the next
-// OpenLayout does.
-func (l *Layout) NewScratch() (dir string, release func() error, err error) { return newSpool(l.tmp) }
+// SpoolDir is the directory for temporary files.
+func (l *Layout) SpoolDir() string { return l.tmp }
 
-// write makes a file appear whole.
+// NewScratch makes a temporary directory on the layout's file system. release removes the directory; if this process dies,
+// the next Open removes it.
+func (l *Layout) NewScratch() (dir string, release func() error, err error) { return spool.New(l.tmp) }
+
+// write replaces a file, which appears whole.
 func (l *Layout) write(path string, data []byte) error {
 	return l.replace(func(f *os.File) (string, error) {
 		_, err := f.Write(data)
@@ -71,7 +128,7 @@ func (l *Layout) write(path string, data []byte) error {
 	})
 }
 
-// replace writes a file and gives it the path that fill returns.
+// replace writes a file with fill and renames it to the path that fill returns, so that the file appears whole.
 func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err error) {
 	dir, release, err := l.NewScratch()
 	if err != nil {
@@ -84,18 +141,22 @@ func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err er
 		return err
 	}
 
-	path, err := fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	path, err := fillAndSync(f, fill)
+	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("writing to %s: %w", l.dir, err)
 	}
-
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("writing to %s: %w", l.dir, err)
+	}
 	return nil
+}
+
+func fillAndSync(f *os.File, fill func(f *os.File) (path string, err error)) (path string, err error) {
+	path, err = fill(f)
+	if err != nil {
+		return "", err
+	}
+	return path, f.Sync()
 }
 
 func (l *Layout) putBlob(data []byte) error {
@@ -115,30 +176,33 @@ func (l *Layout) readBlob(sum digest.Digest) ([]byte, error) {
 		return nil, err
 	}
 	data, err := readBounded(path)
-	if err == nil && sum.Algorithm().FromBytes(data) != sum {
-		err = fmt.Errorf("%s does not have the digest that it is named after: remove %s and build again", path, l.dir)
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	if sum.Algorithm().FromBytes(data) != sum {
+		return nil, fmt.Errorf("%s does not have the digest that it is named after: remove %s and build again", path, l.dir)
+	}
+	return data, nil
 }
 
-// index reads the index; one that is not there yet is empty.
+// index reads the index. An index that does not exist yet is empty.
 func (l *Layout) index() (index ocispec.Index, err error) {
 	data, err := readBounded(filepath.Join(l.dir, ocispec.ImageIndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &index)
-	}
 	if err != nil {
-		err = fmt.Errorf("reading the index of %s: %w", l.dir, err)
+		return index, fmt.Errorf("reading the index of %s: %w", l.dir, err)
 	}
-	return index, err
+	if err := json.Unmarshal(data, &index); err != nil {
+		return index, fmt.Errorf("reading the index of %s: %w", l.dir, err)
+	}
+	return index, nil
 }
 
 // change edits the index.
 func (l *Layout) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error)) error {
-	lock, err := lockfile.GetLockFile(filepath.Join(l.dir, layoutLock))
+	lock, err := lockfile.GetLockFile(filepath.Join(l.dir, indexLock))
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", l.dir, err)
 	}
@@ -161,15 +225,15 @@ func (l *Layout) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descript
 	return l.write(filepath.Join(l.dir, ocispec.ImageIndexFile), data)
 }
 
-// kept is an image of a layout.
+// kept is a line of the index with the manifest to which it points.
 type kept struct {
-	id       string // see store.RecordID
+	id       string // see images.DerivedID
 	desc     ocispec.Descriptor
 	manifest manifest.Manifest
 	raw      []byte
 }
 
-// describe reads what a manifest says.
+// describe parses a manifest.
 func describe(desc ocispec.Descriptor, raw []byte) (*kept, error) {
 	m, err := manifest.FromBlob(raw, cmp.Or(desc.MediaType, manifest.GuessMIMEType(raw)))
 	if err != nil {
@@ -184,7 +248,7 @@ func describe(desc ocispec.Descriptor, raw []byte) (*kept, error) {
 }
 
 // derivedNote is the annotation of a line of the index that has the ID of an image whose ID is not the digest of its config,
-// because another image has that ID. See store.DerivedID.
+// because another image has that ID. See images.DerivedID.
 const derivedNote = "rbuild.image.id"
 
 // find returns the first image that want accepts, nil if there is none.
@@ -213,16 +277,17 @@ func (l *Layout) find(want func(k *kept) bool) (*kept, error) {
 
 func (k *kept) name() string { return k.desc.Annotations[ocispec.AnnotationRefName] }
 
-// isFor tells whether the image is for the platform, as far as its config says, and what it says.
+// isFor reports whether the image is for a platform, and the platform that its config gives. An image whose config does not
+// say a platform is for every platform.
 func (k *kept) isFor(want ocispec.Platform) (same bool, is string) {
 	if k.desc.Platform == nil {
 		return true, ""
 	}
-	return samePlatform(*k.desc.Platform, want), platformText(*k.desc.Platform)
+	return images.SamePlatform(*k.desc.Platform, want), images.PlatformText(*k.desc.Platform)
 }
 
-// put adds an image to the index, under names or, if there are none, under its ID alone, and sets the ID of the image. It
-// takes names that mean an image for the same platform; with all, those that mean any.
+// put adds an image to the index and sets its ID: with a line for each name, or with a line that has no name. Another image
+// loses a name if it is for the same platform, and with all whatever its platform is.
 func (l *Layout) put(k *kept, names []string, all bool) error {
 	return l.change(func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		if err := l.identify(k, list); err != nil {
@@ -230,7 +295,7 @@ func (l *Layout) put(k *kept, names []string, all bool) error {
 		}
 
 		for i, d := range list {
-			same := d.Platform != nil && k.desc.Platform != nil && platformText(*d.Platform) == platformText(*k.desc.Platform)
+			same := d.Platform != nil && k.desc.Platform != nil && images.PlatformText(*d.Platform) == images.PlatformText(*k.desc.Platform)
 			if slices.Contains(names, d.Annotations[ocispec.AnnotationRefName]) && (all || same) {
 				list[i].Annotations = maps.Clone(d.Annotations)
 				delete(list[i].Annotations, ocispec.AnnotationRefName)
@@ -260,7 +325,7 @@ func (k *kept) line(name string) ocispec.Descriptor {
 	return line
 }
 
-// identify finds the ID of an image that is about to be added: the digest of the config, unless an image of the list with
+// identify sets the ID of an image that is about to be added: the digest of the config, unless an image of the list with
 // another manifest has that ID.
 func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
 	config := k.manifest.ConfigInfo().Digest
@@ -283,7 +348,7 @@ func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
 			return err
 		}
 		if other.id == config.Encoded() {
-			k.id = containers.DerivedID(config, k.desc.Digest)
+			k.id = images.DerivedID(config, k.desc.Digest)
 			return nil
 		}
 	}
@@ -291,11 +356,11 @@ func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
 	return nil
 }
 
-// maxUnnamed is how many images without a name an index has, for builds that are at work with one whose name was taken.
+// maxUnnamed bounds the images without a name in an index. A build may still use an image that has lost its name.
 const maxUnnamed = 64
 
-// forget leaves out lines without a name that another line of the image makes needless, and the oldest of the others. New
-// lines are last.
+// forget leaves out lines without a name of images that have another line, and the oldest lines of other images without a
+// name. New lines are last.
 func forget(list []ocispec.Descriptor) (out []ocispec.Descriptor) {
 	seen := map[digest.Digest]bool{}
 	named := func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] != "" }
@@ -322,7 +387,7 @@ func forget(list []ocispec.Descriptor) (out []ocispec.Descriptor) {
 	return out
 }
 
-// platformOf is what the config says that the image is for.
+// platformOf returns the platform that a config gives; nil: none.
 func platformOf(config []byte) *ocispec.Platform {
 	var c ocispec.Image
 	if json.Unmarshal(config, &c) != nil || c.OS == "" {
@@ -332,7 +397,7 @@ func platformOf(config []byte) *ocispec.Platform {
 	return &p
 }
 
-// PutImage records an image whose layers the layout has: see store.Store.PutImage.
+// PutImage implements [images.Store].
 func (l *Layout) PutImage(n commit.Documents) (id string, raw []byte, err error) {
 	if err := l.putBlob(n.Config); err != nil {
 		return "", nil, err
@@ -341,7 +406,7 @@ func (l *Layout) PutImage(n commit.Documents) (id string, raw []byte, err error)
 		return "", nil, err
 	}
 
-	desc, err := describePushed(n.Manifest)
+	desc, err := Describe(n.Manifest)
 	if err != nil {
 		return "", nil, err
 	}
@@ -357,23 +422,33 @@ func (l *Layout) PutImage(n commit.Documents) (id string, raw []byte, err error)
 	return k.id, n.Manifest, nil
 }
 
-// Digest is the digest of the manifest of an image, by its ID; "": there is no such image.
-func (l *Layout) Digest(id, _ string) digest.Digest {
+// byID finds an image by its complete ID.
+func (l *Layout) byID(id string) (*kept, error) {
 	k, err := l.find(func(k *kept) bool { return k.id == id })
-	if err != nil || k == nil {
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	if k == nil {
+		return nil, fmt.Errorf("image %s: %w", id, images.ErrNotFound)
+	}
+	return k, nil
+}
+
+// Digest returns the digest of the manifest of the image with this ID; "": there is no such image. The name does not matter:
+// the manifest of a registry is kept as it was pulled.
+func (l *Layout) Digest(id, _ string) digest.Digest {
+	k, err := l.byID(id)
+	if err != nil {
 		return ""
 	}
 	return k.desc.Digest
 }
 
-// NameImage gives an image more names, which it takes from the images that have them, and returns the image's manifest.
+// NameImage implements [images.Store].
 func (l *Layout) NameImage(id string, names []string) (manifest []byte, err error) {
-	k, err := l.find(func(k *kept) bool { return k.id == id })
-	if err == nil && k == nil {
-		err = ErrNotFound
-	}
+	k, err := l.byID(id)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", id, err)
+		return nil, err
 	}
 	if len(names) == 0 {
 		return k.raw, nil
@@ -381,14 +456,11 @@ func (l *Layout) NameImage(id string, names []string) (manifest []byte, err erro
 	return k.raw, l.put(k, names, true)
 }
 
-// Image reads the config of an image, by its ID, and what the manifest says of its layers, lowest first.
+// Image reads the config of the image with this ID, and the descriptors of its layers, lowest first.
 func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, err error) {
-	k, err := l.find(func(k *kept) bool { return k.id == id })
-	if err == nil && k == nil {
-		err = ErrNotFound
-	}
+	k, err := l.byID(id)
 	if err != nil {
-		return nil, nil, fmt.Errorf("image %s: %w", id, err)
+		return nil, nil, err
 	}
 
 	for _, info := range k.manifest.LayerInfos() {
@@ -398,21 +470,27 @@ func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, e
 	return config, layers, err
 }
 
-// Annotations are those of the manifest of an image, by its ID; nil: it has none.
+// Annotations returns the annotations of the manifest of the image with this ID; nil: it has none.
 func (l *Layout) Annotations(id string) (map[string]string, error) {
-	k, err := l.find(func(k *kept) bool { return k.id == id })
-	if err == nil && k == nil {
-		err = ErrNotFound
-	}
+	k, err := l.byID(id)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", id, err)
+		return nil, err
 	}
+	return k.annotations()
+}
 
+func (k *kept) annotations() (map[string]string, error) {
 	var m struct {
 		Annotations map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(k.raw, &m); err != nil {
-		return nil, fmt.Errorf("reading the manifest of image %s: %w", id, err)
+		return nil, fmt.Errorf("reading the manifest of image %s: %w", k.id, err)
 	}
 	return m.Annotations, nil
+}
+
+// Describe returns the descriptor of a manifest, as a list of manifests has it.
+func Describe(raw []byte) (ocispec.Descriptor, error) {
+	sum, err := manifest.Digest(raw)
+	return ocispec.Descriptor{MediaType: manifest.GuessMIMEType(raw), Digest: sum, Size: int64(len(raw))}, err
 }

@@ -1,4 +1,4 @@
-package transfer
+package containers
 
 import (
 	"errors"
