@@ -30,7 +30,7 @@ func (s *stage) copyChange(ctx context.Context, st *step, op *plan.Copy) (*chang
 	if err != nil {
 		return nil, err
 	}
-	if spec.Remote, err = s.fetch(ctx, st, op); err != nil {
+	if spec.Remote, err = s.build.inputs.fetch(ctx, st, op); err != nil {
 		return nil, err
 	}
 

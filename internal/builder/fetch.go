@@ -16,7 +16,7 @@ import (
 func isPath(src string) bool { return !instructions.IsURL(src) && !instructions.IsGit(src) }
 
 // fetch brings the git repositories and URLs of an ADD, by source. The Selection that gets them closes them.
-func (s *stage) fetch(ctx context.Context, st *step, op *plan.Copy) (fetched map[string]copier.Remote, err error) {
+func (in *inputs) fetch(ctx context.Context, st *step, op *plan.Copy) (fetched map[string]copier.Remote, err error) {
 	fetched = map[string]copier.Remote{}
 	dir := ""
 	for i, src := range op.Sources {
@@ -25,12 +25,12 @@ func (s *stage) fetch(ctx context.Context, st *step, op *plan.Copy) (fetched map
 		}
 
 		if dir == "" {
-			if dir, err = os.MkdirTemp(s.build.files.TempDir(), "add-"); err != nil {
+			if dir, err = os.MkdirTemp(in.build.files.TempDir(), "add-"); err != nil {
 				return nil, err
 			}
 			st.atEnd(func() error { return os.RemoveAll(dir) })
 		}
-		remote, err := s.fetchOne(ctx, st, op, i, dir)
+		remote, err := in.fetchOne(ctx, st, op, i, dir)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(fetched))
 		}
@@ -41,9 +41,9 @@ func (s *stage) fetch(ctx context.Context, st *step, op *plan.Copy) (fetched map
 }
 
 // fetchOne brings a source to a place below the directory dir.
-func (s *stage) fetchOne(ctx context.Context, st *step, op *plan.Copy, number int, dir string) (copier.Remote, error) {
+func (in *inputs) fetchOne(ctx context.Context, st *step, op *plan.Copy, number int, dir string) (copier.Remote, error) {
 	src := op.Sources[number]
-	remote := s.build.options.Inputs.Remote
+	remote := in.build.options.Inputs.Remote
 	if instructions.IsURL(src) {
 		file, err := remote.File(ctx, src, dir, op.Checksum)
 		return file.Remote, err

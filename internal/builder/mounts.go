@@ -154,14 +154,14 @@ func (m mountSources) checkUnchanged(ctx context.Context, st *step) error {
 }
 
 // mounts translates the mounts of a RUN.
-func (s *stage) mounts(st *step, op *plan.Run, sources mountSources) ([]runner.Mount, error) {
+func (b *build) mounts(st *step, op *plan.Run, sources mountSources) ([]runner.Mount, error) {
 	var out []runner.Mount
 	for _, m := range op.Mounts {
 		attributes := runner.FileAttributes{Mode: m.Mode, UID: m.UID, GID: m.GID}
 		mount := runner.Mount{Target: m.Target, Number: m.Number, ReadOnly: m.ReadOnly, Attributes: m.Attributes}
 		switch m.Type {
 		case instructions.MountBind:
-			bind, err := s.bind(st, sources[m.Number])
+			bind, err := b.bind(st, sources[m.Number])
 			if err != nil {
 				return nil, err
 			}
@@ -181,9 +181,9 @@ func (s *stage) mounts(st *step, op *plan.Run, sources mountSources) ([]runner.M
 }
 
 // bind translates the source of a bind mount: a part of a stage, of an image or of the build context.
-func (s *stage) bind(st *step, src *mountSource) (runner.Bind, error) {
+func (b *build) bind(st *step, src *mountSource) (runner.Bind, error) {
 	if src.snap == nil {
-		return s.bindContext(src), nil
+		return b.bindContext(src), nil
 	}
 
 	st.reads.Add(src.snap.files)
@@ -191,11 +191,11 @@ func (s *stage) bind(st *step, src *mountSource) (runner.Bind, error) {
 	if err != nil {
 		return runner.Bind{}, err
 	}
-	b := runner.Bind{Name: src.path, Tree: runner.Tree{Lowers: mount.Lowers, Path: src.path}}
+	bind := runner.Bind{Name: src.path, Tree: runner.Tree{Lowers: mount.Lowers, Path: src.path}}
 	if src.selection != nil {
-		b.Tree.Path = src.selection.Path()
+		bind.Tree.Path = src.selection.Path()
 	}
-	return b, nil
+	return bind, nil
 }
 
 // errNotAsItIs says that files of the context have to be copied to be seen as COPY would give them.
@@ -203,7 +203,7 @@ var errNotAsItIs = errors.New("the context has other owners or modes than the im
 
 // bindContext shows the user's directory below an upper directory with whiteouts for the files that the ignore file
 // excludes, or a copy.
-func (s *stage) bindContext(src *mountSource) runner.Bind {
+func (b *build) bindContext(src *mountSource) runner.Bind {
 	from := src.tree.Root()
 	src.live = true
 	inPlace := runner.Tree{
@@ -223,7 +223,7 @@ func (s *stage) bindContext(src *mountSource) runner.Bind {
 
 	fallback := func(ctx context.Context) (runner.Tree, error) {
 		src.live = false
-		dir, err := s.build.contextCopy(src.selection.Digest(), func(dir string) error {
+		dir, err := b.contextCopy(src.selection.Digest(), func(dir string) error {
 			to, err := os.Open(dir)
 			if err != nil {
 				return err

@@ -30,7 +30,7 @@ func (s *stage) runChange(ctx context.Context, st *step, op *plan.Run) (*change,
 	}
 
 	write := func(ctx context.Context, l rootfs.Layer) (bool, error) {
-		command.Mounts, err = s.mounts(st, op, sources)
+		command.Mounts, err = s.build.mounts(st, op, sources)
 		if err != nil {
 			return false, err
 		}

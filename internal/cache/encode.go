@@ -48,7 +48,7 @@ func (e encoder) value(v reflect.Value) {
 		return
 	}
 
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // the others have no encoding
 	case reflect.String:
 		e.text('t', v.String())
 	case reflect.Bool:
@@ -78,8 +78,7 @@ func marshaler(v reflect.Value) (encoding.TextMarshaler, bool) {
 	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface || !v.CanInterface() {
 		return nil, false
 	}
-	m, ok := v.Interface().(encoding.TextMarshaler)
-	return m, ok
+	return reflect.TypeAssert[encoding.TextMarshaler](v)
 }
 
 func (e encoder) marshaled(m encoding.TextMarshaler) {

@@ -98,7 +98,7 @@ func TestNewFieldKeepsIDs(t *testing.T) {
 
 func TestMapsAreSorted(t *testing.T) {
 	m := map[string]string{}
-	for _, k := range strings.Split("qwertzuiopasdfghjklyxcvbnm", "") {
+	for k := range strings.SplitSeq("qwertzuiopasdfghjklyxcvbnm", "") {
 		m[k] = k
 	}
 	want := sum("test", group{Map: m})
@@ -131,7 +131,7 @@ func TestNoEncoding(t *testing.T) {
 // change sets a value to another than it is.
 func change(t *testing.T, v reflect.Value) {
 	t.Helper()
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // kinds of the fields of keys
 	case reflect.String:
 		v.SetString(v.String() + "changed")
 	case reflect.Bool:

@@ -54,7 +54,8 @@ func TestGolden(t *testing.T) {
 }
 
 func TestUnknownIsNeverTheSame(t *testing.T) {
-	if Unknown() == Unknown() {
+	first := Unknown()
+	if second := Unknown(); first == second {
 		t.Error("two unknown results have the same ID")
 	}
 }
@@ -67,8 +68,8 @@ func TestDocumented(t *testing.T) {
 	}
 	for _, of := range []any{Key{}, Squash{}, Ambient{}} {
 		typ := reflect.TypeOf(of)
-		for i := range typ.NumField() {
-			if name := "`" + typ.Field(i).Name + "`"; !strings.Contains(string(text), name) {
+		for field := range typ.Fields() {
+			if name := "`" + field.Name + "`"; !strings.Contains(string(text), name) {
 				t.Errorf("docs/cache.md does not name %s of %s", name, typ)
 			}
 		}

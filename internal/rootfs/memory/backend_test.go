@@ -17,9 +17,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-func open(t *testing.T, l *rootfstest.Layout, warn func(string)) *memory.Backend {
+func open(t *testing.T, l *rootfstest.Layout) *memory.Backend {
 	t.Helper()
-	b, err := memory.Open(l, warn)
+	b, err := memory.Open(l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,13 +27,13 @@ func open(t *testing.T, l *rootfstest.Layout, warn func(string)) *memory.Backend
 }
 
 func TestBackend(t *testing.T) {
-	rootfstest.Test(t, func(t *testing.T) rootfs.Backend { return open(t, rootfstest.NewLayout(t), nil) })
+	rootfstest.Test(t, func(t *testing.T) rootfs.Backend { return open(t, rootfstest.NewLayout(t)) })
 }
 
 // putImage builds an image of one layer with one file and keeps it in the layout as "id".
 func putImage(t *testing.T, l *rootfstest.Layout) commit.Layer {
 	t.Helper()
-	b := open(t, l, nil)
+	b := open(t, l)
 	s, err := b.Scratch()
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func config(t *testing.T, ids ...digest.Digest) []byte {
 func TestImage(t *testing.T) {
 	l := rootfstest.NewLayout(t)
 	stored := putImage(t, l)
-	b := open(t, l, nil)
+	b := open(t, l)
 	image, s, err := b.Image(t.Context(), "id")
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestLayersAreReadLate(t *testing.T) {
 	l := rootfstest.NewLayout(t)
 	putImage(t, l)
 	clear(l.Blobs)
-	b := open(t, l, nil)
+	b := open(t, l)
 	_, s, err := b.Image(t.Context(), "id")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestDocumentsThatDisagree(t *testing.T) {
 			if tc.config != nil {
 				l.Configs["id"], l.Layers["id"] = tc.config, tc.layers
 			}
-			_, _, err := open(t, l, nil).Image(t.Context(), "id")
+			_, _, err := open(t, l).Image(t.Context(), "id")
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
@@ -142,7 +142,7 @@ func TestDocumentsThatDisagree(t *testing.T) {
 
 // TestNoMounts shows that a RUN fails with a reason, and that the cache cannot be used.
 func TestNoMounts(t *testing.T) {
-	b := open(t, rootfstest.NewLayout(t), nil)
+	b := open(t, rootfstest.NewLayout(t))
 	s, err := b.Scratch()
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestNoMounts(t *testing.T) {
 
 func TestStoreFails(t *testing.T) {
 	l := rootfstest.NewLayout(t)
-	b := open(t, l, nil)
+	b := open(t, l)
 	s, err := b.Scratch()
 	if err != nil {
 		t.Fatal(err)

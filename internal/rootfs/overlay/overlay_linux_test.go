@@ -66,13 +66,13 @@ func TestBackend(t *testing.T) {
 }
 
 // commitFile makes a layer with one file.
-func commitFile(t *testing.T, s rootfs.Stack, name string, o rootfs.CommitOptions) commit.Layer {
+func commitFile(t *testing.T, s rootfs.Stack, o rootfs.CommitOptions) commit.Layer {
 	t.Helper()
 	l, err := s.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rootfstest.Write(t, l, name, "text")
+	rootfstest.Write(t, l, "a", "text")
 	job, err := l.Commit(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestNamesAndNotes(t *testing.T) {
 	store := newStore(t)
 	b := openBackend(t, store)
 	o := rootfs.CommitOptions{Name: "rbuild-cache-x", Notes: func() []byte { return []byte("note") }}
-	stored := commitFile(t, scratch(t, b), "a", o)
+	stored := commitFile(t, scratch(t, b), o)
 	found, ok, err := store.LayerByName("rbuild-cache-x")
 	if err != nil || !ok || found.ID != stored.ID {
 		t.Fatalf("found %v, %v, %v", found, ok, err)
@@ -122,7 +122,7 @@ func TestNamesAndNotes(t *testing.T) {
 func TestRemovedLayer(t *testing.T) {
 	store := newStore(t)
 	b := openBackend(t, store)
-	stored := commitFile(t, scratch(t, b), "a", rootfs.CommitOptions{})
+	stored := commitFile(t, scratch(t, b), rootfs.CommitOptions{})
 	s := scratch(t, b)
 	if err := s.Push(stored); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestRemovedLayer(t *testing.T) {
 func TestHeldLayerStays(t *testing.T) {
 	store := newStore(t)
 	b := openBackend(t, store)
-	stored := commitFile(t, scratch(t, b), "a", rootfs.CommitOptions{})
+	stored := commitFile(t, scratch(t, b), rootfs.CommitOptions{})
 	s := scratch(t, b)
 	if err := s.Push(stored); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestHeldLayerStays(t *testing.T) {
 func TestTooManyLayers(t *testing.T) {
 	store := newStore(t)
 	b := openBackend(t, store)
-	stored := commitFile(t, scratch(t, b), "a", rootfs.CommitOptions{})
+	stored := commitFile(t, scratch(t, b), rootfs.CommitOptions{})
 	s := scratch(t, b)
 	var err error
 	for range overlay.MaxLayers {
