@@ -37,6 +37,8 @@ type CacheSpec struct {
 	// Fill gives the directory of a new cache, which is empty, its content, mode and owner. A cache that Fill has filled once
 	// is never filled again.
 	Fill func(dir *os.File) error
+	// Waiting is called when OpenCache begins to wait for another process. Nil: nobody is told.
+	Waiting func()
 }
 
 // OpenCache is a cache in use, until Close.

@@ -43,9 +43,9 @@ func (u *Users) Lookup(name string, view func() (*os.File, error)) (passwd.User,
 	return user, nil
 }
 
-// Changed drops the results that a new topmost layer may have made wrong. top is the directory of that layer.
-func (u *Users) Changed(top *os.File) {
-	_, err := os.Lstat(descriptorPath(top) + "/etc")
+// Changed drops the results that a new topmost layer may have made wrong. top is the path of the directory of that layer.
+func (u *Users) Changed(top string) {
+	_, err := os.Lstat(top + "/etc")
 	if !u.stable || !errors.Is(err, fs.ErrNotExist) {
 		u.Forget()
 	}

@@ -114,6 +114,9 @@ func (s ImageStore) PutImage(n commit.Documents) (id string, manifest []byte, er
 			break
 		}
 	}
+	if err == nil {
+		err = s.keepNames(id, n.TopLayer)
+	}
 	return id, manifest, err
 }
 

@@ -83,7 +83,7 @@ func staging(t *testing.T, s *containers.Store) []string {
 
 func TestStagingBecomesLayer(t *testing.T) {
 	s := open(t)
-	key := cache.ForBase("x")
+	key := cache.Base{Config: "x"}.ID()
 	lower := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
 	upper := wait(t, layer(t, s, lower, "b", key.Name()))
 
@@ -107,10 +107,13 @@ func TestStagingBecomesLayer(t *testing.T) {
 	if got := staging(t, s); len(got) != 0 {
 		t.Errorf("staging directories are left: %v", got)
 	}
-	if l, ok, err := cache.Lookup(s, key, upper.Parent); err != nil || !ok || l.ID != upper.ID {
-		t.Errorf("look-up: %v, %v, %v", l, ok, err)
+	on := func(layer string) cache.Parent {
+		return func(context.Context) (string, error) { return layer, nil }
 	}
-	if _, ok, _ := cache.Lookup(s, key, "another"); ok {
+	if e, ok, err := cache.Local(s).Get(t.Context(), key, on(upper.Parent)); err != nil || !ok || e.Layer.ID != upper.ID {
+		t.Errorf("look-up: %v, %v, %v", e, ok, err)
+	}
+	if _, ok, _ := cache.Local(s).Get(t.Context(), key, on("another")); ok {
 		t.Error("a layer was found for another parent")
 	}
 }
