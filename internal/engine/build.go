@@ -121,7 +121,7 @@ func (b *build) run(ctx context.Context) (err error) {
 	if err := checkFiles(b.spec); err != nil {
 		return err
 	}
-	report, err := openReport(b.spec.Output, b.engine.Log, b.engine.Env)
+	report, err := b.engine.openReport(b.spec.Output)
 	if err != nil {
 		return err
 	}

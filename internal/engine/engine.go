@@ -42,16 +42,19 @@ type Process struct {
 	Environ []string // all variables, NAME=VALUE, for git and for other programs that the engine starts
 
 	Stdin  *os.File         // a Dockerfile, a context, or input of RUN
-	Stdout *os.File         // archives and tars
+	Stdout *os.File         // archives and tars; nil: the spec has none for "-"
 	Text   io.Writer        // the ID of the image, or the answer of a Call
 	Log    *progress.Stream // progress and warnings
+	// Listener receives the events of builds in place of Log. Nil: spec.Output says how Log shows them.
+	Listener progress.Listener
 
 	Store      containers.Options
 	RootRemedy string                  // for errors: how the user chooses another directory, for example ", choose it with --root"
 	Registry   func() transfer.Options // how registries are reached before the spec adds its values
 
-	// Files are inherited by the builder under the same numbers.
-	Files []*os.File
+	// BuilderFiles are inherited by the builder under the same numbers, and BuilderEnv are variables for the builder alone.
+	BuilderFiles []*os.File
+	BuilderEnv   []string
 	// Abandon ends the process at once with err. The engine calls it if the process was told to end, and ten seconds later
 	// still waits for a lock of the store.
 	Abandon func(err error)

@@ -399,9 +399,9 @@ func TestLocalInput(t *testing.T) {
 func TestReport(t *testing.T) {
 	usage := filepath.Join(t.TempDir(), "usage")
 	logFile := filepath.Join(t.TempDir(), "log")
-	r, err := openReport(spec.Output{
+	r, err := New(Process{Env: environment()}).openReport(spec.Output{
 		Progress: "plain", LogFile: spec.File{Path: logFile}, UsageFile: spec.File{Path: usage},
-	}, nil, environment())
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
@@ -66,7 +65,7 @@ func (e *Engine) Explain(err error) error {
 		return err
 	}
 	to := (*os.PathError)(nil)
-	if errors.As(err, &to) && slices.Contains([]string{e.Stdout.Name(), stdoutName}, to.Path) {
+	if errors.As(err, &to) && (to.Path == stdoutName || e.Stdout != nil && to.Path == e.Stdout.Name()) {
 		return err // standard output is full, and not the store
 	}
 	return probe.Explain(err, e.DoctorOptions())

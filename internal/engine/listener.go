@@ -21,9 +21,12 @@ type report struct {
 }
 
 // openReport opens the report that s asks for: by default a live view on a terminal, and lines elsewhere.
-func openReport(s spec.Output, log *progress.Stream, env spec.Lookup) (report, error) {
-	out := log
+func (e *Engine) openReport(s spec.Output) (report, error) {
+	out := e.Log
 	finish := func() error { return nil }
+	if e.Listener != nil {
+		return report{to: e.Listener, finish: finish}, nil
+	}
 	if s.LogFile.Path != "" {
 		file, err := os.OpenFile(s.LogFile.Path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -33,7 +36,7 @@ func openReport(s spec.Output, log *progress.Stream, env spec.Lookup) (report, e
 		finish = sync.OnceValue(file.Close)
 	}
 
-	r := openProgress(s, out, finish, env)
+	r := openProgress(s, out, finish, e.Env)
 	return addUsage(r, s)
 }
 

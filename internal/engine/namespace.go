@@ -38,7 +38,8 @@ func (e *Engine) Enter(ctx context.Context, o userns.Options) (err error) {
 	if e.calm != nil {
 		e.calm()
 	}
-	o.Files = append(o.Files, e.Files...)
+	o.Files = append(o.Files, e.BuilderFiles...)
+	o.Env = append(o.Env, e.BuilderEnv...)
 	e.ExitCode, err = userns.Enter(context.WithoutCancel(ctx), o)
 	return err
 }

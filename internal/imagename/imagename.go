@@ -1,19 +1,21 @@
-// Package imagename reads the names that users and Dockerfiles give to images, and tells the name of an image from a
-// place named by its transport.
+// Package imagename parses the text that names an image: the name of an image, such as alpine:3, or
+// a transport and a path, such as oci:./dir.
 //
 //	n, err := imagename.Parse("oci:/srv/layout:v1")
 //	// n.Transport == "oci", n.Rest == "/srv/layout:v1"
 //
-// Every command, flag and instruction that takes an image uses Parse, so that a text means the same everywhere.
-// The words of transports are names of images too (docker, oci, dir): "docker:cli" and "oci:v1" have a tag behind the
-// colon, not a path. So a word is a transport only where the text cannot be an image:
+// Every command, flag and instruction with an image uses Parse, so that a text has one meaning
+// everywhere. The words of transports (docker, oci, dir) can be names of images too: "docker:cli"
+// and "oci:v1" have a tag after the colon, not a path. So a word is a transport only if the text
+// cannot be the name of an image:
 //
-//   - docker: is a transport only with // behind it;
-//   - containers-storage: always is;
+//   - docker: is a transport only if // follows;
+//   - containers-storage: is always a transport;
 //   - every other word is a transport if the rest has a slash, or is neither a tag nor a tag with a digest;
-//   - oci-archive: and docker-archive: are transports, too, if the rest is the name of a tar: "oci-archive:image.tar".
+//   - oci-archive: and docker-archive: are transports also if the rest is the name of a tar file: "oci-archive:image.tar".
 //
-// The package is pure: no files and no network. It does not check the name of an image; packages registry and plan do.
+// The package is pure: no files and no network. It does not check whether a name is valid; packages
+// transfer and plan do.
 //
 // Source of the transports: containers-transports(5).
 package imagename
@@ -25,7 +27,7 @@ import (
 	"strings"
 )
 
-// The transports that are supported, as Name.Transport has them.
+// Supported transports, for Name.Transport.
 const (
 	Registry      = "docker"
 	Layout        = "oci"
@@ -35,30 +37,33 @@ const (
 	Store         = "containers-storage"
 )
 
-// supported are the transports above; unsupported are the others of containers-transports(5), refused by name.
+// supported lists the transports above. unsupported lists the other transports of
+// containers-transports(5), which Parse refuses.
 var (
 	supported   = []string{Registry, Layout, LayoutArchive, DockerArchive, Directory, Store}
 	unsupported = []string{"docker-daemon", "sif", "tarball", "atomic", "ostree"}
 )
 
-// tagged is a tag, or a tag and a digest. Source: go.podman.io/image/v5/docker/reference, "Grammar".
+// tagged matches a tag, or a tag and a digest: v1, v1@sha256:.... Source:
+// go.podman.io/image/v5/docker/reference, "Grammar".
 var tagged = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@[A-Za-z0-9]+([+._-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,})?$`)
 
-// tarFile is the name of a tar, plain or compressed.
+// tarFile matches the name of a tar file, plain or compressed.
 var tarFile = regexp.MustCompile(`\.(tar|tgz|tar\.[a-z0-9]+)$`)
 
-// storeSpecifier is the "[driver@root+runroot:options]" of containers-storage: names. The store is the one that is open.
+// storeSpecifier matches the "[driver@root+runroot:options]" of containers-storage: names. It is
+// removed, because a process has one store.
 var storeSpecifier = regexp.MustCompile(`^\[[^\]]*\]`)
 
-// A Name is a parsed text: the name of an image, or a transport and its path. The zero value is the empty name, which no
-// image has.
+// A Name is a parsed text: the name of an image, or a transport and its path. The zero value is an
+// empty name, which is not the name of any image.
 type Name struct {
 	Transport string // a constant of this package; empty: the text is the name of an image
-	Rest      string // behind the transport and its colon; without // for Registry, without [...] for Store
+	Rest      string // the text after the transport and its colon; without // for Registry, without [...] for Store
 }
 
-// Parse reads a text. The error says that it begins with a transport that is not supported; the text of an image's name
-// is not checked.
+// Parse parses a text. It returns an error if the text begins with an unsupported transport. It
+// does not check the name of an image.
 func Parse(text string) (Name, error) {
 	word, rest, ok := strings.Cut(text, ":")
 	known := slices.Contains(supported, word)
@@ -80,7 +85,8 @@ func Parse(text string) (Name, error) {
 	return Name{Transport: word, Rest: rest}, nil
 }
 
-// isImage reports whether word:rest is the name of an image, although word is a transport.
+// isImage reports whether word:rest is the name of an image, although word is the word of a
+// transport.
 func isImage(word, rest string) bool {
 	switch word {
 	case Registry:
@@ -93,13 +99,13 @@ func isImage(word, rest string) bool {
 	return tagged.MatchString(rest)
 }
 
-// InFiles reports whether the name is of a file or a directory outside the store.
+// InFiles reports whether the name refers to a file or a directory outside the store.
 func (n Name) InFiles() bool {
 	return slices.Contains([]string{Layout, LayoutArchive, DockerArchive, Directory}, n.Transport)
 }
 
-// Path returns the path of a name that is InFiles, and the rest behind the path with its colon, such as ":v1".
-// A directory (dir:) has no such rest.
+// Path splits a name with InFiles into the path and the selection of an image, for example
+// "/srv/layout" and ":v1". The selection of a directory (dir:) is empty.
 func (n Name) Path() (path, which string) {
 	i := strings.IndexByte(n.Rest, ':')
 	if n.Transport == Directory || i < 0 {
@@ -108,8 +114,9 @@ func (n Name) Path() (path, which string) {
 	return n.Rest[:i], n.Rest[i:]
 }
 
-// Hint says how to write the path that a user may have meant by a text that is the name of an image, for example by
-// "dir:out". It is empty if the text cannot be meant so.
+// Hint returns advice for a text that is the name of an image and may be meant as a path: for
+// "dir:out" it names "dir:./out". Hint returns an empty string if the text cannot be meant as a
+// path.
 func Hint(text string) string {
 	n, err := Parse(text)
 	word, rest, ok := strings.Cut(text, ":")

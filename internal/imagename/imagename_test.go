@@ -124,7 +124,8 @@ func TestHint(t *testing.T) {
 	}
 }
 
-// FuzzParse: a text is a transport only if it cannot be a familiar name with a tag, and no part of it is lost.
+// FuzzParse: a text is a transport only if it cannot be a familiar name with a tag, and no part of
+// it is lost.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"docker:cli", "oci:v1", "oci:/x:y", "docker://oci:v1", "containers-storage:[a@b]c", "sif:x:y", "dir:5000/a"} {
 		f.Add(text)

@@ -12,15 +12,15 @@
 //
 // # Rules
 //
-//   - A [Form] says what a lease is on disk and which file carries the lock. All leases below one
+//   - A [Form] says how a lease looks on disk and which file carries the lock. All leases below one
 //     directory that have names of one kind must have one form.
-//   - Who has the lock may remove the lease, and nobody else. The lock file is removed last: as long
-//     as it exists, no other process can get the lock.
-//   - Between the moment a lease is made and the moment it is locked, Reap of another process can take
-//     it for the lease of a dead process. Claim therefore looks again once it has the lock, and makes
-//     the lease again if it is gone. Claim retries for up to [Patience].
-//   - A process can be killed between any two steps. Every state that it can leave, for example a
-//     directory without a lock file, is one that Reap removes.
+//   - Only the process that has the lock may remove the lease. The lock file is removed last: as long
+//     as the lock file exists, no other process can get the lock.
+//   - A new lease is not locked for a moment. Reap of another process can then take the lease for that
+//     of a dead process. Therefore Claim looks again after locking, and makes the lease again if it is
+//     gone. Claim retries for up to [Patience].
+//   - A process can be killed between any two steps. Reap removes every state that the process can
+//     leave, for example a directory without a lock file.
 //   - Release and Reap of existing files need no free space on the disk.
 //
 // Locks are those of open file descriptions (fcntl(2), F_OFD_SETLK, Linux 3.15), or flock(2) where
@@ -38,8 +38,8 @@ import (
 	"time"
 )
 
-// Patience bounds how long [New] and [Claim] try again while other processes remove what was just
-// made: a process that has taken the lock may be kept from the processor before it removes the files.
+// Patience bounds how long [New] and [Claim] try again while other processes remove the new lease. Under
+// load a process may wait long for the processor between locking a lease and removing the files.
 const Patience = 30 * time.Second
 
 // pause is the time between two tries.
@@ -48,13 +48,13 @@ const pause = time.Millisecond
 // errTaken says that another process has taken a lease that was just made for one of a dead process.
 var errTaken = errors.New("another process keeps removing it")
 
-// Form is what a lease is on disk, and where its lock is: [File], [Inside], [Beside] or [Directory].
+// Form is the form of a lease on disk, with the place of the lock: [File], [Inside], [Beside] or [Directory].
 type Form interface {
 	// path returns the path of the lease to which the directory entry name belongs.
 	path(parent, name string) string
 	// create makes the lease at path. The error is fs.ErrExist if there is one.
 	create(path string) error
-	// open opens the file that carries the lock, and makes it if it is missing and the form allows that.
+	// open opens the file that carries the lock. A missing lock file is made, except with File and Directory.
 	open(path string) (*os.File, error)
 	// tryLock locks the file that open has returned, or reports false if somebody else has the lock.
 	tryLock(lock *os.File) (bool, error)
@@ -76,8 +76,8 @@ func New(form Form, parent, prefix string) (*Lease, error) {
 	return Claim(form, filepath.Join(parent, prefix+rand.Text()))
 }
 
-// Claim makes a lease at path, or takes what exists there if nobody has its lock. The caller must be
-// the only process that uses this path.
+// Claim makes a lease at path, or takes the file or directory that exists there if nobody has the lock.
+// The caller must be the only process that uses this path.
 func Claim(form Form, path string) (*Lease, error) {
 	for deadline := time.Now().Add(Patience); ; time.Sleep(pause) {
 		createErr := form.create(path)
@@ -87,10 +87,7 @@ func Claim(form Form, path string) (*Lease, error) {
 
 		l, err := take(form, path)
 		if err == nil {
-			err = l.restore()
-		}
-		if err == nil {
-			return l, nil
+			return restore(l)
 		}
 		if errors.Is(err, errTaken) && time.Now().Before(deadline) {
 			continue
@@ -103,17 +100,16 @@ func Claim(form Form, path string) (*Lease, error) {
 	}
 }
 
-// restore makes the lease again if another process has removed it before its lock file was made, as is
-// possible with Beside. After an error the lease is released.
-func (l *Lease) restore() error {
+// restore makes the directory of a locked lease again if another process has removed the directory before
+// the lock file was made, as is possible with Beside.
+func restore(l *Lease) (*Lease, error) {
 	if exists(l.path) {
-		return nil
+		return l, nil
 	}
-	err := l.form.create(l.path)
-	if err != nil {
-		err = errors.Join(err, l.Release())
+	if err := l.form.create(l.path); err != nil {
+		return nil, errors.Join(err, l.Release())
 	}
-	return err
+	return l, nil
 }
 
 // take locks the lease at path. The error is errTaken if another process has the lock, or has removed

@@ -14,8 +14,8 @@ import (
 //	[build 5/7] CACHED RUN make test
 //	[build 6/7] COPY --from=docs /out /docs  0.1s (waited 4.2s)
 //
-// Output stands beneath its step, byte for byte; where w is a terminal it should be one of [Safe]. As soon as another step
-// runs or was mentioned since, each line of it has the step's label in front.
+// Output follows the line of its step, byte for byte. If w is a terminal, pass [Safe] of the terminal. When another step runs,
+// or had a line meanwhile, each line of output begins with the label of its step.
 func Plain(w io.Writer) Listener {
 	return &plain{w: w, running: clock{}}
 }
@@ -48,12 +48,12 @@ func (p *plain) Event(e Event) {
 	}
 }
 
-// line writes a line of our own, after ending what a step left unfinished.
+// line writes a line of rbuild. If a step has left a line unfinished, line ends that line first.
 func (p *plain) line(text string) {
 	p.write(append(p.newline(nil), text+"\n"...))
 }
 
-// output writes what a step wrote, in one call, so that nothing can come between even when others write to the file.
+// output writes the output of a step in one call, so that the output of other processes does not come in between.
 func (p *plain) output(s *Step, data []byte) {
 	if len(data) == 0 {
 		return

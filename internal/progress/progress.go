@@ -1,40 +1,39 @@
-// Package progress shows what a build does: events go in from any goroutine, text comes out for a terminal, a log, a
-// program, or next to nothing.
+// Package progress shows the progress of a build. A build sends events from any goroutine to a listener, which writes text
+// for a terminal ([Terminal]), a log ([Plain]) or a program ([JSON]), or writes failures only ([Quiet]).
 //
 //	show := progress.Plain(os.Stderr)
-//	show.Event(progress.Event{Kind: progress.StepStarted, Step: step, Time: time.Now()})
-//	out := progress.StepWriter(show, step)     // stdout and stderr of what the step runs
+//	show.Event(progress.Event{Kind: progress.StepStarted, Step: step})
+//	out := progress.StepWriter(show, step) // standard output and error of the step's process
 //
-// A step is known by its pointer: all events of one step carry the same *Step. A listener keeps a bounded part of each
-// step's output (none, or the last 64 KiB), however long it or one of its lines gets. Errors of the writer below are
-// ignored: a build does not fail because nobody can read along.
+// A listener identifies a step by its pointer: all events of a step carry the same *Step. Of each step's output a listener
+// keeps at most the last 64 KiB. Errors of writing are ignored: a build does not fail because nobody reads its progress.
 //
-// Plain passes output bytes through unchanged. What comes from a Dockerfile is shown with control characters escaped,
-// and the live view of a terminal also removes them from the output, so that neither can reprogram the terminal there.
+// Plain passes the bytes of output through unchanged. Text of a Dockerfile is shown with control characters escaped. The
+// live view of a terminal also removes control characters from output. So neither can steer the terminal.
 package progress
 
 import "time"
 
-// Kind says what an Event tells.
+// Kind is the kind of an Event.
 type Kind int
 
-// The kinds of events. Those that begin with Step need Event.Step.
+// The kinds of events. Kinds that begin with Step need Event.Step.
 const (
 	// StepStarted opens a step.
 	StepStarted Kind = iota + 1
 	// StepOutput carries bytes that the step wrote, in Data.
 	StepOutput
-	// StepCached tells that a step needs not run: its result was there. It closes the step, started or not.
+	// StepCached closes a step whose result was in the cache. The step need not have started.
 	StepCached
 	// StepDone closes a step that succeeded.
 	StepDone
 	// StepFailed closes a step that failed, with the reason in Err.
 	StepFailed
-	// StepStopped closes a step that was ended because another failed, or the build was interrupted.
+	// StepStopped closes a step that was stopped because another step failed, or because the build was interrupted.
 	StepStopped
 	// Notice is a line for the user, in Text.
 	Notice
-	// Warning is a line about something that is probably not what the user wants, in Text.
+	// Warning is a line about a probable mistake of the user, in Text.
 	Warning
 )
 
@@ -52,15 +51,15 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Step is one instruction of a stage. It must not change after its first event.
+// Step is an instruction of a stage. A Step must not change after its first event.
 type Step struct {
 	// Stage is the stage's name, or its number as text; empty when the Dockerfile has a single unnamed stage.
 	Stage string
 	// Number counts from 1 to Total within the stage.
 	Number, Total int
-	// Text is the instruction on one line, e.g. "RUN make".
+	// Text is the instruction on one line, for example "RUN make".
 	Text string
-	// File and Line are where it stands; empty and 0: unknown.
+	// File and Line are the place of the instruction; empty and 0: unknown.
 	File string
 	Line int
 }
@@ -70,30 +69,30 @@ type Event struct {
 	Kind Kind
 	// Step is nil for notices and warnings about the build as a whole.
 	Step *Step
-	// Time is when it happened; zero: now.
+	// Time is the time of the event; zero: now.
 	Time time.Time
-	// Elapsed is how long a step worked; zero: the time since its StepStarted.
+	// Elapsed is the time for which a closed step worked; zero: the time since its StepStarted.
 	Elapsed time.Duration
-	// Waited is how long a step waited for others beside that: for a stage, a pull, a lock, a slot.
+	// Waited is the time for which a closed step waited, beside Elapsed: for a stage, a pull, a lock, a slot.
 	Waited time.Duration
-	// Data is valid only during the call: whole lines, or a part of a line that is too long to be held back.
+	// Data is output of a step: whole lines, or a part of a line that is longer than 64 KiB. It is valid only during the call.
 	Data []byte
-	// Text is one line without newline, or several.
+	// Text is one or more lines, without the last newline.
 	Text string
 	Err  error
-	// Usage is what a step used that ran a program and is closed now; nil: it ran none.
+	// Usage is the use of the machine by a closed step; nil: the step ran no program.
 	Usage *Usage
 }
 
-// Listener receives events. It is safe for concurrent use.
+// Listener receives events. A Listener is safe for concurrent use.
 type Listener interface {
 	Event(e Event)
 }
 
-// clock remembers when steps started, to know how many run and for how long.
+// clock has the start times of the running steps.
 type clock map[*Step]time.Time
 
-// note records the event's part in the life of its step, and fills in Time and Elapsed.
+// note records the start or the end of a step, and fills in Time and Elapsed of the event.
 func (c clock) note(e Event) Event {
 	if e.Time.IsZero() {
 		e.Time = time.Now()

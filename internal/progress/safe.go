@@ -7,14 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxEscape is how much of an escape sequence is kept until its end comes. A longer one is shown as the text that it is.
+// maxEscape bounds the bytes of an escape sequence that are kept until its end comes. A longer sequence is shown as text.
 const maxEscape = 4 << 10
 
 // Safe returns a writer to the terminal w that lets colours and other attributes of characters through (ECMA-48, SGR) and
-// removes all else by which the output of a step could steer a terminal: it sets titles, answers with text as if it were
-// typed, and hides what was written. Carriage returns stay, for those who show progress by them.
+// removes all other sequences, by which the output of a step could steer the terminal: a terminal sets titles, answers with
+// text as if the user had typed the text, and hides earlier output. Carriage returns stay, because programs show progress by
+// them.
 //
-// An escape sequence may come in several writes. A write error is that of w; the number of bytes is that given.
+// An escape sequence may come in several writes. A write error is that of w.
 func Safe(w io.Writer) io.Writer { return &safe{w: w} }
 
 type safe struct {
@@ -32,7 +33,7 @@ func (s *safe) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// harmless returns what a terminal may get of text, and the end of text of which it cannot be told yet.
+// harmless returns the part of text that a terminal may get, and the unfinished sequence or character at the end of text.
 func harmless(text []byte) (out, rest []byte) {
 	out = make([]byte, 0, len(text))
 	for len(text) > 0 {
@@ -66,7 +67,7 @@ func harmless(text []byte) (out, rest []byte) {
 	return out, nil
 }
 
-// ended tells whether the escape sequence s, which ends where the text does, is whole.
+// ended reports whether the escape sequence s is complete.
 func ended(s []byte) bool {
 	if len(s) < 2 {
 		return false
@@ -83,7 +84,7 @@ func ended(s []byte) bool {
 	}
 }
 
-// isSGR tells whether s is "ESC [ parameters m".
+// isSGR reports whether s is "ESC [ parameters m".
 func isSGR(s []byte) bool {
 	return len(s) >= 3 && s[1] == '[' && s[len(s)-1] == 'm' && len(bytes.Trim(s[2:len(s)-1], "0123456789;:")) == 0
 }

@@ -39,8 +39,8 @@ func NewStream(f *os.File, color bool) *Stream {
 // Terminal reports whether the Stream ends at a terminal.
 func (s *Stream) Terminal() bool { return s.terminal }
 
-// Raw returns the file itself, for the live view and for a library's progress bars, which draw on a terminal. Text of
-// others must not be written to it.
+// Raw returns the file itself, for the live view and for a library's progress bars, which draw on a terminal. Text of images,
+// registries and files must not be written to Raw.
 func (s *Stream) Raw() *os.File { return s.file }
 
 // Steps returns a writer for the output of steps: on a terminal that of [Safe], elsewhere the file.
@@ -111,8 +111,8 @@ const (
 // And returns both styles at a time.
 func (s Style) And(other Style) Style { return s + ";" + other }
 
-// Print writes pieces to w in one call. Their styles show if w is a Stream with colours. Their text is escaped there as
-// Write does it.
+// Print writes pieces to w in one call. If w is a Stream with colours, the pieces have their styles, and their text is escaped
+// as by Write.
 func Print(w io.Writer, pieces ...Piece) error {
 	stream, _ := w.(*Stream)
 	colored := stream != nil && stream.color
@@ -168,8 +168,8 @@ func escapeRune(b *strings.Builder, r rune) {
 	b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 }
 
-// Line makes text of others fit for one line or one cell of a table, on a terminal or in a file: newlines and tabs become
-// spaces, and what is not graphic is escaped as in Go.
+// Line makes text of images, registries and files fit for one line, or one cell of a table, on a terminal or in a file.
+// Newlines and tabs become spaces, and characters that are not graphic are escaped as in Go.
 func Line(text string) string { return clean(text, math.MaxInt) }
 
 // WriteJSON prints v as indented JSON. Characters that are not graphic are escaped, for example \u202e.
@@ -181,8 +181,8 @@ func WriteJSON(w io.Writer, v any) error {
 }
 
 // JSONWriter returns a writer for JSON documents, each in one Write. In their strings it escapes every character that is
-// not graphic, as JSON does it (\u202e): the values stay the same, and a terminal that shows the document is not steered
-// by it. encoding/json does so for C0 only (RFC 8259, section 7).
+// not graphic in the form of JSON (\u202e). The values stay the same, and the document cannot steer a terminal that shows it.
+// encoding/json escapes C0 only (RFC 8259, section 7).
 func JSONWriter(w io.Writer) io.Writer { return jsonWriter{w} }
 
 type jsonWriter struct{ w io.Writer }

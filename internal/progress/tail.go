@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// tailSize is how much of a step's output is kept, in bytes.
+// tailSize is the number of bytes at the end of a step's output that are kept.
 const tailSize = 64 << 10
 
-// tail keeps the end of what was added to it. The zero value is empty; a nil tail may be read.
+// tail keeps the end of the bytes that were added. The zero value is empty; a nil tail may be read.
 type tail struct {
 	buf []byte
 	cut bool // something was dropped
@@ -28,8 +28,8 @@ func (t *tail) add(p []byte) {
 	}
 }
 
-// lines returns a copy of what is kept, ending in a newline. When something before it was dropped, that is said on a
-// line of its own, and a first line that is not whole is left out.
+// lines returns a copy of the kept bytes, ending in a newline. If bytes before them were dropped, the first line says so, and
+// an incomplete line is left out.
 func (t *tail) lines() []byte {
 	if t == nil || len(t.buf) == 0 {
 		return nil

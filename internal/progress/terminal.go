@@ -30,7 +30,8 @@ type Live struct {
 	once sync.Once
 }
 
-// Terminal shows events on f, which must be a terminal; for other files use Plain. Its size is asked for at each frame.
+// Terminal shows events on f, which must be a terminal; use Plain for other files. The size of the terminal is read for each
+// frame. The caller closes the Live.
 func Terminal(f *os.File, o TerminalOptions) *Live {
 	l := &Live{
 		f: f, view: view{color: !o.NoColor, running: clock{}},
@@ -40,7 +41,7 @@ func Terminal(f *os.File, o TerminalOptions) *Live {
 	return l
 }
 
-// IsTerminal tells whether f is a terminal, that is, whether Terminal can show events there.
+// IsTerminal reports whether f is a terminal, on which Terminal can show events.
 func IsTerminal(f *os.File) bool {
 	return term.IsTerminal(int(f.Fd()))
 }
@@ -59,8 +60,8 @@ func (l *Live) Event(e Event) {
 	}
 }
 
-// Close draws the last frame, in which the steps that are not closed are marked as stopped. It may be called again; events
-// that come later are still shown.
+// Close draws the last frame. Steps that are not closed are marked as stopped. Close may be called again. Events after Close are
+// still shown.
 func (l *Live) Close() error {
 	l.once.Do(func() {
 		close(l.stop)

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// maxText and maxClosing bound the instruction in the line that opens and in the one that closes a step, in bytes.
+	// maxText and maxClosing bound the instruction in the line that opens a step, and in the line that closes a step, in bytes.
 	maxText    = 1000
 	maxClosing = 100
 )
 
-// label is what stands before everything about a step: "[build 4/7]", or "[4/7]" without a stage name.
+// label is the beginning of each line about a step: "[build 4/7]", or "[4/7]" without a stage name.
 func label(s *Step) string {
 	stage := ""
 	if s.Stage != "" {
@@ -35,7 +35,7 @@ func closing(e Event) string {
 	return head + foot
 }
 
-// closingParts splits closing before what must stay when the line has to be cut.
+// closingParts splits closing into head, which may be cut to the width of a terminal, and foot, which must stay.
 func closingParts(e Event) (head, foot string) {
 	text := clean(e.Step.Text, maxClosing)
 	if e.Kind == StepCached {
@@ -56,7 +56,7 @@ func waited(e Event) string {
 	return " (waited " + human(e.Waited) + ")"
 }
 
-// endings stand in the line that closes a step, where it did not succeed.
+// endings are the words for a step that did not succeed, in the line that closes the step.
 var endings = map[Kind]string{StepFailed: " FAILED", StepStopped: " STOPPED"}
 
 // message is the text of a notice or warning, on one or several lines, without the last newline.
@@ -96,9 +96,9 @@ func Lines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// clean makes text from a Dockerfile fit for one line of a terminal: what is not graphic (control characters, marks that
-// change the direction of writing, bytes that are not UTF-8) is escaped as in Go, tabs and newlines become spaces, and
-// what goes beyond limit bytes becomes an ellipsis.
+// clean makes text from a Dockerfile fit for one line of a terminal. Characters that are not graphic (control characters, marks
+// that change the direction of writing, bytes that are not UTF-8) are escaped as in Go. Tabs and newlines become spaces. Text
+// beyond limit bytes becomes an ellipsis.
 func clean(text string, limit int) string {
 	var b strings.Builder
 	for i, r := range text {
@@ -119,8 +119,8 @@ func clean(text string, limit int) string {
 }
 
 // printable makes a line of output fit for the live view: escape sequences and control characters are removed, a tab
-// becomes a space, and of a line that was overwritten after carriage returns the last state is shown. At most 4 KiB of
-// it are looked at.
+// becomes a space, and text before the last carriage return, which was overwritten, is left out. Only the first 4 KiB of the
+// line are used.
 func printable(line []byte) string {
 	const longest = 4 << 10
 	line = bytes.TrimRight(line, "\r\n")

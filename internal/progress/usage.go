@@ -8,30 +8,30 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Source says how a figure of Usage was come by.
+// Source says how a figure of Usage was measured.
 type Source string
 
 // The sources.
 const (
 	Cgroup Source = "cgroup" // all processes of the step together
-	Rusage Source = "rusage" // getrusage(2): those processes that were waited for
+	Rusage Source = "rusage" // getrusage(2): the processes that were waited for
 )
 
-// Usage is what a step used of the machine. Its form in JSON is public: names stay as they are.
+// Usage is the use of the machine by a step. The names in JSON are public and do not change.
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds"` // user and system
 	CPUSource  Source  `json:"cpuSource"`
-	// Memory is in bytes. From Cgroup it is the peak of all processes together, with the page cache of files they read and
-	// wrote; from Rusage the peak of the largest process.
+	// Memory is in bytes. From Cgroup it is the peak of all processes together, with the page cache of the files that they
+	// read and wrote. From Rusage it is the peak of the largest process.
 	Memory       int64  `json:"memoryBytes"`
 	MemorySource Source `json:"memorySource"`
-	// Read and Written are bytes from and to disks, without what the page cache had or kept.
+	// Read and Written are bytes from and to disks. Bytes that the page cache had, or kept, do not count.
 	Read     int64  `json:"readBytes"`
 	Written  int64  `json:"writtenBytes"`
 	IOSource Source `json:"ioSource"`
 }
 
-// String is the usage on one line: "cpu 0.80s, memory 12.3 MiB, read 4 KiB, written 1 MiB".
+// String returns the usage on one line: "cpu 0.80s, memory 12.3 MiB, read 4 KiB, written 1 MiB".
 func (u *Usage) String() string { return strings.TrimPrefix(used(u), ", ") }
 
 // used is the usage for the line that closes a step: ", cpu 0.8s, memory 12.3 MiB, read 4 KiB, written 1 MiB". What the

@@ -23,13 +23,13 @@ const (
 	cyan   = "36"
 )
 
-// view is what a terminal shows: above, lines that stay; below, a few lines for each running step, which every frame
-// replaces. It is pure: time and size come in, the bytes to write come out.
+// view is the text on a terminal: lines that stay and, below, a few lines for each running step, which every frame replaces. The
+// view is pure: it takes the time and the size of the terminal, and returns the bytes to write.
 type view struct {
 	color   bool
 	running clock
 	steps   []*shown
-	above   strings.Builder // lines that stay and were not in a frame yet; each ends in a newline
+	above   strings.Builder // lines that stay and were in no frame yet; each ends in a newline
 	drawn   []int           // columns of each live line on the screen
 	closed  bool
 }
@@ -95,9 +95,9 @@ func (v *view) stop(now time.Time, width int) {
 	v.steps, v.closed = nil, true
 }
 
-// frame returns what brings the screen up to date: it removes the live lines of the last frame, adds the lines that
-// stay, and draws the live lines anew. The cursor is hidden only within, so that whatever ends the program, it ends
-// with a visible cursor below everything.
+// frame returns the bytes that bring the screen up to date. They remove the live lines of the last frame, add the lines that
+// stay, and draw the live lines again. The cursor is hidden only within a frame. So whatever ends the program, the cursor is
+// visible then, and below all lines.
 func (v *view) frame(now time.Time, width, height int) string {
 	live := v.live(now, width, height)
 	if v.above.Len() == 0 && len(live) == 0 && len(v.drawn) == 0 {
@@ -167,7 +167,7 @@ func (v *view) live(now time.Time, width, height int) []liveLine {
 	return lines
 }
 
-// fit cuts head so that it and foot fill less than width columns.
+// fit cuts head so that head and foot together fill less than width columns.
 func fit(head, foot string, width int) string {
 	room := max(1, width-1-runewidth.StringWidth(foot))
 	return runewidth.Truncate(head, room, "…") + foot

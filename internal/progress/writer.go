@@ -8,13 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine is how much of an unfinished line is held back, in bytes.
+// maxLine bounds the bytes of an unfinished line that are held back.
 const maxLine = 64 << 10
 
-// StepWriter returns a writer that turns what a step writes into StepOutput events of whole lines. A line longer than
-// 64 KiB comes in parts. Close sends what is left, without adding a newline; it does not close the step. The writer is
-// safe for concurrent use, so that it can be stdout and stderr at a time. Write never fails before Close, and fails
-// with io.ErrClosedPipe after it.
+// StepWriter returns a writer that makes StepOutput events of whole lines from the output of a step. A line longer than 64 KiB
+// comes in parts. Close sends the rest, without adding a newline, and does not close the step. The writer is safe for
+// concurrent use, so it can be standard output and standard error at the same time. Write never fails before Close. After
+// Close, Write returns io.ErrClosedPipe.
 func StepWriter(l Listener, s *Step) io.WriteCloser {
 	return &stepWriter{to: l, step: s}
 }
@@ -58,8 +58,8 @@ func (w *stepWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush sends the line that is held back if it is finished, or the part of it that ends with a whole character if it
-// is too long.
+// flush sends the held line if the line is finished. If the line is too long, flush sends the part up to the last complete
+// character.
 func (w *stepWriter) flush() {
 	switch {
 	case w.held[len(w.held)-1] == '\n':

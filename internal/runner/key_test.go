@@ -27,18 +27,23 @@ func TestSecurityKey(t *testing.T) {
 		{"a capability that only an insecure command has", Security{CapAdd: []string{"sys_time"}}, true, SecurityKey{}},
 		{
 			"docker's set by another name",
-			Security{Capabilities: sandbox.DefaultCapabilities()[1:], CapAdd: []string{"CHOWN"}}, false,
+			Security{Capabilities: sandbox.DefaultCapabilities()[1:], CapAdd: []string{"CHOWN"}},
+			false,
 			SecurityKey{},
 		},
 		{
-			"a set", Security{Capabilities: []string{"kill"}, CapAdd: []string{"Chown"}}, false,
+			"a set",
+			Security{Capabilities: []string{"kill"}, CapAdd: []string{"Chown"}},
+			false,
 			SecurityKey{Capabilities: []string{"CAP_CHOWN", "CAP_KILL"}},
 		},
 		{"an empty set", Security{CapDrop: []string{"all"}}, false, SecurityKey{Capabilities: []string{}}},
 		{"no profile", Security{NoSeccomp: true}, false, SecurityKey{NoSeccomp: true}},
 		{"no profile for a command that has none", Security{NoSeccomp: true}, true, SecurityKey{}},
 		{
-			"a profile", Security{Seccomp: []byte("x")}, true,
+			"a profile",
+			Security{Seccomp: []byte("x")},
+			true,
 			SecurityKey{Seccomp: "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"},
 		},
 		{

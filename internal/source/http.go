@@ -27,25 +27,25 @@ const (
 	maxTries     = 3
 	headerWait   = time.Minute // until the server begins to answer
 
-	downloadSilence = time.Minute // in which the body must bring downloadPace, or end
+	downloadSilence = time.Minute // the body must bring downloadPace in this time, or end
 	downloadPace    = 16 << 10    // bytes
 	bufferSize      = 1 << 17
 )
 
-// errRetry is wrapped by errors of a download that another try may mend.
+// errRetry is wrapped by errors of a download that may succeed in another try.
 var errRetry = errors.New("server or network fails")
 
 // errRedirect is wrapped by errors of a redirect that is not followed.
 var errRedirect = errors.New("the server redirects")
 
-// File is what was at a URL: a nameless file.
+// File is the file at a URL, fetched into a file without a name.
 type File struct {
 	copier.Remote
-	modified bool // Time is the server's word
+	modified bool // the server has reported Time
 }
 
-// File fetches a URL into a nameless file in dir. checksum is the digest that it must have, "sha256:..." or "sha512:...",
-// or empty. Close the File.
+// File fetches a URL into a file without a name in dir. checksum is the digest that the file must have, "sha256:..." or
+// "sha512:...", or empty. The caller closes the File.
 func (a *Access) File(ctx context.Context, text, dir, checksum string) (File, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *Access) File(ctx context.Context, text, dir, checksum string) (File, er
 	return d.File, nil
 }
 
-// shown is a URL without credentials.
+// shown returns a URL without its credentials.
 func shown(u *url.URL) string {
 	if u.User == nil {
 		return u.String()
@@ -100,7 +100,7 @@ func nameless(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// authorization is the value of the header for the URL's host; empty: none.
+// authorization returns the value of the header Authorization for the URL's host; empty: there are no credentials.
 func (a *Access) authorization(u *url.URL) string {
 	if token, ok := a.Secrets["HTTP_AUTH_TOKEN_"+u.Hostname()]; ok {
 		return "Bearer " + strings.TrimSpace(string(token))
@@ -108,8 +108,8 @@ func (a *Access) authorization(u *url.URL) string {
 	return strings.TrimSpace(string(a.Secrets["HTTP_AUTH_HEADER_"+u.Hostname()]))
 }
 
-// authorizer adds credentials to the requests to one place, and takes them off all others: the client would send them to
-// subdomains and other ports as well.
+// authorizer adds credentials to the requests to one host and port, and removes them from all other requests: the client of
+// net/http would send them to subdomains and other ports too.
 type authorizer struct {
 	next  http.RoundTripper
 	to    *url.URL
@@ -129,7 +129,7 @@ func (a *authorizer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(r)
 }
 
-// download is one File that is being fetched.
+// download fetches one File.
 type download struct {
 	File
 	url  *url.URL
@@ -139,11 +139,11 @@ type download struct {
 	silence time.Duration // 0: downloadSilence
 }
 
-// fetch tries until the file is there or the server says that it will not be.
+// fetch tries until the file was received, or until the server reports an error that another try cannot change.
 func (d *download) fetch(ctx context.Context, authorization string) error {
 	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment, // as all programs that fetch, on the host
-		DisableCompression:    true,                      // the bytes as they are, which the checksum is of
+		Proxy:                 http.ProxyFromEnvironment, // as other programs of the host do
+		DisableCompression:    true,                      // the checksum is that of the bytes as the server stores them
 		ResponseHeaderTimeout: headerWait,
 		TLSHandshakeTimeout:   headerWait,
 		ForceAttemptHTTP2:     true,
@@ -230,7 +230,7 @@ func (d *download) once(ctx context.Context, client *http.Client) error {
 	return nil
 }
 
-// receive stores the body and checks it.
+// receive stores the body, and checks its size and its digest.
 func (d *download) receive(body io.Reader) (size int64, err error) {
 	file := d.Remote.File
 	if err := file.Truncate(0); err != nil {
@@ -259,12 +259,12 @@ func (d *download) receive(body io.Reader) (size int64, err error) {
 	return size, nil
 }
 
-// watched puts the timer off whenever downloadPace has been read.
+// watched resets the timer each time downloadPace bytes were read.
 type watched struct {
 	r       io.Reader
 	timer   *time.Timer
 	silence time.Duration
-	got     int // bytes since the timer was put off
+	got     int // bytes since the timer was reset
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -276,7 +276,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failing remembers whether it was reading that failed, which is worth another try, or writing.
+// failing remembers an error of reading, after which another try may succeed. An error of writing is not remembered.
 type failing struct {
 	r   io.Reader
 	err error

@@ -1,19 +1,19 @@
-// Package remote brings what a build names but does not have: git repositories, files at URLs, and build contexts of
-// either kind.
+// Package source fetches the sources of a build that are not on this machine: git repositories and files at URLs, for ADD
+// and as build contexts.
 //
-//	access := remote.Access{Environment: os.Environ(), Secrets: secrets}
-//	if remote.IsContext(text) {
-//		c, err := access.Context(ctx, text, dir, remote.ContextOptions{})
-//		// copy.OpenContext(c.Dir, ...), or c.Dockerfile
+//	access := source.Access{Environment: os.Environ(), Secrets: secrets}
+//	if source.IsContext(text) { // for example "https://example.com/a.git#main:docs"
+//		c, err := access.Context(ctx, text, dir, source.ContextOptions{})
+//		// c.Dir holds the files, or c.Dockerfile is the only file
 //	}
 //
 // Credentials are secrets with the names that BuildKit gives them: for git those of package git, for URLs
-// HTTP_AUTH_HEADER_<host> (a value of the header Authorization) and HTTP_AUTH_TOKEN_<host>, which counts before it; host is
-// without port. They are sent to that very host and port alone, never over a weaker scheme, wherever it redirects.
+// HTTP_AUTH_HEADER_<host> (a value of the header Authorization) and HTTP_AUTH_TOKEN_<host>, which takes precedence; <host> has no
+// port. Credentials are sent to the host and port of the URL only, also after redirects, and never over a weaker scheme.
 // Credentials in a URL are used and never shown.
 //
 // Limits: a download has at most 16 GiB, follows 10 redirects, is tried 3 times, and brings 16 KiB a minute; see
-// packages git and copy for those of repositories and archives.
+// packages git and copier for the limits of repositories and archives.
 package source
 
 import (
@@ -33,7 +33,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/source/git"
 )
 
-// Access is how servers are reached. The zero value has no credentials.
+// Access says how servers are reached. The zero value has no credentials.
 type Access struct {
 	Environment []string          // NAME=VALUE, for git: PATH and proxies
 	Secrets     map[string][]byte // by id
@@ -44,38 +44,38 @@ type Access struct {
 	silence     time.Duration // of tests; 0: the default
 }
 
-// IsURL tells whether text is an http or https URL.
+// IsURL reports whether text is an http or https URL.
 func IsURL(text string) bool {
 	return strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://")
 }
 
-// IsContext tells whether a build context is elsewhere: a git reference or a URL. github.com/OWNER/REPOSITORY counts, so
-// look first whether there is such a directory.
+// IsContext reports whether a build context must be fetched: whether text is a git reference or a URL. The form
+// github.com/OWNER/REPOSITORY is a git reference too, so first check that no such directory exists.
 func IsContext(text string) bool {
 	_, ok, _ := git.Parse(text)
 	return ok || IsURL(text)
 }
 
-// ContextOptions say what of a git repository is wanted. The zero value is its files.
+// ContextOptions select the parts of a git repository. The zero value selects the files.
 type ContextOptions struct {
-	KeepGitDir  bool // .git too, if the reference does not say otherwise
+	KeepGitDir  bool // keep the directory .git, if the reference does not say otherwise
 	CommitTimes bool // files have the time of the commit
 }
 
 // Context is a build context that was fetched.
 type Context struct {
-	Dir        string    // the files; empty: what was at the URL is no archive
-	Dockerfile []byte    // what was at the URL, if it is no archive
+	Dir        string    // the files; empty: the file at the URL is no archive
+	Dockerfile []byte    // the file at the URL, if it is no archive
 	Time       time.Time // of the commit, of the URL's last change, or of the archive's newest file; zero: unknown
 	Commit     string    // of a git repository: full hash
 	Warnings   []string
 }
 
-// maxDockerfile bounds a file at a URL that is no archive, in bytes.
+// maxDockerfile bounds a Dockerfile at a URL, in bytes.
 const maxDockerfile = 32 << 20
 
-// Context fetches a git repository, or the archive or Dockerfile at a URL, into dir: an empty directory that the caller
-// removes. Ignore files in it are the caller's business.
+// Context fetches a git repository, or the archive or Dockerfile at a URL, into dir, which is an empty directory. The caller
+// removes dir, and applies the ignore files in dir.
 func (a *Access) Context(ctx context.Context, text, dir string, o ContextOptions) (Context, error) {
 	ref, ok, err := git.Parse(text)
 	switch {
@@ -157,7 +157,7 @@ func unpack(ctx context.Context, file File, dir string) (into string, devices ar
 	return into, devices, nil
 }
 
-// isArchive tells whether a file is a tar, plain or compressed.
+// isArchive reports whether a file is a tar, plain or compressed.
 func isArchive(file File) (bool, error) {
 	isTar, err := archive.IsTar(bufio.NewReaderSize(io.NewSectionReader(file.File, 0, file.Size), 1<<16))
 	if err != nil {
@@ -166,8 +166,8 @@ func isArchive(file File) (bool, error) {
 	return isTar, err
 }
 
-// Time is when a source of ADD was made: the commit of a git repository, the file at a URL by the server's word, else the
-// newest file of the archive that it is. nil: unknown. dir is as of Context, checksum as of File and Git.
+// Time returns the time of a source of ADD: of the commit of a git repository, of the file at a URL as the server reports it,
+// or of the newest file in an archive. nil: unknown. dir is as for Context, checksum as for File and Git.
 func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.Time, err error) {
 	ref, ok, err := git.Parse(text)
 	if err != nil {
@@ -208,7 +208,7 @@ func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.
 	return &latest, nil
 }
 
-// Text fetches a file of a few MiB, a Dockerfile, by way of dir.
+// Text fetches a file of a few MiB, such as a Dockerfile. dir is a directory for temporary files.
 func (a *Access) Text(ctx context.Context, url, dir string) ([]byte, error) {
 	file, err := a.File(ctx, url, dir, "")
 	if err != nil {
@@ -229,7 +229,7 @@ func readText(file File) ([]byte, error) {
 	return text, nil
 }
 
-// newest is the latest modification time of the regular files below dir; zero if there are none.
+// newest returns the latest modification time of the regular files below dir. It is zero if there are no regular files.
 func newest(dir string) (t time.Time, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -244,13 +244,14 @@ func newest(dir string) (t time.Time, err error) {
 	return t, err
 }
 
-// GitOptions are those of ADD.
+// GitOptions are the options of ADD for a git repository.
 type GitOptions struct {
 	KeepGitDir *bool  // nil: not given
-	Checksum   string // what the commit's hash begins with; empty: anything
+	Checksum   string // beginning of the commit's hash; empty: any commit
 }
 
-// Git fetches a git repository as a source of ADD, into dir: an empty directory that the caller removes. Close the Remote.
+// Git fetches a git repository as a source of ADD into dir, which is an empty directory. The caller closes the Remote and
+// removes dir.
 func (a *Access) Git(ctx context.Context, text, dir string, o GitOptions) (r copier.Remote, warn []string, err error) {
 	ref, ok, err := git.Parse(text)
 	if err == nil && !ok {

@@ -5,8 +5,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
-// Image is the config document of an image, with the fields that docker adds to the OCI image config. An Image is not
-// changed after it was made; NewDraft makes a copy for edits.
+// Image is the config document of an image, with the fields that docker adds to the OCI image
+// config. An Image is not changed after it was made; NewDraft makes a copy for edits.
 type Image = dockerspec.DockerOCIImage
 
 // Instruction is one instruction of a stage.
@@ -19,8 +19,8 @@ type Instruction struct {
 	Command  Command
 }
 
-// Command is the parsed form of an instruction: Arg, Env, Label, User, Workdir, Expose, Volume, StopSignal, Shell, Maintainer,
-// Onbuild, Cmd, Entrypoint, Healthcheck, Run or Copy.
+// Command is the parsed form of an instruction: Arg, Env, Label, User, Workdir, Expose, Volume,
+// StopSignal, Shell, Maintainer, Onbuild, Cmd, Entrypoint, Healthcheck, Run or Copy.
 type Command interface{ command() }
 
 // Pair is NAME=VALUE of ENV and LABEL.
@@ -45,8 +45,8 @@ type CmdLine struct {
 	Shell bool     // the shell form: SHELL is put before the line, see CmdLine.Argv
 }
 
-// Arg is ARG. The strings in Arg and in the types below are as written. Expander.Command returns a copy with the variables
-// replaced.
+// Arg is ARG. The strings in Arg and in the types below are as written. Expander.Command returns a
+// copy with the variables replaced.
 type Arg struct{ Vars []ArgPair }
 
 // Env is ENV.
@@ -156,7 +156,8 @@ func (h Heredoc) Script() string {
 	return h.Data
 }
 
-// IsHeredoc reports whether a command line consists of the start of one here-document, for example "<<EOF".
+// IsHeredoc reports whether a command line consists of the start of one here-document, for example
+// "<<EOF".
 func IsHeredoc(line string) bool {
 	doc, err := parser.ParseHeredoc(line)
 	return err == nil && doc != nil

@@ -11,17 +11,17 @@ import (
 
 // Editor is a command that changes the image config and no files.
 //
-// Edit changes the draft and returns the text of the history entry in BuildKit's form, for example "ENV A=1". The text is empty
-// for ONBUILD, for which BuildKit writes no entry. The caller expands the command before Edit. After an error the draft may
-// contain a part of the change.
+// Edit changes the draft and returns the text of the history entry in BuildKit's form, for example
+// "ENV A=1". The text is empty for ONBUILD, for which BuildKit writes no entry. The caller expands
+// the command before Edit. After an error the draft may contain a part of the change.
 type Editor interface {
 	Command
 	Edit(d *Draft) (string, error)
 }
 
-// Draft is a copy of an image config that commands edit in place. A Draft shares no slice or map with the image that it was
-// made from. A copy for every edit would make the time for a Dockerfile grow with the square of its length. A Draft is not
-// safe for concurrent use.
+// Draft is a copy of an image config that commands edit in place. A Draft shares no slice or map
+// with the image that it was made from. A copy for every edit would make the time for a Dockerfile
+// grow with the square of its length. A Draft is not safe for concurrent use.
 type Draft struct {
 	Image
 
@@ -51,7 +51,8 @@ func NewDraft(img Image) *Draft {
 	return d
 }
 
-// Getenv returns the value of a variable of the environment of the image, and whether the variable is set.
+// Getenv returns the value of a variable of the environment of the image, and whether the variable
+// is set.
 func (d *Draft) Getenv(name string) (string, bool) {
 	i, ok := d.env[name]
 	if !ok {
@@ -105,8 +106,8 @@ func (c User) Edit(d *Draft) (string, error) {
 	return "USER " + c.User, nil
 }
 
-// Edit sets the working directory. A relative path is joined to the present directory. An absolute path is kept as written,
-// also with a slash at the end.
+// Edit sets the working directory. A relative path is joined to the present directory. An absolute
+// path is kept as written, also with a slash at the end.
 func (c Workdir) Edit(d *Draft) (string, error) {
 	d.Config.WorkingDir = joinDir(d.Config.WorkingDir, c.Path)
 	return "WORKDIR " + d.Config.WorkingDir, nil
@@ -156,7 +157,8 @@ func (c Expose) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("EXPOSE %v", all), nil
 }
 
-// Edit sets the signal that stops the container: a name, for example SIGTERM or term, or a number from 1 to 64.
+// Edit sets the signal that stops the container: a name, for example SIGTERM or term, or a number
+// from 1 to 64.
 func (c StopSignal) Edit(d *Draft) (string, error) {
 	if !validSignal(c.Signal) {
 		return "", fmt.Errorf("invalid signal %q", shown(c.Signal))
@@ -190,7 +192,8 @@ func (c Cmd) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("CMD %q", d.Config.Cmd), nil
 }
 
-// Edit sets the entry point. Without KeepCmd, Edit removes the command, because it is the command of the base image.
+// Edit sets the entry point. Without KeepCmd, Edit removes the command, because it is the command
+// of the base image.
 func (c Entrypoint) Edit(d *Draft) (string, error) {
 	d.Config.Entrypoint = c.Argv(d.Image)
 	if !c.KeepCmd {
@@ -207,7 +210,8 @@ func (c Healthcheck) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("HEALTHCHECK %+v", check), nil
 }
 
-// Argv returns the arguments of the process. For the shell form the shell of img comes first: ["/bin/sh", "-c", LINE].
+// Argv returns the arguments of the process. For the shell form the shell of img comes first:
+// ["/bin/sh", "-c", LINE].
 func (c CmdLine) Argv(img Image) []string {
 	if !c.Shell {
 		return slices.Clone(c.Args)
@@ -215,8 +219,8 @@ func (c CmdLine) Argv(img Image) []string {
 	return ShellArgv(img, strings.Join(c.Args, " "))
 }
 
-// ShellArgv returns the arguments of a process that runs script with the shell of img. The shell is /bin/sh -c unless SHELL
-// has set another shell.
+// ShellArgv returns the arguments of a process that runs script with the shell of img. The shell is
+// /bin/sh -c unless SHELL has set another shell.
 func ShellArgv(img Image, script string) []string {
 	if len(img.Config.Shell) > 0 {
 		return append(slices.Clone(img.Config.Shell), script)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestDocumented: every instruction and every flag has a row in a table of docs/dockerfile.md that names tests. Package
-// tests/docs checks that these tests exist.
+// TestDocumented: every instruction and every flag has a row in a table of docs/dockerfile.md that
+// names tests. Package tests/docs checks that these tests exist.
 func TestDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/dockerfile.md")
 	if err != nil {

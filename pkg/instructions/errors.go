@@ -38,8 +38,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Range holds the first and the last line of an instruction in a File, from 1. If the File has several texts, the count
-// continues from text to text. The zero Range stands for the whole File.
+// Range holds the first and the last line of an instruction in a File, from 1. If the File has
+// several texts, the count continues from text to text. The zero Range stands for the whole File.
 type Range struct{ Line, EndLine int }
 
 const (
@@ -70,7 +70,8 @@ type hintError struct{ msg, hint string }
 
 func (e *hintError) Error() string { return e.msg }
 
-// At returns err as an *Error for the lines r. At returns nil for nil, and an *Error without a change.
+// At returns err as an *Error for the lines r. At returns nil for nil, and an *Error without a
+// change.
 func (f *File) At(r Range, err error) error {
 	if err == nil {
 		return nil
@@ -97,7 +98,8 @@ func (f *File) Excerpt(r Range) []string {
 	return out
 }
 
-// Numbered puts line numbers before lines, for display: "    12 | RUN make". first is the number of the first line.
+// Numbered puts line numbers before lines, for display: "    12 | RUN make". first is the number of
+// the first line.
 func Numbered(first int, lines []string) []string {
 	out := make([]string, len(lines))
 	for i, line := range lines {
@@ -106,7 +108,8 @@ func Numbered(first int, lines []string) []string {
 	return out
 }
 
-// parserRange returns the lines of an error of BuildKit's parser. ok is false if the error has no lines.
+// parserRange returns the lines of an error of BuildKit's parser. ok is false if the error has no
+// lines.
 func parserRange(err error) (r Range, ok bool) {
 	loc, found := errors.AsType[*parser.LocationError](err)
 	if !found {

@@ -8,25 +8,28 @@ import (
 // MaxExpansion bounds the bytes that variables may add to one word or to one here-document.
 const MaxExpansion = 1 << 20
 
-// Expander replaces variables in words: $v, ${v}, and ${v...} with the modifiers - :- + :+ ? :? # ## % %% / and //.
+// Expander replaces variables in words: $v, ${v}, and ${v...} with the modifiers - :- + :+ ? :? #
+// ## % %% / and //.
 //
-// A word that grows by more than MaxExpansion is an error. BuildKit's own expansion has no limit: forty lines of ENV a=$a$a
-// need gigabytes of memory there.
+// A word that grows by more than MaxExpansion is an error. BuildKit's own expansion has no limit:
+// forty lines of ENV a=$a$a need gigabytes of memory there.
 type Expander struct {
 	Escape rune                             // escape character of the text: '\\' or '`', see File.EscapeAt
 	Lookup func(name string) (string, bool) // returns the value, and whether the variable is set
 
-	// Total is the number of bytes by which all words together may still grow. Every expansion reduces it. Nil: only
-	// MaxExpansion counts.
+	// Total is the number of bytes by which all words together may still grow. Every expansion
+	// reduces it. Nil: only MaxExpansion counts.
 	Total *int
 }
 
-// Word expands one word and removes quotes and escape characters: "$A"'$A' becomes the value of A followed by $A.
+// Word expands one word and removes quotes and escape characters: "$A"'$A' becomes the value of A
+// followed by $A.
 func (x Expander) Word(word string) (string, error) {
 	return x.expand(&lexer{in: word, escape: byte(x.Escape), quotes: true})
 }
 
-// Text expands the content of a here-document. Quotes are ordinary characters, and the escape character is the backslash.
+// Text expands the content of a here-document. Quotes are ordinary characters, and the escape
+// character is the backslash.
 func (x Expander) Text(text string) (string, error) {
 	return x.expand(&lexer{in: text, escape: '\\'})
 }
@@ -57,9 +60,10 @@ func (x Expander) expand(l *lexer) (string, error) {
 	return out, nil
 }
 
-// Command returns c with the variables of the operands replaced. The language expands ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL,
-// USER, VOLUME and WORKDIR, and the mount options of RUN except from=. Other commands are returned without a change. The caller
-// expands ARG, because only the caller knows which defaults are used.
+// Command returns c with the variables of the operands replaced. The language expands ADD, COPY,
+// ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, and the mount options of RUN except
+// from=. Other commands are returned without a change. The caller expands ARG, because only the
+// caller knows which defaults are used.
 func (x Expander) Command(c Command) (Command, error) {
 	w := words{x: x}
 	switch c := c.(type) {

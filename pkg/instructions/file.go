@@ -55,14 +55,16 @@ type Warning struct {
 	Msg string
 }
 
-// Parse parses a Dockerfile. The name appears in errors only; Parse opens no file. Every error is an *Error.
+// Parse parses a Dockerfile. The name appears in errors only; Parse opens no file. Every error is
+// an *Error.
 func Parse(name string, text []byte) (*File, error) {
 	return ParseTexts(Text{Name: name, Data: text})
 }
 
-// ParseTexts parses one or more texts as one Dockerfile, in order, as buildah's repeated --file does. A continued line and a
-// here-document end at the end of their text. Each text has its own escape directive. Of the directives syntax and check,
-// the first directive of all texts counts. Every error is an *Error.
+// ParseTexts parses one or more texts as one Dockerfile, in order, as buildah's repeated --file
+// does. A continued line and a here-document end at the end of their text. Each text has its own
+// escape directive. Of the directives syntax and check, the first directive of all texts counts.
+// Every error is an *Error.
 func ParseTexts(texts ...Text) (*File, error) {
 	var f *File
 	size, count := 0, 0
@@ -96,8 +98,9 @@ func ParseTexts(texts ...Text) (*File, error) {
 	return f, nil
 }
 
-// ParseTrigger parses one ONBUILD trigger, for example "RUN make". The name appears in errors, for example "ONBUILD trigger 1 of
-// golang". The File has no stages; it serves to make errors with the line of the trigger.
+// ParseTrigger parses one ONBUILD trigger, for example "RUN make". The name appears in errors, for
+// example "ONBUILD trigger 1 of golang". The File has no stages; it serves to make errors with the
+// line of the trigger.
 func ParseTrigger(name, text string) (*File, Instruction, error) {
 	f, nodes, err := parseNodes(name, []byte(text))
 	if err != nil {
@@ -184,8 +187,8 @@ func (f *File) warn(r Range, format string, args ...any) {
 	f.Warnings = append(f.Warnings, Warning{Range: r, Msg: fmt.Sprintf(format, args...)})
 }
 
-// split splits the text into instructions with BuildKit's parser. Lines that are too long for the parser are cut before and
-// restored after the call.
+// split splits the text into instructions with BuildKit's parser. Lines that are too long for the
+// parser are cut before and restored after the call.
 func (f *File) split(text []byte) (*parser.Result, error) {
 	place := func(r Range) Range { return r }
 	var short *shortener
@@ -292,13 +295,15 @@ func (f *File) addStage(node *parser.Node) error {
 	return nil
 }
 
-// slashedName matches a stage name with slashes, for example a/b. buildah accepts such a name, BuildKit does not.
+// slashedName matches a stage name with slashes, for example a/b. buildah accepts such a name,
+// BuildKit does not.
 var slashedName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z][a-z0-9-_.]*(/[a-z0-9-_.]+)+$`)
 })
 
-// hideSlashes replaces a stage name with slashes by a name that BuildKit's parser accepts, until restore is called. The result
-// is the name of the stage in lower case; it is empty if the name has no slashes.
+// hideSlashes replaces a stage name with slashes by a name that BuildKit's parser accepts, until
+// restore is called. The result is the name of the stage in lower case; it is empty if the name has
+// no slashes.
 func hideSlashes(node *parser.Node) (name string, restore func()) {
 	base := node.Next
 	if base == nil || base.Next == nil || base.Next.Next == nil || base.Next.Next.Next != nil {
@@ -313,8 +318,8 @@ func hideSlashes(node *parser.Node) (name string, restore func()) {
 	return name, func() { word.Value = written }
 }
 
-// takeAfter removes the --after flags from a FROM and returns their values. --after is a flag of buildah that BuildKit's parser
-// refuses.
+// takeAfter removes the --after flags from a FROM and returns their values. --after is a flag of
+// buildah that BuildKit's parser refuses.
 func takeAfter(f *File, node *parser.Node) (after []string, err error) {
 	var rest []string
 	for _, flag := range node.Flags {
@@ -387,8 +392,8 @@ func (f *File) mounts(node *parser.Node) (out []MountFlag, err error) {
 	return out, nil
 }
 
-// checkTrigger reports an error that a build on this image would report. A trigger may have a flag that only this version of
-// rbuild refuses, because another tool may execute the trigger.
+// checkTrigger reports an error that a build on this image would report. A trigger may have a flag
+// that only this version of rbuild refuses, because another tool may execute the trigger.
 func (f *File) checkTrigger(r Range, text string) error {
 	_, _, err := ParseTrigger(f.Name, text)
 	e, ok := errors.AsType[*Error](err)
@@ -428,8 +433,8 @@ func oneLine(node *parser.Node) string {
 	return text
 }
 
-// RightAbove returns comments if no empty line separates them from the instruction at r, and nil otherwise: comments above an
-// empty line do not describe the instruction (the rule is BuildKit's).
+// RightAbove returns comments if no empty line separates them from the instruction at r, and nil
+// otherwise: comments above an empty line do not describe the instruction (the rule is BuildKit's).
 func (f *File) RightAbove(r Range, comments []string) []string {
 	if r.Line < 2 || r.Line-2 >= len(f.Lines) || strings.TrimSpace(f.Lines[r.Line-2]) == "" {
 		return nil
@@ -437,7 +442,8 @@ func (f *File) RightAbove(r Range, comments []string) []string {
 	return comments
 }
 
-// WarningText formats a warning for display: "FILE:LINE: MSG", followed by the lines with their numbers.
+// WarningText formats a warning for display: "FILE:LINE: MSG", followed by the lines with their
+// numbers.
 func (f *File) WarningText(w Warning) string {
 	at := f.Place(w.Range)
 	text := at.File

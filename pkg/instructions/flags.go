@@ -13,7 +13,8 @@ import (
 	"github.com/moby/buildkit/util/suggest"
 )
 
-// flags lists the flags of the Dockerfile language by instruction. An instruction without an entry has no flags.
+// flags lists the flags of the Dockerfile language by instruction. An instruction without an entry
+// has no flags.
 var flags = map[string][]string{
 	"FROM":        {"platform", "after"},
 	"RUN":         {"mount", "network", "security", "device"},
@@ -22,8 +23,8 @@ var flags = map[string][]string{
 	"HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
 }
 
-// refused lists the flags of the language that rbuild does not support yet, with the reason. A key with "=" refuses one value
-// of the flag. Removing an entry enables the flag.
+// refused lists the flags of the language that rbuild does not support yet, with the reason. A key
+// with "=" refuses one value of the flag. Removing an entry enables the flag.
 var refused = map[string]string{
 	"RUN --device": "devices are not supported yet",
 }
@@ -31,8 +32,8 @@ var refused = map[string]string{
 // anyBytes lists the instructions whose operands need not be UTF-8: shell commands and file names.
 var anyBytes = []string{"RUN", "COPY", "ADD"}
 
-// checkNode refuses unknown instructions, unknown flags and unsupported flags. BuildKit's own check ignores the flags of ARG,
-// MAINTAINER and STOPSIGNAL.
+// checkNode refuses unknown instructions, unknown flags and unsupported flags. BuildKit's own check
+// ignores the flags of ARG, MAINTAINER and STOPSIGNAL.
 func checkNode(f *File, node *parser.Node) error {
 	name, r := strings.ToUpper(node.Value), nodeRange(node)
 	if _, ok := command.Commands[strings.ToLower(name)]; !ok {
@@ -67,7 +68,8 @@ func checkNode(f *File, node *parser.Node) error {
 	return nil
 }
 
-// checkHealthFlag reports a flag of HEALTHCHECK with an invalid value. BuildKit's message does not name the flag.
+// checkHealthFlag reports a flag of HEALTHCHECK with an invalid value. BuildKit's message does not
+// name the flag.
 func checkHealthFlag(name, key, value string) error {
 	if name != "HEALTHCHECK" || value == "" {
 		return nil
@@ -93,8 +95,9 @@ func shown(s string) string {
 	return s
 }
 
-// Suggest returns the option that is most similar to word, for "did you mean" hints: Suggest("chow", ["chown", "chmod"]) is
-// "chown". Suggest returns an empty string if no option is similar.
+// Suggest returns the option that is most similar to word, for "did you mean" hints:
+// Suggest("chow", ["chown", "chmod"]) is "chown". Suggest returns an empty string if no option is
+// similar.
 func Suggest(word string, options []string) string {
 	const longest = 60 // bytes; the distance of longer words is not computed
 	if len(word) > longest {
@@ -119,8 +122,8 @@ func instructionNames() []string {
 	return names
 }
 
-// fromLatin1 reverses an error of BuildKit's parser in flags: the parser reads each byte as one character and encodes UTF-8
-// twice.
+// fromLatin1 reverses an error of BuildKit's parser in flags: the parser reads each byte as one
+// character and encodes UTF-8 twice.
 func fromLatin1(flag string) string {
 	out := make([]byte, 0, len(flag))
 	for _, r := range flag {

@@ -13,8 +13,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// FuzzParse: no text makes Parse panic; an error is an *Error with a place in
-// the file; what parses can be expanded and applied.
+// FuzzParse: the parser never panics, every error has the name of the file, and every accepted file
+// can be expanded and applied to a config.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"FROM scratch\n",
@@ -61,8 +61,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzExpand compares the expander with BuildKit's, where that one preserves
-// the text.
+// FuzzExpand compares the expander with BuildKit's expander for texts that BuildKit's expander
+// preserves.
 func FuzzExpand(f *testing.F) {
 	for _, word := range []string{
 		"$a", "${b}", `"$a'$b"`, `'$a'`, `\$a`, "${u:-x$b}", "${a+y}", "${e:?m}", "${u?}", "${a#*b}", "${a##*b}", "${a%b*}",
@@ -112,7 +112,7 @@ func FuzzExpand(f *testing.F) {
 	})
 }
 
-// FuzzShorten: cutting lines does not change what the parser finds.
+// FuzzShorten: cutting long lines does not change the result of the parser.
 func FuzzShorten(f *testing.F) {
 	f.Add([]byte("FROM a\nRUN aaaa bbbb cccc dddd eeee \\\n # c\n ffff gggg hhhh\nENV a=b\n"))
 	f.Add([]byte("# escape=`\nFROM a\nRUN <<E cat <<-F\naaaaaaaaaaaaaaaaaaaaaaa\nE\n\tbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n\tF\nENV a=b`\nc\n"))
@@ -158,8 +158,8 @@ func FuzzShorten(f *testing.F) {
 	})
 }
 
-// FuzzMount: no --mount makes the parser panic; what it accepts is one of the types with what they need, and does not
-// change when it is expanded without variables.
+// FuzzMount: no --mount makes the parser panic, and an accepted mount has a known type with the
+// options that the type must have.
 func FuzzMount(f *testing.F) {
 	for _, text := range []string{
 		"target=/a", "type=bind,from=b,source=/s,target=t,rw=true", `type=cache,"target=/a,b",id=i,sharing=locked,mode=0700,uid=1,gid=2,ro`,

@@ -21,9 +21,9 @@ var (
 	errBrace   = errors.New("syntax error: missing '}'")
 )
 
-// lexer expands one word. The language is the language of BuildKit's shell.Lex, with three differences: the lexer works on
-// bytes, so that text that is not UTF-8 passes unchanged; the size of the output has a limit; the replacement of ${v//p/r} is
-// literal.
+// lexer expands one word. The language is the language of BuildKit's shell.Lex, with three
+// differences: the lexer works on bytes, so that text that is not UTF-8 passes unchanged; the size
+// of the output has a limit; the replacement of ${v//p/r} is literal.
 type lexer struct {
 	in     string
 	pos    int
@@ -104,7 +104,8 @@ func (l *lexer) single(out *strings.Builder) error {
 	return nil
 }
 
-// double reads "...". Variables are expanded; only the quote, the dollar sign and the escape character can be escaped.
+// double reads "...". Variables are expanded; only the quote, the dollar sign and the escape
+// character can be escaped.
 func (l *lexer) double(out *strings.Builder) error {
 	for l.pos++; l.pos < len(l.in); {
 		c := l.in[l.pos]
@@ -182,8 +183,8 @@ func (l *lexer) peek() byte {
 	return 0
 }
 
-// name reads the name of a variable: letters, digits and underscores; digits alone; or one special parameter of the shell,
-// such as ?. The name may be empty.
+// name reads the name of a variable: letters, digits and underscores; digits alone; or one special
+// parameter of the shell, such as ?. The name may be empty.
 func (l *lexer) name() string {
 	start := l.pos
 	digits := false
@@ -254,8 +255,8 @@ func (l *lexer) operand(stop byte, raw bool) (string, error) {
 	return word, err
 }
 
-// conditional reads the rest of ${name-word}, ${name+word} and ${name?word}. empty is the message for a variable that is set
-// and empty.
+// conditional reads the rest of ${name-word}, ${name+word} and ${name?word}. empty is the message
+// for a variable that is set and empty.
 func (l *lexer) conditional(name, value string, op rune, set bool, empty string) (string, error) {
 	word, err := l.operand('}', false)
 	switch {
@@ -279,8 +280,8 @@ func (l *lexer) conditional(name, value string, op rune, set bool, empty string)
 	return "", fmt.Errorf("%s: %s", name, word)
 }
 
-// replace reads the rest of ${name/pattern/word}, which replaces the first match, or of ${name//pattern/word}, which replaces
-// all matches. The longest match wins.
+// replace reads the rest of ${name/pattern/word}, which replaces the first match, or of
+// ${name//pattern/word}, which replaces all matches. The longest match wins.
 func (l *lexer) replace(value string) (string, error) {
 	all := l.peek() == '/'
 	if all {
@@ -328,7 +329,8 @@ func (l *lexer) replace(value string) (string, error) {
 	return out.String(), nil
 }
 
-// trim removes the shortest prefix (#) or suffix (%) that matches the pattern. With ## or %% it removes the longest.
+// trim removes the shortest prefix (#) or suffix (%) that matches the pattern. With ## or %% it
+// removes the longest.
 func trim(value, pattern string, suffix bool) (string, error) {
 	op := "#"
 	if suffix {
@@ -372,7 +374,8 @@ type token struct {
 	wild bool
 }
 
-// parsePattern reads a pattern. A backslash before *, ?, \, / or } makes the character a part of the pattern.
+// parsePattern reads a pattern. A backslash before *, ?, \, / or } makes the character a part of
+// the pattern.
 func parsePattern(pattern string) ([]token, error) {
 	var out []token
 	escaped := false

@@ -11,9 +11,10 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// BuildKit's parser accepts lines of up to 64 KiB. Longer lines are cut before the parser reads them: a line of an instruction
-// is cut into continuation lines, which the parser joins again; a line of a here-document is replaced by a mark, and the mark by
-// the line after the parser has finished.
+// BuildKit's parser accepts lines of up to 64 KiB. Longer lines are cut before the parser reads
+// them: a line of an instruction is cut into continuation lines, which the parser joins again; a
+// line of a here-document is replaced by a mark, and the mark by the line after the parser has
+// finished.
 const (
 	parserLine = 60_000 // length from which a line is cut; the parser's own bound is 65,535
 	mark       = "\x00long line %d\x00"
@@ -48,7 +49,8 @@ func shorten(f *File, text []byte, limit int) (*shortener, error) {
 	return s, nil
 }
 
-// continues reports whether the line ends with one escape character. Blanks may follow the character.
+// continues reports whether the line ends with one escape character. Blanks may follow the
+// character.
 func (s *shortener) continues(line []byte) bool {
 	line, ok := bytes.CutSuffix(bytes.TrimRight(line, " \t"), []byte{s.escape})
 	return ok && (len(line) == 0 || line[len(line)-1] != s.escape)
@@ -120,7 +122,8 @@ func (s *shortener) cut(body []byte) error {
 	return nil
 }
 
-// breakAt finds a position for a line break: not after an escape character, and not before a blank or a comment.
+// breakAt finds a position for a line break: not after an escape character, and not before a blank
+// or a comment.
 func breakAt(b []byte, escape byte) int {
 	for at := len(b) - utf8.UTFMax; at > 0; at-- {
 		r, _ := utf8.DecodeRune(b[at:])
@@ -188,9 +191,9 @@ func (s *shortener) place(r Range) Range {
 	return Range{Line: line(r.Line), EndLine: line(r.EndLine)}
 }
 
-// heredocsOf returns the here-documents that the parser expects after an instruction. text is the instruction alone and line is
-// the instruction on one line. The content of the here-documents is missing in text, so that the parser reports an error if
-// it expects any.
+// heredocsOf returns the here-documents that the parser expects after an instruction. text is the
+// instruction alone and line is the instruction on one line. The content of the here-documents is
+// missing in text, so that the parser reports an error if it expects any.
 func heredocsOf(text, line []byte) []parser.Heredoc {
 	if !bytes.Contains(line, []byte("<<")) {
 		return nil

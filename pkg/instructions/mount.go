@@ -22,15 +22,16 @@ const (
 	MountSSH    = "ssh"
 )
 
-// Modes of a cache mount that several steps use at the same time: RUN --mount=type=cache,sharing=locked.
+// Modes of a cache mount that several steps use at the same time: RUN
+// --mount=type=cache,sharing=locked.
 const (
 	SharingShared  = "shared"  // the steps use the directory together
 	SharingPrivate = "private" // a step gets a new directory if another step uses the directory
 	SharingLocked  = "locked"  // a step waits until no other step uses the directory
 )
 
-// MountFlag is a --mount of RUN as written: options separated by commas and quoted as in CSV. Expander.Command replaces the
-// variables in the values; Mount then reads the options.
+// MountFlag is a --mount of RUN as written: options separated by commas and quoted as in CSV.
+// Expander.Command replaces the variables in the values; Mount then reads the options.
 type MountFlag struct {
 	Fields []MountField
 }
@@ -76,7 +77,8 @@ var mountAliases = map[string]string{
 // bareMountKeys lists the keys that need no value, for example "ro".
 var bareMountKeys = []string{"ro", "rw", "required", "nosuid", "nodev", "noexec", "exec", "private", "relabel"}
 
-// refusedMountKeys lists options of other tools, with the reason why RUN --mount does not have them.
+// refusedMountKeys lists options of other tools, with the reason why RUN --mount does not have
+// them.
 var refusedMountKeys = map[string]string{
 	"u": noChown, "chown": noChown,
 	"slave": noPropagation, "rslave": noPropagation, "shared": noPropagation, "rshared": noPropagation,
@@ -91,8 +93,8 @@ const (
 	noAttributes  = "it is no option of a Dockerfile's mounts"
 )
 
-// mountUses lists the options of each type; every type has type and target. An option of another type has no effect (Idle), or
-// is an error as in BuildKit (misplaced).
+// mountUses lists the options of each type; every type has type and target. An option of another
+// type has no effect (Idle), or is an error as in BuildKit (misplaced).
 var mountUses = map[string][]string{
 	MountBind: {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
 	MountCache: {
@@ -106,7 +108,8 @@ var mountUses = map[string][]string{
 // misplaced lists the options that are an error for a type without them.
 var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
 
-// ParseMountFlag parses the value of --mount on the command line, for example "type=cache,target=/root/.cache".
+// ParseMountFlag parses the value of --mount on the command line, for example
+// "type=cache,target=/root/.cache".
 func ParseMountFlag(text string) (MountFlag, error) {
 	m, err := parseMountFlag(text)
 	if err != nil {
@@ -116,7 +119,8 @@ func ParseMountFlag(text string) (MountFlag, error) {
 	return m, err
 }
 
-// parseMountFlag splits the value of a --mount. It reports the errors that do not depend on variables.
+// parseMountFlag splits the value of a --mount. It reports the errors that do not depend on
+// variables.
 func parseMountFlag(text string) (MountFlag, error) {
 	var m MountFlag
 	fields, err := csvvalue.Fields(text, nil)
@@ -170,8 +174,8 @@ func checkMountKey(f MountField) error {
 	return nil
 }
 
-// From returns the value of the option from, in which variables are not replaced. From returns an empty string if the type is
-// known and has no such option.
+// From returns the value of the option from, in which variables are not replaced. From returns an
+// empty string if the type is known and has no such option.
 func (m MountFlag) From() string {
 	from := ""
 	for _, f := range m.Fields {
@@ -188,7 +192,8 @@ func (m MountFlag) From() string {
 	return from
 }
 
-// Mount reads the options after the variables were replaced. If an option is given twice, the last value counts.
+// Mount reads the options after the variables were replaced. If an option is given twice, the last
+// value counts.
 func (m MountFlag) Mount() (Mount, error) {
 	out := Mount{Type: MountBind}
 	for _, f := range m.Fields {
@@ -284,8 +289,9 @@ func (m *Mount) setAttribute(f MountField) error {
 	return nil
 }
 
-// checkIdle accepts an option that describes the default. Mounts of RUN are private. The processes of RUN have the SELinux label
-// of rbuild, which may read all files of the user, so that no file needs another label.
+// checkIdle accepts an option that describes the default. Mounts of RUN are private. The processes
+// of RUN have the SELinux label of rbuild, which may read all files of the user, so that no file
+// needs another label.
 func checkIdle(f MountField) error {
 	switch f.Key {
 	case "relabel":

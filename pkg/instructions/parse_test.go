@@ -103,7 +103,7 @@ func TestParseFile(t *testing.T) {
 	}
 }
 
-// TestPreprocessor: what buildah would preprocess is refused, a comment is not.
+// TestPreprocessor: a directive that buildah would preprocess is refused; a comment is accepted.
 func TestPreprocessor(t *testing.T) {
 	const text = "# include nothing\nFROM a\n#include \"b\"\n"
 	_, err := Parse("Containerfile.in", []byte(text))

@@ -2,14 +2,14 @@ package instructions
 
 import "strings"
 
-// IsURL reports whether a source of ADD is fetched by HTTP, for example https://example.com/a.tar. A URL of a git repository is
-// not a URL in this sense, see IsGit.
+// IsURL reports whether a source of ADD is fetched by HTTP, for example https://example.com/a.tar.
+// A URL of a git repository is not a URL in this sense, see IsGit.
 func IsURL(src string) bool {
 	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !IsGit(src)
 }
 
-// IsGit reports whether a source of ADD is a git repository: a git or ssh URL, user@host:path, or an HTTP URL with a path that
-// ends with .git.
+// IsGit reports whether a source of ADD is a git repository: a git or ssh URL, user@host:path, or
+// an HTTP URL with a path that ends with .git.
 func IsGit(src string) bool {
 	if strings.HasPrefix(src, "./") || strings.HasPrefix(src, "../") {
 		return false

@@ -15,16 +15,19 @@ const (
 	knownMinor = 26
 )
 
-// Syntax is the frontend image that a Dockerfile requests with "# syntax=docker/dockerfile:1". The image is never pulled.
+// Syntax is the frontend image that a Dockerfile requests with "# syntax=docker/dockerfile:1". The
+// image is never pulled.
 type Syntax struct {
 	Image string // as written; empty: none
 	Line  int    // of the directive, from 1
 }
 
-// CheckSyntax checks the requested frontend image. arg is the build argument BUILDKIT_SYNTAX, which replaces the directive unless
-// empty. CheckSyntax returns a warning for a version of docker/dockerfile that is newer than this package, and an error for
-// another frontend, because it reads another language. An image is docker/dockerfile if its name ends with dockerfile, so that
-// mirrors are accepted. Digests and tags that are not versions (latest, labs, master) give no warning.
+// CheckSyntax checks the requested frontend image. arg is the build argument BUILDKIT_SYNTAX, which
+// replaces the directive unless empty. CheckSyntax returns a warning for a version of
+// docker/dockerfile that is newer than this package, and an error for another frontend, because it
+// reads another language. An image is docker/dockerfile if its name ends with dockerfile, so that
+// mirrors are accepted. Digests and tags that are not versions (latest, labs, master) give no
+// warning.
 func (f *File) CheckSyntax(override string) (*Warning, error) {
 	image, r, what := f.Syntax.Image, Range{Line: f.Syntax.Line}, "# syntax="
 	if override != "" {

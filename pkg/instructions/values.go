@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// parsePorts reads one operand of EXPOSE, [[IP:]HOST:]PORT[-PORT][/PROTOCOL]. It returns each port of the container in the form
-// "80/tcp". The part for the host is checked and omitted.
+// parsePorts reads one operand of EXPOSE, [[IP:]HOST:]PORT[-PORT][/PROTOCOL]. It returns each port
+// of the container in the form "80/tcp". The part for the host is checked and omitted.
 func parsePorts(word string) ([]string, error) {
 	host, port := "", word
 	if i := strings.LastIndexByte(word, ':'); i >= 0 {
@@ -86,8 +86,8 @@ func portRange(s string) (lo, hi int, err error) {
 const signals = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS " +
 	"TERM TRAP TSTP TTIN TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX "
 
-// validSignal reports whether s is the number of a signal or the name of a signal, in any case, with or without SIG. Names of
-// real-time signals are RTMIN+n and RTMAX-n.
+// validSignal reports whether s is the number of a signal or the name of a signal, in any case,
+// with or without SIG. Names of real-time signals are RTMIN+n and RTMAX-n.
 func validSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
 		return n >= 1 && n <= 64

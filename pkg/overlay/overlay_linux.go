@@ -1,6 +1,6 @@
 // Package overlay mounts overlay file systems without a mount point. An overlay shows lower
-// directories, such as the layers of an image, as one directory, and collects changes in an upper
-// directory.
+// directories, such as the layers of an image, as a single directory, and collects changes in an
+// upper directory.
 //
 // [Open] makes a mount that is attached nowhere and returns its root directory. Nothing has to be
 // unmounted: the mount goes away when the root directory and all files that were opened below it
@@ -25,8 +25,8 @@
 //   - Linux 5.11, for overlays in a user namespace and for the mount option userxattr. Mounts always
 //     have this option unless Mount.Trusted is set: without it the mount succeeds, but a directory
 //     that replaces a whiteout fails with EIO.
-//   - Linux 5.12, for mount_setattr(2), if there is one lower directory and no upper directory.
-//   - Linux 6.7, for one mount option lowerdir+ per lower directory. On older kernels the package
+//   - Linux 5.12, for mount_setattr(2), if a mount has a single directory.
+//   - Linux 6.7, for a mount option lowerdir+ for each lower directory. On older kernels the package
 //     uses mount(2) with descriptors instead of paths, so that 500 lower directories fit into the
 //     page that the kernel allows for options.
 //
@@ -68,8 +68,8 @@ type Mount struct {
 	// /proc/self/fd/N of a descriptor that stays open until the mount is made. Lowers has at least
 	// one and at most MaxLowers directories.
 	Lowers []string
-	// Upper is the directory for changes. Empty: the mount is read-only. A read-only mount with one
-	// lower directory is a bind mount of that directory.
+	// Upper is the directory for changes. Empty: the mount is read-only. A read-only mount with a
+	// single lower directory is a bind mount of that directory.
 	Upper string
 	// Work is an empty directory on the file system of Upper. Empty if Upper is empty.
 	Work string
@@ -131,7 +131,7 @@ func (m Mount) single(p *program.Program) program.Reg {
 	return root
 }
 
-// modern uses fsopen(2) with one option per lower directory.
+// modern uses fsopen(2) with an option for each lower directory.
 func (m Mount) modern(p *program.Program) program.Reg {
 	fs := p.Reg()
 	root := p.Reg()

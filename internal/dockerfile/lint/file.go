@@ -12,7 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// wholeFile looks at what needs no plan.
+// wholeFile applies the rules that need no plan.
 func (r *run) wholeFile() {
 	for _, place := range r.file.EmptyContinuations {
 		r.linter.Run(&linter.RuleNoEmptyContinuation, at(place), linter.RuleNoEmptyContinuation.Format())
@@ -34,7 +34,7 @@ func (r *run) wholeFile() {
 	r.fromArgs()
 }
 
-// words looks at what an instruction is by itself.
+// words applies the rules about a single instruction.
 func (r *run) words(in instructions.Instruction) {
 	switch c := in.Command.(type) {
 	case instructions.Maintainer:
@@ -66,7 +66,7 @@ func (r *run) fromWords(st *instructions.Stage) {
 	}
 }
 
-// description looks at the comment right above a stage or an ARG.
+// description checks the comment directly above a FROM or an ARG.
 func (r *run) description(instruction string, names, comments []string, place instructions.Range) {
 	above := r.file.RightAbove(place, comments)
 	if len(above) == 0 {
@@ -102,7 +102,7 @@ func (r *run) stageNames() {
 	}
 }
 
-// casing compares the case of the instructions with that of most of them.
+// casing reports instructions in another case than most instructions of the file.
 func (r *run) casing() {
 	type word struct {
 		text  string
@@ -138,10 +138,10 @@ func (r *run) casing() {
 	}
 }
 
-// used are the variables of a word.
+// used holds the variables of a word.
 type used struct{ set, unset []string }
 
-// expand gives a word of FROM, and the variables in it.
+// expand returns an expanded word of FROM and the variables in the word.
 func (r *run) expand(st *instructions.Stage, word string, lookup func(string) (string, bool)) (string, used, error) {
 	var u used
 	seen := map[string]bool{}
@@ -161,8 +161,8 @@ func (r *run) expand(st *instructions.Stage, word string, lookup func(string) (s
 	return out, u, err
 }
 
-// defaultArgs looks at what FROM would be without build arguments. A name without variables is none of this rule's
-// business, nor is one with a transport.
+// defaultArgs checks the base name that FROM would have without build arguments. The rule does not
+// apply to a name without variables or with a transport.
 func (r *run) defaultArgs() {
 	o := r.PlanOptions
 	o.BuildArgs = nil
@@ -187,7 +187,7 @@ func isPlace(name string) bool {
 	return err != nil || n.Transport != ""
 }
 
-// fromArgs looks at the variables of FROM.
+// fromArgs checks the variables of FROM.
 func (r *run) fromArgs() {
 	names, lookup, err := plan.Globals(r.file, r.PlanOptions)
 	if err != nil {
@@ -209,7 +209,7 @@ func (r *run) fromArgs() {
 			}
 		}
 
-		_, u, _ := r.expand(&st, st.Base, lookup) // an error fails the plan
+		_, u, _ := r.expand(&st, st.Base, lookup) // the plan reports the error
 		undefined(u)
 		if st.Platform == "" {
 			continue
@@ -223,7 +223,7 @@ func (r *run) fromArgs() {
 	}
 }
 
-// platform looks at --platform.
+// platform checks --platform of FROM.
 func (r *run) platform(l *linter.Linter, st instructions.Stage, value string, u used, lookup func(string) (string, bool)) {
 	const target = "TARGETPLATFORM"
 	if len(u.set) == 1 && len(u.unset) == 0 && u.set[0] == target {

@@ -9,7 +9,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// FuzzCheck: whatever the file says, a check ends, and each finding has a rule, a text and a place in the file.
+// FuzzCheck: a check of any file ends, and every finding has a rule, a text and lines in the file.
 func FuzzCheck(f *testing.F) {
 	for _, text := range []string{
 		"# check=experimental=all;error=true\n# x\nARG TAG\nFROM --platform=$TARGETPLATFORM a:$TAG AS Base\nMAINTAINER me\nENV a b",

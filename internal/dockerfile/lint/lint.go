@@ -1,4 +1,5 @@
-// Package lint checks Dockerfiles by the rules of BuildKit's build checks, and by three of its own.
+// Package lint checks Dockerfiles by the rules of BuildKit's build checks and by three additional
+// rules.
 //
 // Use:
 //
@@ -6,15 +7,16 @@
 //	report := l.Check(lint.Options{Plan: plan, PlanOptions: options, Ignore: patterns, Bases: configs})
 //	for _, finding := range report.Findings { ... }
 //
-// Names, texts and addresses of the rules are those of BuildKit's linter, and so is the meaning of the directive
-// "# check=" and of the comment of that form before an instruction. docs/checks.md has a row for each rule, and says
-// where one differs.
+// The names, texts and addresses of the rules are BuildKit's. The directive "# check=" and a
+// comment of this form before an instruction have the meaning that they have in BuildKit.
+// docs/checks.md has a row for each rule, with the differences.
 //
-// The package is pure: no files, no network, no clock. What the base images set is unknown to it unless the caller
-// says it (Options.Bases); where it is unknown, a doubtful variable passes.
+// The package is pure: no files, no network, no clock. The caller passes the configs of base images
+// in Options.Bases. If the config of a base image is missing there, the linter does not report a
+// variable that the base image may set.
 //
-// The work is linear in the size of the file; suggestions and look-ups in an ignore file have budgets, and of the
-// findings MaxFindings are kept.
+// The work is linear in the size of the file. Suggestions and look-ups in an ignore file have
+// budgets. A Report has at most MaxFindings findings.
 //
 // Source: https://docs.docker.com/reference/build-checks/ (frontend 1.26).
 package lint
@@ -35,32 +37,32 @@ import (
 // MaxFindings bounds the findings of a Report.
 const MaxFindings = 1000
 
-// checkArg is the build argument that stands in for the directive "# check=".
+// checkArg is the build argument that replaces the directive "# check=".
 const checkArg = "BUILDKIT_DOCKERFILE_CHECK"
 
-// Finding is a place where a rule is violated.
+// Finding is a violation of a rule.
 type Finding struct {
 	instructions.Place
-	Range       instructions.Range // the place in all texts of the file
+	Range       instructions.Range // lines, counted through all texts of the file
 	Rule        string             // "StageNameCasing"
 	Description string             // of the rule
-	URL         string             // of the rule's documentation; may be empty
-	Msg         string             // what is wrong here
+	URL         string             // of the documentation of the rule; may be empty
+	Msg         string             // the message for this place
 	Source      []string           // lines of the Range, as in instructions.Error
 }
 
-// String gives "FILE:LINE: RULE: MSG".
+// String returns "FILE:LINE: RULE: MSG".
 func (f Finding) String() string { return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Rule, f.Msg) }
 
-// Text gives String and below it the lines with their numbers.
+// Text returns String and, below it, the lines of the Dockerfile with their numbers.
 func (f Finding) Text() string {
 	return strings.Join(append([]string{f.String()}, instructions.Numbered(f.Line, f.Source)...), "\n")
 }
 
-// Report is what a check has found.
+// Report is the result of a check.
 type Report struct {
 	Findings []Finding // by line
-	Dropped  int       // findings beyond MaxFindings
+	Dropped  int       // number of findings beyond MaxFindings
 	Fail     bool      // there are findings, and the Dockerfile wants them to fail the build (error=true)
 }
 
@@ -70,7 +72,9 @@ type Linter struct {
 	config linter.Config
 }
 
-// New reads what the directive "# check=" of the file says, or build argument BUILDKIT_DOCKERFILE_CHECK in its stead.
+// New makes a linter for a file. It reads the directive "# check=", or the build argument
+// BUILDKIT_DOCKERFILE_CHECK, which replaces the directive. An invalid directive or argument is an
+// error.
 func New(f *instructions.File, buildArgs map[string]string) (*Linter, error) {
 	text := f.Check
 	given, ok := buildArgs[checkArg]
@@ -87,12 +91,13 @@ func New(f *instructions.File, buildArgs map[string]string) (*Linter, error) {
 	return &Linter{file: f, config: *config}, nil
 }
 
-// Strict tells whether findings fail the build (error=true).
+// Strict reports whether findings fail the build (error=true).
 func (l *Linter) Strict() bool { return l.config.ReturnAsError }
 
-// Options is what a check knows besides the Dockerfile.
+// Options holds the facts that a check needs in addition to the Dockerfile.
 type Options struct {
-	// Plan is of the same file; nil, where it could not be made: then only rules about the whole file are looked at.
+	// Plan of the same file. Nil if plan.New failed: then Check applies only the rules about the
+	// whole file.
 	Plan        *plan.Plan
 	PlanOptions plan.Options
 	AllStages   bool                               // check all stages of the file, not only those that the plan needs
@@ -100,7 +105,7 @@ type Options struct {
 	Bases       map[plan.Source]instructions.Image // configs of base images and named contexts; others are unknown
 }
 
-// Check looks at the whole file.
+// Check applies all rules to the file.
 func (l *Linter) Check(o Options) Report {
 	r := newRun(l)
 	r.Options = o
@@ -129,7 +134,7 @@ func newRun(l *Linter) *run {
 	return r
 }
 
-// add takes a finding from BuildKit's linter.
+// add receives a finding from BuildKit's linter.
 func (r *run) add(rule, description, url, msg string, location []parser.Range) {
 	if len(r.findings) == MaxFindings {
 		r.dropped++
@@ -146,7 +151,7 @@ func (r *run) report() Report {
 	return Report{Findings: r.findings, Dropped: r.dropped, Fail: r.linter.Error() != nil}
 }
 
-// at is a place as BuildKit's linter takes it.
+// at converts lines to the type of BuildKit's linter.
 func at(r instructions.Range) []parser.Range {
 	return []parser.Range{{Start: parser.Position{Line: r.Line}, End: parser.Position{Line: max(r.Line, r.EndLine)}}}
 }

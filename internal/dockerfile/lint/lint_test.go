@@ -15,7 +15,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// setup is what is checked.
+// setup is the input of a check.
 type setup struct {
 	text   string
 	args   map[string]string
@@ -69,7 +69,7 @@ func lines(r Report) (out []string) {
 	return out
 }
 
-// TestRules has the examples of the rules' documentation, and those of BuildKit's own tests.
+// TestRules has the examples of BuildKit's documentation and of BuildKit's tests.
 func TestRules(t *testing.T) {
 	alpine := map[string]instructions.Image{"alpine": base("PATH=/bin")}
 	shell := base()
@@ -394,7 +394,8 @@ func TestFinding(t *testing.T) {
 	}
 }
 
-// TestTexts: of a file of several texts a finding names the one; what --env sets is known.
+// TestTexts: in a file of several texts, a finding names its text; the linter knows the variables
+// of --env.
 func TestTexts(t *testing.T) {
 	f, err := instructions.ParseTexts(
 		instructions.Text{Name: "a", Data: []byte("FROM scratch AS x\nCMD a\n# last")},
@@ -552,7 +553,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// TestHostile: the time does not grow faster than the file, and what is kept is bounded.
+// TestHostile: the time does not grow faster than the file, and the number of findings is bounded.
 func TestHostile(t *testing.T) {
 	const n = 20_000
 	rep := func(line string) string {

@@ -14,14 +14,14 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// The rules that BuildKit does not have.
+// Rules that BuildKit does not have.
 const (
 	CopyAllBeforeInstall           = "CopyAllBeforeInstall"
 	EmptyCopySource                = "EmptyCopySource"
 	RecursiveChangeDuplicatesFiles = "RecursiveChangeDuplicatesFiles"
 )
 
-// ownRule makes one of them for BuildKit's linter.
+// ownRule makes one of these rules for BuildKit's linter.
 func ownRule(name, description string) *linter.LinterRule[struct{}] {
 	return &linter.LinterRule[struct{}]{
 		Name: name, Description: description,
@@ -29,11 +29,12 @@ func ownRule(name, description string) *linter.LinterRule[struct{}] {
 	}
 }
 
-// MinDuplicated is how many bytes a step must have duplicated to be worth a finding.
+// MinDuplicated is the number of duplicated bytes from which a step gives a finding.
 const MinDuplicated = 1 << 20
 
-// Duplicated is the finding about a RUN at that place (of a trigger: of its FROM), of whose layer so many bytes are in
-// files that lower layers have and of which it has changed the attributes only. ok is false where there is no finding.
+// Duplicated returns the finding about a RUN whose layer stores files of lower layers again. bytes
+// is the size of the files in the layer whose attributes changed and whose content did not. where
+// is the RUN; for a trigger it is the FROM. ok is false if there is no finding.
 func (l *Linter) Duplicated(where instructions.Place, bytes int64) (f Finding, ok bool) {
 	if bytes < MinDuplicated {
 		return f, false
@@ -58,7 +59,8 @@ func (l *Linter) Duplicated(where instructions.Place, bytes int64) (f Finding, o
 	return r.findings[0], true
 }
 
-// Recursive tells whether the commands of a RUN change owners or modes of whole trees.
+// Recursive reports whether a RUN contains a recursive chown, chmod or chgrp, such as chown -R app
+// /srv.
 func Recursive(op *plan.Run) bool {
 	texts := op.Argv
 	for _, f := range op.Files {
@@ -68,10 +70,10 @@ func Recursive(op *plan.Run) bool {
 	return regexp.MustCompile(`\b(?:chown|chmod|chgrp)\b[^;&|\n]*\s(?:-[A-Za-z]*R|--recursive\b)`).MatchString(text)
 }
 
-// emptySources looks for sources of COPY and ADD that are empty, for which all files are copied. c has the words as
-// written.
+// emptySources reports empty sources of COPY and ADD. An empty source copies all files. c has the
+// operands as written.
 func (st *stageWalk) emptySources(l *linter.Linter, in *instructions.Instruction, c instructions.Copy) {
-	if c.Parents { // an error
+	if c.Parents { // the plan reports an error
 		return
 	}
 
@@ -106,21 +108,22 @@ func (st *stageWalk) emptySources(l *linter.Linter, in *instructions.Instruction
 	}
 }
 
-// isWhole tells whether a source is all of the context.
+// isWhole reports whether a source is the whole context.
 func isWhole(src string) bool {
 	src = path.Clean(src)
 	return src == "." || src == "/" || src == "*"
 }
 
-// installer is a command that installs what files of the context list.
+// installer is a command that installs dependencies which files of the context list.
 type installer struct {
-	match     *regexp.Regexp // of the words of the command
+	match     *regexp.Regexp // matches the words of the command
 	tool      string
-	manifests string // the files
+	manifests string // the files that list the dependencies
 }
 
-// installers are the commands that CopyAllBeforeInstall knows. Each downloads; none needs more of the context than the
-// files named. Arguments that are no flags would be packages, which nobody lists in files.
+// installers returns the commands that CopyAllBeforeInstall knows. Each command downloads packages
+// and needs only the named files of the context. A command with an argument that is not a flag
+// installs that package, so the rule does not apply.
 func installers() []installer {
 	const flags = `(?: --?[a-z]\S*)*$`
 	of := func(tool, manifests, pattern string) installer {
@@ -139,9 +142,10 @@ func installers() []installer {
 	}
 }
 
-// installs looks whether a RUN installs dependencies after all of the context was copied, so that any change of the
-// context installs them again. A tool that has done so before has little left to do, and so has one with a cache; one with
-// a bind mount has its files from there.
+// installs reports a RUN that installs dependencies after the whole context was copied, because any
+// change of the context then installs them again. There is no finding if the tool has run before,
+// if the RUN has a cache mount (both leave little to download), or if it has a bind mount (which
+// provides the files).
 func (st *stageWalk) installs(in *instructions.Instruction, c instructions.Run) {
 	mounted := slices.ContainsFunc(c.Mounts, func(m instructions.MountFlag) bool {
 		mount, err := m.Mount()
@@ -174,8 +178,8 @@ func short(words string) string {
 	return words
 }
 
-// commands gives the simple commands of a RUN, as far as they can be told without a shell: the words of each, joined by
-// one blank.
+// commands splits a RUN into simple commands, as far as that is possible without a shell. Each
+// result has the words of one command, joined by blanks.
 func (st *stageWalk) commands(c instructions.Run) []string {
 	lines := []string{strings.Join(c.Args, " ")}
 	for _, doc := range c.Docs {
@@ -208,7 +212,8 @@ func (st *stageWalk) commands(c instructions.Run) []string {
 
 func endsCommand(r rune) bool { return strings.ContainsRune(";&|\n(){}", r) }
 
-// isPrefix tells whether a word stands before a command: a keyword of the shell, a variable, sudo.
+// isPrefix reports whether a word can precede a command: a keyword of the shell, an assignment such
+// as A=1, or sudo.
 func isPrefix(word string) bool {
 	name, _, ok := strings.Cut(word, "=")
 	return ok && !strings.HasPrefix(name, "-") || slices.Contains([]string{"if", "then", "else", "elif", "do", "while", "!", "exec", "sudo", "time", "env"}, word)

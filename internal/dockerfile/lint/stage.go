@@ -14,25 +14,26 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// walk goes through the stages, each after the one that it is built on, with the variables that it can see. What a stage
-// sets is undone when those built on it have been looked at, so that nothing is copied.
+// walk visits the stages, each after the stage below, with the variables that the stage can see.
+// The changes of a stage are undone after the stages above were visited, so that no variables are
+// copied.
 type walk struct {
 	*run
 	children   map[*plan.Stage][]*plan.Stage
 	globals    func(string) (string, bool)
-	declared   map[string]bool // by an ARG or ENV anywhere in the file
+	declared   map[string]bool // names in an ARG or ENV anywhere in the file
 	ignore     *patternmatcher.PatternMatcher
-	secret     *regexp.Regexp // names of variables that hold secrets ...
-	public     *regexp.Regexp // ... but for these
+	secret     *regexp.Regexp // matches names of variables that hold secrets ...
+	public     *regexp.Regexp // ... except these names
 	installers []installer
-	triggers   int // how many triggers may still be looked at
+	triggers   int // number of triggers that may still be checked
 
 	env  map[string]string
 	args map[string]*string
 	undo []change
 }
 
-// change is what a variable was before.
+// change is the earlier value of a variable.
 type change struct {
 	name  string
 	isArg bool
@@ -40,16 +41,16 @@ type change struct {
 	value *string
 }
 
-// inherited is what a stage knows from the one that it is built on.
+// inherited holds the facts that a stage gets from the stage or image below.
 type inherited struct {
-	unknown   bool     // what the base image sets is not known
-	shell     bool     // SHELL was given
-	workdir   bool     // WORKDIR was given in this file
+	unknown   bool     // the config of the base image is not known
+	shell     bool     // there was a SHELL
+	workdir   bool     // there was a WORKDIR in this file
 	triggers  []string // of ONBUILD
 	installed []string // tools that have installed dependencies
 }
 
-// stages looks at the instructions of the stages.
+// stages checks the instructions of the stages.
 func (r *run) stages() {
 	w := &walk{
 		run: r, children: map[*plan.Stage][]*plan.Stage{}, env: map[string]string{}, args: map[string]*string{}, triggers: 1000,
@@ -87,7 +88,7 @@ func (r *run) stages() {
 	}
 }
 
-// declared are the names of the variables that the file has an ARG or ENV for.
+// declared returns the names of all variables with an ARG or ENV in the file.
 func declared(f *instructions.File) map[string]bool {
 	names := map[string]bool{}
 	note := func(list []instructions.Instruction) {
@@ -113,7 +114,8 @@ func declared(f *instructions.File) map[string]bool {
 	return names
 }
 
-// begin is where a stage starts that stands on an image, or on scratch.
+// begin returns the facts for a stage on an image or on scratch, and sets the variables of the
+// image.
 func (w *walk) begin(s *plan.Stage) inherited {
 	base, known := w.Bases[s.From]
 	in := inherited{unknown: s.From.Image+s.From.Context != "" && !known}
@@ -130,12 +132,12 @@ func (w *walk) begin(s *plan.Stage) inherited {
 	}
 
 	if _, ok := w.env["PATH"]; !ok {
-		w.setEnv("PATH", "/usr/bin:/bin") // every image has one; of which value does not matter here
+		w.setEnv("PATH", "/usr/bin:/bin") // every image has a PATH; the value does not matter
 	}
 	return in
 }
 
-// basePlatform compares the platform of a base image with that of the stage.
+// basePlatform compares the platform of a base image with the platform of the stage.
 func (w *walk) basePlatform(s *plan.Stage, base instructions.Image) {
 	want := s.Platform
 	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
@@ -159,7 +161,7 @@ func (w *walk) setArg(name string, value *string) {
 	w.args[name] = value
 }
 
-// rewind takes back all changes but the first ones.
+// rewind undoes all changes after the first mark changes.
 func (w *walk) rewind(mark int) {
 	for _, c := range slices.Backward(w.undo[mark:]) {
 		switch {
@@ -177,7 +179,7 @@ func (w *walk) rewind(mark int) {
 	w.undo = w.undo[:mark]
 }
 
-// lookup is the value of a variable: ENV before ARG.
+// lookup returns the value of a variable. ENV wins over ARG.
 func (w *walk) lookup(name string) (string, bool) {
 	if v, ok := w.env[name]; ok {
 		return v, true
@@ -188,16 +190,16 @@ func (w *walk) lookup(name string) (string, bool) {
 	return "", false
 }
 
-// stageWalk is the way through one stage.
+// stageWalk is the state of the walk through one stage.
 type stageWalk struct {
 	*walk
 	inherited
-	onbuild []string                             // triggers that the stage leaves
+	onbuild []string                             // triggers of the stage, for the stages built on it
 	once    map[string]*instructions.Instruction // the last CMD, ENTRYPOINT and HEALTHCHECK
 	whole   *instructions.Instruction            // the last COPY of the whole context
 }
 
-// stage looks at a stage, and at those built on it.
+// stage checks a stage and the stages built on the stage.
 func (w *walk) stage(s *plan.Stage, in inherited) {
 	st := stageWalk{walk: w, inherited: in, once: map[string]*instructions.Instruction{}}
 	for _, text := range in.triggers {
@@ -225,7 +227,7 @@ func (w *walk) stage(s *plan.Stage, in inherited) {
 	}
 }
 
-// instruction looks at one instruction.
+// instruction checks one instruction.
 func (st *stageWalk) instruction(in *instructions.Instruction) {
 	l := st.linter.WithMergedConfigFromComments(in.Comments)
 	switch c := in.Command.(type) {
@@ -239,7 +241,7 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 
 	var unset []string
 	x := st.expander(in, &unset)
-	cmd, _ := x.Command(in.Command) // an error fails the step
+	cmd, _ := x.Command(in.Command) // the build reports the error
 	if _, ok := cmd.(instructions.Expose); !ok {
 		st.undefined(l, in, unset)
 	}
@@ -275,7 +277,8 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 	}
 }
 
-// expander gives the words of an instruction, and the variables in them that are not set.
+// expander returns an expander for an instruction. It appends the names of unset variables to
+// unset.
 func (st *stageWalk) expander(in *instructions.Instruction, unset *[]string) instructions.Expander {
 	return instructions.Expander{Escape: st.file.EscapeAt(in.Range), Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
 		v, ok := st.lookup(name)
@@ -286,7 +289,7 @@ func (st *stageWalk) expander(in *instructions.Instruction, unset *[]string) ins
 	}}
 }
 
-// undefined tells of variables that neither ARG nor ENV has declared.
+// undefined reports variables without an ARG or ENV.
 func (st *stageWalk) undefined(l *linter.Linter, in *instructions.Instruction, unset []string) {
 	seen := map[string]bool{}
 	for _, name := range unset {
@@ -302,7 +305,7 @@ func (st *stageWalk) undefined(l *linter.Linter, in *instructions.Instruction, u
 	}
 }
 
-// visible are the names of the variables that have a value.
+// visible returns the names of the variables with a value.
 func (st *stageWalk) visible() func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for name := range st.env {
@@ -318,8 +321,9 @@ func (st *stageWalk) visible() func(yield func(string) bool) {
 	}
 }
 
-// doubtful tells whether a variable is hardly one that an unknown base image sets: a name with small letters, one that
-// the file declares elsewhere, or one that is a slip of the pen from a name that is known.
+// doubtful reports whether an unknown base image probably does not set the variable: the name has
+// small letters, the file declares the name elsewhere, or the name differs from a known name by one
+// typing error.
 func (st *stageWalk) doubtful(name, match string) bool {
 	return name != strings.ToUpper(name) || st.declared[name] || match != "" && near(name, match)
 }
@@ -333,7 +337,7 @@ func (st *stageWalk) arg(l *linter.Linter, in *instructions.Instruction, c instr
 			value = &given
 		} else if value != nil {
 			var unset []string
-			word, _ := st.expander(in, &unset).Word(*value) // an error fails the step
+			word, _ := st.expander(in, &unset).Word(*value) // the build reports the error
 			st.undefined(l, in, unset)
 			value = &word
 		} else if global, ok := st.globals(v.Key); ok {
@@ -353,14 +357,15 @@ func (st *stageWalk) setEnvs(l *linter.Linter, in *instructions.Instruction, c i
 	}
 }
 
-// secrets looks at the name of a variable.
+// secrets checks the name of a variable.
 func (st *stageWalk) secrets(l *linter.Linter, in *instructions.Instruction, what, name string) {
 	if st.secret.MatchString(name) && !st.public.MatchString(name) {
 		l.Run(&linter.RuleSecretsUsedInArgOrEnv, at(in.Range), linter.RuleSecretsUsedInArgOrEnv.Format(what, name))
 	}
 }
 
-// command looks at an instruction of which the last counts. The finding is about the one that does not.
+// command checks CMD, ENTRYPOINT and HEALTHCHECK, of which only the last counts. The finding is
+// about the earlier instruction.
 func (st *stageWalk) command(l *linter.Linter, in *instructions.Instruction, shell bool) {
 	if last := st.once[in.Name]; last != nil {
 		l.Run(&linter.RuleMultipleInstructionsDisallowed, at(last.Range), linter.RuleMultipleInstructionsDisallowed.Format(in.Word))
@@ -371,7 +376,7 @@ func (st *stageWalk) command(l *linter.Linter, in *instructions.Instruction, she
 	}
 }
 
-// expose looks at the operands of EXPOSE, [[IP:]HOST:]PORT[/PROTOCOL].
+// expose checks the operands of EXPOSE, [[IP:]HOST:]PORT[/PROTOCOL].
 func expose(l *linter.Linter, in *instructions.Instruction, ports []string) {
 	for _, port := range ports {
 		i := strings.LastIndexByte(port, ':')
@@ -385,7 +390,7 @@ func expose(l *linter.Linter, in *instructions.Instruction, ports []string) {
 	}
 }
 
-// copy looks at what COPY and ADD take from the context.
+// copy checks the sources of COPY and ADD in the build context.
 func (st *stageWalk) copy(l *linter.Linter, in *instructions.Instruction, c instructions.Copy) {
 	if c.From != "" {
 		return

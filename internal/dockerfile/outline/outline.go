@@ -1,12 +1,19 @@
-// Package outline says what a Dockerfile offers to its user: the targets that can be built, and the build arguments,
-// secrets, SSH agents and caches of one.
+// Package outline lists the targets of a Dockerfile, and the build arguments, secrets, SSH agents
+// and caches of a target.
 //
-// Descriptions are the comments right above a FROM or an ARG that begin with the name of the stage or the argument.
+// Use:
 //
-// The package is pure: no files, no network, no clock; what base images set is unknown to it.
+//	targets := outline.ListTargets(file)
+//	o, err := outline.New(file, plan, options)
+//	o.WriteText(os.Stdout)
 //
-// Source: https://docs.docker.com/reference/cli/docker/buildx/build/#call; the JSON is that of BuildKit's subrequests
-// frontend.targets and frontend.outline.
+// A description is the comment directly above a FROM or an ARG, if the comment begins with the name
+// of the stage or argument.
+//
+// The package is pure: no files, no network, no clock. It does not know the configs of base images.
+//
+// Source: https://docs.docker.com/reference/cli/docker/buildx/build/#call. The JSON has the form of
+// BuildKit's subrequests frontend.targets and frontend.outline.
 package outline
 
 import (
@@ -20,39 +27,39 @@ import (
 
 // Location is a place in the Dockerfile.
 type Location struct {
-	SourceIndex int     `json:"sourceIndex,omitempty"` // of the text, if they are several
+	SourceIndex int     `json:"sourceIndex,omitempty"` // index of the text, if the Dockerfile has several
 	Ranges      []Lines `json:"ranges"`
 }
 
-// Lines are the first and the last line of something.
+// Lines holds a first and a last line.
 type Lines struct {
 	Start Line `json:"start"`
 	End   Line `json:"end"`
 }
 
-// Line is a line, from 1.
+// Line is the number of a line, from 1.
 type Line struct {
 	Line int `json:"line"`
 }
 
-// At makes a Location.
+// At converts lines of the file to a Location.
 func At(f *instructions.File, r instructions.Range) Location {
 	at := f.Place(r)
 	return Location{SourceIndex: f.PartOf(r), Ranges: []Lines{{Line{at.Line}, Line{at.EndLine}}}}
 }
 
-// compare gives the order in the file.
+// compare orders locations by their position in the file.
 func (l Location) compare(o Location) int {
 	return cmp.Or(cmp.Compare(l.SourceIndex, o.SourceIndex), cmp.Compare(l.Ranges[0].Start.Line, o.Ranges[0].Start.Line))
 }
 
-// Targets are the stages of a file.
+// Targets lists the stages of a file.
 type Targets struct {
 	Targets []Target `json:"targets"`
 	Sources [][]byte `json:"sources"` // the texts of the Dockerfile
 }
 
-// Target is one stage.
+// Target describes a stage.
 type Target struct {
 	Name        string   `json:"name,omitempty"`
 	Default     bool     `json:"default,omitempty"`
@@ -62,7 +69,7 @@ type Target struct {
 	Location    Location `json:"location"`
 }
 
-// ListTargets gives the stages of a file.
+// ListTargets returns the stages of a file.
 func ListTargets(f *instructions.File) Targets {
 	var out Targets
 	for i, st := range f.Stages {
@@ -74,7 +81,7 @@ func ListTargets(f *instructions.File) Targets {
 	return out
 }
 
-// describe finds the description of a name.
+// describe returns the description of a name in comments, or an empty string.
 func describe(f *instructions.File, r instructions.Range, comments []string, name string) string {
 	if name == "" {
 		return ""
@@ -87,7 +94,7 @@ func describe(f *instructions.File, r instructions.Range, comments []string, nam
 	return ""
 }
 
-// Outline is what can be set for a target. Each list is in the order of the file.
+// Outline lists the values that a user can set for a target. Each list has the order of the file.
 type Outline struct {
 	Name        string   `json:"name,omitempty"`
 	Description string   `json:"description,omitempty"`
@@ -98,28 +105,29 @@ type Outline struct {
 	Sources     [][]byte `json:"sources,omitempty"` // the texts of the Dockerfile
 }
 
-// Arg is a build argument.
+// Arg describes a build argument.
 type Arg struct {
 	Name        string   `json:"name"`
 	Description string   `json:"description,omitempty"`
-	Value       string   `json:"value,omitempty"` // given, else the default
+	Value       string   `json:"value,omitempty"` // the given value, else the default
 	Location    Location `json:"location"`
 }
 
-// Mount is a secret or an SSH agent.
+// Mount describes a secret or an SSH agent.
 type Mount struct {
 	Name     string   `json:"name"`
 	Required bool     `json:"required,omitempty"`
 	Location Location `json:"location"`
 }
 
-// Cache is a cache mount.
+// Cache describes a cache mount.
 type Cache struct {
 	ID       string   `json:"ID"`
 	Location Location `json:"location"`
 }
 
-// New gives the outline of the plan's target, with what the stages that it needs can be given. The plan is used up.
+// New returns the outline of the target of the plan, with the values of all stages that the target
+// needs. The plan does not change.
 func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
 	c := collector{file: f, options: o, globals: map[string]*global{}, scopes: map[*plan.Stage]*plan.Scope{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
 	if err := c.setGlobals(); err != nil {
@@ -128,7 +136,7 @@ func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
 
 	st := f.Stages[p.Target.Index]
 	c.out.Name, c.out.Description = st.Name, describe(f, st.Range, st.Comments, st.Name)
-	for _, s := range p.Stages { // dependencies first, so that of two arguments of one name the target's stays
+	for _, s := range p.Stages { // dependencies first, so that an argument of the target replaces an argument with the same name
 		if err := c.stage(s); err != nil {
 			return Outline{}, err
 		}
@@ -148,30 +156,30 @@ func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
 	return c.out, nil
 }
 
-// collector gathers an Outline.
+// collector collects the parts of an Outline.
 type collector struct {
 	file    *instructions.File
 	options plan.Options
-	lookup  func(string) (string, bool) // of the global arguments
+	lookup  func(string) (string, bool) // looks up a global argument
 	globals map[string]*global
-	scopes  map[*plan.Stage]*plan.Scope // at their ends
+	scopes  map[*plan.Stage]*plan.Scope // scopes of the stages, at the end of each stage
 	args    map[string]Arg
-	seen    map[[2]string]int // index of a mount in its list, by type and id
+	seen    map[[2]string]int // type and id of a mount -> index in its list
 	out     Outline
 }
 
-// global is an argument before the first FROM.
+// global describes an argument before the first FROM.
 type global struct {
 	arg  Arg
 	uses []string // arguments in its default
 }
 
-// expand records the arguments that a word uses.
+// expand returns the arguments that a word uses.
 func (c *collector) expand(r instructions.Range, word string) (used []string) {
 	_, _ = instructions.Expander{Escape: c.file.EscapeAt(r), Lookup: func(name string) (string, bool) {
 		used = append(used, name)
 		return c.lookup(name)
-	}}.Word(word) // the plan has had an error
+	}}.Word(word) // the plan reports an error
 	return used
 }
 
@@ -181,12 +189,12 @@ func (c *collector) setGlobals() (err error) {
 	}
 
 	for _, in := range c.file.Args {
-		arg, _ := in.Command.(instructions.Arg) // nothing else may stand there
+		arg, _ := in.Command.(instructions.Arg) // only ARG precedes the first FROM
 		for _, v := range arg.Vars {
 			g := &global{arg: c.arg(in, v.Key)}
 			g.arg.Value, _ = c.lookup(v.Key)
 			if _, given := c.options.BuildArgs[v.Key]; !given && v.Default != nil {
-				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), func(name string) bool { return c.globals[name] == nil }) // declared below
+				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), func(name string) bool { return c.globals[name] == nil }) // the other arguments are declared below
 			}
 			if old := c.globals[v.Key]; old != nil && slices.Contains(g.uses, v.Key) {
 				g.uses = append(g.uses, old.uses...)
@@ -202,7 +210,7 @@ func (c *collector) arg(in instructions.Instruction, name string) Arg {
 	return Arg{Name: name, Description: describe(c.file, in.Range, in.Comments, name), Location: At(c.file, in.Range)}
 }
 
-// use adds global arguments, and those that their defaults use.
+// use adds global arguments and the arguments in their defaults.
 func (c *collector) use(names []string) {
 	for len(names) > 0 {
 		name := names[0]
@@ -217,7 +225,7 @@ func (c *collector) use(names []string) {
 	}
 }
 
-// stage walks through a stage.
+// stage collects the arguments and mounts of a stage.
 func (c *collector) stage(s *plan.Stage) error {
 	st := c.file.Stages[s.Index]
 	c.use(c.expand(st.Range, st.Base))
@@ -242,7 +250,7 @@ func (c *collector) stage(s *plan.Stage) error {
 	for range scope.Len() {
 		step, err := scope.Next()
 		if err != nil || step == nil {
-			continue // of an unknown base it may want what is not known
+			continue // the instruction may depend on the unknown base image
 		}
 		if in, ok := args[c.file.RangeOf(step.Place()).Line]; ok {
 			c.stageArgs(in, scope)
@@ -255,7 +263,8 @@ func (c *collector) stage(s *plan.Stage) error {
 	return nil
 }
 
-// stageArgs adds the arguments of an ARG. One without a default may be a global one.
+// stageArgs adds the arguments of an ARG. An argument without a default may refer to a global
+// argument.
 func (c *collector) stageArgs(in instructions.Instruction, scope *plan.Scope) {
 	cmd, _ := in.Command.(instructions.Arg)
 	for _, v := range cmd.Vars {
@@ -270,7 +279,8 @@ func (c *collector) stageArgs(in instructions.Instruction, scope *plan.Scope) {
 	}
 }
 
-// mounts adds those of a RUN. One that several name is required if one of them requires it.
+// mounts adds the mounts of a RUN. A mount of several RUNs is required if one of them requires the
+// mount.
 func (c *collector) mounts(step *plan.Step, run *plan.Run) {
 	place := At(c.file, c.file.RangeOf(step.Place()))
 	for _, m := range run.Mounts {

@@ -165,7 +165,8 @@ go
 	}
 }
 
-// TestUnset: an argument without a value is shown where FROM uses it; a stage without instructions can be built on.
+// TestUnset: an argument without a value is shown where FROM uses it; a stage without instructions
+// can be built on.
 func TestUnset(t *testing.T) {
 	const text = "ARG TAG\nARG B=$A\nARG A=1\nFROM x:1${TAG}$B AS a\nFROM a\nRUN --mount=type=ssh true\nRUN --mount=type=ssh,required true"
 	got := outlineOf(t, text, "", nil)

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 )
 
-// WriteText writes a table for people, as docker does.
+// WriteText writes a table for a terminal, in the form of docker.
 func (t Targets) WriteText(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(tw, "TARGET\tDESCRIPTION")
@@ -26,7 +26,7 @@ func (t Targets) WriteText(w io.Writer) error {
 	return tw.Flush()
 }
 
-// WriteText writes tables for people, as docker does, and one more for caches.
+// WriteText writes tables for a terminal, in the form of docker, and an additional table of caches.
 func (o Outline) WriteText(w io.Writer) error {
 	var rows [][]string
 	if o.Name != "" {
@@ -72,7 +72,7 @@ func (o Outline) WriteText(w io.Writer) error {
 	return table(w, 3, rows)
 }
 
-// table writes rows and an empty line; nothing, if there is only a title.
+// table writes rows and an empty line. If rows has only the title, table writes nothing.
 func table(w io.Writer, padding int, rows [][]string) error {
 	if len(rows) == 0 || len(rows) == 1 && padding > 1 {
 		return nil
@@ -93,7 +93,7 @@ func table(w io.Writer, padding int, rows [][]string) error {
 	return tw.Flush()
 }
 
-// clean makes text of a Dockerfile fit for a terminal: what is not graphic is escaped as in Go.
+// clean escapes characters of the Dockerfile that are not graphic, in the form of Go: \x1b.
 func clean(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -9,20 +9,22 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// Build arguments that change how the build is done. They work without an ARG.
+// Build arguments that change the build. They have an effect without an ARG.
 const (
 	argEpoch      = "SOURCE_DATE_EPOCH"
-	argHostname   = "BUILDKIT_SANDBOX_HOSTNAME" // name of the host that RUN sees
-	argCacheSpace = "BUILDKIT_CACHE_MOUNT_NS"   // goes before the ids of cache mounts
+	argHostname   = "BUILDKIT_SANDBOX_HOSTNAME" // host name in RUN
+	argCacheSpace = "BUILDKIT_CACHE_MOUNT_NS"   // prefix of the ids of cache mounts
 	argKeepGit    = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
-	argCheck      = "BUILDKIT_DOCKERFILE_CHECK" // as the directive check; internal/dockerfile/lint reads it
-	argSyntax     = "BUILDKIT_SYNTAX"           // as the directive syntax
+	argCheck      = "BUILDKIT_DOCKERFILE_CHECK" // replaces the directive check; read by package lint
+	argSyntax     = "BUILDKIT_SYNTAX"           // replaces the directive syntax
 )
 
-// scanArgs say to BuildKit which stages a scanner looks at. As there, a RUN does not see them.
+// scanArgs select the stages for a scanner of BuildKit. A RUN does not see these arguments, as in
+// BuildKit.
 var scanArgs = []string{"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
 
-// idleArg are the other arguments that change what BuildKit does, and why there is nothing for them to do here.
+// idleArg lists arguments that have an effect in BuildKit and none in rbuild, with the reason for
+// the warning.
 var idleArg = map[string]string{
 	"BUILDKIT_BUILD_NAME":        "builds have no names",
 	"BUILDKIT_GIT_ADVICE":        "git is not asked for advice",
@@ -32,7 +34,8 @@ var idleArg = map[string]string{
 	"BUILDKIT_SBOM_SCAN_STAGE":   "nothing is scanned",
 }
 
-// idleArgs gives a warning for each argument given that has no effect, but for those that ask for none.
+// idleArgs returns a warning for each given argument without an effect. An argument with the value
+// false needs no warning.
 func idleArgs(given map[string]string) (out []string) {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		why, idle := idleArg[name]
@@ -43,10 +46,11 @@ func idleArgs(given map[string]string) (out []string) {
 	return out
 }
 
-// maxHostname is the kernel's bound, in bytes (HOST_NAME_MAX of hostname(7)).
+// maxHostname is the limit of the kernel, in bytes (HOST_NAME_MAX of hostname(7)).
 const maxHostname = 64
 
-// checkHostname refuses what is no name of a host, which goes into files of /etc.
+// checkHostname refuses text that is not a host name, because the name is written into files of
+// /etc.
 func (p *Plan) checkHostname() error {
 	name := p.options.BuildArgs[argHostname]
 	ok := len(name) <= maxHostname
@@ -60,5 +64,5 @@ func (p *Plan) checkHostname() error {
 	return nil
 }
 
-// shown cuts what a message repeats of an argument.
+// shown cuts an argument to a length that fits into a message.
 func shown(s string) string { return fmt.Sprintf("%.60q", s) }

@@ -85,7 +85,8 @@ func TestEpochOf(t *testing.T) {
 	}
 }
 
-// TestWithEpoch: ARG SOURCE_DATE_EPOCH has the time of WithEpoch, and the plan before does not change.
+// TestWithEpoch: ARG SOURCE_DATE_EPOCH has the time of WithEpoch, and the plan before does not
+// change.
 func TestWithEpoch(t *testing.T) {
 	f, err := instructions.Parse("F", []byte("ARG SOURCE_DATE_EPOCH\nFROM a\nARG SOURCE_DATE_EPOCH=9\nRUN x"))
 	if err != nil {
@@ -123,7 +124,8 @@ func TestWithEpoch(t *testing.T) {
 	}
 }
 
-// TestBuildKitArguments: those that act, without ARG, and those that are said to do nothing.
+// TestBuildKitArguments: arguments with an effect work without ARG, and arguments without an effect
+// give a warning.
 func TestBuildKitArguments(t *testing.T) {
 	const text = "FROM a\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t x"
 	plain := walk(t, text, "", nil)

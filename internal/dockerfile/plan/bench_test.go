@@ -12,10 +12,12 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// quadratic is the one kind whose result itself is: each of n RUNs has an environment of n arguments.
+// quadratic is the kind of Dockerfile with a result of quadratic size: each of n RUNs has an
+// environment of n arguments.
 const quadratic = "ARG and RUN"
 
-// large are Dockerfiles of many instructions, or operands, of one kind; @ stands for their number.
+// large returns Dockerfiles with many instructions or operands of one kind; @ is replaced by the
+// number.
 func large(n int) map[string]string {
 	lines := func(format string) string {
 		var b strings.Builder
@@ -83,7 +85,8 @@ func walkAll(tb testing.TB, text string) {
 	}
 }
 
-// BenchmarkLarge takes 10,000 instructions of a kind through parser and plan; docs/bench.md has the figures.
+// BenchmarkLarge takes 10,000 instructions of a kind through parser and plan; docs/bench.md has the
+// figures.
 func BenchmarkLarge(b *testing.B) {
 	files := large(10_000)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -99,8 +102,8 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
-// TestLarge: what a file takes grows with its size, not with the square of it. Memory is measured, which does not
-// depend on the machine.
+// TestLarge: the memory for a file grows in proportion to its size. The test measures memory
+// because memory does not depend on the machine.
 func TestLarge(t *testing.T) {
 	allocated := func(text string) uint64 {
 		var before, after runtime.MemStats
@@ -122,7 +125,7 @@ func TestLarge(t *testing.T) {
 	}
 }
 
-// TestGrowth: what a short text makes much of is bounded.
+// TestGrowth: the size of the result of a short text is bounded.
 func TestGrowth(t *testing.T) {
 	for text, want := range map[string]string{
 		strings.Repeat("EXPOSE 0-65535\n", 4):                                            "Dockerfile:5: EXPOSE names more than 196608 ports",

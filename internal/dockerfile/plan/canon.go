@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// canon encodes fields so that different fields never give the same text:
-// each is preceded by its length. Bytes that are not UTF-8 are kept.
+// canon encodes fields so that different fields never give the same text: the length precedes each
+// field, as in "1:a2:bc". Bytes that are not UTF-8 are kept.
 func canon(fields ...string) string {
 	var b strings.Builder
 	for _, f := range fields {
@@ -22,7 +22,7 @@ func canon(fields ...string) string {
 // join encodes a list as one field.
 func join(list []string) string { return canon(list...) }
 
-// inline encodes inline files, their contents by digest.
+// inline encodes inline files by name and digest.
 func inline(files []InlineFile) string {
 	var fields []string
 	for _, f := range files {
@@ -32,7 +32,7 @@ func inline(files []InlineFile) string {
 	return canon(fields...)
 }
 
-// optional encodes a flag that may be absent.
+// optional encodes a flag. A flag that is not given is an empty text.
 func optional(b *bool) string {
 	if b == nil {
 		return ""

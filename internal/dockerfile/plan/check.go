@@ -16,7 +16,7 @@ var symbolicMode = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$`)
 })
 
-// checkCopy refuses what is wrong before any file is looked at. dest is the
+// checkCopy reports the errors of a COPY or ADD that do not depend on files. dest is the
 // destination as written.
 func checkCopy(c *Copy, dest string) error {
 	if n := len(c.Sources) + len(c.Inline); n > 1 && !strings.HasSuffix(c.Dest, "/") {
@@ -41,7 +41,7 @@ func checkCopy(c *Copy, dest string) error {
 	return nil
 }
 
-// checkRemote refuses sources of ADD that lie elsewhere, if the options do.
+// checkRemote refuses URLs and git repositories as sources of ADD if Options.NoRemote is set.
 func (p *Plan) checkRemote(add bool, sources []string) error {
 	if !p.options.NoRemote || !add {
 		return nil

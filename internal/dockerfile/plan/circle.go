@@ -6,9 +6,10 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// checkCircles refuses stages that need themselves or each other. A circle is possible only if a named context has the name
-// of a stage, because any stage may refer to a replaced stage, also an earlier stage. The check reads the instructions that
-// the context replaces, as BuildKit does: a file that is circular without the context is a mistake of the author.
+// checkCircles refuses stages that need themselves or each other. A circle is possible only if a
+// named context has the name of a stage, because any stage may refer to a replaced stage, also an
+// earlier stage. The check reads the instructions that the context replaces, as BuildKit does: a
+// file that is circular without the context is a mistake of the author.
 func (p *planner) checkCircles() error {
 	c := circles{plan: p.Plan, state: map[*Stage]visit{}}
 	for _, s := range p.all {
@@ -79,7 +80,8 @@ func references(in instructions.Instruction) (out []stageRef) {
 	return out
 }
 
-// stageOf returns the stage that an option of stage i names, also a later stage. Nil: the name is no stage.
+// stageOf returns the stage that an option of stage i names, also a later stage. Nil: the name is
+// no stage.
 func (p *Plan) stageOf(name string, i int) *Stage {
 	if n, err := strconv.Atoi(name); err == nil {
 		if n < 0 || n >= len(p.all) {

@@ -13,7 +13,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// wantConfig is what the conformance set compares of a config.
+// wantConfig has the fields of a config that the conformance set compares.
 type wantConfig struct {
 	Env, Cmd, Entrypoint, ExposedPorts, Volumes, OnBuild, Shell []string
 	WorkingDir, User, StopSignal, Author                        string

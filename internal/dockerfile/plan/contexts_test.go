@@ -28,7 +28,7 @@ func planned(t *testing.T, text string, o plan.Options) (*plan.Plan, error) {
 	return plan.New(f, o)
 }
 
-// sources says of each stage what it stands on and reads.
+// sources lists, for each stage, the base and the sources of COPYs and mounts.
 func sources(p *plan.Plan) (out []string) {
 	show := func(s plan.Source) string {
 		text := s.Image
@@ -116,7 +116,7 @@ func TestContextName(t *testing.T) {
 	}
 }
 
-// TestRefuse: what is refused counts only where it is needed.
+// TestRefuse: a refused image is an error only if a needed stage uses the image.
 func TestRefuse(t *testing.T) {
 	refuse := func(image string) error {
 		if strings.HasPrefix(image, "no") {
@@ -173,7 +173,8 @@ func TestTriggerRefused(t *testing.T) {
 	}
 }
 
-// TestTriggersOfContexts: those of an image that is a whole stage do not run, those of one in FROM do.
+// TestTriggersOfContexts: the triggers of an image that replaces a stage are not executed; the
+// triggers of an image in FROM are executed.
 func TestTriggersOfContexts(t *testing.T) {
 	for text, want := range map[string]int{"FROM a AS x": 0, "FROM x": 1} {
 		p, err := planned(t, text, plan.Options{Contexts: []string{"x"}})
@@ -192,8 +193,8 @@ func TestTriggersOfContexts(t *testing.T) {
 	}
 }
 
-// TestReplaced: a named context with the name of a stage is the stage. Nothing is dropped in silence, and a circle that
-// only the context would break is refused.
+// TestReplaced: a named context with the name of a stage is the stage. Nothing is dropped in
+// silence, and a circle that only the context would break is refused.
 func TestReplaced(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
@@ -295,7 +296,7 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
-// TestInsecureCanon: a step that is not confined is another one.
+// TestInsecureCanon: --security=insecure changes the canonical text.
 func TestInsecureCanon(t *testing.T) {
 	canon := func(text string) string {
 		p, err := planned(t, text, plan.Options{Insecure: true})

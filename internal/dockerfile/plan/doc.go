@@ -1,30 +1,32 @@
-// Package plan turns a parsed Dockerfile into the stages that a target needs
-// and, stage by stage, into steps with everything expanded.
+// Package plan turns a parsed Dockerfile into the stages that a target needs, and each stage into
+// steps with all variables expanded.
 //
 // Use:
 //
 //	p, err := plan.New(file, plan.Options{Target: "final", Platform: host})
 //	for _, stage := range p.Stages { // dependencies first
-//		scope, err := stage.Begin(baseConfig)
+//		scope, err := stage.Begin(baseConfig, argsOfStageBelow)
 //		for {
 //			step, err := scope.Next()
-//			if step == nil { break }
+//			if step == nil {
+//				break
+//			}
 //			switch op := step.Op.(type) { ... }
 //		}
 //	}
 //
-// A stage may begin when the stage that it is built on (From.Stage) has been
-// stepped through to its end, because it inherits that stage's build
-// arguments. Otherwise stages are independent of each other and may be run at
-// the same time; Needs and the From of Copy say which results they read.
+// A Plan and its Stages do not change after New. A Scope holds the state of one walk through a
+// stage. A stage that is built on another stage (From.Stage) begins with the config and the build
+// arguments that the Scope of that stage has at its end. All other stages are independent and can
+// run at the same time. Stage.Needs and Copy.From name the results that a stage reads.
 //
 // The package is pure: no files, no network, no clock.
 //
-// Scopes. A variable is looked up in the environment first, which is the
-// base's and ENV, and then among the build arguments that ARG has declared so
-// far: ENV wins, also over --build-arg. A global ARG (before the first FROM)
-// is seen by FROM, and by a stage that declares it again.
+// Variables. A variable is looked up in the environment first (the environment of the base, and
+// ENV), and then in the build arguments that ARG has declared so far. So ENV wins, also over
+// --build-arg. FROM sees the global ARGs, which precede the first FROM; a stage sees a global ARG
+// if the stage declares the name again.
 //
-// Source: https://docs.docker.com/reference/dockerfile/ and, for the texts of
-// the history, BuildKit's frontend 1.26.
+// Source: https://docs.docker.com/reference/dockerfile/ and, for the texts of the history,
+// BuildKit's frontend 1.26.
 package plan

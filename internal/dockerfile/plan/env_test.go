@@ -91,7 +91,8 @@ func TestAllStages(t *testing.T) {
 	}
 }
 
-// The escape character, the file and the line of an instruction are those of the text that it stands in.
+// TestTexts: in a file of several texts, an instruction has the escape character, the name and the
+// lines of its text.
 func TestTexts(t *testing.T) {
 	f, err := instructions.ParseTexts(
 		instructions.Text{Name: "one", Data: []byte("# escape=`\nFROM x AS a\nENV A=`$x B=\\d\n")},

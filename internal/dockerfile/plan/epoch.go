@@ -9,8 +9,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// EpochSource is the origin of the time of SOURCE_DATE_EPOCH if the argument is a name: SOURCE_DATE_EPOCH=context for the
-// build context, or SOURCE_DATE_EPOCH=STAGE for a stage whose only content is an ADD of a URL or a git repository.
+// EpochSource is the origin of the time of SOURCE_DATE_EPOCH if the argument is a name:
+// SOURCE_DATE_EPOCH=context for the build context, or SOURCE_DATE_EPOCH=STAGE for a stage whose
+// only content is an ADD of a URL or a git repository.
 type EpochSource struct {
 	Context  bool   // the build context; the other fields are empty
 	URL      string // of the ADD. The time is that of the git commit, of the file, or of the newest file in an archive
@@ -26,8 +27,9 @@ type knownEpoch struct {
 // epochContext is the value of SOURCE_DATE_EPOCH that names the build context.
 const epochContext = "context"
 
-// WithEpoch returns the same plan with the time of EpochOf: seconds since 1970 in the argument SOURCE_DATE_EPOCH. Nil means
-// that the source has no time; then no ARG SOURCE_DATE_EPOCH gets a value from the command line.
+// WithEpoch returns the same plan with the time of EpochOf: seconds since 1970 in the argument
+// SOURCE_DATE_EPOCH. Nil means that the source has no time; then no ARG SOURCE_DATE_EPOCH gets a
+// value from the command line.
 func (p *Plan) WithEpoch(t *time.Time) (*Plan, error) {
 	o := p.options
 	o.epoch = &knownEpoch{t}
@@ -76,7 +78,8 @@ func (p *planner) findEpoch(value string) error {
 		argEpoch, shown(value), epochContext)
 }
 
-// setEpoch sets the time and the value of the argument in Epoch, in the globals and for the ARGs of stages.
+// setEpoch sets the time and the value of the argument in Epoch, in the globals and for the ARGs of
+// stages.
 func (p *planner) setEpoch(t *time.Time) {
 	var value *string
 	if t != nil {
@@ -103,7 +106,8 @@ func (p *Plan) buildArg(name string) (string, bool) {
 	return *p.epoch, true
 }
 
-// epochStage reads a stage that names the source of the time: FROM scratch, ARGs, and one ADD of a URL or a git repository.
+// epochStage reads a stage that names the source of the time: FROM scratch, ARGs, and one ADD of a
+// URL or a git repository.
 func (p *planner) epochStage(st *instructions.Stage) (*EpochSource, error) {
 	base, err := p.expandFrom(st, "base name", st.Base)
 	if err != nil {
@@ -161,7 +165,8 @@ func (p *planner) epochAdd(c instructions.Copy) (*EpochSource, error) {
 // maxEpoch is the end of the year 9999, the last year of RFC 3339.
 const maxEpoch = 253402300799
 
-// ParseEpoch reads a value of SOURCE_DATE_EPOCH: seconds since 1970, for example 1700000000, up to the end of the year 9999.
+// ParseEpoch reads a value of SOURCE_DATE_EPOCH: seconds since 1970, for example 1700000000, up to
+// the end of the year 9999.
 func ParseEpoch(text string) (time.Time, error) {
 	sec, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || sec < 0 || sec > maxEpoch {

@@ -10,23 +10,23 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// Where secrets and agents' sockets are if the mount does not say it.
+// Default directories of secrets and of the sockets of agents.
 const (
 	secretsDir = "/run/secrets"
 	socketsDir = "/run/rbuild"
 )
 
-// mounts reads the --mount flags of a RUN, whose variables are replaced.
+// mounts reads the --mount flags of a RUN after the variables were replaced.
 func (sc *Scope) mounts(in located, flags []instructions.MountFlag) ([]Mount, error) {
 	var out []Mount
-	at := map[string]int{} // by target
+	at := map[string]int{} // target -> index in out
 	for i, flag := range flags {
 		m, err := sc.mount(in, flag, i)
 		if err != nil {
 			return nil, err
 		}
 		if earlier, ok := at[m.Target]; ok {
-			out[earlier].Target = "" // the latter hides the former, of which a secret's variable stays
+			out[earlier].Target = "" // the later mount hides the earlier mount; the variable of a secret stays
 		}
 		at[m.Target] = len(out)
 		out = append(out, m)
@@ -62,7 +62,7 @@ func (sc *Scope) mount(in located, flag instructions.MountFlag, number int) (Mou
 	return m, err
 }
 
-// mountTarget is where the mount lies. A relative target is below WORKDIR.
+// mountTarget returns the absolute mount point. A relative target is below WORKDIR.
 func (sc *Scope) mountTarget(m Mount) (string, error) {
 	target := m.Target
 	switch m.Type {
@@ -89,8 +89,8 @@ func (sc *Scope) mountTarget(m Mount) (string, error) {
 	return target, nil
 }
 
-// canonMounts encodes mounts: all that the Dockerfile says of them. What files they hold is not in it, nor the values
-// of secrets, which never enter a key.
+// canonMounts encodes all options of the mounts. The encoding has neither the files of a mount nor
+// the value of a secret, which never enters a key.
 func canonMounts(mounts []Mount) string {
 	var fields []string
 	for _, m := range mounts {

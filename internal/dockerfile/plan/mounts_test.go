@@ -93,7 +93,7 @@ func TestMountPlanErrors(t *testing.T) {
 	}
 }
 
-// TestMountCanon: whatever a mount says changes the key.
+// TestMountCanon: every option of a mount changes the canonical text.
 func TestMountCanon(t *testing.T) {
 	seen := map[string]string{}
 	for _, flags := range []string{

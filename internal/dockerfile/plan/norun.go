@@ -12,8 +12,9 @@ func (e *RunRefused) Error() string { return e.err.Error() }
 // Unwrap returns the error of the RUN, with file and line.
 func (e *RunRefused) Unwrap() error { return e.err }
 
-// WithoutRun returns the same plan for a machine on which no process can run; why is the reason. The error is a *RunRefused
-// for the first RUN of the needed stages. If a trigger of a base image is a RUN, the Begin of its stage returns a *RunRefused.
+// WithoutRun returns the same plan for a machine on which no process can run; why is the reason.
+// The error is a *RunRefused for the first RUN of the needed stages. If a trigger of a base image
+// is a RUN, the Begin of its stage returns a *RunRefused.
 func (p *Plan) WithoutRun(why error) (*Plan, error) {
 	o := p.options
 	o.noRun = why
@@ -40,9 +41,9 @@ func isRun(in instructions.Instruction) bool {
 	return ok
 }
 
-// CheckTriggers returns the error that the triggers of a base image would cause in Begin, before the layers of the image are
-// pulled. image is the name as written in the Dockerfile. The error is a *RunRefused if a trigger is a RUN and the plan comes
-// from WithoutRun.
+// CheckTriggers returns the error that the triggers of a base image would cause in Begin, before
+// the layers of the image are pulled. image is the name as written in the Dockerfile. The error is
+// a *RunRefused if a trigger is a RUN and the plan comes from WithoutRun.
 func (p *Plan) CheckTriggers(image string, triggers []string) error {
 	for _, s := range p.Stages {
 		if s.From.Image != image || s.Replaced {

@@ -85,7 +85,8 @@ func TestCheckTriggers(t *testing.T) {
 	}
 }
 
-// TestRefusedTriggerLeavesNoTrace: an error of Begin does not change the stage, so that the next Begin does not return it.
+// TestRefusedTriggerLeavesNoTrace: an error of Begin does not change the stage, so that the next
+// Begin does not return it.
 func TestRefusedTriggerLeavesNoTrace(t *testing.T) {
 	file, err := instructions.Parse("Dockerfile", []byte("FROM base\n"))
 	if err != nil {

@@ -55,9 +55,9 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 	return nil
 }
 
-// runArgv gives the command line. One here-document in place of a command is
-// the shell's script, or, with #!, a file to execute; other here-documents
-// are the shell's business and follow the command.
+// runArgv returns the command line. A here-document without a command is a script for the shell or,
+// if it begins with #!, a file to execute. Other here-documents are passed to the shell after the
+// command.
 func (sc *Scope) runArgv(c instructions.Run, op *Run) (argv []string, summary string) {
 	if len(c.Docs) == 0 {
 		return c.Argv(sc.image.Image), ""
@@ -80,7 +80,7 @@ func (sc *Scope) runArgv(c instructions.Run, op *Run) (argv []string, summary st
 	return instructions.ShellArgv(sc.image.Image, script), summarize(doc.Data)
 }
 
-// summarize is the first line of a script, for progress.
+// summarize returns the first line of a script, for progress: " (set -e...)".
 func summarize(script string) string {
 	first, _, more := strings.Cut(strings.TrimSpace(script), "\n")
 	first = strings.TrimSuffix(first, "\r")
@@ -90,8 +90,8 @@ func summarize(script string) string {
 	return " (" + first + ")"
 }
 
-// historyArgs is BuildKit's "|2 A=1 B=2": every declared build argument with
-// the value that the step sees.
+// historyArgs returns the build arguments in the form of BuildKit's history, "|2 A=1 B=2": every
+// declared argument with the value that the step sees.
 func (sc *Scope) historyArgs() []string {
 	if len(sc.args.names) == 0 {
 		return nil
@@ -104,8 +104,7 @@ func (sc *Scope) historyArgs() []string {
 	return out
 }
 
-// proxies are the predefined proxy arguments that were given, each in both
-// cases.
+// proxies returns the given proxy arguments, each in upper and lower case.
 func (sc *Scope) proxies() []string {
 	var out []string
 	given := sc.stage.plan.options.BuildArgs
@@ -129,7 +128,7 @@ func (sc *Scope) proxies() []string {
 	return out
 }
 
-// workdir plans WORKDIR. The root needs not be made.
+// workdir plans WORKDIR. The root directory always exists, so WORKDIR / needs no Op.
 func (sc *Scope) workdir(c instructions.Workdir, step *Step) error {
 	if err := sc.edit(c, step); err != nil {
 		return err
@@ -171,7 +170,7 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 
 	op.Sources = slices.Clone(op.Sources)
 	for i, src := range op.Sources {
-		if src == "" { // all files, as in the reference engine; internal/dockerfile/lint warns of it
+		if src == "" { // all files, as in BuildKit; package lint reports this
 			op.Sources[i] = "."
 		}
 	}
@@ -186,7 +185,7 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	return nil
 }
 
-// redact takes the credentials out of URLs: with others the same files are fetched.
+// redact removes the credentials from URLs, because the result does not depend on the credentials.
 func redact(sources []string) []string {
 	out := make([]string, len(sources))
 	for i, src := range sources {
@@ -195,8 +194,8 @@ func redact(sources []string) []string {
 	return out
 }
 
-// destination makes dest absolute and clean. It keeps the trailing slash, and
-// gives one to what can only be a directory: "", "." and "..".
+// destination makes dest absolute and clean. A slash at the end stays. A dest that can only be a
+// directory ("", "." or "..") gets a slash.
 func destination(dir, dest string) string {
 	last := dest[strings.LastIndexByte(dest, '/')+1:]
 	if !path.IsAbs(dest) {
@@ -209,7 +208,7 @@ func destination(dir, dest string) string {
 	return dest
 }
 
-// copyText is the history's text.
+// copyText returns the text for the history.
 func copyText(c instructions.Copy) string {
 	words := []string{"COPY"}
 	if c.Add {

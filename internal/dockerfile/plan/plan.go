@@ -25,7 +25,8 @@ type Options struct {
 	Insecure  bool              // RUN --security=insecure is allowed
 	NoRemote  bool              // ADD of URLs and git repositories is refused
 
-	// Mounts are added to every RUN. A mount of the RUN with the same target hides them. Variables are not expanded.
+	// Mounts are added to every RUN. A mount of the RUN with the same target hides them. Variables
+	// are not expanded.
 	Mounts []instructions.MountFlag
 
 	// Refuse returns an error if a Dockerfile may not use the image. Nil allows every image.
@@ -41,29 +42,31 @@ type EnvVar struct {
 	Literal    bool // a $ in Value is a dollar sign; otherwise Value may refer to variables, as in $PATH:/opt/bin
 }
 
-// Plan holds the stages that a target needs. A Plan does not change after New and may be used by several goroutines at the
-// same time; callers do not change the fields. WithEpoch and WithoutRun return another Plan.
+// Plan holds the stages that a target needs. A Plan does not change after New and may be used by
+// several goroutines at the same time; callers do not change the fields. WithEpoch and WithoutRun
+// return another Plan.
 type Plan struct {
 	Stages []*Stage // that the target needs, dependencies first, the target last
 	Target *Stage
 
-	// Epoch is the time of build argument SOURCE_DATE_EPOCH. It is nil if the argument is not given, or if it is a name
-	// (EpochOf) and WithEpoch has not set the time.
+	// Epoch is the time of build argument SOURCE_DATE_EPOCH. It is nil if the argument is not
+	// given, or if it is a name (EpochOf) and WithEpoch has not set the time.
 	Epoch *time.Time
 
-	// EpochOf describes where the time comes from if SOURCE_DATE_EPOCH names the build context or a stage. Nil: the
-	// argument is a number, or not given.
+	// EpochOf describes where the time comes from if SOURCE_DATE_EPOCH names the build context or a
+	// stage. Nil: the argument is a number, or not given.
 	EpochOf *EpochSource
 
-	// Unused lists, sorted, the build arguments that no ARG of the file declares and that are not predefined. An ONBUILD
-	// trigger of a base image may still declare an unused argument.
+	// Unused lists, sorted, the build arguments that no ARG of the file declares and that are not
+	// predefined. An ONBUILD trigger of a base image may still declare an unused argument.
 	Unused []string
 
-	// Warnings are lines for the user: about arguments that have an effect in BuildKit and none in rbuild, and about stages
-	// that a named context replaces.
+	// Warnings are lines for the user: about arguments that have an effect in BuildKit and none in
+	// rbuild, and about stages that a named context replaces.
 	Warnings []string
 
-	// UnusedContexts lists, sorted, the named contexts that the file does not use. A trigger may still use them.
+	// UnusedContexts lists, sorted, the named contexts that the file does not use. A trigger may
+	// still use them.
 	UnusedContexts []string
 
 	file    *instructions.File
@@ -84,11 +87,13 @@ type Stage struct {
 	After []*Stage // of FROM --after: these stages run before this stage begins and before its base is resolved
 	Text  string   // the FROM instruction as written
 
-	// Platform is the platform that the stage is made for. It comes from the stage below, from FROM --platform or from
-	// Options.Platform, in this order. The config of the base image may name another platform.
+	// Platform is the platform that the stage is made for. It comes from the stage below, from FROM
+	// --platform or from Options.Platform, in this order. The config of the base image may name
+	// another platform.
 	Platform ocispec.Platform
 
-	// Replaced is set if a named context has the name of the stage. The context then replaces all instructions.
+	// Replaced is set if a named context has the name of the stage. The context then replaces all
+	// instructions.
 	Replaced bool
 
 	plan         *Plan
@@ -96,8 +101,8 @@ type Stage struct {
 	refused      error // the first image or instruction of the stage that the options do not allow
 }
 
-// Source is the place where a stage begins, or from which a COPY or a mount reads. At most one of Stage, Image and Context is
-// set; if all three are empty, the source is scratch.
+// Source is the place where a stage begins, or from which a COPY or a mount reads. At most one of
+// Stage, Image and Context is set; if all three are empty, the source is scratch.
 type Source struct {
 	Stage   *Stage
 	Image   string // as written in the Dockerfile, for example alpine:3.20
@@ -110,8 +115,9 @@ type Source struct {
 // scratch is the name of the base without files.
 const scratch = "scratch"
 
-// New plans the build of a target. It reports every error that does not depend on base images: unknown stages, references to
-// later stages, names that are empty after expansion, and instructions that the options do not allow.
+// New plans the build of a target. It reports every error that does not depend on base images:
+// unknown stages, references to later stages, names that are empty after expansion, and
+// instructions that the options do not allow.
 func New(f *instructions.File, o Options) (*Plan, error) {
 	p := newPlanner(f, o)
 	p.Unused = p.unusedArgs()
@@ -170,8 +176,8 @@ func (p *Plan) byName(name string, end int) *Stage {
 	return named[i-1]
 }
 
-// byNumber returns the stage with an index among the stages added so far: FROM 0 names a stage, as in buildah. A number that
-// is not such an index names an image.
+// byNumber returns the stage with an index among the stages added so far: FROM 0 names a stage, as
+// in buildah. A number that is not such an index names an image.
 func (p *Plan) byNumber(name string) *Stage {
 	n, err := strconv.ParseUint(name, 10, 31)
 	if err != nil || n >= uint64(len(p.all)) || strconv.FormatUint(n, 10) != name {
@@ -180,8 +186,8 @@ func (p *Plan) byNumber(name string) *Stage {
 	return p.all[n]
 }
 
-// mounts returns the mounts of a RUN, preceded by the mounts of Options. If two mounts have the same target, the later mount
-// wins.
+// mounts returns the mounts of a RUN, preceded by the mounts of Options. If two mounts have the
+// same target, the later mount wins.
 func (p *Plan) mounts(c instructions.Run) []instructions.MountFlag {
 	return slices.Concat(p.options.Mounts, c.Mounts)
 }

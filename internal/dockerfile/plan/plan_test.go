@@ -48,7 +48,7 @@ func bases(name string) instructions.Image {
 	return img
 }
 
-// walked is the outcome of a whole plan.
+// walked is the result of a plan with all steps.
 type walked struct {
 	plan  *plan.Plan
 	steps map[string][]*plan.Step // by name or index of the stage

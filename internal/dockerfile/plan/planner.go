@@ -79,8 +79,8 @@ func (p *planner) after(s *Stage, in *instructions.Stage) (out []*Stage, err err
 	return out, nil
 }
 
-// setFrom resolves the base of a stage. The order is: a named context with the name of the stage, an earlier stage, a named
-// context with the name of the base, an image.
+// setFrom resolves the base of a stage. The order is: a named context with the name of the stage,
+// an earlier stage, a named context with the name of the base, an image.
 func (p *planner) setFrom(s *Stage, base string) {
 	if s.Name != "" {
 		if context := p.context(s.Name, s.Platform); context != "" {
@@ -142,7 +142,8 @@ func (p *planner) findNeeds(s *Stage) error {
 	return nil
 }
 
-// unusedContexts lists the named contexts that no stage uses. After findNeeds, the stages hold all sources of the file.
+// unusedContexts lists the named contexts that no stage uses. After findNeeds, the stages hold all
+// sources of the file.
 func (p *planner) unusedContexts() (out []string) {
 	used := map[string]bool{}
 	for _, s := range p.all {
@@ -211,8 +212,8 @@ func (p *planner) target() (*Stage, error) {
 	return nil, p.file.Hintf(instructions.Range{}, hint, "no stage is named %q", want)
 }
 
-// reach appends a stage and its dependencies to Plan.Stages, dependencies first. The recursion ends because references go to
-// earlier stages only.
+// reach appends a stage and its dependencies to Plan.Stages, dependencies first. The recursion ends
+// because references go to earlier stages only.
 func (p *planner) reach(s *Stage) error {
 	if p.seen[s] {
 		return nil
@@ -239,7 +240,8 @@ func (p *planner) reach(s *Stage) error {
 	return nil
 }
 
-// unusedArgs lists, sorted, the build arguments that no ARG of the file declares and that are not predefined.
+// unusedArgs lists, sorted, the build arguments that no ARG of the file declares and that are not
+// predefined.
 func (p *planner) unusedArgs() []string {
 	declared := map[string]bool{}
 	note := func(list []instructions.Instruction) {

@@ -9,13 +9,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// systems are the operating systems that may be written alone, for example --platform=linux. Any other single word is an
-// architecture.
+// systems are the operating systems that may be written alone, for example --platform=linux. Any
+// other single word is an architecture.
 var systems = []string{"linux", "windows", "darwin"}
 
-// ParsePlatform reads a platform as users write it: OS/ARCH[/VARIANT], OS or ARCH, for example linux/arm/v7, linux or
-// aarch64. Parts that text omits are the host's. Case does not matter. The result has containerd's names: aarch64 is arm64,
-// arm is arm/v7. ok reports whether text is a platform; OS versions, as in windows(10.0)/amd64, are not accepted.
+// ParsePlatform reads a platform as users write it: OS/ARCH[/VARIANT], OS or ARCH, for example
+// linux/arm/v7, linux or aarch64. Parts that text omits are the host's. Case does not matter. The
+// result has containerd's names: aarch64 is arm64, arm is arm/v7. ok reports whether text is a
+// platform; OS versions, as in windows(10.0)/amd64, are not accepted.
 func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok bool) {
 	text = strings.ToLower(text)
 	if !strings.Contains(text, "/") {
@@ -33,7 +34,8 @@ func ParsePlatform(text string, host ocispec.Platform) (p ocispec.Platform, ok b
 	return platforms.Normalize(p), true
 }
 
-// platform reads the expanded --platform of FROM. Without the flag a stage is made for the platform of Options.
+// platform reads the expanded --platform of FROM. Without the flag a stage is made for the platform
+// of Options.
 func (p *planner) platform(text string) (ocispec.Platform, error) {
 	if text == "" {
 		return p.options.Platform, nil

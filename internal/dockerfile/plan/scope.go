@@ -10,11 +10,12 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// defaultPath is the PATH of an image that sets none.
+// defaultPath is the PATH of an image without PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Scope walks through the steps of one stage and owns the state of the walk: the config of the image so far and the build
-// arguments. A Scope is not safe for concurrent use; scopes of different stages are independent.
+// Scope walks through the steps of one stage and owns the state of the walk: the config of the
+// image so far and the build arguments. A Scope is not safe for concurrent use; scopes of different
+// stages are independent.
 type Scope struct {
 	stage  *Stage
 	todo   []located
@@ -28,11 +29,12 @@ type Scope struct {
 	guess  *guess // of Verify; nil: the base image is known
 }
 
-// maxGrowth bounds the bytes that variables add in one stage. instructions.MaxExpansion bounds a single word.
+// maxGrowth bounds the bytes that variables add in one stage. instructions.MaxExpansion bounds a
+// single word.
 const maxGrowth = 64 << 20
 
-// maxHistory bounds the texts in the history of one stage, in bytes. The bound is needed because each RUN repeats the build
-// arguments.
+// maxHistory bounds the texts in the history of one stage, in bytes. The bound is needed because
+// each RUN repeats the build arguments.
 const maxHistory = 64 << 20
 
 // located is an instruction with its file.
@@ -43,9 +45,10 @@ type located struct {
 	flag    string // the flag that made the instruction, for example --env; empty: the instruction is in the file
 }
 
-// Begin starts a stage. base is the config of the base: of an image, of the stage below at its end, or the zero Image for
-// scratch. args are the build arguments of the stage below at its end (Scope.Args), and nil if From.Stage is nil. The steps
-// of the triggers of the base come first; the stage does not pass them on.
+// Begin starts a stage. base is the config of the base: of an image, of the stage below at its end,
+// or the zero Image for scratch. args are the build arguments of the stage below at its end
+// (Scope.Args), and nil if From.Stage is nil. The steps of the triggers of the base come first; the
+// stage does not pass them on.
 func (s *Stage) Begin(base instructions.Image, args *Args) (*Scope, error) {
 	sc := &Scope{stage: s, image: instructions.NewDraft(base), args: newArgs(), growth: maxGrowth}
 	if parent := s.From.Stage; parent != nil {
@@ -71,7 +74,8 @@ func (s *Stage) Begin(base instructions.Image, args *Args) (*Scope, error) {
 	return sc, nil
 }
 
-// complete sets the defaults of a config: platform, WorkingDir, type of the root file system and PATH.
+// complete sets the defaults of a config: platform, WorkingDir, type of the root file system and
+// PATH.
 func (sc *Scope) complete() {
 	img, from := sc.image, sc.stage.From
 	if img.OS == "" && img.Architecture == "" {
@@ -88,7 +92,8 @@ func (sc *Scope) complete() {
 	}
 }
 
-// addEnv adds an ENV instruction with the variables of --env. It precedes the instructions of the stage.
+// addEnv adds an ENV instruction with the variables of --env. The ENV precedes the instructions of
+// the stage.
 func (sc *Scope) addEnv() {
 	s := sc.stage
 	if len(s.plan.options.Env) == 0 {
@@ -146,8 +151,9 @@ func (sc *Scope) addTriggers(triggers []string) error {
 	return nil
 }
 
-// triggerWarning returns a warning about a trigger of a base image that mounts a secret or the user's SSH agent, because
-// the author of the image decides what the trigger does with them. Triggers of a stage are in the user's own file.
+// triggerWarning returns a warning about a trigger of a base image that mounts a secret or the
+// user's SSH agent, because the author of the image decides what the trigger does with them.
+// Triggers of a stage are in the user's own file.
 func (s *Stage) triggerWarning(text string, op Op) string {
 	run, ok := op.(*Run)
 	if !ok || s.From.Stage != nil {
@@ -179,12 +185,13 @@ func (s *Stage) triggerWarning(text string, op Op) string {
 // Len returns the number of steps of the stage. Triggers count; FROM does not.
 func (sc *Scope) Len() int { return len(sc.todo) }
 
-// Image returns the config after the last step. The scope owns the config: the caller does not change it, and the next call
-// of Next may change its slices and maps.
+// Image returns the config after the last step. The scope owns the config: the caller does not
+// change it, and the next call of Next may change its slices and maps.
 func (sc *Scope) Image() instructions.Image { return sc.image.Image }
 
-// Args returns the build arguments at the end of the stage, for Begin of the stages built on this stage. They do not change
-// any more and may be used by several goroutines. Args returns nil while steps are left.
+// Args returns the build arguments at the end of the stage, for Begin of the stages built on this
+// stage. They do not change any more and may be used by several goroutines. Args returns nil while
+// steps are left.
 func (sc *Scope) Args() *Args {
 	if sc.next < len(sc.todo) {
 		return nil
@@ -224,7 +231,8 @@ func (sc *Scope) Next() (*Step, error) {
 	return step, nil
 }
 
-// Arg returns the present value of a build argument. ok is false if the argument is not declared or has no value.
+// Arg returns the present value of a build argument. ok is false if the argument is not declared or
+// has no value.
 func (sc *Scope) Arg(name string) (value string, ok bool) { return sc.args.lookup(name) }
 
 // apply executes an instruction on the config and the arguments, and completes the step.
@@ -269,7 +277,7 @@ func (sc *Scope) edit(c instructions.Editor, step *Step) error {
 		return errors.New("a value that is not UTF-8, which an image's config cannot hold")
 	}
 	step.CreatedBy = text
-	step.Canon = fmt.Sprintf("%#v", c) // strings are quoted, so nothing runs together
+	step.Canon = fmt.Sprintf("%#v", c) // strings are quoted, so that different operands give different texts
 	return nil
 }
 
@@ -287,8 +295,8 @@ func (sc *Scope) lookup(name string) (string, bool) {
 	return v, ok
 }
 
-// arg declares build arguments. The value is that of --build-arg, else the default, else the value of the global argument
-// with the name.
+// arg declares build arguments. The value is that of --build-arg, else the default, else the value
+// of the global argument with the name.
 func (sc *Scope) arg(c instructions.Arg, step *Step) error {
 	p := sc.stage.plan
 	step.CreatedBy = "ARG"

@@ -15,8 +15,8 @@ import (
 // mountFrom names the option from= of RUN --mount in errors.
 const mountFrom = "--mount: from"
 
-// reads resolves the --from of COPY and the from= of the mounts of RUN. refused is the first source or option that the
-// options of the plan do not allow; it matters only if the stage is built.
+// reads resolves the --from of COPY and the from= of the mounts of RUN. refused is the first source
+// or option that the options of the plan do not allow; it matters only if the stage is built.
 func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []Source, refused, err error) {
 	add := func(option, from string) error {
 		if from == "" {
@@ -51,9 +51,9 @@ func (s *Stage) reads(f *instructions.File, in instructions.Instruction) (out []
 	return out, refused, err
 }
 
-// source resolves the operand of an option, for example --from=build, at r of file f. The order is: the index of an earlier
-// stage, the name of an earlier stage, a named context, an image. Images are for the platform of Options, whatever the
-// platform of the stage is, as in BuildKit.
+// source resolves the operand of an option, for example --from=build, at r of file f. The order is:
+// the index of an earlier stage, the name of an earlier stage, a named context, an image. Images
+// are for the platform of Options, whatever the platform of the stage is, as in BuildKit.
 func (s *Stage) source(f *instructions.File, r instructions.Range, option, from string) (Source, error) {
 	p := s.plan
 	if strings.Contains(from, "$") {
@@ -97,7 +97,8 @@ func (s *Stage) source(f *instructions.File, r instructions.Range, option, from 
 	return Source{Image: from, Platform: platform}, nil
 }
 
-// result returns the source of the stage's files: the stage, or the named context that replaces the stage.
+// result returns the source of the stage's files: the stage, or the named context that replaces the
+// stage.
 func (s *Stage) result() Source {
 	if s.Replaced {
 		return s.From
@@ -112,7 +113,8 @@ func laterOrSelf(n, self int) string {
 	return "defined after this one"
 }
 
-// refuseImage returns an error if no image can have the name, or if Options.Refuse does not allow the image.
+// refuseImage returns an error if no image can have the name, or if Options.Refuse does not allow
+// the image.
 func (s *Stage) refuseImage(f *instructions.File, r instructions.Range, option, image string) error {
 	if err := checkImageName(image); err != nil {
 		return s.badName(f, r, option, image, err)
@@ -139,8 +141,8 @@ func (s *Stage) badName(f *instructions.File, r instructions.Range, option, imag
 	return f.Hintf(r, hint, "%s: %v", option, err)
 }
 
-// checkImageName applies the rules of package imagename. It accepts the name of an image, an ID, docker://NAME, and a
-// transport of files, for example oci:/dir. Paths are not checked.
+// checkImageName applies the rules of package imagename. It accepts the name of an image, an ID,
+// docker://NAME, and a transport of files, for example oci:/dir. Paths are not checked.
 func checkImageName(text string) error {
 	n, err := imagename.Parse(text)
 	if err != nil {

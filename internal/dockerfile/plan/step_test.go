@@ -16,7 +16,7 @@ import (
 
 const defaultPath = "PATH=" + pathValue
 
-// TestRun: what a RUN executes, and what the history says of it.
+// TestRun: the command of a RUN and the text of the history.
 func TestRun(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
@@ -165,7 +165,8 @@ func TestWorkdir(t *testing.T) {
 	}
 }
 
-// TestKeyArgs: the value of a build argument counts for the key of a step that sees it, and for no other.
+// TestKeyArgs: the value of a build argument counts for the key of a step that sees it, and for no
+// other.
 func TestKeyArgs(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
@@ -202,7 +203,7 @@ func TestKeyArgs(t *testing.T) {
 	}
 }
 
-// TestStep: what progress shows, lines, and arguments.
+// TestStep: the text for progress, the lines and the arguments of a step.
 func TestStep(t *testing.T) {
 	steps := walk(t, "FROM conformance-onbuild:1\n\nrun echo \\\n  $X\nARG X=1 Y\nRUN <<E\n\na b\nc\nE\n", "", nil).steps["0"]
 	var got []string
@@ -291,7 +292,7 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// fromOf is what a COPY reads from.
+// fromOf returns the source of a COPY.
 func fromOf(t *testing.T, step *plan.Step) *plan.Source {
 	t.Helper()
 	c, ok := step.Op.(*plan.Copy)
@@ -347,7 +348,7 @@ func TestOrderOfStages(t *testing.T) {
 	}
 }
 
-// TestCanon: steps that differ in what they do have different encodings.
+// TestCanon: steps with different effects have different canonical texts.
 func TestCanon(t *testing.T) {
 	seen := map[string]string{}
 	for _, text := range []string{

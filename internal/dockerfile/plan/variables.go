@@ -10,7 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// Args is an ordered set of build arguments. Callers get Args from Scope.Args and pass them to Stage.Begin.
+// Args is an ordered set of build arguments. Callers get Args from Scope.Args and pass them to
+// Stage.Begin.
 type Args struct {
 	names  []string           // in order of their first declaration
 	values map[string]*string // nil: declared without a value
@@ -61,8 +62,8 @@ func (v *Args) list() []string {
 	return v.made
 }
 
-// Globals returns the build arguments that FROM sees: all names, also names without a value, and a function that looks up a
-// value.
+// Globals returns the build arguments that FROM sees: all names, also names without a value, and a
+// function that looks up a value.
 func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
 	p := newPlanner(f, o)
 	if err := p.setGlobals(); err != nil {
@@ -93,8 +94,8 @@ func (p *planner) setGlobals() error {
 	return nil
 }
 
-// declare evaluates an ARG outside of a stage. The value is that of the command line, else the default with the variables
-// expanded by x.
+// declare evaluates an ARG outside of a stage. The value is that of the command line, else the
+// default with the variables expanded by x.
 func (p *planner) declare(arg instructions.Arg, x instructions.Expander, vars *Args) error {
 	for _, a := range arg.Vars {
 		value := a.Default
@@ -139,7 +140,8 @@ func (p *planner) platformArgs() [][2]string {
 	}
 }
 
-// expandFrom expands a word of FROM with the global arguments. part names the word in errors, for example "base name".
+// expandFrom expands a word of FROM with the global arguments. part names the word in errors, for
+// example "base name".
 func (p *planner) expandFrom(s *instructions.Stage, part, word string) (string, error) {
 	var unset []string
 	x := instructions.Expander{Escape: p.file.EscapeAt(s.Range), Lookup: func(name string) (string, bool) {
@@ -168,8 +170,8 @@ func (p *planner) expandFrom(s *instructions.Stage, part, word string) (string, 
 	return out, nil
 }
 
-// proxyNames are predefined arguments. A RUN sees them in upper and lower case without an ARG. They enter neither the history
-// nor a cache key.
+// proxyNames are predefined arguments. A RUN sees them in upper and lower case without an ARG. They
+// enter neither the history nor a cache key.
 var proxyNames = []string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"}
 
 // predefined reports whether a build argument has an effect without an ARG.

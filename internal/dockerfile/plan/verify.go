@@ -6,8 +6,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// Verify walks through the stages of the plan without base images. It returns the first error that the build would return
-// with any base images. Errors that depend on a variable of a base image are not reported.
+// Verify walks through the stages of the plan without base images. It returns the first error that
+// the build would return with any base images. Errors that depend on a variable of a base image are
+// not reported.
 func (p *Plan) Verify() error {
 	ends := map[*Stage]*Scope{}
 	for _, s := range p.Stages { // dependencies first
@@ -41,8 +42,8 @@ func (p *Plan) Verify() error {
 	return nil
 }
 
-// guess records which variables a Scope does not know because the base image is unknown. If guess is nil, the Scope knows all
-// variables.
+// guess records which variables a Scope does not know because the base image is unknown. If guess
+// is nil, the Scope knows all variables.
 type guess struct {
 	vague map[string]bool // variables whose value depends on the base image
 	used  bool            // the current instruction has used a vague or unset variable

@@ -7,7 +7,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 )
 
-// TestVerify: what no base image can heal is an error without the base image; what one may heal is none.
+// TestVerify: an error that no base image can fix is reported without the base image; an error that
+// a base image may fix is left to the build.
 func TestVerify(t *testing.T) {
 	for _, tc := range []struct{ name, text, err string }{
 		{"good", "FROM a\nARG A\nENV B=$A\nCOPY $B x\nFROM scratch\nCOPY --from=0 x /", ""},
@@ -46,7 +47,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestImageNames: text that cannot be the name of an image is an error of the plan, if the stage is needed.
+// TestImageNames: text that cannot be the name of an image is an error of the plan, if the stage is
+// needed.
 func TestImageNames(t *testing.T) {
 	for _, tc := range []struct{ text, err string }{
 		{"FROM REPLACE-ME", `Dockerfile:1: FROM: "REPLACE-ME" is neither a stage above nor a name that an image can have: `},

@@ -16,7 +16,10 @@ import (
 // maxConfig bounds the config and manifest documents that are read into memory, in bytes.
 const maxConfig = 8 << 20
 
-// Image is what a build needs to know of an image of the store.
+// ImageStore is the part of a [Store] that keeps images. The methods may be called from several goroutines.
+type ImageStore struct{ layers *LayerStore }
+
+// Image describes an image of the store for a build.
 type Image struct {
 	ID           string            // of the record; see recordID
 	ConfigDigest digest.Digest     // of the config document
@@ -38,8 +41,8 @@ func (i Image) name() string {
 var ErrNoImage = cs.ErrImageUnknown
 
 // Image reads the image with this ID or name. The error is ErrNoImage if the store does not have the image.
-func (s *Store) Image(id string) (Image, error) {
-	img, err := s.storage.Image(id)
+func (s ImageStore) Image(id string) (Image, error) {
+	img, err := s.layers.storage.Image(id)
 	if err != nil {
 		return Image{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
@@ -62,7 +65,7 @@ func (s *Store) Image(id string) (Image, error) {
 var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
 
 // manifest reads the manifest of an image. Its digest of the config is a valid one.
-func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err error) {
+func (s ImageStore) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err error) {
 	// Not img.Digest: that is the digest of the manifest with which the image was first stored.
 	data, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
@@ -78,8 +81,8 @@ func (s *Store) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err er
 }
 
 // document reads one of an image's documents and verifies its digest.
-func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte, error) {
-	size, err := s.storage.ImageBigDataSize(img.ID, key)
+func (s ImageStore) document(img *cs.Image, key string, want digest.Digest) ([]byte, error) {
+	size, err := s.layers.storage.ImageBigDataSize(img.ID, key)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s of image %s: %w", key, img.ID, err)
 	}
@@ -87,7 +90,7 @@ func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte,
 		return nil, fmt.Errorf("%s of image %s has %d bytes, more than the %d that are accepted", key, img.ID, size, maxConfig)
 	}
 
-	data, err := s.storage.ImageBigData(img.ID, key)
+	data, err := s.layers.storage.ImageBigData(img.ID, key)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s of image %s: %w", key, img.ID, err)
 	}
@@ -104,7 +107,7 @@ func (s *Store) document(img *cs.Image, key string, want digest.Digest) ([]byte,
 // again an image that was pulled is that image, with the manifest that was pulled.
 //
 // A record shares the layers of an older record with the same config, if their content is the same.
-func (s *Store) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
+func (s ImageStore) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
 	for range putTries {
 		id, manifest, err = s.putImage(n)
 		if !errors.Is(err, cs.ErrDuplicateID) { // else another process was quicker
@@ -117,9 +120,9 @@ func (s *Store) PutImage(n commit.Documents) (id string, manifest []byte, err er
 // putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
 const putTries = 5
 
-func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err error) {
+func (s ImageStore) putImage(n commit.Documents) (id string, manifest []byte, err error) {
 	config, sum := digest.FromBytes(n.Config), digest.FromBytes(n.Manifest)
-	twins, err := twinsOf(s.storage, config)
+	twins, err := twinsOf(s.layers.storage, config)
 	if err != nil {
 		return "", nil, err
 	}
@@ -129,18 +132,18 @@ func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err er
 		return "", nil, err
 	}
 	if old != nil {
-		if err := verifyImage(s.storage, old.ID); err != nil {
+		if err := verifyImage(s.layers.storage, old.ID); err != nil {
 			return "", nil, fmt.Errorf("recording image %s: %w", old.ID, err)
 		}
 		return old.ID, manifest, s.nameImage(old, n.Names)
 	}
 
-	id, err = recordID(s.storage, config, sum)
+	id, err = recordID(s.layers.storage, config, sum)
 	if err != nil {
 		return "", nil, err
 	}
 
-	img, err := s.storage.CreateImage(id, nil, sharedTop(s.storage, twins, n.TopLayer), "", &cs.ImageOptions{
+	img, err := s.layers.storage.CreateImage(id, nil, sharedTop(s.layers.storage, twins, n.TopLayer), "", &cs.ImageOptions{
 		CreationDate: n.Created,
 		Digest:       sum,
 		BigData: []cs.ImageBigDataOption{
@@ -157,7 +160,7 @@ func (s *Store) putImage(n commit.Documents) (id string, manifest []byte, err er
 }
 
 // sameImage returns the record of the image among the images with the same config, or nil.
-func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []byte, error) {
+func (s ImageStore) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []byte, error) {
 	sum := digest.FromBytes(n.Manifest)
 	for i := range twins {
 		if twins[i].BigDataDigests[cs.ImageDigestBigDataKey] == sum {
@@ -173,7 +176,7 @@ func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []by
 		if err != nil {
 			return nil, nil, err
 		}
-		if sameButCompression(manifest, n.Manifest) && sameLayers(s.storage, img.TopLayer, n.TopLayer) {
+		if sameButCompression(manifest, n.Manifest) && sameLayers(s.layers.storage, img.TopLayer, n.TopLayer) {
 			return &twins[i], manifest, nil
 		}
 	}
@@ -182,12 +185,12 @@ func (s *Store) sameImage(twins []cs.Image, n commit.Documents) (*cs.Image, []by
 }
 
 // nameImage adds the names that the image does not have yet.
-func (s *Store) nameImage(img *cs.Image, names []string) error {
+func (s ImageStore) nameImage(img *cs.Image, names []string) error {
 	missing := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(img.Names, n) })
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := s.storage.AddNames(img.ID, missing); err != nil {
+	if err := s.layers.storage.AddNames(img.ID, missing); err != nil {
 		return fmt.Errorf("naming image %s: %w", img.ID, err)
 	}
 	return nil
@@ -195,8 +198,8 @@ func (s *Store) nameImage(img *cs.Image, names []string) error {
 
 // NameImage gives an image of the store more names, which it takes from the images that have them, and returns the
 // image's manifest. The image itself stays as it is. id is the ID of its record.
-func (s *Store) NameImage(id string, names []string) (manifest []byte, err error) {
-	img, err := s.storage.Image(id)
+func (s ImageStore) NameImage(id string, names []string) (manifest []byte, err error) {
+	img, err := s.layers.storage.Image(id)
 	if err != nil {
 		return nil, fmt.Errorf("reading image %s: %w", id, err)
 	}

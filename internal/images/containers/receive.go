@@ -28,8 +28,8 @@ func (s *Store) SpoolDir() string { return filepath.Join(s.GraphRoot(), "tmp") }
 // A name of the store belongs to one image, and that is the image for the host's platform, because other tools run it. An
 // image that is pulled by name for another platform is therefore stored without the name, unless in.KeepName is set, and the
 // store notes the name beside the image.
-func (s *Store) Receive(ctx context.Context, in images.Incoming) (images.Receiver, error) {
-	r := &receiver{lib: s.storage, in: in}
+func (s ImageStore) Receive(ctx context.Context, in images.Incoming) (images.Receiver, error) {
+	r := &receiver{lib: s.layers.storage, in: in}
 	name := in.Name
 	if in.Foreign && !in.KeepName {
 		name = nil
@@ -41,7 +41,7 @@ func (s *Store) Receive(ctx context.Context, in images.Incoming) (images.Receive
 		if err != nil {
 			return nil, err
 		}
-		have, err := stored(s.storage, config, manifest)
+		have, err := stored(s.layers.storage, config, manifest)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (s *Store) Receive(ctx context.Context, in images.Incoming) (images.Receive
 		id = config.Encoded()
 	}
 
-	r.guarded = guard(ctx, s.storage, in)
+	r.guarded = guard(ctx, s.layers.storage, in)
 	ref, err := istorage.Transport.NewStoreReference(r.guarded, name, id)
 	if err != nil {
 		return nil, fmt.Errorf("making a reference to the store: %w", err)
@@ -112,19 +112,19 @@ func (r *receiver) Finish() (string, error) {
 }
 
 // Send gives the image with this ID to a push, after a check of its layers.
-func (s *Store) Send(id string) (images.Sender, error) {
-	if err := verifyImage(s.storage, id); err != nil {
+func (s ImageStore) Send(id string) (images.Sender, error) {
+	if err := verifyImage(s.layers.storage, id); err != nil {
 		return nil, err
 	}
-	img, err := s.storage.Image(id)
+	img, err := s.layers.storage.Image(id)
 	if err != nil {
 		return nil, fmt.Errorf("reading image %s: %w", id, err)
 	}
-	ref, err := istorage.Transport.NewStoreReference(s.storage, nil, id)
+	ref, err := istorage.Transport.NewStoreReference(s.layers.storage, nil, id)
 	if err != nil {
 		return nil, fmt.Errorf("reading image %s: %w", id, err)
 	}
-	return &sender{lib: s.storage, img: img, ref: ref}, nil
+	return &sender{lib: s.layers.storage, img: img, ref: ref}, nil
 }
 
 // sender is the [images.Sender] of a Store.
@@ -149,13 +149,13 @@ func (s *sender) Sent(name reference.Named, manifest []byte) error {
 }
 
 // StoreReference returns the destination of a push that puts a copy of an image, in another format, into this store.
-func (s *Store) StoreReference(ctx context.Context, named reference.Named) (types.ImageReference, error) {
-	return istorage.Transport.NewStoreReference(guard(ctx, s.storage, images.Incoming{Platform: images.HostPlatform()}), named, "")
+func (s ImageStore) StoreReference(ctx context.Context, named reference.Named) (types.ImageReference, error) {
+	return istorage.Transport.NewStoreReference(guard(ctx, s.layers.storage, images.Incoming{Platform: images.HostPlatform()}), named, "")
 }
 
 // FindFor finds the image that the first known of several full names means on a platform, and that name. If the store has the
 // name only for another platform, the error wraps [images.ErrNotFound], and other is that platform, for example "linux/arm64".
-func (s *Store) FindFor(names []reference.Named, want ocispec.Platform) (img images.Image, found, other string, err error) {
+func (s ImageStore) FindFor(names []reference.Named, want ocispec.Platform) (img images.Image, found, other string, err error) {
 	for _, name := range names {
 		lib, err := s.byName(name)
 		if errors.Is(err, images.ErrNotFound) {
@@ -165,7 +165,7 @@ func (s *Store) FindFor(names []reference.Named, want ocispec.Platform) (img ima
 			return images.Image{}, "", "", err
 		}
 
-		same, is := isFor(s.storage, lib, want)
+		same, is := isFor(s.layers.storage, lib, want)
 		if same {
 			return fromLibraryImage(lib), name.String(), "", nil
 		}
@@ -176,7 +176,7 @@ func (s *Store) FindFor(names []reference.Named, want ocispec.Platform) (img ima
 
 	if images.IsForeign(want) {
 		for _, name := range names {
-			if lib := pulledFor(s.storage, name.String(), want); lib != nil {
+			if lib := pulledFor(s.layers.storage, name.String(), want); lib != nil {
 				return fromLibraryImage(lib), name.String(), "", nil
 			}
 		}

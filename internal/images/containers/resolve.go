@@ -16,7 +16,7 @@ import (
 var _ images.Store = (*Store)(nil)
 
 // ResolveImage implements [images.Store].
-func (s *Store) ResolveImage(ref string) (images.Image, error) {
+func (s ImageStore) ResolveImage(ref string) (images.Image, error) {
 	img, err := s.resolve(ref)
 	if err != nil {
 		return images.Image{}, err
@@ -24,7 +24,7 @@ func (s *Store) ResolveImage(ref string) (images.Image, error) {
 	return fromLibraryImage(img), nil
 }
 
-func (s *Store) resolve(ref string) (*cs.Image, error) {
+func (s ImageStore) resolve(ref string) (*cs.Image, error) {
 	if named, err := reference.ParseNamed(ref); err == nil {
 		return s.byName(named)
 	}
@@ -32,10 +32,10 @@ func (s *Store) resolve(ref string) (*cs.Image, error) {
 }
 
 // byID finds an image by its ID, by the beginning of the ID, or by the digest of a config that only one image has.
-func (s *Store) byID(id string) (*cs.Image, error) {
-	img, err := s.storage.Image(id)
+func (s ImageStore) byID(id string) (*cs.Image, error) {
+	img, err := s.layers.storage.Image(id)
 	if errors.Is(err, cs.ErrImageUnknown) && reference.IsFullIdentifier(id) {
-		img, err = byConfig(s.storage, digest.NewDigestFromEncoded(digest.SHA256, id))
+		img, err = byConfig(s.layers.storage, digest.NewDigestFromEncoded(digest.SHA256, id))
 		if err == nil {
 			return img, nil
 		}
@@ -51,8 +51,8 @@ func (s *Store) byID(id string) (*cs.Image, error) {
 }
 
 // byName finds an image by a full name. An image whose layers are gone is not found.
-func (s *Store) byName(named reference.Named) (*cs.Image, error) {
-	ref, err := istorage.Transport.NewStoreReference(s.storage, named, "")
+func (s ImageStore) byName(named reference.Named) (*cs.Image, error) {
+	ref, err := istorage.Transport.NewStoreReference(s.layers.storage, named, "")
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", named, err)
 	}
@@ -64,7 +64,7 @@ func (s *Store) byName(named reference.Named) (*cs.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", named, err)
 	}
-	if !hasLayers(s.storage, img) {
+	if !hasLayers(s.layers.storage, img) {
 		return nil, fmt.Errorf("%s: %w", named, images.ErrNotFound)
 	}
 	return img, nil
@@ -94,16 +94,16 @@ func fromLibraryImage(img *cs.Image) images.Image {
 }
 
 // ListImages implements [images.Store].
-func (s *Store) ListImages() ([]images.Image, error) {
-	found, err := s.storage.Images()
+func (s ImageStore) ListImages() ([]images.Image, error) {
+	found, err := s.layers.storage.Images()
 	if err != nil {
 		return nil, fmt.Errorf("listing the images: %w", err)
 	}
-	layers, err := s.storage.Layers()
+	layers, err := s.layers.storage.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the layers: %w", err)
 	}
-	containers, err := s.storage.Containers()
+	containers, err := s.layers.storage.Containers()
 	if err != nil {
 		return nil, fmt.Errorf("listing the containers: %w", err)
 	}
@@ -136,8 +136,8 @@ func (s *Store) ListImages() ([]images.Image, error) {
 }
 
 // ReadImage implements [images.Store].
-func (s *Store) ReadImage(id string) (images.Content, error) {
-	img, err := s.storage.Image(id)
+func (s ImageStore) ReadImage(id string) (images.Content, error) {
+	img, err := s.layers.storage.Image(id)
 	if err != nil {
 		return images.Content{}, fmt.Errorf("reading image %s: %w", id, err)
 	}
@@ -156,10 +156,10 @@ func (s *Store) ReadImage(id string) (images.Content, error) {
 		ConfigDigest: m.Config.Digest,
 		Manifest:     raw,
 		Annotations:  m.Annotations,
-		Origins:      originsOf(s.storage, img),
-		Driver:       s.storage.GraphDriverName(),
+		Origins:      originsOf(s.layers.storage, img),
+		Driver:       s.layers.storage.GraphDriverName(),
 	}
-	chain, err := s.chain(img.TopLayer)
+	chain, err := s.layers.chain(img.TopLayer)
 	if err != nil {
 		content.LayersErr = err
 		return content, nil
@@ -168,24 +168,24 @@ func (s *Store) ReadImage(id string) (images.Content, error) {
 		content.Layers = append(content.Layers, images.Layer{DiffID: l.DiffID, Size: l.Size, Created: l.Created})
 	}
 
-	content.Directories, content.LayersErr = s.Directories(img.TopLayer)
+	content.Directories, content.LayersErr = s.layers.Directories(img.TopLayer)
 	return content, nil
 }
 
 // Digest returns the digest of an image's manifest as the registry of the full name has it; see [images.Digest]. It is "" if
 // there is no image with this ID.
-func (s *Store) Digest(id, name string) digest.Digest {
-	img, err := s.storage.Image(id)
+func (s ImageStore) Digest(id, name string) digest.Digest {
+	img, err := s.layers.storage.Image(id)
 	if err != nil {
 		return ""
 	}
-	return images.Digest(originsOf(s.storage, img), name, fromLibraryImage(img).Digest)
+	return images.Digest(originsOf(s.layers.storage, img), name, fromLibraryImage(img).Digest)
 }
 
 // RemoveImage implements [images.Store]. Layers that other images need stay.
-func (s *Store) RemoveImage(id string, what images.Removal) error {
+func (s ImageStore) RemoveImage(id string, what images.Removal) error {
 	if what.Name != "" {
-		err := s.reserve.freeing(func() error { return s.storage.RemoveNames(id, []string{what.Name}) })
+		err := s.layers.reserve.freeing(func() error { return s.layers.storage.RemoveNames(id, []string{what.Name}) })
 		if err != nil {
 			return fmt.Errorf("removing the name %s: %w", what.Name, err)
 		}
@@ -195,8 +195,8 @@ func (s *Store) RemoveImage(id string, what images.Removal) error {
 	if err := s.removeContainers(id, what.Force); err != nil {
 		return err
 	}
-	err := s.reserve.freeing(func() error {
-		_, err := s.storage.DeleteImage(id, true)
+	err := s.layers.reserve.freeing(func() error {
+		_, err := s.layers.storage.DeleteImage(id, true)
 		return err
 	})
 	if err != nil {
@@ -206,8 +206,8 @@ func (s *Store) RemoveImage(id string, what images.Removal) error {
 }
 
 // removeContainers removes the containers of an image. podman or buildah made them: rbuild makes none.
-func (s *Store) removeContainers(image string, force bool) error {
-	containers, err := s.storage.Containers()
+func (s ImageStore) removeContainers(image string, force bool) error {
+	containers, err := s.layers.storage.Containers()
 	if err != nil {
 		return fmt.Errorf("listing the containers: %w", err)
 	}
@@ -221,60 +221,14 @@ func (s *Store) removeContainers(image string, force bool) error {
 		if !force {
 			return inUse
 		}
-		mounts, err := s.storage.Mounted(c.LayerID)
+		mounts, err := s.layers.storage.Mounted(c.LayerID)
 		if err != nil || mounts > 0 {
 			inUse.Mounted = true
 			return errors.Join(inUse, err)
 		}
-		if err := s.reserve.freeing(func() error { return s.storage.DeleteContainer(c.ID) }); err != nil {
+		if err := s.layers.reserve.freeing(func() error { return s.layers.storage.DeleteContainer(c.ID) }); err != nil {
 			return fmt.Errorf("removing container %s: %w", images.ShortID(c.ID), err)
 		}
 	}
 	return nil
-}
-
-// Info describes a store for rbuild info.
-type Info struct {
-	Driver     string            // name of the storage driver
-	Options    []string          // of the driver
-	ImageStore string            // directory of images, if another than the graph root
-	Status     map[string]string // of the driver
-	Transient  bool              // the store forgets its containers at a reboot
-
-	Images, Layers, Containers int // how many there are
-}
-
-// Info looks at the store.
-func (s *Store) Info() (Info, error) {
-	all, err := s.storage.Images()
-	if err != nil {
-		return Info{}, fmt.Errorf("listing the images: %w", err)
-	}
-	layers, err := s.storage.Layers()
-	if err != nil {
-		return Info{}, fmt.Errorf("listing the layers: %w", err)
-	}
-	containers, err := s.storage.Containers()
-	if err != nil {
-		return Info{}, fmt.Errorf("listing the containers: %w", err)
-	}
-	pairs, err := s.storage.Status()
-	if err != nil {
-		return Info{}, fmt.Errorf("asking the storage driver: %w", err)
-	}
-
-	status := make(map[string]string, len(pairs))
-	for _, pair := range pairs {
-		status[pair[0]] = pair[1]
-	}
-	return Info{
-		Driver:     s.storage.GraphDriverName(),
-		Options:    s.storage.GraphOptions(),
-		ImageStore: s.storage.ImageStore(),
-		Status:     status,
-		Transient:  s.storage.TransientStore(),
-		Images:     len(all),
-		Layers:     len(layers),
-		Containers: len(containers),
-	}, nil
 }

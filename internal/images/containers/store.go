@@ -38,9 +38,10 @@ type Options struct {
 
 // Store is an open store. Its methods may be called from several goroutines.
 //
-// Store is an [images.Store]. Layers and caches have types of their own, so that code which needs only layers can ask for a
-// *LayerStore.
+// Store is an [images.Store]. Images, layers and cache mounts have types of their own, so that code which needs only layers can
+// ask for a *LayerStore.
 type Store struct {
+	ImageStore
 	*LayerStore
 	CacheStore
 
@@ -82,7 +83,7 @@ func Open(o Options) (st *Store, err error) {
 	}
 
 	layers := &LayerStore{storage: s, driver: differ, reserve: reserve{s.GraphRoot()}}
-	st = &Store{LayerStore: layers, CacheStore: CacheStore{s.GraphRoot()}}
+	st = &Store{ImageStore: ImageStore{layers}, LayerStore: layers, CacheStore: CacheStore{s.GraphRoot()}}
 	if err := st.begin(dead, o.Owner); err != nil {
 		s.Free()
 		return nil, errors.Join(err, st.record.remove())

@@ -14,18 +14,18 @@ import (
 // (image-spec, config.md): the ID of an image is the digest of its config, so that an image whose layers differ is not
 // the image that the ID stands for. That is [images.ErrOtherLayers]. A layer without a DiffID, which another tool has pulled in
 // parts, is an error too.
-func (s *Store) Layers(img Image) ([]Layer, error) {
-	chain, err := s.Chain(img.TopLayer)
+func (s ImageStore) Layers(img Image) ([]Layer, error) {
+	chain, err := s.layers.Chain(img.TopLayer)
 	if err != nil {
 		return nil, err
 	}
 	return chain, images.VerifyLayers(img.name(), img.Config, diffIDs(chain))
 }
 
-// verifyImage is [Store.Layers] for a library's handle. It accepts layers without a DiffID, and images without a config
+// verifyImage is [ImageStore.Layers] for a library's handle. It accepts layers without a DiffID, and images without a config
 // (schema 1).
 func verifyImage(lib cs.Store, id string) error {
-	s := &Store{LayerStore: &LayerStore{storage: lib}}
+	s := ImageStore{layers: &LayerStore{storage: lib}}
 	found, err := lib.Image(id)
 	if err != nil {
 		return fmt.Errorf("reading image %s: %w", id, err)
@@ -44,7 +44,7 @@ func verifyImage(lib cs.Store, id string) error {
 		return err
 	}
 
-	chain, err := s.chain(found.TopLayer)
+	chain, err := s.layers.chain(found.TopLayer)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@ import (
 
 // Layer opens a layer as an uncompressed tar. The last Read verifies the digests of the blob and of the tar, and the checks of
 // package layercheck; data that was read before may not be believed. The caller closes the reader.
-func (l *Layout) Layer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error) {
-	path, err := blobPath(l.dir, blob.Digest)
+func (d *Directory) Layer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error) {
+	path, err := blobPath(d.dir, blob.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -86,12 +86,12 @@ func (r *layerReader) Close() error {
 }
 
 // PutLayer keeps the uncompressed tar that write writes. write returns the digest of the tar.
-func (l *Layout) PutLayer(write func(w io.Writer) (digest.Digest, error)) error {
-	return l.replace(func(f *os.File) (string, error) {
+func (d *Directory) PutLayer(write func(w io.Writer) (digest.Digest, error)) error {
+	return d.replace(func(f *os.File) (string, error) {
 		sum, err := write(f)
 		if err != nil {
 			return "", err
 		}
-		return blobPath(l.dir, sum)
+		return blobPath(d.dir, sum)
 	})
 }

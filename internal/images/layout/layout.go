@@ -37,8 +37,7 @@ import (
 // Layout is an OCI layout that belongs to rbuild. Its methods may be called from several goroutines, and several processes
 // may use it. Only RemoveImage removes blobs, and only while no other process has the layout open.
 type Layout struct {
-	dir string
-	tmp string
+	*Directory
 	use *os.File // the open lock file, see useLock; nil: it cannot be written
 }
 
@@ -50,7 +49,7 @@ const (
 // Open opens the layout dir, which is made if it is missing. spoolDir is the directory for temporary files, on the file
 // system of dir; "": below dir. The caller closes the Layout.
 func Open(dir, spoolDir string) (*Layout, error) {
-	l := &Layout{dir: dir, tmp: cmp.Or(spoolDir, filepath.Join(dir, "tmp"))}
+	l := &Layout{Directory: &Directory{dir: dir, tmp: cmp.Or(spoolDir, filepath.Join(dir, "tmp"))}}
 	if err := os.MkdirAll(l.blobs(), 0o700); err != nil {
 		return nil, fmt.Errorf("making a directory for images: %w", err)
 	}
@@ -108,29 +107,37 @@ func (l *Layout) Close() error {
 	return l.use.Close()
 }
 
-func (l *Layout) blobs() string { return filepath.Join(l.dir, ocispec.ImageBlobsDir, "sha256") }
+// Directory is the files of a [Layout]: blobs by their digests, and the index.
+type Directory struct {
+	dir string
+	tmp string // for temporary files
+}
+
+func (d *Directory) blobs() string { return filepath.Join(d.dir, ocispec.ImageBlobsDir, "sha256") }
 
 // Dir is the directory of the layout.
-func (l *Layout) Dir() string { return l.dir }
+func (d *Directory) Dir() string { return d.dir }
 
 // SpoolDir is the directory for temporary files.
-func (l *Layout) SpoolDir() string { return l.tmp }
+func (d *Directory) SpoolDir() string { return d.tmp }
 
 // NewScratch makes a temporary directory on the layout's file system. release removes the directory; if this process dies,
 // the next Open removes it.
-func (l *Layout) NewScratch() (dir string, release func() error, err error) { return spool.New(l.tmp) }
+func (d *Directory) NewScratch() (dir string, release func() error, err error) {
+	return spool.New(d.tmp)
+}
 
 // write replaces a file, which appears whole.
-func (l *Layout) write(path string, data []byte) error {
-	return l.replace(func(f *os.File) (string, error) {
+func (d *Directory) write(path string, data []byte) error {
+	return d.replace(func(f *os.File) (string, error) {
 		_, err := f.Write(data)
 		return path, err
 	})
 }
 
 // replace writes a file with fill and renames it to the path that fill returns, so that the file appears whole.
-func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err error) {
-	dir, release, err := l.NewScratch()
+func (d *Directory) replace(fill func(f *os.File) (path string, err error)) (err error) {
+	dir, release, err := d.NewScratch()
 	if err != nil {
 		return err
 	}
@@ -143,10 +150,10 @@ func (l *Layout) replace(fill func(f *os.File) (path string, err error)) (err er
 
 	path, err := fillAndSync(f, fill)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing to %s: %w", l.dir, err)
+		return fmt.Errorf("writing to %s: %w", d.dir, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("writing to %s: %w", l.dir, err)
+		return fmt.Errorf("writing to %s: %w", d.dir, err)
 	}
 	return nil
 }
@@ -159,19 +166,19 @@ func fillAndSync(f *os.File, fill func(f *os.File) (path string, err error)) (pa
 	return path, f.Sync()
 }
 
-func (l *Layout) putBlob(data []byte) error {
-	path, err := blobPath(l.dir, digest.FromBytes(data))
+func (d *Directory) putBlob(data []byte) error {
+	path, err := blobPath(d.dir, digest.FromBytes(data))
 	if err != nil {
 		return err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Size() == int64(len(data)) {
 		return nil
 	}
-	return l.write(path, data)
+	return d.write(path, data)
 }
 
-func (l *Layout) readBlob(sum digest.Digest) ([]byte, error) {
-	path, err := blobPath(l.dir, sum)
+func (d *Directory) readBlob(sum digest.Digest) ([]byte, error) {
+	path, err := blobPath(d.dir, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -180,37 +187,37 @@ func (l *Layout) readBlob(sum digest.Digest) ([]byte, error) {
 		return nil, err
 	}
 	if sum.Algorithm().FromBytes(data) != sum {
-		return nil, fmt.Errorf("%s does not have the digest that it is named after: remove %s and build again", path, l.dir)
+		return nil, fmt.Errorf("%s does not have the digest that it is named after: remove %s and build again", path, d.dir)
 	}
 	return data, nil
 }
 
 // index reads the index. An index that does not exist yet is empty.
-func (l *Layout) index() (index ocispec.Index, err error) {
-	data, err := readBounded(filepath.Join(l.dir, ocispec.ImageIndexFile))
+func (d *Directory) index() (index ocispec.Index, err error) {
+	data, err := readBounded(filepath.Join(d.dir, ocispec.ImageIndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
 	}
 	if err != nil {
-		return index, fmt.Errorf("reading the index of %s: %w", l.dir, err)
+		return index, fmt.Errorf("reading the index of %s: %w", d.dir, err)
 	}
 	if err := json.Unmarshal(data, &index); err != nil {
-		return index, fmt.Errorf("reading the index of %s: %w", l.dir, err)
+		return index, fmt.Errorf("reading the index of %s: %w", d.dir, err)
 	}
 	return index, nil
 }
 
 // change edits the index.
-func (l *Layout) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error)) error {
-	lock, err := lockfile.GetLockFile(filepath.Join(l.dir, indexLock))
+func (d *Directory) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error)) error {
+	lock, err := lockfile.GetLockFile(filepath.Join(d.dir, indexLock))
 	if err != nil {
-		return fmt.Errorf("locking %s: %w", l.dir, err)
+		return fmt.Errorf("locking %s: %w", d.dir, err)
 	}
 
 	lock.Lock()
 	defer lock.Unlock()
 
-	index, err := l.index()
+	index, err := d.index()
 	if err != nil {
 		return err
 	}
@@ -222,7 +229,7 @@ func (l *Layout) change(edit func(list []ocispec.Descriptor) ([]ocispec.Descript
 	if err != nil {
 		return err
 	}
-	return l.write(filepath.Join(l.dir, ocispec.ImageIndexFile), data)
+	return d.write(filepath.Join(d.dir, ocispec.ImageIndexFile), data)
 }
 
 // kept is a line of the index with the manifest to which it points.

@@ -1,17 +1,19 @@
-// Package binfmt makes the kernel execute programs of other architectures, by way of an emulator, without root.
+// Package binfmt makes the kernel execute programs of other architectures by an emulator, without root.
 //
-//	e := binfmt.New(os.Getenv("PATH"))
+//	e := binfmt.New("/usr/bin:/bin")
 //	defer e.Close()
-//	if err := e.Ensure("arm64", scratch); err != nil { ... } // says what to install
+//	err := e.Ensure(ctx, "arm64", "/var/tmp") // a *remedy.Error says what to install
 //
-// What the host has registered is used. It counts only if it works in another root directory, where the emulator's path
-// leads nowhere: the kernel must have opened the emulator when it was registered (flag F).
+// If the host has a registered emulator that works, the package does nothing. The registration must work in another root
+// directory, where the path of the emulator leads nowhere: the kernel must have opened the emulator at its registration
+// (flag F).
 //
-// Otherwise the caller, root of a user namespace, mounts a binfmt_misc of that namespace's own and registers an emulator
-// that it finds: a qemu-user that is linked statically. A namespace that is nested in it uses that too. It hides the
-// host's, and goes when it is closed. Needs Linux 6.7. In the first user namespace nothing is registered.
+// Otherwise the caller, who is root of a user namespace, gets a binfmt_misc of that namespace, and the package registers a
+// statically linked qemu-user from PATH there. Namespaces nested in the namespace use the registration too. The mount hides
+// the registrations of the host, and Close removes the mount. This needs Linux 6.7. In the first user namespace nothing is
+// registered, because a registration would apply to the whole machine.
 //
-// Whether something works is found out by executing a program of 12 bytes of code that exits.
+// The package finds out whether programs can be executed by executing a program of about 12 bytes of code that exits.
 //
 // Source: Documentation/admin-guide/binfmt-misc.rst of Linux.
 package binfmt
@@ -34,43 +36,45 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
-// patience bounds a trial.
+// patience bounds the execution of a trial program.
 const patience = 20 * time.Second
 
-// Emulators are those of one user namespace. Its methods may be called by several goroutines.
+// Emulators are the emulators of one user namespace. The methods may be called by several goroutines.
 type Emulators struct {
 	path []string // absolute directories
 
 	mu    sync.Mutex
-	root  *os.File         // of the own binfmt_misc; nil: not mounted
-	known map[string]error // by architecture
+	root  *os.File         // root directory of the namespace's binfmt_misc; nil: not mounted
+	known map[string]error // results of Ensure, by architecture
 }
 
-// New looks for emulators in the absolute directories of path, separated as in PATH, when one is needed.
+// New returns Emulators that are searched, when needed, in the absolute directories of path, which is a list as in PATH. The
+// caller closes them.
 func New(path string) *Emulators {
 	return &Emulators{path: lookpath.Dirs(path), known: map[string]error{}}
 }
 
-// Close takes the own registrations away.
+// Close removes the registrations of the user namespace.
 func (e *Emulators) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.root == nil {
 		return nil
 	}
+
 	root := e.root
 	e.root = nil
 	return root.Close()
 }
 
-// cannot is the error for programs of an architecture.
+// cannot is the error for an architecture whose programs cannot be executed.
 func cannot(architecture, why, do string) *remedy.Error {
 	return &remedy.Error{What: fmt.Sprintf("programs for %s cannot be executed on this machine", architecture), Why: why, Do: do}
 }
 
-// Ensure makes programs of an architecture executable, also in another root directory, for this process and those that it
-// starts. It finds out once. dir is a directory for scratch on a file system from which programs can be executed. The
-// error is a *remedy.Error where it is the host that cannot do it.
+// Ensure makes programs of an architecture, for example "arm64", executable for this process and its descendants, also in
+// another root directory. The result is remembered, unless ctx has ended. dir is a directory for temporary files on a file
+// system without the option noexec. If the host lacks something, the error is a *remedy.Error.
 func (e *Emulators) Ensure(ctx context.Context, architecture, dir string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -98,41 +102,42 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 		return fmt.Errorf("trying a program for %s: %w", architecture, err)
 	}
 
-	program, err := e.find(m)
+	emulator, err := e.find(m)
 	if err != nil {
 		return cannot(architecture, err.Error(), "install an emulator: apt install qemu-user-static")
 	}
-	defer program.Close()
+	defer emulator.Close()
+
 	if shared() {
-		why := program.Name() + " is not registered, and what root registers is for the whole machine"
+		why := emulator.Name() + " is not registered, and what root registers is for the whole machine"
 		return cannot(architecture, why, "systemctl restart systemd-binfmt")
 	}
 
 	if e.root == nil {
 		if e.root, err = fdfs.BinfmtMisc(); err != nil {
-			why := fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)", program.Name(), err)
+			why := fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)", emulator.Name(), err)
 			return cannot(architecture, why, "root can: apt install qemu-user-static, or systemctl restart systemd-binfmt")
 		}
 	}
 
-	if err := m.register(e.root, architecture, program); err != nil {
-		return fmt.Errorf("registering %s: %w", program.Name(), err)
+	if err := m.register(e.root, architecture, emulator); err != nil {
+		return fmt.Errorf("registering %s: %w", emulator.Name(), err)
 	}
 	if err := m.try(ctx, dir); err != nil {
-		return cannot(architecture, fmt.Sprintf("%s does not work: %v", program.Name(), err), "")
+		return cannot(architecture, fmt.Sprintf("%s does not work: %v", emulator.Name(), err), "")
 	}
 
 	return nil
 }
 
-// shared tells whether a registration would be one of the first user namespace, which all of the machine has and which
-// stays. The number is its inode (include/uapi/linux/nsfs.h).
+// shared reports whether this process is in the first user namespace. A registration there applies to the whole machine, and
+// remains. The number is the inode of that namespace (include/uapi/linux/nsfs.h).
 func shared() bool {
 	name, err := os.Readlink("/proc/self/ns/user")
 	return err != nil || name == "user:[4026531837]"
 }
 
-// find opens an emulator that needs no file of its own root directory.
+// find opens an emulator in PATH that is linked statically. Another root directory has no files for a dynamic loader.
 func (e *Emulators) find(m machine) (*os.File, error) {
 	names := []string{"qemu-" + m.qemu + "-static", "qemu-" + m.qemu}
 	dynamic := ""
@@ -146,7 +151,7 @@ func (e *Emulators) find(m machine) (*os.File, error) {
 				return f, nil
 			}
 			dynamic = f.Name()
-			f.Close() // was only read
+			f.Close() // nothing was written
 		}
 	}
 
@@ -156,19 +161,19 @@ func (e *Emulators) find(m machine) (*os.File, error) {
 	return nil, fmt.Errorf("no emulator is registered, and there is no %s in PATH", names[0])
 }
 
-// isStatic tells whether f is an executable program that asks for no dynamic loader.
+// isStatic reports whether f is an executable ELF program without a dynamic loader (segment PT_INTERP).
 func isStatic(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 		return false
 	}
 
-	program, err := elf.NewFile(f)
+	parsed, err := elf.NewFile(f)
 	if err != nil {
 		return false
 	}
 
-	for _, p := range program.Progs {
+	for _, p := range parsed.Progs {
 		if p.Type == elf.PT_INTERP {
 			return false
 		}
@@ -177,10 +182,10 @@ func isStatic(f *os.File) bool {
 	return true
 }
 
-// errNotExecuted: the kernel finds nothing that could execute the program.
+// errNotExecuted says that the kernel has nothing that could execute the program.
 var errNotExecuted = errors.New("not executed")
 
-// try executes a program of the architecture with dir/probe-* as its root directory.
+// try executes a program of the architecture in a root directory dir/probe-*.
 func (m machine) try(ctx context.Context, dir string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -212,10 +217,11 @@ func (m machine) try(ctx context.Context, dir string) (err error) {
 	return err
 }
 
-// register tells the kernel to execute programs of the machine by way of program, which it opens now.
-func (m machine) register(root *os.File, name string, program *os.File) error {
-	// P: the program gets its own argument 0; O: as a descriptor; C: with the rights of the file; F: opened now.
-	line := fmt.Sprintf(":rbuild-%s:M::%s:%s:/proc/self/fd/%d:POCF", name, escape(m.magic()), escape(m.mask()), program.Fd())
+// register makes the kernel execute programs of the machine by the emulator. root is the root directory of a binfmt_misc.
+func (m machine) register(root *os.File, name string, emulator *os.File) error {
+	// P: the emulator gets argument 0 of the program; O: it gets a descriptor of the program; C: the process has the
+	// credentials of the program; F: the kernel opens the emulator now.
+	line := fmt.Sprintf(":rbuild-%s:M::%s:%s:/proc/self/fd/%d:POCF", name, escape(m.magic()), escape(m.mask()), emulator.Fd())
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d/register", root.Fd()), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -224,6 +230,7 @@ func (m machine) register(root *os.File, name string, program *os.File) error {
 	return errors.Join(err, f.Close())
 }
 
+// escape writes bytes as binfmt_misc reads them, for example \x7f\x45.
 func escape(data []byte) string {
 	var b strings.Builder
 	for _, c := range data {

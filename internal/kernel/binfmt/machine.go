@@ -8,17 +8,17 @@ import (
 	"slices"
 )
 
-// machine is an architecture, as far as programs for it are recognised.
+// machine describes the programs of an architecture.
 type machine struct {
-	qemu  string // qemu's name
+	qemu  string // name in the file name of the emulator: qemu-aarch64-static
 	class elf.Class
 	order elf.Data
 	elf   elf.Machine
 	flags uint32 // of the ELF header
-	code  []byte // exits with 0
+	code  []byte // machine code of exit(0)
 }
 
-// machines are those that Linux images are made for, by Go's names.
+// machines returns the architectures for which there are Linux images, by the names of Go.
 func machines() map[string]machine {
 	const le, be, c32, c64 = elf.ELFDATA2LSB, elf.ELFDATA2MSB, elf.ELFCLASS32, elf.ELFCLASS64
 	return map[string]machine{
@@ -34,10 +34,10 @@ func machines() map[string]machine {
 	}
 }
 
-// Architectures lists the architectures that are known, as Go names them, in order.
+// Architectures returns the known architectures in alphabetical order, by the names of Go: "386", "amd64", "arm" …
 func Architectures() []string { return slices.Sorted(maps.Keys(machines())) }
 
-// Program is a static program for an architecture that does nothing but exit with 0; nil if the architecture is not known.
+// Program returns a static ELF program for an architecture that exits with 0. It is nil for an unknown architecture.
 func Program(architecture string) []byte {
 	if m, ok := machines()[architecture]; ok {
 		return m.program()
@@ -45,7 +45,7 @@ func Program(architecture string) []byte {
 	return nil
 }
 
-// words is code of little-endian machines.
+// words is machine code in words of 32 bits, little-endian.
 func words(code ...uint32) []byte {
 	var out []byte
 	for _, w := range code {
@@ -66,21 +66,24 @@ func byteOrder(order elf.Data) byteOrders {
 	return binary.LittleEndian
 }
 
-// ident is the beginning of the ELF header.
+// ident is the first part of the ELF header.
 func (m machine) ident() (id [elf.EI_NIDENT]byte) {
 	copy(id[:], elf.ELFMAG)
-	id[elf.EI_CLASS], id[elf.EI_DATA], id[elf.EI_VERSION] = byte(m.class), byte(m.order), byte(elf.EV_CURRENT)
+	id[elf.EI_CLASS] = byte(m.class)
+	id[elf.EI_DATA] = byte(m.order)
+	id[elf.EI_VERSION] = byte(elf.EV_CURRENT)
 	return id
 }
 
-// magic is what a program begins with: ident, type and machine.
+// magic is the beginning of every program of the machine: ident, type and machine.
 func (m machine) magic() []byte {
 	id := m.ident()
 	out := byteOrder(m.order).AppendUint16(id[:], uint16(elf.ET_EXEC))
 	return byteOrder(m.order).AppendUint16(out, uint16(m.elf))
 }
 
-// mask is which bits of magic count: not the ABI, nor whether the program has a fixed address (ET_EXEC is 2, ET_DYN 3).
+// mask has the bits of magic that count. The ABI does not count, nor whether the program has a fixed address (ET_EXEC is 2,
+// ET_DYN is 3).
 func (m machine) mask() []byte {
 	out := bytes.Repeat([]byte{0xff}, elf.EI_NIDENT)
 	out[elf.EI_OSABI] = 0
@@ -88,7 +91,7 @@ func (m machine) mask() []byte {
 	return append(out, 0xff, 0xff)
 }
 
-// program is a whole one: header, one segment, the code.
+// program is an ELF program: header, one segment, code.
 func (m machine) program() []byte {
 	const base, align = 0x400000, 0x10000 // a multiple of every page size
 	var header, segment any
@@ -100,7 +103,8 @@ func (m machine) program() []byte {
 			Entry: base + start, Phoff: 52, Flags: m.flags, Ehsize: 52, Phentsize: 32, Phnum: 1,
 		}
 		segment = elf.Prog32{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: align,
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
+			Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: align,
 		}
 	} else {
 		const start = 64 + 56
@@ -110,7 +114,8 @@ func (m machine) program() []byte {
 			Entry: base + start, Phoff: 64, Flags: m.flags, Ehsize: 64, Phentsize: 56, Phnum: 1,
 		}
 		segment = elf.Prog64{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: align,
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
+			Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: align,
 		}
 	}
 
@@ -122,8 +127,8 @@ func (m machine) program() []byte {
 	return out
 }
 
-// Architecture returns the architecture of the ELF program that begins with header, as Go names it; "" if it is none of those
-// that are known, or no ELF program.
+// Architecture returns the architecture of the ELF program that begins with header, by the name of Go, for example "arm64". It is
+// "" if header is not that of an ELF program of a known architecture. header should have at least 20 bytes.
 func Architecture(header []byte) string {
 	if len(header) < elf.EI_NIDENT+4 || string(header[:len(elf.ELFMAG)]) != elf.ELFMAG {
 		return ""

@@ -5,35 +5,35 @@ import (
 	"strings"
 )
 
-// Manager is who makes cgroups.
+// Manager says who makes cgroups.
 type Manager string
 
 // The managers. The zero value is Auto.
 const (
-	Auto     Manager = ""         // what can be had: Systemd where the user's D-Bus answers, else CgroupFS
+	Auto     Manager = ""         // Systemd if the user's D-Bus answers, else CgroupFS
 	Systemd  Manager = "systemd"  // a transient scope of the user's systemd; cgroup v2 only
-	CgroupFS Manager = "cgroupfs" // directories that are the user's already
-	Disabled Manager = "disabled" // none: processes stay in the cgroup of the caller
+	CgroupFS Manager = "cgroupfs" // in directories that are delegated to the user
+	Disabled Manager = "disabled" // no cgroups: processes stay in the cgroup of the caller
 )
 
-// Options of [Prepare] and [Open]. Both must be given the same.
+// Options of [Prepare] and [Open]. Both must get the same Options.
 type Options struct {
 	Manager Manager
-	// Parent is what cgroups are made below, in place of the cgroup of this process: a path from the root of the hierarchies,
-	// or with Systemd the name of a slice.
+	// Parent is the cgroup in which cgroups are made: a path from the root of the hierarchies, for example "/user.slice/x", or
+	// with Systemd the name of a slice. Empty: the cgroup of this process.
 	Parent string
-	// Bus is the address of the D-Bus on which the systemd that is to be asked listens; empty: there is none.
+	// Bus is the address of the D-Bus of the user's systemd, for example "unix:path=/run/user/1000/bus". Empty: there is none.
 	Bus string
-	// Tree is where cgroups are made, if /sys/fs/cgroup is sealed.
+	// Tree gives access to /sys/fs/cgroup after Seal. Nil: not sealed.
 	Tree *Tree
-	// UID is the user's id outside of all user namespaces, by which D-Bus knows him.
+	// UID is the user's ID outside of all user namespaces. D-Bus knows the user by this ID.
 	UID int
-	// Devices holds processes to the devices that each has, and those that New is given, where real root makes cgroups. It is
-	// a second line behind mounts with nodev: where it cannot be done, nothing is held.
+	// Devices restricts processes to the usual devices and the devices that New gets. Only real root can do that; otherwise,
+	// and after an error, nothing is restricted. The restriction is a second line of defence behind mounts with nodev.
 	Devices bool
 }
 
-// list joins names for people.
+// list joins names for a message: "cpu, io and memory".
 func list(names []string) string {
 	if len(names) == 0 {
 		return "none"
@@ -44,7 +44,7 @@ func list(names []string) string {
 	return names[0]
 }
 
-// Missing returns an *Error if the limits need controllers that p lacks, and nil if not.
+// Missing returns an *Error if the limits need controllers that p lacks, and nil otherwise.
 func (p *Parent) Missing(l Limits) error {
 	missing := slices.DeleteFunc(l.Controllers(), func(c string) bool { return slices.Contains(p.controllers, c) })
 	if len(missing) == 0 {
@@ -53,10 +53,10 @@ func (p *Parent) Missing(l Limits) error {
 	return p.noController(missing)
 }
 
-// Manager is who made p: Systemd or CgroupFS.
+// Manager returns the manager of p: Systemd or CgroupFS.
 func (p *Parent) Manager() Manager { return p.manager }
 
-// Version is that of the hierarchy, 1 or 2.
+// Version returns the version of the hierarchy, 1 or 2.
 func (p *Parent) Version() int {
 	if p.v2 {
 		return 2
@@ -64,8 +64,9 @@ func (p *Parent) Version() int {
 	return 1
 }
 
-// Path is the cgroup that p makes others in, from the root of the hierarchy; on v1 in that of the first controller.
+// Path returns the path of the cgroup in which p makes cgroups, from the root of the hierarchy; on v1 the hierarchy of the first
+// controller.
 func (p *Parent) Path() string { return p.name }
 
-// Controllers are those that p has, sorted: Memory, Swap, CPU, CPUSet, Pids and others by the kernel's names.
+// Controllers returns the controllers of p, sorted: Memory, Swap, CPU, CPUSet, Pids and others by the kernel's names.
 func (p *Parent) Controllers() []string { return slices.Clone(p.controllers) }

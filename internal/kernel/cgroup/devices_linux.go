@@ -16,7 +16,7 @@ import (
 // deviceHierarchy is the controller of version 1 that decides which devices may be opened.
 const deviceHierarchy = "devices"
 
-// Device is a device node by its number.
+// Device is the number of a device node. Example: {Major: 1, Minor: 3} is /dev/null.
 type Device struct {
 	Block bool
 	Major uint32
@@ -35,7 +35,7 @@ func DeviceOf(f *os.File) (d Device, ok bool) {
 	return d, kind == unix.S_IFBLK || kind == unix.S_IFCHR
 }
 
-// ownDevices are those that every process has: null, zero, full, random, urandom, tty, ptmx and the terminals of a devpts
+// ownDevices returns the devices that every process may open: null, zero, full, random, urandom, tty, ptmx and the terminals of a devpts
 // (Documentation/admin-guide/devices.txt).
 func ownDevices() []Device {
 	return []Device{
@@ -50,8 +50,8 @@ func ownDevices() []Device {
 	}
 }
 
-// holdDevices lets the processes of the group open the devices of the list only, and make none. It takes real root: for all
-// others the kernel refuses it.
+// holdDevices restricts the processes of the group to the devices of the list. The processes can make no device nodes. The kernel
+// allows the restriction to real root only.
 func (g *Group) holdDevices(list []Device) error {
 	if dir, ok := g.paths[deviceHierarchy]; ok {
 		return holdDevicesV1(dir, list)
@@ -62,7 +62,7 @@ func (g *Group) holdDevices(list []Device) error {
 	return errors.ErrUnsupported
 }
 
-// holdDevicesV1 writes the rules of cgroup-v1/devices.rst. A device that the group above may not use is left out.
+// holdDevicesV1 writes the rules of cgroup-v1/devices.rst. A device that the parent cgroup may not use is left out.
 func holdDevicesV1(dir string, list []Device) error {
 	if err := cgroups.WriteFile(dir, "devices.deny", "a"); err != nil {
 		return fmt.Errorf("restricting the devices of cgroup %s: %w", dir, underlying(err))
@@ -85,8 +85,8 @@ func holdDevicesV1(dir string, list []Device) error {
 	return nil
 }
 
-// holdDevicesV2 attaches a program that is asked for each device (cgroup-v2.rst, "Device controller"). It goes with the
-// cgroup.
+// holdDevicesV2 attaches a BPF program that the kernel runs for each access to a device (cgroup-v2.rst, "Device controller").
+// The program is removed with the cgroup.
 func holdDevicesV2(dir string, list []Device) error {
 	program, err := loadDeviceFilter(deviceFilter(list))
 	if err != nil {
@@ -111,9 +111,9 @@ func holdDevicesV2(dir string, list []Device) error {
 	return nil
 }
 
-// deviceFilter is a program for a struct bpf_cgroup_dev_ctx (include/uapi/linux/bpf.h): the kind of the device in the lower
-// half and the kind of access in the upper half of its first word, then major and minor number. It returns 1 for a device
-// of the list, unless the device is to be made.
+// deviceFilter returns a BPF program for a struct bpf_cgroup_dev_ctx (include/uapi/linux/bpf.h): a word with the kind of the
+// device in the lower half and the kind of access in the upper half, the major number, the minor number. The program returns 1
+// for a device of the list, and 0 for other devices and for mknod.
 func deviceFilter(list []Device) []uint64 {
 	const (
 		load, move, and, shift = 0x61, 0xbf, 0x54, 0x74 // ldx w, mov64 reg, and32 imm, rsh32 imm
@@ -147,7 +147,7 @@ func deviceFilter(list []Device) []uint64 {
 	return append(append(program, rules...), op(set, 0, 0, 0, 0), op(exit, 0, 0, 0, 0))
 }
 
-// loadDeviceFilter returns the descriptor of a program that the kernel has accepted.
+// loadDeviceFilter loads a program into the kernel and returns its descriptor.
 func loadDeviceFilter(program []uint64) (int, error) {
 	code := make([]byte, 8*len(program))
 	for i, op := range program {

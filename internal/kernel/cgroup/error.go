@@ -8,28 +8,28 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
-// Reason is why cgroups, or a controller, cannot be had.
+// Reason says why cgroups or a controller are unavailable.
 type Reason string
 
 // The reasons of an [Error].
 const (
 	Off          Reason = "off"           // the manager is Disabled
 	NoHierarchy  Reason = "no-hierarchy"  // no cgroup file system is mounted
-	NotDelegated Reason = "not-delegated" // the directory where cgroups are to be made is not the user's
-	ReadOnly     Reason = "read-only"     // it is on a read-only mount, as in most containers
-	Busy         Reason = "busy"          // it holds processes of others, so that it cannot have controllers below it
-	NoBus        Reason = "no-bus"        // there is no D-Bus of the user
+	NotDelegated Reason = "not-delegated" // the parent directory does not belong to the user
+	ReadOnly     Reason = "read-only"     // the parent directory is on a read-only mount, as in most containers
+	Busy         Reason = "busy"          // the parent holds other processes, so its children can have no controllers
+	NoBus        Reason = "no-bus"        // the user has no D-Bus
 	Refused      Reason = "refused"       // the user's systemd made no scope
-	NoParent     Reason = "no-parent"     // the parent that was asked for cannot be used
-	NoController Reason = "no-controller" // cgroups can be had, a controller cannot
+	NoParent     Reason = "no-parent"     // Options.Parent cannot be used
+	NoController Reason = "no-controller" // cgroups are available, a controller is not
 )
 
-// Error says on one line what is missing and what mends it.
+// Error has the cause and the remedy on one line.
 type Error struct {
 	Reason Reason
-	Detail string // what was tried and what is missing
-	Fix    string // what to run or to change; empty if nobody knows
-	Err    error  // the system's error, may be nil
+	Detail string // the cause
+	Fix    string // the remedy: a command to run or an option to change; empty if none is known
+	Err    error  // the system's error; may be nil
 }
 
 // Error returns "detail; fix".

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Group is a cgroup for one process and what that starts.
+// Group is a cgroup for one process and its children.
 type Group struct {
 	tree   *Tree
 	limits Limits
@@ -23,14 +23,17 @@ type Group struct {
 	dir    *os.File          // nil on v1
 }
 
-// New makes a cgroup with limits. The caller removes it. With Options.Devices its processes may open the devices too that are
-// given.
+// New makes a cgroup with limits. The caller removes the cgroup. With Options.Devices, given are the devices that the processes may
+// open beside the usual devices.
 func (p *Parent) New(l Limits, given ...Device) (_ *Group, err error) {
 	g, err := p.limited(l)
-	if err == nil && p.devices {
-		_ = g.holdDevices(append(ownDevices(), given...)) // the second line; see Options
+	if err != nil {
+		return g, err
 	}
-	return g, err
+	if p.devices {
+		_ = g.holdDevices(append(ownDevices(), given...)) // a second line of defence; see Options
+	}
+	return g, nil
 }
 
 // limited makes a cgroup with limits.
@@ -49,7 +52,7 @@ func (p *Parent) limited(l Limits) (_ *Group, err error) {
 	resources := l.resources(p.v2, p.has(Swap))
 	config := &cgroups.Cgroup{Resources: resources}
 	if !p.v2 {
-		for _, dir := range g.paths { // before the library, which knows nothing of the tree
+		for _, dir := range g.paths { // before the library, which does not know the Tree
 			if err := g.tree.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
 				return nil, err
 			}
@@ -80,14 +83,14 @@ func (p *Parent) limited(l Limits) (_ *Group, err error) {
 	return g, m.Set(resources)
 }
 
-// Limits are those that the group was made with.
+// Limits returns the limits of the group.
 func (g *Group) Limits() Limits { return g.limits }
 
-// Dir is the directory of the group in the hierarchy of version 2, for clone3(2); nil on version 1. It is closed by Remove.
+// Dir returns the directory of the group in the hierarchy of version 2, for clone3(2); nil on version 1. Remove closes it.
 func (g *Group) Dir() *os.File { return g.dir }
 
-// Enter moves the calling thread into the group, and leave takes it into another of the Parent, on version 1. The thread must
-// be locked to its goroutine, and end with it. Unlike Add this waits for nothing (since Linux 5.7).
+// Enter moves the calling thread into the group, on version 1. leave moves the thread into another cgroup of the Parent. The thread
+// must be locked to its goroutine and end with the goroutine. Unlike Add, Enter never waits (since Linux 5.7).
 func (g *Group) Enter() (leave func() error, err error) {
 	if g.dir != nil {
 		return nil, errors.ErrUnsupported
@@ -123,7 +126,7 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// Kill kills all that is in the group.
+// Kill kills all processes of the group.
 func (g *Group) Kill() error {
 	if dir, ok := g.paths[""]; ok {
 		if err := cgroups.WriteFile(dir, "cgroup.kill", "1"); err == nil {
@@ -140,7 +143,7 @@ func (g *Group) Kill() error {
 			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
 		}
 		for _, pid := range pids {
-			if pid == os.Getpid() || pid <= 0 { // a thread that could not leave; one outside of this PID namespace
+			if pid == os.Getpid() || pid <= 0 { // a thread that could not leave; a process outside of this PID namespace
 				continue
 			}
 			if err := syscall.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -152,7 +155,7 @@ func (g *Group) Kill() error {
 	return nil
 }
 
-// Remove kills what is left in the group and removes it. It is no error if it is gone.
+// Remove kills the remaining processes of the group and removes the group. A missing group is no error.
 func (g *Group) Remove() error {
 	if g.dir != nil {
 		g.dir.Close()
@@ -165,7 +168,7 @@ func (g *Group) Remove() error {
 		if kill := g.Kill(); kill != nil {
 			return errors.Join(err, kill)
 		}
-		time.Sleep(delay) // what is killed takes its time to end, up to a second for what waits for a disk
+		time.Sleep(delay) // a killed process needs time to end, up to a second if it waits for a disk
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/cgroups"
 )
 
-// The controllers that limits need. Swap is a part of [Memory] that kernels may lack.
+// The controllers that limits need. Swap is a part of [Memory] that a kernel may lack.
 const (
 	Memory = "memory"
 	Swap   = "swap"
@@ -19,27 +19,28 @@ const (
 	Pids   = "pids"
 )
 
-// Limits are those of one cgroup. The zero value is none.
+// Limits are the limits of one cgroup. The zero value limits nothing.
 type Limits struct {
 	// Memory is in bytes. 0: no limit.
 	Memory int64
-	// MemorySwap is memory and swap space together, in bytes; -1: no limit. 0: twice Memory, where the kernel can limit it.
+	// MemorySwap is memory and swap space together, in bytes; -1: no limit. 0: twice Memory, if the kernel can limit
+	// swap space.
 	MemorySwap int64
-	// CPUQuota is how much CPU time may be used in each CPUPeriod, both in microseconds. 0 or less: no limit.
+	// CPUQuota is the CPU time in each CPUPeriod, both in microseconds. 0 or less: no limit.
 	CPUQuota int64
 	// CPUPeriod is 1000 to 1000000. 0: 100000.
 	CPUPeriod uint64
-	// CPUShares is the weight against other cgroups where CPU time is short, 2 to 262144, with 1024 for the usual weight. 0: that.
+	// CPUShares is the weight against other cgroups when CPU time is short, 2 to 262144. 0: the usual weight, 1024.
 	CPUShares uint64
-	// CPUs and Mems are the processors and the memory nodes that may be used, as cpuset(7) lists them: "0-3,7". Empty: all.
+	// CPUs and Mems are lists of processors and memory nodes as in cpuset(7): "0-3,7". Empty: all.
 	CPUs, Mems string
-	// Pids is how many processes and threads there may be at a time. 0: no limit.
+	// Pids bounds the number of processes and threads at one time. 0: no limit.
 	Pids int64
-	// Files are further files of a cgroup of v2 and what is written into them: "memory.high": "1G".
+	// Files are values for further files of a cgroup of v2: {"memory.high": "1G"}.
 	Files map[string]string
 }
 
-// Controllers are those that the limits need, sorted.
+// Controllers returns the controllers that the limits need, sorted.
 func (l Limits) Controllers() []string {
 	need := map[string]bool{
 		Memory: l.Memory != 0 || l.MemorySwap != 0,
@@ -89,7 +90,7 @@ func (l Limits) Only(controllers []string) Limits {
 	return l
 }
 
-// resources turns the limits into the library's.
+// resources returns the limits as the library has them. swap: the kernel can limit swap space.
 func (l Limits) resources(v2, swap bool) *cgroups.Resources {
 	r := &cgroups.Resources{
 		Memory: l.Memory, MemorySwap: l.MemorySwap, CpuQuota: max(l.CPUQuota, 0), CpuPeriod: l.CPUPeriod,
@@ -112,13 +113,13 @@ func (l Limits) resources(v2, swap bool) *cgroups.Resources {
 	return r
 }
 
-// bytes writes a size for people: 64 MiB, 1.5 GiB.
+// bytes returns a size for a message: "64 MiB", "1.5 GiB".
 func bytes(n int64) string {
 	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB"})
 }
 
-// Reached tells which limit ended processes, or kept them from being started: "memory limit 64 MiB reached". It is empty
-// if none did.
+// Reached returns the limits that ended processes or prevented their start, for example "memory limit 64 MiB reached". Empty:
+// none.
 func (l Limits) Reached(u Usage) string {
 	var reached []string
 	switch {

@@ -17,37 +17,38 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// root is where the hierarchies are mounted (cgroups(7)).
+// root is the directory at which the hierarchies are mounted (cgroups(7)).
 const root = "/sys/fs/cgroup"
 
-// The names of what this package makes.
+// The names of directories that this package makes.
 const (
 	prefix = "rbuild-" // of directories and scopes
-	leaf   = "builder" // where this process is on v2, so that no other cgroup that has children holds one; on v1 some of its threads
+	leaf   = "builder" // the cgroup of this process: a cgroup of v2 with children holds no process; on v1 of some threads
 )
 
-// Parent is a place in which cgroups can be made. It is safe for concurrent use.
+// Parent is a cgroup in which cgroups can be made. It is safe for concurrent use.
 type Parent struct {
 	tree        *Tree
 	manager     Manager
 	v2          bool
 	name        string            // the path from the root of the hierarchy
-	dirs        map[string]string // v1: the directory of each controller; v2: the only one, under ""
+	dirs        map[string]string // v1: the directory of each controller; v2: the only directory, under ""
 	controllers []string          // sorted
 	devices     bool              // as in Options
-	busy        bool              // it has no controllers because the cgroup above holds processes
+	busy        bool              // there are no controllers because the cgroup above holds processes
 	leases      []*lease.Lease    // of dirs
 	next        atomic.Int64
 }
 
-// Open finds or makes a place for cgroups. With Systemd it moves this process into a scope. An *Error says why there is
-// none.
+// Open finds or makes a Parent. With Systemd it moves this process into a scope. If cgroups are unavailable, the error is an
+// *Error. The caller closes the Parent.
 func Open(ctx context.Context, o Options) (*Parent, error) {
 	p, err := open(ctx, o)
-	if err == nil {
-		p.devices = o.Devices
+	if err != nil {
+		return p, err
 	}
-	return p, err
+	p.devices = o.Devices
+	return p, nil
 }
 
 func open(ctx context.Context, o Options) (*Parent, error) {
@@ -72,7 +73,7 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 		return openScope(ctx, o)
 	}
 
-	// Prepare has failed in the launcher, for the reason that it meets here again.
+	// Prepare has failed in the launcher. Here it fails for the same reason, and returns the reason.
 	release, err := prepare(o, own)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 	return nil, errors.Join(&Error{Reason: Busy, Detail: fmt.Sprintf("cgroup %s holds other processes", own), Fix: fixScope}, release())
 }
 
-// Close removes what Open has made.
+// Close removes the cgroups that Open has made.
 func (p *Parent) Close() error {
 	var errs []error
 	for _, l := range p.leases {
@@ -90,7 +91,7 @@ func (p *Parent) Close() error {
 			if err == nil {
 				break
 			}
-			time.Sleep(time.Millisecond) // the threads that were in it end
+			time.Sleep(time.Millisecond) // the threads of the cgroup end
 			err = p.tree.remove(l.Path())
 		}
 		errs = append(errs, err, l.Leave())
@@ -100,13 +101,13 @@ func (p *Parent) Close() error {
 	return errors.Join(errs...)
 }
 
-// unified tells whether there is version 2 alone. Beside version 1 it has no controllers.
+// unified reports whether only version 2 is mounted. Beside version 1, version 2 has no controllers.
 func unified() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// ownPath is the cgroup of this process in the hierarchy of version 2.
+// ownPath returns the cgroup of this process in the hierarchy of version 2.
 func ownPath() (string, error) {
 	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
 	if err != nil {
@@ -119,16 +120,16 @@ func ownPath() (string, error) {
 	return p, nil
 }
 
-// fresh is a name that nobody else has: ten characters of base32 after the prefix.
+// fresh returns a new name: ten characters of base32 after the prefix.
 func fresh() string { return prefix + rand.Text()[:10] }
 
-// isFresh tells whether name can be one that fresh gave.
+// isFresh reports whether name has the form of fresh's names.
 func isFresh(name string) bool {
 	text, ok := strings.CutPrefix(name, prefix)
 	return ok && len(text) == 10 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// refusal explains why dir could not be made, or entered.
+// refusal returns the error of a directory that this process could not make or enter.
 func refusal(dir string, err error) error {
 	name := "/" + strings.TrimPrefix(strings.TrimPrefix(dir, root), "/")
 	e := &Error{Reason: NotDelegated, Err: err, Detail: fmt.Sprintf("cgroup %s is not delegated to the user (%v)", name, underlying(err)), Fix: fixScope}
@@ -145,7 +146,7 @@ func refusal(dir string, err error) error {
 	return e
 }
 
-// underlying is the error number of a failed call, without the names that a message has already.
+// underlying returns the error number of a failed call, without names that the message has already.
 func underlying(err error) error {
 	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return errno
@@ -153,8 +154,8 @@ func underlying(err error) error {
 	return err
 }
 
-// underSystemd tells whether the cgroup is one that a systemd has made.
+// underSystemd reports whether systemd made the cgroup.
 func (p *Parent) underSystemd() bool { return strings.Contains(p.name, ".slice/") }
 
-// has tells whether a controller is there.
+// has reports whether p has a controller.
 func (p *Parent) has(controller string) bool { return slices.Contains(p.controllers, controller) }

@@ -5,18 +5,18 @@ import (
 	"errors"
 )
 
-// Report is what can be had of cgroups.
+// Report describes the available cgroups.
 type Report struct {
 	Manager     Manager
 	Version     int
-	Path        string   // the cgroup in which others are made
-	Controllers []string // as [Parent.Controllers] has them
-	// Missing says which controllers that limits need cannot be had, why and what mends it; nil: there are all.
+	Path        string   // as [Parent.Path]
+	Controllers []string // as [Parent.Controllers]
+	// Missing names the unavailable controllers that limits need, with cause and remedy. Nil: all are available.
 	Missing *Error
 }
 
-// Probe finds out what [Open] gives, by doing it, and gives it back. An *Error says why there is nothing. It is for the
-// process that the user started, and stays in systemd's scope if it was put into one.
+// Probe calls [Open] and [Parent.Close] and describes the Parent. If cgroups are unavailable, the error is an *Error. Probe is
+// for the process that the user started. With Systemd that process stays in the scope.
 func Probe(ctx context.Context, o Options) (r Report, err error) {
 	release, err := Prepare(o)
 	defer func() { err = errors.Join(err, release()) }()

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scopeTimeout is how long systemd may take to make a scope.
+// scopeTimeout bounds the time that systemd needs to make a scope.
 const scopeTimeout = 10 * time.Second
 
 // The names of org.freedesktop.systemd1(5).
@@ -24,7 +24,7 @@ const (
 	systemdInterface = "org.freedesktop.systemd1.Manager"
 )
 
-// wantsBus tells whether systemd is to be asked: if the user says so, or if somebody listens on the bus.
+// wantsBus reports whether Open asks systemd: if the options name Systemd, or with Auto if a process listens on the bus.
 func (o Options) wantsBus() bool {
 	switch o.Manager {
 	case Systemd:
@@ -45,7 +45,7 @@ func (o Options) wantsBus() bool {
 	return listens(path)
 }
 
-// listens tells whether somebody listens on a Unix socket.
+// listens reports whether a process listens on a Unix socket.
 func listens(path string) bool {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -53,10 +53,10 @@ func listens(path string) bool {
 	}
 	defer unix.Close(fd)
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	return err == nil || errors.Is(err, unix.EAGAIN) // EAGAIN: others wait to be let in
+	return err == nil || errors.Is(err, unix.EAGAIN) // EAGAIN: the queue of connections is full
 }
 
-// openScope has systemd make a scope with this process in it, which goes when the process ends.
+// openScope asks systemd for a scope that contains this process. The scope ends with the process.
 func openScope(ctx context.Context, o Options) (*Parent, error) {
 	if o.Parent != "" && !strings.HasSuffix(o.Parent, ".slice") {
 		return nil, &Error{Reason: NoParent, Detail: fmt.Sprintf("the parent %s is no slice of systemd", o.Parent), Fix: "name one that ends in .slice, or use --cgroup-manager cgroupfs"}
@@ -87,14 +87,14 @@ func openScope(ctx context.Context, o Options) (*Parent, error) {
 	return settle(o.Tree, name)
 }
 
-// settle makes room for cgroups in a scope that holds this process.
+// settle turns the scope of this process into a Parent.
 func settle(t *Tree, name string) (*Parent, error) {
 	dir := filepath.Join(root, name)
 	if err := t.enter(dir); err != nil {
 		return nil, refusal(dir, err)
 	}
 
-	// What this process has started since it is in the scope is there too, and goes where it is.
+	// Processes that this process has started since it is in the scope are there, too, and move to the leaf.
 	for range 100 {
 		_, err := enable(dir)
 		if err == nil {
@@ -112,28 +112,35 @@ func settle(t *Tree, name string) (*Parent, error) {
 	return newV2(t, Systemd, name)
 }
 
-// dial connects to the bus. In a user namespace the bus still knows this process by the user's id outside.
+// dial connects to the bus. The bus knows a process in a user namespace by the user's ID outside.
 func dial(ctx context.Context, o Options) (*dbus.Conn, error) {
 	if o.Bus == "" {
 		return nil, &Error{Reason: NoBus, Detail: "no D-Bus of the user's systemd is known: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR leads to one", Fix: fixBus}
 	}
 
-	conn, err := dbus.Dial(o.Bus, dbus.WithContext(ctx))
-	if err == nil {
-		if err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(o.UID))}); err == nil {
-			err = conn.Hello()
-		}
-		if err != nil {
-			err = errors.Join(err, conn.Close())
-		}
-	}
+	conn, err := connect(ctx, o)
 	if err != nil {
 		return nil, &Error{Reason: NoBus, Err: err, Detail: fmt.Sprintf("the user's D-Bus at %s: %v", o.Bus, err), Fix: fixBus}
 	}
 	return conn, nil
 }
 
-// property and unit are the arguments of StartTransientUnit, "a(sv)" and "a(sa(sv))".
+// connect connects to the bus and says hello.
+func connect(ctx context.Context, o Options) (*dbus.Conn, error) {
+	conn, err := dbus.Dial(o.Bus, dbus.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(o.UID))}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if err := conn.Hello(); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// property and auxiliary are the types of arguments of StartTransientUnit, "a(sv)" and "a(sa(sv))".
 type (
 	property struct {
 		Name  string
@@ -145,13 +152,13 @@ type (
 	}
 )
 
-// startScope asks for the scope and waits until it is there.
+// startScope asks systemd for the scope and waits until systemd has made it.
 func startScope(ctx context.Context, conn *dbus.Conn, unit, slice string) error {
 	properties := []property{
 		{"Description", dbus.MakeVariant("rbuild: a container image is built")},
-		{"PIDs", dbus.MakeVariant([]uint32{0})}, // the caller, whose number is another in its PID namespace
+		{"PIDs", dbus.MakeVariant([]uint32{0})}, // 0: the caller, whose PID differs in its PID namespace
 		{"Delegate", dbus.MakeVariant(true)},
-		{"CollectMode", dbus.MakeVariant("inactive-or-failed")}, // it goes too if a process in it was killed
+		{"CollectMode", dbus.MakeVariant("inactive-or-failed")}, // the scope ends even if a process in it was killed
 	}
 
 	if slice != "" {
@@ -165,7 +172,7 @@ func startScope(ctx context.Context, conn *dbus.Conn, unit, slice string) error 
 	conn.Signal(signals)
 	manager := conn.Object(systemdName, systemdPath)
 
-	// systemd sends the signals of jobs only while somebody is subscribed.
+	// systemd sends signals about jobs only to subscribers.
 	if err := manager.CallWithContext(ctx, systemdInterface+".Subscribe", 0).Err; err != nil {
 		return err
 	}

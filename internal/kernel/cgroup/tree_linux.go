@@ -13,14 +13,15 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// Tree is the mounted hierarchies as only this process can change them. The nil Tree is what lies at /sys/fs/cgroup.
+// Tree is the writable view of the cgroup hierarchies that only this process has after Seal. The nil Tree is the view at
+// /sys/fs/cgroup.
 type Tree struct{ dir *os.File }
 
-// Seal makes /sys/fs/cgroup read-only for all who look there in the mount namespace of this process, and in those that
-// are made from it, and returns a Tree in which cgroups can be made still. To a process with all capabilities of a user
-// namespace below, the kernel then never gives a writable one (mount_namespaces(7), "locked together"): without that
-// it could mount it writable again and kill what the user runs, whose id it has (compare CVE-2023-25809). The mount
-// namespace must be this process's own. Where /sys/fs/cgroup is no mount there is nothing to seal, and the nil Tree is returned.
+// Seal makes /sys/fs/cgroup read-only in the mount namespace of this process and in mount namespaces that are copied from it,
+// and returns a Tree in which cgroups can still be made. Then the kernel never gives a writable view to a process of a nested
+// user namespace, whatever capabilities it has there (mount_namespaces(7), "locked together"). Without Seal that process could
+// mount the hierarchies writable and kill the user's processes, whose UID it has (compare CVE-2023-25809). The mount namespace
+// must belong to this process alone. If /sys/fs/cgroup does not exist, Seal returns the nil Tree. The caller closes the Tree.
 func Seal() (_ *Tree, err error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -32,7 +33,7 @@ func Seal() (_ *Tree, err error) {
 		}
 	}()
 
-	// The library opens its own descriptor of the directory once, before its first file: that must be now.
+	// The library opens its own descriptor of the directory once, before its first file. That must happen before the seal.
 	_, _ = cgroups.ReadFile(root, fileProcs)
 	tree, err := unix.OpenTree(unix.AT_FDCWD, root, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
@@ -59,7 +60,7 @@ func (t *Tree) Close() error {
 	return t.dir.Close()
 }
 
-// at is a path below /sys/fs/cgroup as an argument of the system calls.
+// at returns a path below /sys/fs/cgroup as arguments of the *at system calls.
 func (t *Tree) at(path string) (dir int, name string) {
 	if rel, ok := strings.CutPrefix(path, root+"/"); ok && t != nil {
 		return int(t.dir.Fd()), rel
@@ -80,7 +81,7 @@ func (t *Tree) rmdir(path string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
-// form is what a cgroup's directory is as a lease.
+// form returns the directory of a cgroup as package lease has it.
 func (t *Tree) form() lease.Form { return lease.Directory{Make: t.mkdir, Remove: t.remove} }
 
 // claim makes the directory, unless it exists, and locks it. The caller releases the lease.
@@ -89,7 +90,7 @@ func (t *Tree) claim(dir string) (*lease.Lease, error) { return lease.Claim(t.fo
 // reap removes the cgroups below parent that dead processes have left. A cgroup that cannot be removed stays.
 func (t *Tree) reap(parent string) { _ = lease.Reap(t.form(), parent, isFresh) }
 
-// remove removes a cgroup and those below it. It is no error if it is gone.
+// remove removes a cgroup and all cgroups below. A missing cgroup is no error.
 func (t *Tree) remove(dir string) error {
 	err := t.rmdir(dir)
 	if err == nil || errors.Is(err, unix.ENOENT) {

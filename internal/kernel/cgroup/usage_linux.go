@@ -9,16 +9,16 @@ import (
 	"github.com/opencontainers/cgroups/fscommon"
 )
 
-// Usage is what the processes of a group have used together, those that have ended included.
+// Usage is the sum of the resources that all processes of a group have used, ended processes included.
 type Usage struct {
 	CPU           time.Duration // user and system; -1: unknown
 	PeakMemory    int64         // bytes at the same time, page cache of files included; -1: unknown
 	Read, Written int64         // bytes from and to disks; -1: unknown
-	OOMKills      uint64        // how many processes the kernel killed for want of memory
-	ForksRefused  uint64        // how often the limit of processes kept one from being started
+	OOMKills      uint64        // processes that the kernel killed because memory was exhausted
+	ForksRefused  uint64        // starts of processes that the limit of processes prevented
 }
 
-// Usage reads what was used so far. What the kernel or the delegation does not tell is unknown.
+// Usage returns the resources used so far. Values that the kernel or the delegation does not provide are unknown.
 func (g *Group) Usage() Usage {
 	if dir, ok := g.paths[""]; ok {
 		u := Usage{CPU: -1, Read: -1, Written: -1, PeakMemory: number(dir, "memory.peak")} // Linux 5.19
@@ -42,7 +42,7 @@ func (g *Group) Usage() Usage {
 	return u
 }
 
-// number reads a file that holds one.
+// number reads a file that holds a number; -1 if that fails.
 func number(dir, file string) int64 {
 	n, err := fscommon.GetCgroupParamUint(dir, file)
 	if err != nil || n > 1<<62 {
@@ -51,7 +51,7 @@ func number(dir, file string) int64 {
 	return int64(n)
 }
 
-// traffic adds up the lines of io.stat, which are like "8:0 rbytes=1 wbytes=2 rios=3 ..." (cgroup-v2.rst).
+// traffic adds up the lines of io.stat, for example "8:0 rbytes=1 wbytes=2 rios=3 ..." (cgroup-v2.rst).
 func traffic(text string) (read, written int64) {
 	for field := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(field, "=")

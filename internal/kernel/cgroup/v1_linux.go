@@ -13,14 +13,14 @@ import (
 	cgroupfs "github.com/opencontainers/cgroups/fs"
 )
 
-// hierarchies are the controllers of version 1 that are used, the first of them for what the user is told. That for I/O is not:
-// it does not know who wrote what the page cache writes to disk later.
+// hierarchies returns the controllers of version 1 that this package uses. Messages name the path in the first. The controller
+// for I/O is left out: it does not know which process wrote the data that the page cache writes to disk later.
 func hierarchies() []string {
 	return []string{Memory, Pids, CPU, "cpuacct", CPUSet}
 }
 
-// openV1 makes a directory in the hierarchy of each controller where that is the user's. There a process needs no room of
-// its own, and every process of the user may be moved in.
+// openV1 makes a directory in each controller's hierarchy in which the user may make directories. On version 1 a cgroup with
+// children may hold processes, and the user may move each of the user's processes.
 func openV1(o Options) (*Parent, error) {
 	p := &Parent{tree: o.Tree, manager: CgroupFS, dirs: map[string]string{}}
 	wanted := hierarchies()
@@ -52,7 +52,7 @@ func openV1(o Options) (*Parent, error) {
 	return p, nil
 }
 
-// parentV1 is the directory below which a controller's cgroups are to be made.
+// parentV1 returns the directory in which a controller's cgroups are made.
 func parentV1(controller, parent string) (string, error) {
 	if parent == "" {
 		return cgroups.GetOwnCgroupPath(controller)
@@ -64,7 +64,7 @@ func parentV1(controller, parent string) (string, error) {
 	return filepath.Join(mount, filepath.Join("/", parent)), nil
 }
 
-// claimV1 makes one directory. Two controllers may share it.
+// claimV1 makes the directory of a controller. Two controllers may share a directory.
 func (p *Parent) claimV1(controller, dir string) error {
 	if real, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
 		dir = filepath.Join(real, filepath.Base(dir))
@@ -88,7 +88,7 @@ func (p *Parent) claimV1(controller, dir string) error {
 		}
 	}
 
-	if controller == CPUSet { // which is empty at first, and then takes no process; it sees to dir too
+	if controller == CPUSet { // a new cpuset is empty and accepts no process; ApplyDir fills dir, too
 		if err := new(cgroupfs.CpusetGroup).ApplyDir(filepath.Join(dir, leaf), &cgroups.Resources{}, -1); err != nil {
 			return err
 		}

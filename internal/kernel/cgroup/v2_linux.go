@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,15 +20,15 @@ const (
 	fileAvailable = "cgroup.controllers"
 )
 
-// wanted are the controllers that are enabled for the cgroups of processes.
+// wanted returns the controllers that are enabled for the cgroups of processes.
 func wanted() []string { return []string{Memory, Pids, CPU, "io", CPUSet} }
 
-// Prepare makes a place for cgroups in a delegated subtree of version 2, where systemd is not to be asked for one. It has
-// to move the calling process into a cgroup of its own, for which reason it must be called by the process that starts all
-// others, and before it does. Release must be called when they have ended; it moves the process back and removes what was
-// made. Where another manager is at work, and on version 1, Prepare does nothing.
+// Prepare makes a cgroup for [Open] in a delegated subtree of version 2, if Open will not ask systemd. Prepare moves the calling
+// process into a new cgroup. So the process that starts all other processes calls Prepare before it starts the first. The caller
+// calls release after the other processes have ended: release moves the process back and removes the cgroups. With Systemd or
+// Disabled, and on version 1, Prepare does nothing.
 //
-// The error is an *Error or that of a call that was to succeed. The caller may go on after it: Open meets it again.
+// The caller may continue after an error: Open returns the same reason. release is never nil.
 func Prepare(o Options) (release func() error, err error) {
 	nothing := func() error { return nil }
 	if o.Manager == Disabled || o.wantsBus() || !unified() {
@@ -40,7 +41,7 @@ func Prepare(o Options) (release func() error, err error) {
 	return prepare(o, own)
 }
 
-// prepared tells whether a process in the cgroup own was put there by Prepare.
+// prepared reports whether Prepare has moved a process into the cgroup own.
 func prepared(own string) bool {
 	return filepath.Base(own) == leaf && isFresh(filepath.Base(filepath.Dir(own)))
 }
@@ -61,12 +62,12 @@ func prepare(o Options, own string) (release func() error, err error) {
 		return nothing, errors.Join(refusal(parent, err), l.Release())
 	}
 
-	enabled, _ := enable(parent) // Busy is told by Missing, to those who need a controller
+	enabled, _ := enable(parent) // Missing returns Busy to a caller that needs a controller
 	_, _ = enable(dir)
 
 	return func() error {
 		for _, d := range []string{dir, parent} {
-			for _, c := range enabled { // others may need them in parent: then that fails, and they stay
+			for _, c := range enabled { // fails for a controller that other cgroups in parent use
 				_ = cgroups.WriteFile(d, fileSubtree, "-"+c)
 			}
 		}
@@ -87,8 +88,8 @@ func (t *Tree) enter(dir string) error {
 	return cgroups.WriteFile(own, fileProcs, "0")
 }
 
-// enable gives the cgroups below dir the controllers that dir has, each by itself: one that is refused must not keep the
-// others away. It returns those that were not enabled before, and the first error.
+// enable enables the controllers of dir for the cgroups below, one write for each controller: a refused controller must not
+// prevent the others. It returns the newly enabled controllers and the first error.
 func enable(dir string) (enabled []string, first error) {
 	available, err := words(dir, fileAvailable)
 	if err != nil {
@@ -104,11 +105,12 @@ func enable(dir string) (enabled []string, first error) {
 		if !slices.Contains(available, c) || slices.Contains(before, c) {
 			continue
 		}
-		if err := cgroups.WriteFile(dir, fileSubtree, "+"+c); err == nil {
-			enabled = append(enabled, c)
-		} else if first == nil {
-			first = err
+		err := cgroups.WriteFile(dir, fileSubtree, "+"+c)
+		if err != nil {
+			first = cmp.Or(first, err)
+			continue
 		}
+		enabled = append(enabled, c)
 	}
 
 	return enabled, first
@@ -119,7 +121,7 @@ func words(dir, file string) ([]string, error) {
 	return strings.Fields(text), err
 }
 
-// openPrepared is a place that Prepare made.
+// openPrepared returns the cgroup that Prepare made as a Parent.
 func openPrepared(t *Tree, name string) (*Parent, error) {
 	p, err := newV2(t, CgroupFS, name)
 	if err != nil {
@@ -131,7 +133,7 @@ func openPrepared(t *Tree, name string) (*Parent, error) {
 	return p, nil
 }
 
-// newV2 is a place whose controllers are enabled, with this process in its leaf.
+// newV2 returns a cgroup with enabled controllers, whose leaf holds this process, as a Parent.
 func newV2(t *Tree, m Manager, name string) (*Parent, error) {
 	dir := filepath.Join(root, name)
 	p := &Parent{tree: t, manager: m, v2: true, name: name, dirs: map[string]string{"": dir}}

@@ -24,7 +24,7 @@ const (
 	BlockDevice
 )
 
-// String returns the type in words, as an error message wants it.
+// String returns the type in words, for example "symbolic link".
 func (t Type) String() string {
 	names := [...]string{"unknown", "regular file", "directory", "symbolic link", "fifo", "socket", "character device", "block device"}
 	if int(t) < len(names) {
@@ -33,40 +33,37 @@ func (t Type) String() string {
 	return names[0]
 }
 
-// Time is a time of the file system: seconds since 1970, which may be negative, and nanoseconds.
+// Time is a time stamp of a file: seconds since 1970, which may be negative, and nanoseconds.
 type Time struct{ Sec, Nsec int64 }
 
-// Stat is what the kernel says of an inode.
+// Stat describes an inode (fstatat(2)).
 type Stat struct {
 	Type         Type
 	Mode         uint32 // permission bits with setuid, setgid and sticky: at most 07777
-	UID, GID     uint32 // as this user namespace sees them; 65534 where they are not mapped
+	UID, GID     uint32 // in this user namespace; 65534 if it does not map the ID
 	Dev, Ino     uint64
 	Nlink        uint64
-	Rdev         uint64 // of devices
+	Rdev         uint64 // number of the device that a device node names
 	Size         int64  // bytes
 	Blocks       int64  // of 512 bytes: the space that the file takes, stat(2)
 	Mtime, Ctime Time
 }
 
-// SameInode reports whether both describe one inode.
+// SameInode reports whether both describe the same inode.
 func (s Stat) SameInode(o Stat) bool { return s.Dev == o.Dev && s.Ino == o.Ino }
 
-// OpenDirAt opens the directory name of dir for reading. name is one component or ".";
-// a symbolic link is ENOTDIR, never followed.
+// OpenDirAt opens the directory name of dir, or "." again, for reading. A symbolic link is ENOTDIR.
 func OpenDirAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// OpenPathAt opens name of dir as a place (O_PATH): no permission on the inode itself is needed.
-// A symbolic link is opened itself.
+// OpenPathAt opens name of dir with O_PATH, which needs no permission on the inode. For a symbolic link it opens the link.
 func OpenPathAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_PATH, 0)
 }
 
-// OpenFileAt opens the file name of dir for reading and returns what it is. It never waits, neither
-// for the writer of a fifo nor for a device; the caller looks at Stat.Type before reading.
-// A symbolic link is ELOOP, a socket ENXIO.
+// OpenFileAt opens the file name of dir for reading, and describes the file. It does not wait for the writer of a fifo or for
+// a device. The caller looks at Stat.Type before reading. A symbolic link is ELOOP, a socket ENXIO.
 func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	if err := checkName("open", name); err != nil {
 		return nil, Stat{}, err
@@ -82,7 +79,7 @@ func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	var st unix.Stat_t
 	err = retry0(func() error { return unix.Fstat(fd, &st) })
 	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		// Or package os would offer each file to its poller, in vain.
+		// Without O_NONBLOCK package os does not offer the file to its poller, which takes no regular files.
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
 	}
 	if err != nil {
@@ -93,8 +90,8 @@ func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	return os.NewFile(uintptr(fd), name), newStat(&st), nil
 }
 
-// CreateAt makes the file name in dir, mode 0600, and opens it for reading and writing.
-// Anything that exists under that name is EEXIST.
+// CreateAt makes the file name in dir with mode 0600, and opens the file for reading and writing. If anything has that name,
+// also a dangling symbolic link, the error is EEXIST.
 func CreateAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 }
@@ -112,7 +109,7 @@ func openAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error)
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// FileStat returns what the open file f is. f may be an O_PATH descriptor.
+// FileStat describes the open file f, which may be open with O_PATH.
 func FileStat(f *os.File) (Stat, error) {
 	var st unix.Stat_t
 	if err := retry0(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
@@ -121,13 +118,13 @@ func FileStat(f *os.File) (Stat, error) {
 	return newStat(&st), nil
 }
 
-// IsDevice reports whether the open file f is a device node. f may be an O_PATH descriptor.
+// IsDevice reports whether the open file f, which may be open with O_PATH, is a device node.
 func IsDevice(f *os.File) bool {
 	st, err := FileStat(f)
 	return err == nil && (st.Type == CharDevice || st.Type == BlockDevice)
 }
 
-// StatAt returns what name of dir is; a symbolic link is not followed. name may be ".".
+// StatAt describes name of dir, or dir itself for ".". For a symbolic link it describes the link.
 func StatAt(dir *os.File, name string) (Stat, error) {
 	if err := checkName("stat", name); err != nil {
 		return Stat{}, err
@@ -170,7 +167,7 @@ func typeOf(mode uint32) Type {
 	return Unknown
 }
 
-// ReadlinkAt returns the text of the symbolic link name of dir.
+// ReadlinkAt returns the target of the symbolic link name of dir.
 func ReadlinkAt(dir *os.File, name string) (string, error) {
 	if err := checkName("readlink", name); err != nil {
 		return "", err
@@ -183,7 +180,7 @@ func ReadlinkAt(dir *os.File, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// MkdirAt makes the directory name in dir. The umask is taken off mode: chmod it afterwards.
+// MkdirAt makes the directory name in dir. The kernel removes the bits of the umask from mode: use ChmodAt for an exact mode.
 func MkdirAt(dir *os.File, name string, mode uint32) error {
 	if err := checkName("mkdir", name); err != nil {
 		return err
@@ -191,7 +188,7 @@ func MkdirAt(dir *os.File, name string, mode uint32) error {
 	return pathError("mkdir", name, retry0(func() error { return unix.Mkdirat(int(dir.Fd()), name, mode) }))
 }
 
-// SymlinkAt makes the symbolic link name in dir, which says target.
+// SymlinkAt makes the symbolic link name to target in dir.
 func SymlinkAt(target string, dir *os.File, name string) error {
 	if err := checkName("symlink", name); err != nil {
 		return err
@@ -199,7 +196,8 @@ func SymlinkAt(target string, dir *os.File, name string) error {
 	return pathError("symlink", name, retry0(func() error { return unix.Symlinkat(target, int(dir.Fd()), name) }))
 }
 
-// LinkAt makes newName in newDir a hard link to oldName of oldDir, which is not followed if it is a symbolic link.
+// LinkAt makes newName in newDir a hard link to oldName of oldDir. If oldName is a symbolic link, the new name is another name
+// of the link.
 func LinkAt(oldDir *os.File, oldName string, newDir *os.File, newName string) error {
 	if err := errors.Join(checkName("link", oldName), checkName("link", newName)); err != nil {
 		return err
@@ -209,8 +207,8 @@ func LinkAt(oldDir *os.File, oldName string, newDir *os.File, newName string) er
 	}))
 }
 
-// MknodAt makes the fifo or device name in dir. The umask is taken off mode: chmod it afterwards.
-// Devices are EPERM in a user namespace.
+// MknodAt makes the fifo or device name in dir. The kernel removes the bits of the umask from mode: use ChmodAt for an exact
+// mode. In a user namespace a device is EPERM. Any other type is EINVAL.
 func MknodAt(dir *os.File, name string, t Type, mode uint32, rdev uint64) error {
 	if err := checkName("mknod", name); err != nil {
 		return err
@@ -241,8 +239,8 @@ func unlinkAt(dir *os.File, name string, flags int) error {
 	return pathError("unlink", name, retry0(func() error { return unix.Unlinkat(int(dir.Fd()), name, flags) }))
 }
 
-// ChownAt changes the owner of name of dir; of a symbolic link its own. name may be ".".
-// An owner that the user namespace does not map is EINVAL, and the error says so.
+// ChownAt changes the owner of name of dir, or of dir itself for ".". For a symbolic link it changes the link. An owner that the
+// user namespace does not map is EINVAL, and the error says so.
 func ChownAt(dir *os.File, name string, uid, gid uint32) error {
 	if err := checkName("chown", name); err != nil {
 		return err
@@ -252,7 +250,7 @@ func ChownAt(dir *os.File, name string, uid, gid uint32) error {
 	}))
 }
 
-// Chown changes the owner of the open file f, with errors as of ChownAt.
+// Chown changes the owner of the open file f. Errors are those of ChownAt.
 func Chown(f *os.File, uid, gid uint32) error {
 	return chownError(f.Name(), uid, gid, retry0(func() error { return unix.Fchown(int(f.Fd()), int(uid), int(gid)) }))
 }
@@ -264,8 +262,8 @@ func chownError(name string, uid, gid uint32, err error) error {
 	return pathError("chown", name, err)
 }
 
-// ChmodAt changes the mode of name of dir, which must not be a symbolic link. name may be ".".
-// Before kernel 6.6 (fchmodat2) a symbolic link would be followed: give it names that the caller has just made.
+// ChmodAt changes the mode of name of dir, or of dir itself for ".". name must not be a symbolic link: before Linux 6.6
+// (fchmodat2) the kernel would follow the link. So call ChmodAt only for names that the caller has just made.
 func ChmodAt(dir *os.File, name string, mode uint32) error {
 	if err := checkName("chmod", name); err != nil {
 		return err
@@ -283,8 +281,8 @@ func Chmod(f *os.File, mode uint32) error {
 	return pathError("chmod", f.Name(), retry0(func() error { return unix.Fchmod(int(f.Fd()), mode) }))
 }
 
-// SetMtimeAt changes the modification time of name of dir, of a symbolic link its own, and leaves the access time.
-// name may be ".".
+// SetMtimeAt changes the modification time of name of dir, or of dir itself for ".". For a symbolic link it changes the link.
+// The access time stays.
 func SetMtimeAt(dir *os.File, name string, t Time) error {
 	if err := checkName("utimensat", name); err != nil {
 		return err
@@ -295,8 +293,8 @@ func SetMtimeAt(dir *os.File, name string, t Time) error {
 	}))
 }
 
-// Getxattr returns the extended attribute key of the open file f, at most 64 KiB; nil if it has none
-// or its file system knows none.
+// Getxattr returns the extended attribute key of the open file f, at most 64 KiB. It returns nil if f has no such attribute, or
+// if the file system has no attributes.
 func Getxattr(f *os.File, key string) ([]byte, error) {
 	buf := make([]byte, 256)
 	for {
@@ -321,13 +319,13 @@ func Setxattr(f *os.File, key string, value []byte) error {
 	}))
 }
 
-// NextData returns the next stretch of data of f at or after off: [start, end). At the end of the file, or where only
-// a hole follows, ok is false. On file systems without SEEK_DATA the rest of the file counts as data.
+// NextData returns the next range [start, end) of f at or after off that holds data, not a hole. ok is false if there is no
+// further data up to size. On a file system without SEEK_DATA the rest of the file counts as data.
 func NextData(f *os.File, off, size int64) (start, end int64, ok bool, err error) {
 	return NextDataOf(int(f.Fd()), f.Name(), off, size)
 }
 
-// NextDataOf is NextData for a descriptor; name is for errors.
+// NextDataOf is NextData for a descriptor. name is the name of the file in errors.
 func NextDataOf(fd int, name string, off, size int64) (start, end int64, ok bool, err error) {
 	if off >= size {
 		return 0, 0, false, nil
@@ -350,7 +348,7 @@ func NextDataOf(fd int, name string, off, size int64) (start, end int64, ok bool
 	return start, end, true, nil
 }
 
-// DataOf returns how many bytes of the first size of a file are no holes.
+// DataOf returns the number of bytes that hold data, not holes, in the first size bytes of a file.
 func DataOf(fd int, name string, size int64) (data int64, err error) {
 	for off := int64(0); ; {
 		start, end, ok, err := NextDataOf(fd, name, off, size)
@@ -360,14 +358,14 @@ func DataOf(fd int, name string, size int64) (data int64, err error) {
 		off = min(end, size)
 		data += max(off-start, 0)
 		if end <= start {
-			return data, nil // it shrinks meanwhile
+			return data, nil // the file shrinks meanwhile
 		}
 	}
 }
 
-// CopyRange copies up to n bytes at off from src to the same place in dst inside the kernel, and returns how many:
-// fewer than asked for, or 0 at the end of src. ok is false where the kernel cannot do it between
-// these two files; nothing has been copied then.
+// CopyRange makes the kernel copy up to n bytes at off of src to the same offset of dst (copy_file_range(2)). It returns the
+// number of copied bytes, which may be less than n and is 0 at the end of src. ok is false, and nothing was copied, if the
+// kernel cannot copy between these two files.
 func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err error) {
 	in, out := off, off
 	copied, err = retry(func() (int, error) {
@@ -387,7 +385,7 @@ func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err er
 	return 0, false, pathError("copy_file_range", dst.Name(), err)
 }
 
-// checkName refuses what is not one component of a path, so that no call here can leave its directory.
+// checkName refuses a name that is not one component of a path, so that no call can leave its directory.
 func checkName(op, name string) error {
 	if name == "" || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return pathError(op, name, unix.EINVAL)
@@ -419,8 +417,8 @@ func retry0(f func() error) error {
 	}
 }
 
-// OpenRegular opens a regular file, following links, and gives its size in bytes. It does not wait for who writes to a
-// pipe; that, and a device, is an error.
+// OpenRegular opens the regular file at path for reading, and returns its size in bytes. It follows symbolic links. A pipe, for
+// whose writer it does not wait, and a device are errors.
 func OpenRegular(path string) (f *os.File, size int64, err error) {
 	if f, err = os.OpenFile(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err != nil {
 		return nil, 0, err

@@ -25,6 +25,13 @@ const (
 	ENAMETOOLONG = unix.ENAMETOOLONG
 )
 
+// The flags of open(2) that package os does not have.
+const (
+	O_NOFOLLOW = unix.O_NOFOLLOW
+	O_NONBLOCK = unix.O_NONBLOCK
+	O_PATH     = unix.O_PATH
+)
+
 // The signals that a program passes on, ignores, or sends (signal(7)).
 const (
 	SIGHUP  = unix.SIGHUP

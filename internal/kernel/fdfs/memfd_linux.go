@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memfd returns an empty file in memory that nothing else can open, close-on-exec (memfd_create(2), Linux 3.17).
-// Its pages go when it is closed. The name shows in /proc/self/fd only.
+// Memfd returns an empty file in memory that no other process can open (memfd_create(2), Linux 3.17). Closing the last
+// descriptor frees the memory. The name is shown in /proc/self/fd and in errors only.
 func Memfd(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {

@@ -8,21 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AttachMount attaches a detached mount, given by the descriptor of its root, at the directory dir. Descriptors of what
-// lies in it stay valid; from then on it counts as one of the calling process's mount namespace, so that parts of it
-// can be cloned (open_tree(2): before Linux 6.15 not those of a detached mount).
+// AttachMount attaches a detached mount, given by the descriptor of its root directory, at the directory dir. Descriptors of
+// files in the mount stay valid. The mount then belongs to the mount namespace of this process, so parts of the mount can be
+// cloned. Before Linux 6.15, parts of a detached mount cannot (open_tree(2)).
 func AttachMount(mount *os.File, dir string) error {
 	err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return pathError("attaching a mount at", dir, err)
 }
 
-// DetachMount takes the mount at dir away. What still uses it, a clone or an open file, keeps it.
+// DetachMount unmounts the mount at dir. The mount lives on as long as a clone or an open file uses it.
 func DetachMount(dir string) error {
 	return pathError("unmounting", dir, unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
 }
 
-// MemoryFS makes an empty file system in memory, detached, and returns its root. It is a ramfs, whose pages never go to
-// swap, or where that is not to be had a tmpfs. The root directory has mode 0700.
+// MemoryFS returns the root directory, with mode 0700, of a new detached file system in memory. The file system is a ramfs,
+// whose pages are never swapped out. If the kernel refuses a ramfs, it is a tmpfs.
 func MemoryFS() (*os.File, error) {
 	root, err := newFS("ramfs", "mode", "0700")
 	if err != nil {
@@ -31,12 +31,12 @@ func MemoryFS() (*os.File, error) {
 	return root, nil
 }
 
-// BinfmtMisc mounts the file system binfmt_misc of the calling process's user namespace, detached, and returns its root.
-// While it is mounted it is the one that counts in that namespace and those nested in it. A namespace other than the
-// first has one since Linux 6.7.
+// BinfmtMisc mounts the file system binfmt_misc of this process's user namespace, detached, and returns its root directory.
+// While the file system is mounted, its registrations apply to that namespace and to namespaces nested in it, and the
+// registrations of outer namespaces do not. User namespaces have a binfmt_misc since Linux 6.7.
 func BinfmtMisc() (*os.File, error) { return newFS("binfmt_misc") }
 
-// newFS makes a file system, with options as pairs of key and value.
+// newFS makes a detached file system. Options are pairs of key and value, for example "mode", "0700".
 func newFS(fsType string, options ...string) (*os.File, error) {
 	fs, err := unix.Fsopen(fsType, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -61,8 +61,8 @@ func newFS(fsType string, options ...string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), fsType), nil
 }
 
-// MakeWhiteout makes name of dir a whiteout of overlayfs: in an upper directory it hides what lies below. A user
-// namespace may do that since Linux 5.8.
+// MakeWhiteout makes the whiteout name in dir. In the upper directory of an overlay, a whiteout hides the file of that name
+// in the lower directories. A user namespace may make whiteouts since Linux 5.8.
 func MakeWhiteout(dir *os.File, name string) error {
 	if err := checkName("mknod", name); err != nil {
 		return err

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TCPCount says how much went through a TCP connection, in bytes.
+// TCPCount says how many bytes a TCP connection has transferred.
 type TCPCount struct {
-	Received uint64 // by the kernel, read or not; 0 also where the kernel does not count (before Linux 4.1, gVisor)
-	Acked    uint64 // of what was sent, how much the peer has
-	Unread   uint64 // of what was received, how much nobody has read yet
+	Received uint64 // bytes that the kernel has received; also 0 if the kernel does not count (before Linux 4.1, gVisor)
+	Unread   uint64 // bytes of Received that the program has not read
+	Acked    uint64 // bytes that were sent and that the peer has acknowledged
 }
 
-// CountTCP counts what went through a connection: a *net.TCPConn, or TLS over one. The error is net.ErrClosed if the
-// connection has been closed, and errors.ErrUnsupported if it is no TCP connection. The connection goes on.
+// CountTCP counts the bytes of a connection, which is a *net.TCPConn or a *tls.Conn over a *net.TCPConn. The error is
+// net.ErrClosed if the connection was closed, and errors.ErrUnsupported for any other connection.
 func CountTCP(conn net.Conn) (c TCPCount, err error) {
 	for {
 		over, ok := conn.(*tls.Conn)

@@ -15,8 +15,8 @@ const (
 	whatAppArmor     = "setting the AppArmor profile"
 )
 
-// appArmor adds the operations by which the process gets the profile with its next program (aa_change_onexec(3)). The file is
-// opened below the root of proc, a procfs: nothing that is mounted over it is followed (CVE-2025-52881).
+// appArmor adds the operations that give the process the profile at its next execve (aa_change_onexec(3)). The file is opened
+// below proc, the root of a procfs; a mount over the file is not followed (CVE-2025-52881).
 func appArmor(p *program.Program, proc any, profile string) {
 	how := &unix.OpenHow{
 		Flags:   unix.O_WRONLY | unix.O_CLOEXEC,
@@ -33,7 +33,7 @@ func appArmor(p *program.Program, proc any, profile string) {
 	p.Do(whatAppArmor, unix.SYS_WRITE, file, []byte(text), len(text))
 }
 
-// appArmor gives the process its profile, by the /proc that it was given.
+// appArmor adds the profile of the process, through the /proc of the process.
 func (l *launch) appArmor() error {
 	profile := l.c.Spec.Process.ApparmorProfile
 	if profile == "" {
@@ -48,7 +48,7 @@ func (l *launch) appArmor() error {
 	return errors.New("starting a process: an AppArmor profile needs a /proc")
 }
 
-// CheckAppArmor finds out whether a process could be given an AppArmor profile, by giving it to one that ends at once.
+// CheckAppArmor reports whether a process can have an AppArmor profile: it starts a process with the profile that ends at once.
 func CheckAppArmor(profile string) error {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -68,7 +68,7 @@ func CheckAppArmor(profile string) error {
 	return err
 }
 
-// explainAppArmor turns the failure of an op of appArmor into what the caller is told.
+// explainAppArmor adds the likely reason to the failure of an operation of appArmor.
 func explainAppArmor(err error, profile string) error {
 	f, ok := errors.AsType[*program.Failure](err)
 	switch {

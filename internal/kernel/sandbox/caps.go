@@ -24,8 +24,9 @@ func capabilityNames() []string {
 }
 
 // MergeCapabilities returns base with the capabilities of add and without those of drop, in the order of their numbers.
-// Names are with or without CAP_, in any case; "all" stands for every one, and dropping all leaves those of add. What is
-// both added and dropped is an error, as with podman.
+// A name has the prefix CAP_ or not, in upper or lower case, for example "CAP_KILL" or "kill". "all" stands for all
+// capabilities; dropping all keeps the capabilities of add. As with podman, a capability that is both added and dropped is
+// an error.
 func MergeCapabilities(base, add, drop []string) ([]string, error) {
 	var masks [3]uint64
 	var all [3]bool

@@ -49,7 +49,7 @@ type launch struct {
 	found []candidate // the files that may be the program to execute
 }
 
-// compile turns c into a program. Targets is the topmost lower directory, "" for none.
+// compile turns c into a program. targets is a directory of stubs above the layers; empty: none.
 func (c Config) compile(targets string) (_ *compiler, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -105,31 +105,32 @@ func (g *compiler) close() {
 	g.files = nil
 }
 
-// birth waits for the id maps and leaves the session and the mounts of the parent.
+// birth waits for the ID maps and leaves the caller's session, cgroup names and mounts.
 func (g *compiler) birth() {
 	g.do("tying the sandbox to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
 	if g.c.Network == Private {
-		// A builder that gained its capabilities by an exec is not dumpable, nor is a copy of it, and
-		// pasta, which has given up CAP_SYS_PTRACE, could not open its namespaces (proc(5)).
+		// A caller that gained capabilities by an exec is not dumpable, and its forked child is not.
+		// Then pasta, which has dropped CAP_SYS_PTRACE, could not open the child's namespaces (proc(5)).
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 
 	g.p.Sync("waiting for the id maps of the sandbox")
 	if g.c.ownCgroups() {
-		// By unshare(2), as clone(2) would take the cgroup of the parent for the root of the namespace.
+		// By unshare(2): clone(2) would make the caller's cgroup the root of the namespace.
 		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
 	}
 
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil || g.c.Filter.keys {
-		// Or the keys of the user's session could be read. Where keyctl(2) is refused to the builder, they cannot be either.
+		// Otherwise the process could read the keys of the user's session. Where a filter refuses keyctl(2)
+		// to the caller, the process cannot read keys either.
 		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
 	}
 
-	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for what the set-up makes in /dev
+	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for the files that the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
-		// EPERM: the seccomp profile of podman lets namespaces be made, and this not be called.
+		// EPERM: podman's seccomp profile allows new namespaces and refuses sethostname(2).
 		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).Tolerate(unix.EPERM).Note()
 	}
 
@@ -138,12 +139,12 @@ func (g *compiler) birth() {
 	}
 }
 
-// ownCgroups tells whether the process gets a view of cgroups that begins with its own.
+// ownCgroups reports whether the names of cgroups begin at the cgroup of the process.
 func (c Config) ownCgroups() bool {
 	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
 }
 
-// stdio puts the three streams into place, by way of higher numbers: they may be each other's.
+// stdio duplicates the three streams to the descriptors 0 to 2, by way of higher numbers: the files may have these numbers.
 func (g *compiler) stdio() {
 	files := []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr}
 	regs := make([]program.Reg, len(files))
@@ -164,8 +165,8 @@ func (g *compiler) stdio() {
 	}
 }
 
-// overlay mounts the root and attaches it on top of the old root, where lookups in this process
-// do not see it: every path below it is taken from its descriptor.
+// tree mounts the root file system and attaches it on top of the old root. The child does not see it
+// by paths: each path below the new root is looked up from its descriptor.
 func (g *compiler) tree(targets string) (*tree, error) {
 	m := g.c.Root
 	stubs, err := g.c.stubs()
@@ -178,7 +179,7 @@ func (g *compiler) tree(targets string) (*tree, error) {
 	}
 	m.Lowers = append(slices.Clone(m.Lowers), stubs)
 
-	// Mounted here rather than by the child: in its mount namespace the layers' descriptors do not count.
+	// The caller mounts, not the child: descriptors of layers belong to mounts of the caller's namespace.
 	root, err := overlay.Detach(m)
 	if err != nil {
 		return nil, err
@@ -221,13 +222,13 @@ func (t *tree) enter() {
 	t.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
 	t.p.Mark(chroot)
 
-	// The overlay lies on top of the old root already, which is what MS_MOVE would achieve. A
-	// process with CAP_SYS_CHROOT could go back below it.
+	// The overlay is on top of the old root already, as after MS_MOVE. A process with CAP_SYS_CHROOT
+	// could reach the old root below it.
 	t.do("changing the root", unix.SYS_CHROOT, ".")
 	t.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
 	t.p.Mark(end)
 
-	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to what the builder has open (CVE-2024-21626).
+	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to a file that the caller has open (CVE-2024-21626).
 	cwd := t.c.Spec.Process.Cwd
 	dir := t.p.Reg()
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
@@ -235,20 +236,20 @@ func (t *tree) enter() {
 	t.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
 }
 
-// Names of operations that may be refused.
+// Names of operations that a host may refuse.
 const (
 	whatPivot    = "pivot_root"
 	whatHostname = "setting the host name"
 )
 
-// lock enters another user namespace with the same ids and a copy of the mounts: what is copied into a mount namespace of
-// lesser rights cannot be taken away or be made writable there (mount_namespaces(7)).
+// lock enters another user namespace with the same IDs and a copy of the mounts. In a less privileged mount namespace, copied
+// mounts are locked: the process can neither unmount them nor make them writable (mount_namespaces(7)).
 func (g *compiler) lock() {
 	g.do("locking the mounts", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
 	g.p.Sync("waiting for the id maps behind the mounts")
 }
 
-// validate refuses what the sandbox would otherwise ignore.
+// validate returns the error of a Config that names something the sandbox would otherwise ignore.
 func (c Config) validate() error {
 	s := c.Spec
 	if s == nil || s.Process == nil || len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
@@ -306,7 +307,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// explain turns the failure of an op into what the caller is told.
+// explain adds the likely reason to the failure of an operation.
 func (g *compiler) explain(err error) error {
 	var f *program.Failure
 	if !errors.As(err, &f) {
@@ -317,7 +318,7 @@ func (g *compiler) explain(err error) error {
 	switch {
 	case f.What == whatExec:
 		return execError(arg, f.Notes)
-	case f.What == whatTry: // after which no other file is tried: E2BIG, ENOMEM
+	case f.What == whatTry: // E2BIG, ENOMEM: no other file is tried
 		return &ExecError{Path: arg, Errno: f.Errno}
 	case f.What == whatAppArmor, f.What == whatFindAppArmor:
 		return explainAppArmor(err, g.c.Spec.Process.ApparmorProfile)
@@ -328,9 +329,9 @@ func (g *compiler) explain(err error) error {
 	case isTarget(f.What) && f.Errno == unix.ELOOP:
 		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
 	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
-		return fmt.Errorf("%w: not among the ids that the process was given", err)
+		return fmt.Errorf("%w: the ID is not in the ranges of IDs that the process was given", err)
 	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
-		return fmt.Errorf("%w: it is not among the ids that are mapped here; more subordinate ids would map it", err)
+		return fmt.Errorf("%w: the ID is not mapped here; more subordinate IDs would map it", err)
 	case f.Errno == unix.ELOOP && strings.HasPrefix(f.What, whatInside):
 		return fmt.Errorf("%w: a symbolic link there leads each process elsewhere; name what it leads to", err)
 	case isTarget(f.What) && f.Errno == unix.ENOTDIR:
@@ -340,7 +341,7 @@ func (g *compiler) explain(err error) error {
 	return err
 }
 
-// notes turns the tolerated failures into lines for the user.
+// notes describes the fallbacks of the set-up to the user, one line each.
 func (g *compiler) notes(p *Process) {
 	noted := func(what string) bool {
 		return slices.ContainsFunc(p.child.Notes, func(n program.Failure) bool { return n.What == what })

@@ -84,7 +84,7 @@ func TestSomeIDs(t *testing.T) {
 		t.Errorf("got %q", out)
 	}
 	c.Spec.Process.User.UID = 100
-	if _, _, err := tryRun(t, c); err == nil || !strings.Contains(err.Error(), "not among the ids") {
+	if _, _, err := tryRun(t, c); err == nil || !strings.Contains(err.Error(), "not in the ranges of IDs") {
 		t.Errorf("another user: %v", err)
 	}
 	c.UIDs = []sandbox.IDRange{{First: 1, Count: 100}}

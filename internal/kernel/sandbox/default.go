@@ -4,14 +4,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// DefaultPath is the PATH of a process whose environment has none, as docker has it.
+// DefaultPath is docker's PATH for a process without PATH in its environment.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // DefaultSpec returns docker's defaults for a container: its mounts, masked and read-only paths
-// and 14 capabilities, as buildah uses them too. It is a fresh value; the caller adds arguments,
-// environment, user, directory and further mounts, and a seccomp profile ([DefaultSeccomp]).
-// nofile is 1024 with room to raise it, as systemd has it: with a million, programs that close
-// every possible descriptor crawl.
+// and 14 capabilities, as buildah uses them too. Each call returns a new value. The caller adds
+// arguments, environment, user, directory, further mounts and a seccomp profile ([DefaultSeccomp]).
+// The soft limit of nofile is 1024, as with systemd, and a process may raise it: with a million,
+// programs that close every possible descriptor become very slow.
 func DefaultSpec() *specs.Spec {
 	caps := DefaultCapabilities()
 	return &specs.Spec{

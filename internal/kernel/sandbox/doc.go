@@ -6,17 +6,16 @@
 //	...
 //	state, err := p.Wait()
 //
-// The caller must be root of a user namespace (or of the machine) and have a /proc. The process is
-// born in new user, mount, PID, IPC and UTS namespaces, and in a network namespace if it is not to
-// see the host's. Its user namespace is nested in the caller's, with the same ids: it holds no
-// capability over the caller.
+// The caller must be root of a user namespace (or of the machine) and have a /proc. The process gets
+// new user, mount, PID, IPC and UTS namespaces, and a network namespace unless it uses the host's
+// network. The user namespace of the process is nested in the caller's, with the same IDs: the
+// process holds no capability over the caller.
 //
 // # How it starts
 //
-// There is no init program. The whole set-up is compiled into a list of system calls
-// ([codeberg.org/rbuild/rbuild/internal/kernel/fdfs.Program]), the caller forks, the child makes the
-// calls and its last is execve. [Config.Debug] shows the list; an error names the operation that
-// failed. The sequence is in docs/roles.md:
+// There is no init program. The package compiles the set-up into a list of system calls
+// ([codeberg.org/rbuild/rbuild/internal/kernel/program.Program]) and forks. The child makes the calls;
+// the last call is execve. [Config.Debug] shows the list. An error names the operation that failed. The sequence is in docs/roles.md:
 //
 //	caller                                child
 //	mounts the overlay, detached
@@ -28,28 +27,28 @@
 //	                                      ids, seccomp, capabilities
 //	reads: end of file                    execve
 //
-// # What an image cannot do
+// # Protection against images
 //
-// Targets of mounts are looked up by openat2(2) inside the image, must lie on its root file system,
-// and are mounted on by descriptor. Sources are descriptors, or paths of the caller that no image
-// can change. The child holds none of the caller's descriptors at execve, follows no magic link to
-// its working directory or program, and leaves no trace of the mounts in the upper directory:
-// targets that the image lacks come from a layer of stubs below it.
+// The child looks up targets of mounts by openat2(2) inside the image. A target must lie on the
+// image's root file system, and the child mounts on its descriptor. Sources are descriptors, or paths
+// of the caller that no image can change. At execve the child holds no descriptor of the caller. The
+// child follows no magic link to the working directory or the program. Mounts leave no trace in the
+// upper directory: targets that the image lacks come from a layer of stubs below the image.
 //
-// A device node of an image or of a mount's source cannot be opened: every mount has nodev but devpts, and bind mounts of
-// single devices with the option dev, as those of /dev are.
+// A device node of an image or of a mount's source cannot be opened: every mount has nodev, except devpts
+// and bind mounts of single devices with the option dev, for example /dev/null.
 //
-// A script whose interpreter is /proc/self/exe executes the caller's own program, inside the
-// sandbox. Its content cannot be changed while the caller runs (ETXTBSY), but its mode, times and
-// owner can, if its file belongs to root of the user namespace. So the caller must have been
-// executed from a read-only mount, as package userns does it.
+// A script whose interpreter is /proc/self/exe executes the caller's own program inside the sandbox.
+// The script cannot change the content of that program while the caller runs (ETXTBSY). It could
+// change mode, times and owner of the file if the file belongs to root of the user namespace. So the
+// caller must be executed from a read-only mount, as package userns does.
 //
 // # Limits
 //
-// Linux 5.12 is needed, amd64 or arm64 for seccomp. Resource limits but rlimits, devices, hooks
-// and SELinux labels of a runtime-spec are refused. The kernel is the border: this is as
-// strong as any container of its user namespace kind, and not a virtual machine.
+// Linux 5.12 is needed, amd64 or arm64 for seccomp. Start refuses a runtime-spec with
+// resource limits other than rlimits, with devices, hooks or SELinux labels. The kernel is the border:
+// a sandbox is as strong as a container in a user namespace, and weaker than a virtual machine.
 //
-// Sources: the OCI runtime-spec; docker's defaults of containers (github.com/moby/moby
-// daemon/pkg/oci) and of seccomp (github.com/moby/profiles); runc's advisories.
+// Sources: the OCI runtime-spec; docker's defaults for containers (github.com/moby/moby
+// daemon/pkg/oci) and for seccomp (github.com/moby/profiles); runc's advisories.
 package sandbox

@@ -13,16 +13,16 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// IDRange is a run of user or group ids: Count of them from First on.
+// IDRange is a range of user or group IDs: Count IDs from First on. Example: {0, 1000} are the IDs 0 to 999.
 type IDRange struct{ First, Count uint32 }
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
 type idMaps struct {
 	uid, gid    string
-	fixedGroups bool // supplementary groups cannot be set: one id is mapped, by its owner (user_namespaces(7), setgroups)
+	fixedGroups bool // the kernel forbids setgroups(2): the owner mapped its one ID (user_namespaces(7), setgroups)
 }
 
-// readIDMaps derives them from the maps of this process, as far as they are in the given ranges, if there are any.
+// readIDMaps returns the identity maps of the IDs of this process that are in the ranges. No ranges: all IDs.
 func readIDMaps(uids, gids []IDRange) (idMaps, error) {
 	uid, err := readIDMap("/proc/self/uid_map", uids)
 	if err != nil {
@@ -57,8 +57,8 @@ func readIDMap(file string, within []IDRange) (string, error) {
 	return text, nil
 }
 
-// identity maps each extent of a map (user_namespaces(7)) to itself, as far as it is in one of the ranges if there are any.
-// A line may not reach across two lines of the parent's map (EPERM), so the extents are no larger.
+// identity maps the IDs of a map (user_namespaces(7)) that are in the ranges to themselves. No ranges: all IDs. A line may not
+// reach across two lines of the parent's map (EPERM), so each extent stays within an extent of the map.
 func identity(text string, within []IDRange) (string, error) {
 	if len(within) == 0 {
 		within = []IDRange{{0, math.MaxUint32}}
@@ -103,7 +103,7 @@ func has(text string, id uint64) bool {
 	return false
 }
 
-// write is the step of the parent between the fork and the set-up.
+// write writes the maps of a forked child that waits for them.
 func (m idMaps) write(child *program.Child) error {
 	dir, err := child.ProcDir()
 	if err != nil {
@@ -117,8 +117,9 @@ func (m idMaps) write(child *program.Child) error {
 	return nil
 }
 
-// writeInside is write for a child in a second user namespace. The kernel takes that one's maps from its parent, the first
-// one, alone (user_namespaces(7)), which this process, of many threads, cannot enter: one that is forked does.
+// writeInside writes the maps of a child in a second, nested user namespace. The kernel takes these maps only from a process in
+// the parent namespace, the first one (user_namespaces(7)). The caller has several threads and cannot enter a user namespace,
+// so a forked process enters and writes.
 func (m idMaps) writeInside(child *program.Child) error {
 	dir, err := child.ProcDir()
 	if err != nil {
@@ -158,8 +159,8 @@ func (m idMaps) writeInside(child *program.Child) error {
 	return err
 }
 
-// writeOnce writes text with one call, as these files demand. The process waits meanwhile, and
-// an *os.File would first be offered to the poller.
+// writeOnce writes text with one write(2), which ID maps require. It uses no *os.File: the child waits
+// meanwhile, and an *os.File would first be registered with the poller.
 func writeOnce(path, text string) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

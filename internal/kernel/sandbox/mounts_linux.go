@@ -14,14 +14,14 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// Names of operations that are recognised when they fail.
+// Names of operations whose failures are recognised.
 const (
 	whatTarget     = "finding the place for a mount in the image: "
 	whatProcFresh  = "mounting a /proc of its own"
 	whatProcSubset = "mounting a /proc of its own with subset=pid"
 )
 
-// isTarget reports whether what is the lookup of a mount's target.
+// isTarget reports whether an operation is the lookup of a mount's target.
 func isTarget(what string) bool { return strings.HasPrefix(what, whatTarget) }
 
 // mount adds the operations for one mount of the description.
@@ -40,7 +40,7 @@ func (t *tree) mount(m specs.Mount) error {
 		return err
 	}
 
-	if fsType != "devpts" { // the kernel alone makes nodes there
+	if fsType != "devpts" { // only the kernel makes nodes there
 		options.set |= unix.MOUNT_ATTR_NODEV
 		options.clear &^= unix.MOUNT_ATTR_NODEV
 	}
@@ -93,9 +93,9 @@ func (t *tree) attach(dest string, source, target program.Reg) {
 	t.do("mounting at "+dest, unix.SYS_MOVE_MOUNT, source, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// target returns the register of a descriptor of the place where dest is. In the image it is
-// looked up as a process in it would, and must be on the root file system itself: an image can
-// have links there that lead into a mount, such as /proc, or try to lead out.
+// target returns the register of a descriptor of dest. In the image, the lookup follows symbolic links as
+// a process in the image would, and the target must be on the root file system itself: a link of an image
+// can lead into another mount, for example /proc, or try to lead out of the image.
 func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 	reg := t.p.Reg()
 	how := &unix.OpenHow{
@@ -107,7 +107,7 @@ func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 		how.Flags |= unix.O_DIRECTORY
 	}
 	if slices.Contains([]string{"/proc", "/dev", "/sys"}, dest) {
-		how.Resolve |= unix.RESOLVE_NO_SYMLINKS // what is masked below them must be where it is thought to be
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS // otherwise the masked paths below could be elsewhere
 	}
 	at, rel, under := t.root, dest, ""
 	for _, m := range t.mounts {
@@ -121,7 +121,7 @@ func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 
 	switch under {
 	case "":
-	case "tmpfs": // new and empty: no link to fear
+	case "tmpfs": // new and empty: it has no symbolic links
 		t.makeTarget(at, rel, isDir, reg)
 		return reg, nil
 	case "bind":
@@ -135,7 +135,7 @@ func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 	return reg, nil
 }
 
-// makeTarget makes rel below a tmpfs of ours, and what leads there.
+// makeTarget makes the target rel in a new tmpfs, with its parents.
 func (t *tree) makeTarget(at program.Reg, rel string, isDir bool, reg program.Reg) {
 	what := "making " + rel
 	for i, r := range rel {
@@ -152,8 +152,8 @@ func (t *tree) makeTarget(at program.Reg, rel string, isDir bool, reg program.Re
 	t.do(what, unix.SYS_OPENAT, at, rel, unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644).Into(reg)
 }
 
-// bindSource clones the source of a bind mount in this process: the child could not clone what
-// lies in another mount namespace. It returns the detached mount.
+// bindSource clones the source of a bind mount in the caller: the child could not clone a mount of another
+// mount namespace. It returns the detached mount.
 func (t *tree) bindSource(m specs.Mount, o mountOptions) (_ program.Reg, isDir bool, err error) {
 	from := t.c.Sources[m.Destination]
 	if from == nil {
@@ -195,7 +195,7 @@ func (t *tree) bindSource(m specs.Mount, o mountOptions) (_ program.Reg, isDir b
 	return reg, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-// newFS makes a new file system of the given type, attached nowhere, and puts its mount into mnt.
+// newFS makes a new file system of a type and puts its detached mount into mnt.
 func (t *tree) newFS(fsType, dest string, o mountOptions, mnt program.Reg) {
 	fs := t.p.Reg()
 	what := "mounting " + fsType + " at " + dest
@@ -213,7 +213,7 @@ func (t *tree) newFS(fsType, dest string, o mountOptions, mnt program.Reg) {
 	t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).Into(mnt)
 }
 
-// devpts drops gid=5 where that group is not mapped (EINVAL): terminals then belong to group 0.
+// devpts makes a devpts. It drops gid=5 if that group is not mapped (EINVAL): terminals then belong to group 0.
 func (t *tree) devpts(dest string, o mountOptions) program.Reg {
 	var params []string
 	for _, param := range o.params {
@@ -228,8 +228,8 @@ func (t *tree) devpts(dest string, o mountOptions) program.Reg {
 	return mnt
 }
 
-// proc mounts a procfs of the new PID namespace. Where the caller's is partly hidden by other
-// mounts, as in most pods, the kernel refuses that.
+// proc makes a procfs of the new PID namespace. The kernel refuses that where other mounts hide parts of
+// the caller's /proc, as in most pods; the fallbacks are those of ProcAuto.
 func (t *tree) proc(o mountOptions) program.Reg {
 	mnt := t.p.Reg()
 	end := t.p.Label()
@@ -252,14 +252,15 @@ func (t *tree) proc(o mountOptions) program.Reg {
 		attempt(whatProcSubset, "subset=pid")
 	}
 
-	// Read-only: what a process owns below its directory, oom_score_adj say, could be written by another of the same uid.
+	// Read-only: a process could otherwise write to files of other processes of the same UID, for example oom_score_adj.
 	t.cloneTree("/proc", o.set|unix.MOUNT_ATTR_RDONLY, mnt)
 	t.p.Mark(end)
 
 	return mnt
 }
 
-// unlessForced returns the errors that mean that a kind of mount is not allowed here.
+// unlessForced returns the errors that mean that the host forbids a way to mount /proc. If Config.Proc forces the way, no
+// error is tolerated.
 func (t *tree) unlessForced() []unix.Errno {
 	if t.c.Proc == ProcFresh || t.c.Proc == ProcSubset {
 		return nil
@@ -267,8 +268,8 @@ func (t *tree) unlessForced() []unix.Errno {
 	return []unix.Errno{unix.EPERM, unix.EACCES}
 }
 
-// sys shows the caller's /sys, unless the process has a network of its own: then a new sysfs
-// shows its interfaces, where the kernel allows one.
+// sys clones the caller's /sys. If the process has a network namespace, a new sysfs shows the interfaces
+// of that namespace, where the kernel allows a new sysfs.
 func (t *tree) sys(o mountOptions) program.Reg {
 	mnt, bind, end := t.p.Reg(), t.p.Label(), t.p.Label()
 	if t.c.Network != Host {
@@ -286,8 +287,8 @@ func (t *tree) sys(o mountOptions) program.Reg {
 	return mnt
 }
 
-// cgroups mounts what the cgroup namespace shows at /sys/fs/cgroup, where programs look for their limits. What cannot be
-// mounted leaves the caller's there. Neither can be written to (CVE-2023-25809).
+// cgroups mounts the view of the cgroup namespace at /sys/fs/cgroup, where programs look for their limits. If that fails, the
+// caller's view remains. Both are read-only (CVE-2023-25809).
 func (t *tree) cgroups() {
 	sys := t.mounts[len(t.mounts)-1]
 	fs, mnt, target, end := t.p.Reg(), t.p.Reg(), t.p.Reg(), t.p.Label()
@@ -302,8 +303,8 @@ func (t *tree) cgroups() {
 	t.p.Mark(end)
 }
 
-// cloneTree clones a mount of the caller with all that is mounted below it: the kernel does not
-// let go of what a parent namespace has hidden.
+// cloneTree clones a mount of the caller with all mounts below it: the kernel does not reveal files that
+// a mount of the parent namespace hides.
 func (t *tree) cloneTree(dir string, attrs uint64, mnt program.Reg) {
 	t.do("cloning "+dir, unix.SYS_OPEN_TREE, unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(mnt)
 	attr := &unix.MountAttr{Attr_set: attrs}

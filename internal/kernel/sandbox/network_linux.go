@@ -20,11 +20,11 @@ import (
 	hostprogram "codeberg.org/rbuild/rbuild/internal/lookpath"
 )
 
-// networkTimeout is how long a helper may take until the namespace has a route.
+// networkTimeout bounds the time until a helper has given the namespace a default route.
 const networkTimeout = 30 * time.Second
 
-// FindNetworkHelper returns the path of pasta or, if that is not there, of slirp4netns, found in
-// the absolute directories of a PATH.
+// FindNetworkHelper returns the path of pasta or, if pasta is missing, of slirp4netns. It searches the
+// absolute directories of a PATH.
 func FindNetworkHelper(dirs string) (string, error) {
 	if file, err := hostprogram.Find(dirs, "pasta", "slirp4netns"); err == nil {
 		return file, nil
@@ -32,7 +32,7 @@ func FindNetworkHelper(dirs string) (string, error) {
 	return "", errors.New("a private network needs pasta (Debian: apt install passt) or slirp4netns (apt install slirp4netns), and neither is installed")
 }
 
-// Nameserver is what /etc/resolv.conf of a process with a private network must say: an address
+// Nameserver returns the nameserver for /etc/resolv.conf of a process with a private network: an address
 // that the helper forwards to the nameserver of the host.
 func Nameserver(helper string) netip.Addr {
 	if filepath.Base(helper) == "slirp4netns" {
@@ -58,7 +58,7 @@ func (g *compiler) loopback() {
 	g.do(what, unix.SYS_IOCTL, sock, unix.SIOCSIFFLAGS, program.Pointer(req))
 }
 
-// A NetworkError says that the helper of a private network did not connect it.
+// A NetworkError is the error of a helper that did not connect a private network.
 type NetworkError struct {
 	Helper string // path of the program
 	Err    error
@@ -76,7 +76,7 @@ func (e *NetworkError) Error() string {
 // Unwrap returns the error of the program's start or end.
 func (e *NetworkError) Unwrap() error { return e.Err }
 
-// helper is the running program that connects a network namespace. A nil helper is none.
+// helper is the running program that connects a network namespace. A nil *helper: there is none.
 type helper struct {
 	cmd    *exec.Cmd
 	output *tail
@@ -96,8 +96,8 @@ func attachNetwork(path string, child *program.Child) (*helper, error) {
 		return h, err
 	}
 
-	// AppArmor's profile of Debian 12's pasta does not let it open namespaces of other processes. Descriptors that it is given
-	// it may open again; later versions, which have other profiles, close them.
+	// The AppArmor profile of Debian 12's pasta forbids to open namespaces of other processes, but pasta may open its own
+	// descriptors again. Later versions, which have other profiles, close inherited descriptors.
 	if h := startWithNamespaces(dir, path); h != nil {
 		return h, nil
 	}
@@ -161,8 +161,8 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 	}
 }
 
-// helperCommand returns the helper's command for the namespaces that it is told of: by a process id, or pasta by options. It lives
-// as long as the process it is for, whose end the caller decides.
+// helperCommand returns the command of the helper. namespaces are its last arguments: a process ID, or options of pasta. The
+// helper runs until helper.stop.
 func helperCommand(path string, namespaces ...string) *exec.Cmd {
 	args := []string{
 		"--config-net", "--foreground", "--quiet", "--no-map-gw", "--dns-forward", Nameserver(path).String(),
@@ -175,21 +175,20 @@ func helperCommand(path string, namespaces ...string) *exec.Cmd {
 	return exec.CommandContext(context.Background(), path, append(args, namespaces...)...)
 }
 
-// The tables of routes of a process's network namespace, below its directory, and what the line of a default route has
-// (proc_pid_net(5)).
+// The tables of routes of a network namespace, below /proc/PID, and a part of the line of a default route (proc_pid_net(5)).
 const (
 	routesV4, defaultV4 = "/net/route", "\t00000000\t" // the destination, after the interface
 	routesV6, defaultV6 = "/net/ipv6_route", "00000000000000000000000000000000 00 "
 )
 
-// connected reports whether the network namespace of the process at dir has the default route that it will have: for IPv4
-// where this process has one, as that may come after the one for IPv6.
+// connected reports whether the network namespace of the process at dir has its default route. If this process has a default
+// route for IPv4, the namespace needs one too: the route for IPv4 may come after the route for IPv6.
 func connected(dir string) bool {
 	return hasLine(dir+routesV4, defaultV4) || hasLine(dir+routesV6, defaultV6) && !hasLine("/proc/self"+routesV4, defaultV4)
 }
 
-// hasLine reports whether a table of routes has such a line, but for the loopback interface. A family that the kernel lacks has
-// no table.
+// hasLine reports whether a table of routes has a line with text for an interface other than lo. The table of an address family
+// that the kernel lacks does not exist.
 func hasLine(table, text string) bool {
 	lines, err := os.ReadFile(table)
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// devices fills a tmpfs mounted at /dev with the device nodes that every container has, bound
-// from the caller's (a user namespace may not make nodes), and the customary links. The mounts are
-// read-only, which devices can be written to on all the same: where root of the process owns the
-// caller's nodes, in a pod for instance, it could change their mode otherwise. So could it by way
-// of a standard stream, which therefore is this /dev's null.
+// devices fills a tmpfs mounted at /dev with the usual device nodes and links. The nodes are bind mounts of
+// the caller's nodes, because a user namespace may not make nodes. The mounts are read-only; a process can
+// still write to the devices. On a writable mount, root of the process could change the modes of the
+// caller's nodes if it owns them, in a pod for example. A standard stream would give the same access, so
+// unset streams are the null of this /dev.
 func (t *tree) devices(dev program.Reg) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := t.p.Reg(), t.p.Reg()
@@ -48,13 +48,13 @@ func (t *tree) devices(dev program.Reg) {
 	}
 }
 
-// protect makes the mount of a device of the caller's read-only, before it is attached.
+// protect makes the detached mount of a caller's device read-only.
 func (t *tree) protect(what string, node program.Reg) {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
 	t.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 }
 
-// paths masks files and makes paths read-only, each relative to the mount that it is in.
+// paths hides the masked paths and makes the read-only paths read-only. Each path is looked up from the root of its mount.
 func (t *tree) paths() {
 	if len(t.c.Spec.Linux.MaskedPaths) > 0 {
 		t.nullDevice()
@@ -67,7 +67,7 @@ func (t *tree) paths() {
 	}
 }
 
-// nullDevice opens /dev/null of the caller and makes sure that it is that device (CVE-2025-31133).
+// nullDevice opens the caller's /dev/null and verifies the device number (CVE-2025-31133).
 func (t *tree) nullDevice() {
 	const what = "verifying /dev/null"
 	t.null = t.p.Reg()
@@ -83,8 +83,8 @@ func (t *tree) nullDevice() {
 
 const whatInside = "finding what is to be hidden or read-only: "
 
-// inside opens a path that is to be masked or made read-only, or goes to missing. In a file
-// system of the kernel's it is taken literally; in the image it is looked up in its root.
+// inside opens a path to mask or to make read-only, or jumps to missing. In a mount of the set-up the
+// lookup follows no symbolic link; in the image the lookup follows links within the image's root.
 func (t *tree) inside(p string, missing program.Label) program.Reg {
 	at, rel := t.root, p
 	how := &unix.OpenHow{
@@ -105,7 +105,7 @@ func (t *tree) inside(p string, missing program.Label) program.Reg {
 	return reg
 }
 
-// mask hides a file behind /dev/null and a directory behind an empty one.
+// mask hides a file behind /dev/null, and a directory behind an empty directory.
 func (t *tree) mask(p string) {
 	end, dir := t.p.Label(), t.p.Label()
 	what := "masking " + p
@@ -121,7 +121,7 @@ func (t *tree) mask(p string) {
 	t.p.Mark(end)
 }
 
-// readonly binds a path onto itself, read-only with all that is mounted below it.
+// readonly binds a path onto itself, read-only with all mounts below it.
 func (t *tree) readonly(p string) {
 	end := t.p.Label()
 	what := "making " + p + " read-only"
@@ -134,16 +134,16 @@ func (t *tree) readonly(p string) {
 	t.p.Mark(end)
 }
 
-// hideCaller covers the directories of this process, and of those that it descends from, in a /proc that is bound from the
-// caller: command lines are for everybody to read, and theirs may hold credentials. The child has not started anything yet, so
-// that in a /proc of its own the caller's pid leads nowhere.
+// hideCaller covers the directories of the caller and of its ancestors in a /proc that is bound from the caller: everybody can
+// read command lines, and the command lines of these processes may hold credentials. In a /proc of the new PID namespace the
+// caller's PID leads nowhere, because the child has started no process yet.
 func (t *tree) hideCaller() error {
 	self, err := fdfs.ProcSelf()
 	if err != nil {
 		return err
 	}
 	if self == "/proc/"+strconv.Itoa(os.Getpid()) && t.c.Proc != ProcBind {
-		return nil // a /proc of the caller's PID namespace can be mounted: so can one of the child's
+		return nil // the caller has a /proc of its PID namespace, so the child can mount one, too
 	}
 
 	pids, err := fdfs.Ancestry()
@@ -160,7 +160,7 @@ func (t *tree) hideCaller() error {
 	return nil
 }
 
-// hide covers directories of processes, unless the first is not there.
+// hide covers directories of processes. If the first directory is missing, the /proc is another PID namespace's.
 func (t *tree) hide(proc program.Reg, pids []string) {
 	end := t.p.Label()
 	for i, pid := range pids {
@@ -179,5 +179,5 @@ func (t *tree) hide(proc program.Reg, pids []string) {
 	t.p.Mark(end)
 }
 
-// coverAttributes are those of an empty file system that hides a directory.
+// coverAttributes are the mount attributes of an empty file system that hides a directory.
 const coverAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC

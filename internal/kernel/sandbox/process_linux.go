@@ -13,10 +13,10 @@ import (
 
 const whatExec = "executing the program"
 
-// become adds the operations that give up what the builder has: user, groups, capabilities.
+// become adds the operations that give up the caller's user, groups and capabilities.
 //
-// Their order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, which is given up last,
-// and a change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)).
+// The order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, so capabilities are dropped last.
+// A change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)), so that call follows.
 func (l *launch) become() error {
 	p := l.c.Spec.Process
 	umask := 0o022
@@ -32,7 +32,7 @@ func (l *launch) become() error {
 	dropped := l.p.Label()
 	for n := range 64 {
 		if bounding&(1<<n) == 0 {
-			// EINVAL: the kernel has no more.
+			// EINVAL: the kernel has no capability with this number or a higher one.
 			l.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Tolerate(unix.EINVAL).Else(dropped)
 		}
 	}
@@ -46,7 +46,7 @@ func (l *launch) become() error {
 	if err := l.appArmor(); err != nil {
 		return err
 	}
-	if err := l.rlimits(p.Rlimits); err != nil { // after the last descriptor of the set-up: there may be fewer for the process
+	if err := l.rlimits(p.Rlimits); err != nil { // after the last new descriptor: the process may have a lower limit
 		return err
 	}
 	if p.NoNewPrivileges {
@@ -63,13 +63,13 @@ func (l *launch) become() error {
 	return nil
 }
 
-// settle takes the last capabilities away, after which the death of the builder must be armed.
+// settle drops the last capabilities. PR_SET_PDEATHSIG follows: the change of capabilities undoes it.
 func (l *launch) settle(caps uint64) {
 	l.capset(caps, caps)
 	l.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
 }
 
-// cleanSignals gives the process no handler, nothing ignored and nothing blocked.
+// cleanSignals resets all signals: no handler, no ignored and no blocked signal.
 func (l *launch) cleanSignals() {
 	dfl := new([32]byte) // struct sigaction of all zeros: SIG_DFL
 	for sig := 1; sig <= 64; sig++ {
@@ -82,8 +82,8 @@ func (l *launch) cleanSignals() {
 	l.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, program.Pointer(none), 0, 8)
 }
 
-// capabilities returns the bounding set and the set the process begins with, which for another
-// user than root is empty, as docker has it.
+// capabilities returns the bounding set and the set with which the process starts. As with docker, a
+// user other than root starts with none.
 func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 	if p.Capabilities == nil {
 		return 0, 0, nil
@@ -101,8 +101,9 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 	return bounding, final & bounding, nil
 }
 
-// user sets the ids. Supplementary groups are set even if there are none: those of the builder
-// must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
+// user sets the user and group IDs. Supplementary groups are set even to an empty list: the process must
+// not keep the caller's groups (CVE-2022-2990) unless KeepGroups says so. Where the kernel forbids
+// setgroups(2), the process keeps the groups that the user has anyway.
 func (l *launch) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
@@ -148,8 +149,8 @@ func rlimitNames() map[string]int {
 	}
 }
 
-// HardLimit returns the caller's hard limit of a resource by its name in a runtime-spec (RLIMIT_NOFILE). No process gets a
-// higher one.
+// HardLimit returns the caller's hard limit of a resource by its name in a runtime-spec, for example "RLIMIT_NOFILE". No process
+// gets a higher limit.
 func HardLimit(name string) (uint64, error) {
 	resource, ok := rlimitNames()[name]
 	if !ok {
@@ -162,7 +163,7 @@ func HardLimit(name string) (uint64, error) {
 	return own.Max, nil
 }
 
-// rlimits sets limits, no higher than the caller's hard limit: a user namespace cannot raise it.
+// rlimits sets limits up to the caller's hard limit, which a process in a user namespace cannot raise.
 func (l *launch) rlimits(limits []specs.POSIXRlimit) error {
 	for _, r := range limits {
 		highest, err := HardLimit(r.Type)
@@ -175,8 +176,8 @@ func (l *launch) rlimits(limits []specs.POSIXRlimit) error {
 	return nil
 }
 
-// find adds the search for the program: before the filter, which is the user's and need not allow what it takes. Each file
-// is opened without following magic links: until the exec, /proc/self/exe and /proc/self/fd are those of the builder
+// find adds the search for the program. The search comes before the filter, which may be the user's and need not allow the
+// calls of the search. No lookup follows magic links: until execve, /proc/self/exe and /proc/self/fd are the caller's
 // (CVE-2019-5736).
 func (l *launch) find() {
 	p := l.c.Spec.Process
@@ -190,18 +191,18 @@ func (l *launch) find() {
 	}
 }
 
-// candidate is a file that the program's name may mean, and a register that is set if it is there.
+// candidate is a path that the program's name may mean, and a register that is set if the file exists.
 type candidate struct {
 	file  string
 	found program.Reg
 }
 
-// missing are the errors after which the search goes on.
+// missing returns the errors after which the search continues.
 func missing() []unix.Errno {
 	return []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG}
 }
 
-// execute executes the first of the candidates that can be.
+// execute executes the first candidate that the kernel accepts.
 func (l *launch) execute() {
 	p := l.c.Spec.Process
 	for _, c := range l.found {
@@ -214,8 +215,9 @@ func (l *launch) execute() {
 	l.p.Fail(whatExec, unix.ENOENT)
 }
 
-// Candidates returns the files that the name of a program may mean to a process with the environment env, as for execvp(3), in
-// the order in which they are tried. A path that is not absolute is below the working directory of the process.
+// Candidates returns the paths that the name of a program may mean to a process with the environment env, in the order of
+// execvp(3). A path that is not absolute is relative to the working directory of the process. Example: "make" with PATH=/bin:
+// "/bin/make".
 func Candidates(name string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}
@@ -245,8 +247,8 @@ const (
 	whatTry  = "trying a program"
 )
 
-// execError makes one error of what the attempts to execute the program met: the first that was
-// more than a file that is not there.
+// execError returns the error of a program for which all candidates failed: the first failure other than
+// a missing file.
 func execError(name string, notes []program.Failure) *ExecError {
 	e := &ExecError{Path: name, Errno: unix.ENOENT}
 	for _, n := range notes {

@@ -13,36 +13,36 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// Network is what a process sees of the network.
+// Network is the network that a process sees.
 type Network int
 
 // The networks.
 const (
-	Host    Network = iota // that of the calling process
-	None                   // a namespace of its own with a loopback interface
-	Private                // a namespace of its own, connected by pasta or slirp4netns
+	Host    Network = iota // the caller's network
+	None                   // a network namespace with a loopback interface only
+	Private                // a network namespace connected by pasta or slirp4netns
 )
 
-// CgroupNames is what a process sees of the names of cgroups (cgroup_namespaces(7)).
+// CgroupNames says where the names of cgroups begin for a process (cgroup_namespaces(7)).
 type CgroupNames int
 
-// The ways to see them.
+// The ways. The zero value is CgroupAuto.
 const (
-	// CgroupAuto: names begin at the process's own cgroup if it has one of version 2, and /sys/fs/cgroup shows that, read-only.
+	// CgroupAuto: names begin at Config.Cgroup if that is a cgroup of version 2. /sys/fs/cgroup shows that cgroup, read-only.
 	CgroupAuto    CgroupNames = iota
-	CgroupHost                // as the caller sees them
-	CgroupPrivate             // as CgroupAuto; without a cgroup of its own, names begin at the caller's
+	CgroupHost                // the process sees the caller's names
+	CgroupPrivate             // as CgroupAuto; without Config.Cgroup, names begin at the caller's cgroup
 )
 
-// ProcMount is how /proc comes about.
+// ProcMount is a way to mount /proc.
 type ProcMount int
 
-// The ways, each a fallback of the one before it. ProcAuto tries them in this order.
+// The ways. ProcAuto, the zero value, tries the others in this order.
 const (
 	ProcAuto   ProcMount = iota
 	ProcFresh            // a procfs of the new PID namespace
-	ProcSubset           // the same with subset=pid: allowed where /proc is masked since Linux 7.2
-	ProcBind             // the caller's /proc, read-only: shows its processes, under their pids
+	ProcSubset           // as ProcFresh with subset=pid: allowed where /proc is masked since Linux 7.2
+	ProcBind             // the caller's /proc, read-only: shows the caller's processes, under their PIDs there
 )
 
 // Config describes one process and its surroundings.
@@ -98,9 +98,9 @@ type IDs struct {
 	KeepGroups bool
 }
 
-// Process is a running process. Its end is the end of all that it started.
+// Process is a running process. When the process ends, the kernel kills all processes that it started.
 type Process struct {
-	// Degraded has one line for each thing that was set up in a lesser way than asked for.
+	// Degraded has one line for each fallback that Start used, for example chroot(2) in place of pivot_root(2).
 	Degraded []string
 
 	child   *program.Child
@@ -108,15 +108,15 @@ type Process struct {
 	targets string // directory of stubs for this process alone, "" if none
 }
 
-// State is how a process ended.
+// State is the exit status and the resource usage of an ended process.
 type State = program.State
 
-// Cgroup is a control group that somebody has made for the process; see package cgroup.
+// Cgroup is a control group for the process; see package cgroup.
 type Cgroup = program.Cgroup
 
-// Start starts the process and returns when its program has been executed. An *ExecError says
-// that it could not be; any other error names the operation of the set-up that failed. Nothing is
-// left then.
+// Start starts the process and returns after execve(2) of the program. If the program cannot be
+// executed, the error is an *ExecError. Another error names the operation of the set-up that failed.
+// After an error no process and no mount is left.
 func Start(c Config) (*Process, error) {
 	p, err := c.start("")
 	var missing *program.Failure
@@ -124,8 +124,9 @@ func Start(c Config) (*Process, error) {
 		return p, err
 	}
 
-	// A target is not in the image although the stubs have it: the image leads elsewhere with a
-	// symbolic link, or hides the stub with a whiteout. Put stubs on top, where it really leads.
+	// A target is missing although the stubs have it: a symbolic link of the image leads elsewhere,
+	// or a whiteout of the image hides the stub. Make stubs in a layer above the image, at the paths
+	// to which the links lead.
 	targets, err := c.stubsOnTop()
 	if err != nil {
 		return nil, err
@@ -138,7 +139,7 @@ func Start(c Config) (*Process, error) {
 	return p, nil
 }
 
-// start does one attempt. Targets is a directory of stubs that becomes the topmost lower.
+// start makes one attempt. targets is a directory of stubs that becomes the topmost lower directory; empty: none.
 func (c Config) start(targets string) (*Process, error) {
 	prog, err := c.compile(targets)
 	if err != nil {
@@ -188,8 +189,8 @@ func (c Config) namespaces() uintptr {
 // Pid returns the process id in the PID namespace of the caller.
 func (p *Process) Pid() int { return p.child.Pid }
 
-// Wait waits for the process to end and returns how it did. All that it left running in the
-// background has been killed by then, even if that still holds Stdout open.
+// Wait waits for the end of the process. By then the kernel has killed all processes that the process
+// left in the background, even a process that still holds Stdout open.
 func (p *Process) Wait() (State, error) {
 	state, err := p.child.Wait()
 	err = errors.Join(err, p.helper.stop())
@@ -202,11 +203,11 @@ func (p *Process) Wait() (State, error) {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.child.Done() }
 
-// Signal sends a signal to the process; os.ErrProcessDone if it has ended. As the init of its
-// namespace it ignores signals for which it has no handler, except SIGKILL.
+// Signal sends a signal to the process. If the process has ended, the error is os.ErrProcessDone. The
+// process is the init of its PID namespace and ignores signals without a handler, except SIGKILL.
 func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) }
 
-// Kill ends the process, and all that it started, at once. It is no error if it has ended.
+// Kill kills the process and all processes that it started. Kill of an ended process is no error.
 func (p *Process) Kill() error {
 	if err := p.child.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("killing process %d: %w", p.child.Pid, err)
@@ -214,11 +215,11 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// An ExecError says that the program to run could not be executed.
+// An ExecError is the error of a program that could not be executed.
 type ExecError struct {
-	Path  string // as the caller gave it, Args[0]
+	Path  string // Args[0], as the caller gave it
 	Errno syscall.Errno
-	// Interpreter: the file is there and its interpreter ("#!" or dynamic loader) is not.
+	// Interpreter: the file exists, and its interpreter ("#!" or dynamic loader) is missing.
 	Interpreter bool
 }
 
@@ -236,8 +237,8 @@ func (e *ExecError) Error() string {
 	return fmt.Sprintf("executing %q: %v", e.Path, e.Errno)
 }
 
-// NoHandler tells whether the program is there, and the kernel has nothing that could execute it, or not in the image: it
-// may be for another machine.
+// NoHandler reports whether the program exists and the kernel found no way to execute it. The program may be for another
+// architecture.
 func (e *ExecError) NoHandler() bool { return e.Errno == unix.ENOEXEC || e.Interpreter }
 
 // TooLong reports whether the arguments and the environment are longer than the kernel accepts.
@@ -246,7 +247,7 @@ func (e *ExecError) TooLong() bool { return e.Errno == unix.E2BIG }
 // Unwrap returns the error number.
 func (e *ExecError) Unwrap() error { return e.Errno }
 
-// ExitCode is what a shell would exit with: 127 if there is no such program, else 126.
+// ExitCode returns the exit code of a shell for this error: 127 if the program does not exist, else 126.
 func (e *ExecError) ExitCode() int {
 	if e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR {
 		return 127

@@ -14,8 +14,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// DefaultSeccomp returns docker's default profile as it is for a process with these capabilities
-// in its bounding set, on this machine's architecture and kernel.
+// DefaultSeccomp returns docker's default profile for a process with the bounding set caps, on this
+// machine's architecture and kernel.
 func DefaultSeccomp(caps []string) (*specs.LinuxSeccomp, error) {
 	spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
 	profile, err := seccomp.GetDefaultProfile(spec)
@@ -25,9 +25,8 @@ func DefaultSeccomp(caps []string) (*specs.LinuxSeccomp, error) {
 	return profile, nil
 }
 
-// ParseSeccomp reads a profile in docker's JSON format, as it is for a process with these capabilities in its bounding
-// set, on this machine's architecture and kernel. A profile without default action and rules, which docker takes for none,
-// is an error.
+// ParseSeccomp reads a profile in docker's JSON format for a process with the bounding set caps, on this machine's
+// architecture and kernel. A profile without default action and without rules, which docker ignores, is an error.
 func ParseSeccomp(text []byte, caps []string) (*specs.LinuxSeccomp, error) {
 	var shape struct{ Syscalls []*struct{} }
 	if err := json.Unmarshal(text, &shape); err != nil {
@@ -48,11 +47,11 @@ func ParseSeccomp(text []byte, caps []string) (*specs.LinuxSeccomp, error) {
 	return profile, nil
 }
 
-// Filter is a compiled seccomp profile. It may be used by many processes.
+// Filter is a compiled seccomp profile. Several processes may use one Filter at the same time.
 type Filter struct {
 	code  []instruction
 	flags int
-	keys  bool // it may let a process use keys (keyrings(7))
+	keys  bool // the profile may allow system calls for keys (keyrings(7))
 }
 
 // instruction is struct sock_filter of <linux/filter.h>: classic BPF.
@@ -64,14 +63,14 @@ type instruction struct {
 
 // NewFilter compiles a profile of a runtime-spec.
 //
-// System calls are looked up by a binary search over ranges of numbers with the same outcome, not
-// by the usual chain of comparisons: the kernel runs the filter once for each number when it is
-// installed, to learn which are always allowed, and that is part of the start of each process.
+// The filter finds the rule of a system call by a binary search over ranges of numbers with the same
+// outcome, not by the usual chain of comparisons. When a filter is installed, the kernel runs it once
+// for each number, to learn the calls that are always allowed; that time is part of each start.
 //
-// As with runc: a name that an architecture lacks is ignored; a call whose number is higher than
-// all that the profile knows fails with ENOSYS, so that programs fall back; a foreign
-// architecture is killed. Calls of the x32 ABI fail with ENOSYS, as on kernels without it. Rules
-// with conditions on arguments come before the one without, which comes before the default.
+// As with runc: a name that an architecture lacks is ignored. A call with a higher number than all
+// calls of the profile fails with ENOSYS, so that programs fall back. A process of a foreign
+// architecture is killed. Calls of the x32 ABI fail with ENOSYS, as on kernels without that ABI. Rules
+// with conditions on arguments win over the rule without, and that rule wins over the default.
 func NewFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 	if s.ListenerPath != "" || s.ListenerMetadata != "" {
 		return nil, errors.New("compiling the seccomp profile: a listener is not supported")
@@ -111,7 +110,7 @@ func NewFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 	return &Filter{code: code, flags: flags, keys: letsKeys(s)}, nil
 }
 
-// letsKeys tells whether a profile does anything but refuse the system calls for keys.
+// letsKeys reports whether a profile may allow a system call for keys.
 func letsKeys(s *specs.LinuxSeccomp) bool {
 	lets := func(a specs.LinuxSeccompAction) bool {
 		return a == specs.ActAllow || a == specs.ActLog || a == specs.ActTrace
@@ -156,7 +155,7 @@ const (
 
 func ret(value uint32) instruction { return instruction{code: opReturn, k: value} }
 
-// filterFlags are those of seccomp(2). Without any, speculation stays allowed, as with runc.
+// filterFlags returns the flags for seccomp(2). Without names, speculation stays allowed, as with runc.
 func filterFlags(names []specs.LinuxSeccompFlag) (int, error) {
 	if len(names) == 0 {
 		return flagSpecAllow, nil
@@ -181,7 +180,7 @@ func filterFlags(names []specs.LinuxSeccompFlag) (int, error) {
 	return flags, nil
 }
 
-// action is what the filter returns.
+// action returns the value that the filter returns for an action. errno nil: EPERM.
 func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	data := uint32(syscall.EPERM)
 	if errno != nil {
@@ -212,8 +211,8 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	return 0, fmt.Errorf("action %q is not supported", a)
 }
 
-// architectures returns the tables of the profile's architectures that this machine can run. The
-// native one is always among them.
+// architectures returns the tables of system calls of the profile's architectures that this machine can
+// run. The first is the native architecture.
 func architectures(names []specs.Arch) ([]*arch.Info, error) {
 	var tables []*arch.Info
 	switch runtime.GOARCH {
@@ -234,11 +233,11 @@ func architectures(names []specs.Arch) ([]*arch.Info, error) {
 	return tables, nil
 }
 
-// rule is what happens to one system call: the first outcome whose conditions all hold.
+// rule is the outcome of one system call: the action of the first case whose conditions all hold, else last.
 type rule struct {
 	cases []conditional
 	last  uint32
-	final bool // last is from the profile, not its default
+	final bool // last is from a rule of the profile, not its default action
 }
 
 type conditional struct {
@@ -282,7 +281,7 @@ func (r *rule) add(args []specs.LinuxSeccompArg, act uint32) {
 		r.last, r.final = act, true
 	case len(args) == 0:
 	case sameIndexTwice(args):
-		// As runc does for profiles of old: several conditions on one argument are alternatives.
+		// As runc does for older profiles: several conditions on one argument are alternatives.
 		for _, arg := range args {
 			r.cases = append(r.cases, conditional{[]specs.LinuxSeccompArg{arg}, act})
 		}
@@ -302,13 +301,13 @@ func sameIndexTwice(args []specs.LinuxSeccompArg) bool {
 	return false
 }
 
-// span is a range of numbers from first up to the next span's, and what to do with them.
+// span is a range of system call numbers, from first to the next span's first, and the code for the range.
 type span struct {
 	first uint32
 	code  []instruction
 }
 
-// outcomes returns the spans of all numbers.
+// outcomes returns the spans of all system call numbers, sorted.
 func outcomes(rules map[uint32]*rule, def uint32) ([]span, error) {
 	spans := []span{{0, []instruction{ret(def)}}}
 	add := func(first uint32, code []instruction) {
@@ -348,7 +347,7 @@ func outcomes(rules map[uint32]*rule, def uint32) ([]span, error) {
 	return spans, nil
 }
 
-// search finds the span of the number in the accumulator.
+// search returns code that jumps to the span of the number in the accumulator.
 func search(spans []span) []instruction {
 	if len(spans) == 1 {
 		return spans[0].code
@@ -383,7 +382,7 @@ func (r *rule) compile() ([]instruction, error) {
 	return append(code, ret(r.last)), nil
 }
 
-// compile tests all conditions and returns the action if they hold; else the code after it runs.
+// compile returns code that returns the action if all conditions hold, and continues behind itself if not.
 func (c conditional) compile() ([]instruction, error) {
 	code := []instruction{ret(c.action)}
 	for _, arg := range slices.Backward(c.args) {
@@ -396,8 +395,8 @@ func (c conditional) compile() ([]instruction, error) {
 	return code, nil
 }
 
-// compare tests one 64-bit argument in two halves. It goes on behind itself if the condition
-// holds, and skips further instructions if not.
+// compare returns code that tests a 64-bit argument in two halves. The code continues behind itself if
+// the condition holds, and skips the number skip of further instructions if not.
 func compare(arg specs.LinuxSeccompArg, skip int) ([]instruction, error) {
 	if arg.Index > 5 {
 		return nil, fmt.Errorf("argument %d does not exist", arg.Index)
@@ -435,7 +434,7 @@ func compare(arg specs.LinuxSeccompArg, skip int) ([]instruction, error) {
 	return nil, fmt.Errorf("operator %q is not supported", arg.Op)
 }
 
-// run gives what the filter returns for a system call of the native architecture.
+// run interprets the filter for a system call of the native architecture and returns the filter's value.
 func (f *Filter) run(nr uint32, args ...uint64) uint32 {
 	native, err := architectures(nil)
 	if err != nil {

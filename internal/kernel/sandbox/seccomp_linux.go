@@ -15,8 +15,8 @@ type fprog struct {
 	code   *instruction
 }
 
-// seccomp installs the filter. Whoever adds operations after it must know that the filter may
-// refuse them: docker's profile allows all that follow.
+// seccomp installs the filter. The filter applies to all later operations: docker's profile allows
+// them, and Filter.Check refuses a profile that does not.
 func (l *launch) seccomp() error {
 	filter := l.c.Filter
 	if filter == nil {
@@ -35,8 +35,8 @@ func (l *launch) seccomp() error {
 	return nil
 }
 
-// Check refuses a filter under which no program could be started, or its start not be told to have failed. noNewPrivs says
-// whether the process will have no_new_privs: then its capabilities are given up before the filter holds.
+// Check returns an error if no process can start under the filter, or if the child could not report a failed start. noNewPrivs
+// says whether the process will have no_new_privs: then it drops its capabilities before the filter is installed.
 func (f *Filter) Check(noNewPrivs bool) error {
 	needed := []struct {
 		name string

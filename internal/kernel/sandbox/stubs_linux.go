@@ -23,7 +23,7 @@ type stub struct {
 	dir  bool
 }
 
-// targets lists the stubs that the mounts of c need: those that lie in the image.
+// targets returns the stubs of the mounts whose targets are in the image, not in another mount.
 func (c Config) targets() ([]stub, error) {
 	var stubs []stub
 	var above []string
@@ -64,8 +64,8 @@ func (c Config) sourceIsDir(m specs.Mount) (bool, error) {
 	return st.IsDir(), nil
 }
 
-// stubs returns a directory with the stubs for the mounts of c, to be the lowest layer: what the
-// image has hides it. It is made once per set of targets, whole or not at all.
+// stubs returns a directory with the stubs for the mounts of c. The directory becomes the lowest layer:
+// files of the image hide the stubs. It is made once for each set of targets, and appears complete.
 func (c Config) stubs() (string, error) {
 	list, err := c.targets()
 	if err != nil {
@@ -89,7 +89,7 @@ func (c Config) stubs() (string, error) {
 	if err := os.Rename(temp, dir); err != nil {
 		err = errors.Join(fmt.Errorf("making mount stubs: %w", err), os.RemoveAll(temp))
 		if unix.Lstat(dir, &st) == nil {
-			return dir, nil // another was faster
+			return dir, nil // another process was faster
 		}
 		return "", err
 	}
@@ -120,9 +120,9 @@ func makeStubs(base string, list []stub) (string, error) {
 	return temp, nil
 }
 
-// make makes s below base, which only this package writes to. Where the image lacks a parent, the
-// stub's shows, so the modes are set whatever the builder's umask is. A file in place of a
-// directory is left for the lookup of the target to report.
+// make makes s below base, to which only this package writes. If the image lacks a parent of the target,
+// the process sees the stub's parent, so chmod sets the modes independently of the caller's umask. If a
+// file is in place of a directory, the lookup of the target reports that later.
 func (s stub) make(base string) error {
 	dir := base
 	names := strings.Split(strings.Trim(s.path, "/"), "/")
@@ -152,9 +152,9 @@ func (s stub) make(base string) error {
 	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
-// stubsOnTop makes a directory with the stubs of those targets that do not resolve in the image,
-// at the places where they lead to, to be the topmost layer. Directories of the image on the way
-// there are repeated with their attributes, because the topmost layer's are the ones that count.
+// stubsOnTop returns a new directory with stubs for the targets that do not resolve in the image, at the
+// paths to which the image's symbolic links lead. The directory becomes the topmost layer. It repeats the
+// image's directories on the way, with their attributes: in an overlay the topmost attributes count.
 func (c Config) stubsOnTop() (_ string, err error) {
 	list, err := c.targets()
 	if err != nil {
@@ -193,7 +193,7 @@ func (c Config) stubsOnTop() (_ string, err error) {
 	return temp, nil
 }
 
-// makeOnTop makes s below top unless it resolves in root.
+// makeOnTop makes s below top unless the target exists in root.
 func (s stub) makeOnTop(root *os.File, top string) error {
 	existing, missing, err := resolve(root, s.path)
 	if err != nil || missing == "" {
@@ -236,8 +236,8 @@ func openInRoot(root *os.File, name string, flags uint64) (int, error) {
 	return fd, nil
 }
 
-// resolve follows file in root, which does not change, as a process in it would. It returns the
-// part that exists, free of links, and the rest that does not.
+// resolve follows file in root as a process with that root would. It returns the part that exists,
+// without symbolic links, and the rest that is missing. Nobody may change root meanwhile.
 func resolve(root *os.File, file string) (existing, missing string, err error) {
 	rest := strings.Split(strings.Trim(file, "/"), "/")
 	here := "" // no link, "" is the root
@@ -285,7 +285,7 @@ func resolve(root *os.File, file string) (existing, missing string, err error) {
 	return here, "", nil
 }
 
-// readlink returns the target of the link that fd is, "" if it is something else.
+// readlink returns the target of the symbolic link fd; empty if fd is another type of file.
 func readlink(fd int) (string, error) {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buf)

@@ -19,7 +19,7 @@ import (
 // maxKnownHosts bounds the files with keys of hosts, in bytes together.
 const maxKnownHosts = 4 << 20
 
-// connect prepares git's environment with what the server needs to know or to be known by.
+// connect prepares git's environment with the credentials for the server and the keys of known hosts.
 func (f *fetcher) connect(ctx context.Context) error {
 	f.env = f.environment()
 	if f.isSSH() {
@@ -43,11 +43,11 @@ func (f *fetcher) isSSH() bool {
 	return strings.HasPrefix(f.ref.URL, "ssh://") || !strings.Contains(f.ref.URL, "://")
 }
 
-// authorized tells whether git has credentials for an HTTP server.
+// authorized reports whether git has credentials for an HTTP server.
 func (f *fetcher) authorized() bool { return !f.isSSH() && f.header() != "" }
 
-// header is the value of the header Authorization; empty: there are no credentials. Those of the URL count first. Of the
-// secrets those for the host do, and a header before a token.
+// header returns the value of the header Authorization; empty: there are no credentials. Credentials of the URL take
+// precedence over secrets, secrets for the host over others, and a header over a token.
 func (f *fetcher) header() string {
 	u, err := url.Parse(f.ref.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
@@ -74,8 +74,8 @@ func basic(user, password string) string {
 	return "basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// connectSSH sets how ssh is called, with an agent and the keys of the known hosts. Both are reached through a
-// descriptor: the name of a socket has 108 bytes at most (unix(7)), and paths would have to be quoted for the shell.
+// connectSSH sets the command line of ssh, with an agent and the keys of known hosts. Both are reached by paths of a descriptor:
+// the name of a socket has at most 108 bytes (unix(7)), and other paths would have to be quoted for the shell.
 func (f *fetcher) connectSSH(ctx context.Context) error {
 	ssh, err := find("ssh", f.Environment)
 	if err != nil {
@@ -123,10 +123,10 @@ func (f *fetcher) connectSSH(ctx context.Context) error {
 	return nil
 }
 
-// knownHosts is the name of our copy.
+// knownHosts is the name of the copy of all files with keys of hosts.
 const knownHosts = "known_hosts"
 
-// copyKnownHosts joins the files with keys of hosts that there are.
+// copyKnownHosts joins the files with keys of hosts. A file that does not exist is skipped.
 func (f *fetcher) copyKnownHosts() (err error) {
 	out, err := f.root.OpenFile(filepath.Join("home", knownHosts), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

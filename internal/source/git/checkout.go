@@ -13,8 +13,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// checkout writes the files. All of the commit is put into the index, because attributes of directories above the
-// subdirectory count.
+// checkout writes the files. The index gets all files of the commit, because the attributes of directories above the
+// subdirectory apply too.
 func (f *fetcher) checkout(ctx context.Context, commit string) error {
 	if f.ref.Subdir != "" {
 		kind, err := f.run(ctx, "cat-file", "-t", commit+":"+f.ref.Subdir)
@@ -35,7 +35,7 @@ func (f *fetcher) checkout(ctx context.Context, commit string) error {
 	return err
 }
 
-// finish leaves what the caller asked for.
+// finish removes everything that the caller has not asked for.
 func (f *fetcher) finish(ctx context.Context, c *Checkout) (err error) {
 	c.Dir = f.work
 	if f.KeepGitDir && f.ref.Subdir == "" {
@@ -53,8 +53,8 @@ func (f *fetcher) finish(ctx context.Context, c *Checkout) (err error) {
 	return err
 }
 
-// detach makes the repository one that anybody may look into: its HEAD is the commit, and its origin has no credentials.
-// Its index says nothing of this file system, since checkout-index was not told to.
+// detach removes everything private from the repository: HEAD is the commit, and the origin has no credentials. The index
+// has no attributes of this file system, because checkout-index runs without --index.
 func (f *fetcher) detach(ctx context.Context, commit string) error {
 	for _, args := range [][]string{
 		{"update-ref", "--no-deref", "HEAD", commit},
@@ -72,7 +72,7 @@ func (f *fetcher) detach(ctx context.Context, commit string) error {
 	return nil
 }
 
-// extract takes the subdirectory out of the checkout. It follows no link, of which there can be none.
+// extract moves the subdirectory out of the checkout. It follows no link; git's trees cannot lead through one.
 func (f *fetcher) extract() (string, error) {
 	at := "work"
 	for part := range strings.SplitSeq(f.ref.Subdir, "/") {

@@ -17,11 +17,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 )
 
-// limits bound a Fetch. The zero value is none of them; see defaultLimits.
+// limits bound a Fetch. The zero value permits nothing: start from defaultLimits.
 type limits struct {
-	time    time.Duration // altogether
-	silence time.Duration // without a word of git, which tells its progress every second
-	objects int64         // bytes of what is fetched
+	time    time.Duration // of the whole Fetch
+	silence time.Duration // without output of git, which reports its progress every second
+	objects int64         // bytes of the objects that are fetched
 	bytes   int64         // of all files of a checkout
 	entries int           // files and directories of a commit
 }
@@ -32,27 +32,27 @@ func defaultLimits() limits {
 
 const (
 	maxOutput  = 16 << 20 // bytes of git's output that are kept
-	maxMessage = 4 << 10  // bytes of its messages, the last ones
+	maxMessage = 4 << 10  // bytes at the end of git's messages that are kept
 
-	pollEvery = time.Second      // how often what is fetched is measured
-	waitDelay = 10 * time.Second // for helpers of git to end after it
+	pollEvery = time.Second      // between two measurements of the fetched objects
+	waitDelay = 10 * time.Second // for helpers of git to end after git
 	umask     = 0o022            // files have mode 0644 or 0755
 	stdPath   = "/usr/local/bin:/usr/bin:/bin"
 )
 
-// settings are git's configuration, all of it but credentials.
+// settings returns git's whole configuration, without credentials, as options -c NAME=VALUE.
 func (f *fetcher) settings() []string {
 	list := []string{
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null",
 		"core.askPass=", "core.logAllRefUpdates=false", "core.protectHFS=true", "credential.helper=", "init.defaultBranch=main",
 		"gc.auto=0", "maintenance.auto=false", "fetch.recurseSubmodules=false", "submodule.recurse=false",
 		"transfer.bundleURI=false", "transfer.fsckObjects=true", "fetch.fsckObjects=true",
-		// Marks of old programs in many repositories, which harm nobody.
+		// Faults that old programs have left in many repositories, and that do no harm.
 		"fetch.fsck.badTimezone=ignore", "fetch.fsck.missingSpaceBeforeDate=ignore", "fetch.fsck.zeroPaddedFilemode=ignore",
 	}
 
 	if f.authorized() {
-		list = append(list, "http.followRedirects=false") // git would send the header there as well
+		list = append(list, "http.followRedirects=false") // git would send the header to the new host too
 	}
 	args := make([]string, 0, 2*len(list))
 	for _, s := range list {
@@ -61,7 +61,7 @@ func (f *fetcher) settings() []string {
 	return args
 }
 
-// environment is git's, made from nothing.
+// environment returns git's environment. Nothing is inherited but PATH and the proxies.
 func (f *fetcher) environment() []string {
 	env := []string{
 		"PATH=" + lookpath.Clean(searchPath(f.Environment)), "HOME=" + f.home, "LC_ALL=C",
@@ -80,7 +80,7 @@ func (f *fetcher) environment() []string {
 	return env
 }
 
-// lookup returns the value of a variable; the last counts.
+// lookup returns the value of the last variable of that name that is not empty.
 func lookup(env []string, name, otherwise string) string {
 	value := otherwise
 	for _, kv := range env {
@@ -91,7 +91,7 @@ func lookup(env []string, name, otherwise string) string {
 	return value
 }
 
-// searchPath is the PATH of env, or stdPath.
+// searchPath returns the PATH of env, or stdPath if env has none.
 func searchPath(env []string) string { return lookup(env, "PATH", stdPath) }
 
 // Find returns the path of the git that would be used with the environment env ("KEY=value").
@@ -114,7 +114,7 @@ func Version(ctx context.Context, env []string) (string, error) {
 		return "", fmt.Errorf("git --version: %w", err)
 	}
 
-	fields := strings.Fields(string(out)) // "git version 2.39.5", or more behind it
+	fields := strings.Fields(string(out)) // "git version 2.39.5", or "git version 2.39.5 (Apple Git-154)"
 	if len(fields) < 3 || fields[0] != "git" || fields[1] != "version" {
 		return "", fmt.Errorf("git --version prints %.40q", out)
 	}
@@ -149,8 +149,8 @@ func (f *fetcher) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// stream runs git and gives read what it prints. It ends when read fails, when git says nothing for too long or fetches
-// too much.
+// stream runs git and passes its output to read. It kills git when read fails, when git prints nothing for too long, and when
+// the fetched objects are too large.
 func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args ...string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -189,7 +189,7 @@ func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args .
 	return nil
 }
 
-// measure ends what runs when the objects get too large. The channel is closed when it has ended itself.
+// measure calls cancel when the objects get too large. The channel is closed when measure has ended.
 func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -214,7 +214,7 @@ func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <
 
 func (f *fetcher) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", f.limits.objects) }
 
-// objects is the size of the repository. What vanishes meanwhile does not count.
+// objects returns the size of the fetched objects, in bytes. A file that vanishes meanwhile does not count.
 func (f *fetcher) objects() (size int64) {
 	_ = filepath.WalkDir(filepath.Join(f.work, ".git", "objects"), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -227,7 +227,7 @@ func (f *fetcher) objects() (size int64) {
 	return size
 }
 
-// listener says when something is read.
+// listener calls heard whenever something was read.
 type listener struct {
 	r     io.Reader
 	heard func()
@@ -241,7 +241,7 @@ func (l *listener) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tail keeps the end of what is written.
+// tail keeps the last maxMessage bytes that were written.
 type tail struct {
 	text  []byte
 	heard func()
@@ -256,7 +256,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the text without what could steer a terminal: some of it is the server's.
+// String returns the text with control characters replaced by "?": the server wrote a part of the text, and must not steer the
+// terminal.
 func (t *tail) String() string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {
@@ -269,7 +270,7 @@ func (t *tail) String() string {
 	}, strings.ToValidUTF8(string(t.text), "?"))
 }
 
-// hints are what to do about messages of git and ssh.
+// hints say what to do about messages of git and ssh.
 var hints = []struct{ message, hint string }{
 	{"could not read Username", "does it exist? If it needs credentials give --secret id=GIT_AUTH_TOKEN"},
 	{"Authentication failed", "the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER"},
@@ -278,7 +279,7 @@ var hints = []struct{ message, hint string }{
 	{"Permission denied (", "give a key or an agent that the server knows: --ssh default, --ssh default=KEY"},
 }
 
-// explain makes an error of what git said.
+// explain makes an error from git's messages.
 func (f *fetcher) explain(command string, err error, messages string) error {
 	var said []string
 	for line := range strings.SplitSeq(messages, "\n") {
@@ -307,15 +308,15 @@ func (f *fetcher) explain(command string, err error, messages string) error {
 	return &gitError{fmt.Sprintf("git %s: %s", command, strings.Join(said, "; ")), messages}
 }
 
-// maxLines is how many lines of git an error repeats.
+// maxLines bounds the lines of git that an error repeats.
 const maxLines = 4
 
-// gitError is what git said.
+// gitError is an error with git's messages.
 type gitError struct{ text, messages string }
 
 func (e *gitError) Error() string { return e.text }
 
-// said tells whether err is one of git's that has one of these words.
+// said reports whether err is an error of git whose messages contain one of these words.
 func said(err error, words ...string) bool {
 	e, ok := errors.AsType[*gitError](err)
 	if !ok {

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// target is what a reference names in the repository.
+// target is the object of the repository that a reference names.
 type target struct {
 	ref    string // full name: refs/heads/..., refs/tags/..., HEAD; empty: the commit itself
-	hash   string // of the object; of an annotated tag that of the tag
-	peeled string // of an annotated tag: the commit's hash
+	hash   string // of the object, for example of an annotated tag
+	peeled string // hash of the commit of an annotated tag; empty: the object is no annotated tag
 }
 
-// fetch does it all.
+// fetch resolves the reference, fetches its commit, and checks it out.
 func (f *fetcher) fetch(ctx context.Context) (c Checkout, err error) {
 	t, err := f.resolve(ctx)
 	if err != nil {
@@ -45,7 +45,7 @@ func (f *fetcher) fetch(ctx context.Context) (c Checkout, err error) {
 	return c, f.finish(ctx, &c)
 }
 
-// resolve asks the server what the reference names. A full hash needs no asking.
+// resolve asks the server for the object that the reference names. For a full hash the server is not asked.
 func (f *fetcher) resolve(ctx context.Context) (target, error) {
 	name := f.ref.Name
 	if f.ref.byCommit {
@@ -73,7 +73,7 @@ func (f *fetcher) resolve(ctx context.Context) (target, error) {
 	return t, f.verify(t.hash, t.peeled)
 }
 
-// choose finds name in the output of ls-remote: as a full name, else as a branch, else as a tag.
+// choose finds name in the output of ls-remote: as a full name, then as a branch, then as a tag.
 func choose(name, output string) (t target, err error) {
 	refs := map[string]string{}
 	for line := range strings.Lines(output) {
@@ -112,7 +112,7 @@ func choose(name, output string) (t target, err error) {
 	return t, nil
 }
 
-// verify compares hashes, of which one has to be as the checksum says.
+// verify returns an error unless one of the hashes begins with the checksum.
 func (f *fetcher) verify(hashes ...string) error {
 	var got []string
 	for _, h := range hashes {
@@ -126,7 +126,7 @@ func (f *fetcher) verify(hashes ...string) error {
 	return fmt.Errorf("the checksum is %s, not %s", strings.Join(got, " or "), f.ref.Checksum)
 }
 
-// init makes an empty repository; its hashes are as long as the server's.
+// init makes an empty repository with the server's hash function.
 func (f *fetcher) init(ctx context.Context, t target) error {
 	args := []string{"init", "--quiet", "--template="}
 	if len(t.hash) == 64 {
@@ -169,7 +169,7 @@ func (f *fetcher) receive(ctx context.Context, t target) (commit string, err err
 	return commit, f.verify(object, commit)
 }
 
-// hash is that of the object that a revision of ours names.
+// hash returns the hash of the object that a revision names in the fetched repository.
 func (f *fetcher) hash(ctx context.Context, revision string) (string, error) {
 	out, err := f.run(ctx, "rev-parse", "--verify", "--quiet", revision)
 	return strings.TrimSpace(out), err
@@ -182,7 +182,7 @@ func localRef(ref string) string {
 	return ref
 }
 
-// receiveRefs fetches refs: one with nothing below its commit, or several whole.
+// receiveRefs fetches refs: a single ref without the history of its commit, or several refs with their history.
 func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
 	args := []string{"fetch", "--progress", "--no-tags", "--update-head-ok", "--no-recurse-submodules"}
 	operands := append([]string{"--", f.ref.URL}, refs...)
@@ -199,7 +199,7 @@ func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
 	return err
 }
 
-// commitTime is when the commit was made, by its committer's word.
+// commitTime returns the committer's time of the commit.
 func (f *fetcher) commitTime(ctx context.Context, commit string) (time.Time, error) {
 	out, err := f.run(ctx, "log", "-1", "--no-show-signature", "--format=%ct", commit, "--")
 	if err != nil {
@@ -248,7 +248,7 @@ func (f *fetcher) countEntries(r io.Reader) (submodules bool, err error) {
 		}
 
 		submodules = submodules || fields[0] == "160000"
-		if bytes, err := strconv.ParseInt(fields[3], 10, 64); err == nil { // "-" if it is no file
+		if bytes, err := strconv.ParseInt(fields[3], 10, 64); err == nil { // "-" for a submodule
 			size += bytes
 		}
 		if size > f.limits.bytes {

@@ -1,4 +1,4 @@
-// Package git brings the files of one commit of a git repository into a directory, with the host's git program.
+// Package git fetches the files of one commit of a git repository into a directory, with the host's git program.
 //
 //	ref, ok, err := git.Parse("https://example.org/x.git#v1:docs")
 //	if ok && err == nil {
@@ -10,22 +10,22 @@
 //
 // The repository, its server and the text of the reference may be hostile. git is started with an environment made from
 // nothing: no configuration of the system, of the user or of a directory above, no hooks, no templates, no filters, no
-// credential helpers, no prompts, no file system monitor, and of the protocols only http, https, ssh and git. Operands
-// come after "--" and never begin with "-". What the server sends is checked (transfer.fsckObjects) and counted before
-// it is written as files. Submodules are not fetched. The subdirectory is looked up in git's own trees, where there
-// is no ".." and no link to follow. git has a process group of its own, which is killed when the context ends; it inherits
-// no descriptors.
+// credential helpers, no prompts, no file system monitor, and only the protocols http, https, ssh and git. Operands
+// come after "--" and never begin with "-". The objects that the server sends are checked (transfer.fsckObjects) and counted
+// before files are written. Submodules are not fetched. The subdirectory is looked up in git's trees, which have neither ".."
+// nor links that git follows. git runs in a process group of its own, which is killed when the context ends, and inherits no
+// descriptors.
 //
 // Credentials for http and https reach git in its environment, which only the user who builds can read
-// (proc_pid_environ(5)), never on its command line. With credentials no redirect is followed. ssh knows no configuration
-// and no keys but the agent's, and connects only to hosts whose keys are known.
+// (proc_pid_environ(5)), never on the command line. With credentials no redirect is followed. ssh reads no configuration, uses
+// the keys of the agent only, and connects only to hosts whose keys are known.
 //
 // # Limits
 //
 // 8 GiB of objects, 16 GiB and 2 Mi entries of files, 2 minutes without progress, 2 hours altogether.
 //
-// Source: git-fetch(1), git-config(1); the form of references, the precedence of branches and tags and the names of secrets
-// are BuildKit's (August 2026). Needs git 2.31 or newer.
+// Sources: git-fetch(1), git-config(1). The form of references, the precedence of branches and tags, and the names of secrets
+// are those of BuildKit (August 2026). The package needs git 2.31 or newer.
 package git
 
 import (
@@ -38,12 +38,13 @@ import (
 	"time"
 )
 
-// Options say how a repository is reached and what of it is wanted. The zero value finds git only if it is told PATH.
+// Options say how a repository is reached and which of its files are wanted. Without PATH in Environment, git is searched in
+// /usr/local/bin, /usr/bin and /bin.
 type Options struct {
-	KeepGitDir  bool // leave the directory .git, of a checkout without Subdir
-	CommitTimes bool // modification times are the commit's, not those of the checkout
+	KeepGitDir  bool // keep the directory .git; has no effect with Subdir
+	CommitTimes bool // files have the time of the commit, not of the checkout
 
-	Environment []string          // NAME=VALUE; of it PATH and the proxy variables are used
+	Environment []string          // NAME=VALUE; only PATH and the proxy variables are used
 	Secrets     map[string][]byte // GIT_AUTH_TOKEN, GIT_AUTH_HEADER, or those names with "." and the host
 	Agent       Agent             // for ssh; nil: none
 	KnownHosts  []string          // files with the keys of ssh hosts, absolute paths
@@ -51,21 +52,21 @@ type Options struct {
 	limits limits // of tests; zero: the default
 }
 
-// Agent answers as an SSH agent at a socket; see package agent.
+// Agent answers as an SSH agent on a socket; see package sshagent.
 type Agent interface {
 	Serve(ctx context.Context, l net.Listener) (stop func() error)
 }
 
-// Checkout is what Fetch brought.
+// Checkout is the result of Fetch.
 type Checkout struct {
-	Dir        string    // the files: those of Subdir, or all
+	Dir        string    // the files of Subdir, or all files
 	Commit     string    // full hash
 	Time       time.Time // of the commit, by its committer
-	Submodules bool      // there are submodules: empty directories
+	Submodules bool      // the commit has submodules, which are empty directories
 }
 
-// Fetch brings the commit that ref names below dir, an empty directory of the caller's that is on a file system with room,
-// and that the caller removes. Files have mode 0644 or 0755 and belong to the process. After an error dir may hold a part.
+// Fetch fetches the commit that ref names into a directory below dir. dir is an empty directory that the caller removes. Files
+// have mode 0644 or 0755 and belong to the user of this process. After an error dir may hold some of the files.
 func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err error) {
 	if err := ref.check(); err != nil {
 		return c, fmt.Errorf("git repository %s: %w", ref, err)
@@ -84,7 +85,7 @@ func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err
 	}
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			err = context.Cause(ctx) // which says more
+			err = context.Cause(ctx) // names the limit
 		}
 		return Checkout{}, fmt.Errorf("git repository %s: %w", ref, err)
 	}
@@ -92,13 +93,13 @@ func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err
 	return c, nil
 }
 
-// fetcher is one Fetch.
+// fetcher is the state of one Fetch.
 type fetcher struct {
 	Options
 	ref  Ref
 	git  string   // the program
 	dir  string   // absolute
-	home string   // an empty directory, where git is started while there is no repository
+	home string   // an empty directory, in which git starts while there is no repository
 	work string   // the repository, its files around its .git
 	root *os.Root // of dir
 	stop func() error

@@ -12,9 +12,9 @@ import (
 // Ref is a reference to a directory of a commit of a repository.
 type Ref struct {
 	URL      string // of the repository, without credentials, or USER@HOST:PATH
-	Name     string // branch, tag or full commit hash; empty: what the repository's HEAD is
-	Subdir   string // clean and relative; empty: all of it
-	Checksum string // what the hash of the commit, or of an annotated tag, begins with; empty: anything
+	Name     string // branch, tag or full commit hash; empty: HEAD of the repository
+	Subdir   string // clean and relative; empty: the whole repository
+	Checksum string // beginning of the hash of the commit or of an annotated tag; empty: any
 
 	KeepGitDir  *bool // of the query; nil: not given
 	CommitTimes bool  // of the query
@@ -24,7 +24,7 @@ type Ref struct {
 	byCommit bool          // Checksum is the commit; Name is not looked up
 }
 
-// String is the reference without credentials, for messages.
+// String returns the reference without credentials, for messages.
 func (r Ref) String() string {
 	text := r.URL
 	if u, err := url.Parse(text); err == nil && u.User != nil {
@@ -39,9 +39,9 @@ func (r Ref) String() string {
 	return text
 }
 
-// Parse reads a reference, a URL with the scheme http (its path has to end in .git), https (likewise), ssh or git, or
-// USER@HOST:PATH, or github.com/OWNER/REPOSITORY, each with #NAME:SUBDIR and a query. ok says that text is one, whether
-// or not it has an error.
+// Parse reads a reference: a URL with the scheme http or https (whose path must end in .git), ssh or git, or USER@HOST:PATH, or
+// github.com/OWNER/REPOSITORY. Each may have a query and a fragment #NAME:SUBDIR, for example
+// "https://example.com/a.git#v1.0:docs". ok reports whether text is a reference, also if the reference has an error.
 func Parse(text string) (ref Ref, ok bool, err error) {
 	if strings.HasPrefix(text, "./") || strings.HasPrefix(text, "../") {
 		return ref, false, nil
@@ -90,7 +90,7 @@ func isScheme(scheme string) bool {
 	return scheme == "http" || scheme == "https" || scheme == "ssh" || scheme == "git"
 }
 
-// withoutText takes the text, which may hold credentials, out of an error of url.Parse.
+// withoutText removes the text, which may hold credentials, from an error of url.Parse.
 func withoutText(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return fmt.Errorf("the URL of a git repository: %w", e.Err)
@@ -98,14 +98,14 @@ func withoutText(err error) error {
 	return err
 }
 
-// isSCP tells whether text is USER@HOST:PATH.
+// isSCP reports whether text has the form USER@HOST:PATH.
 func isSCP(text string) bool {
 	user, rest, ok := strings.Cut(text, "@")
 	host, _, isHost := strings.Cut(rest, ":")
 	return ok && isHost && isWord(user, "-_") && isWord(host, "-.")
 }
 
-// isWord tells whether s is made of letters, digits and characters of more.
+// isWord reports whether s consists of letters, digits and characters of more.
 func isWord(s, more string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		letter := r|0x20 >= 'a' && r|0x20 <= 'z'
@@ -115,7 +115,7 @@ func isWord(s, more string) bool {
 
 func cleanSubdir(dir string) string { return strings.TrimPrefix(path.Join("/", dir), "/") }
 
-// query reads what stands behind the question mark.
+// query reads the part behind the question mark.
 func (r *Ref) query(text string) error {
 	values, err := url.ParseQuery(text)
 	if err != nil {
@@ -166,7 +166,7 @@ func (r *Ref) query(text string) error {
 	return nil
 }
 
-// set sets a part of the reference that must not have another value already.
+// set sets a part of the reference. The error says that the part has another value already.
 func (r *Ref) set(part *string, key, value string) error {
 	switch {
 	case value == "":
@@ -201,7 +201,7 @@ func (r *Ref) flag(key, value string) error {
 	return nil
 }
 
-// check refuses what git or ssh could take for something else.
+// check refuses a reference that git or ssh could take for an option or a command.
 func (r Ref) check() error {
 	if err := r.checkURL(); err != nil {
 		return err
@@ -255,7 +255,7 @@ func hasControl(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
-// minChecksum is the shortest abbreviation that git knows; maxChecksum is the length of a SHA-256.
+// minChecksum is the length of git's shortest abbreviation, maxChecksum the length of a SHA-256 in hexadecimal.
 const minChecksum, maxChecksum = 4, 64
 
 func checkChecksum(sum string) error {
@@ -265,7 +265,7 @@ func checkChecksum(sum string) error {
 	return nil
 }
 
-// isHash tells whether s is a full hash, SHA-1 or SHA-256.
+// isHash reports whether s is a full hash, SHA-1 or SHA-256.
 func isHash(s string) bool { return (len(s) == 40 || len(s) == 64) && isHex(s) }
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdefABCDEF") == "" }

@@ -1,16 +1,16 @@
-// Package agent offers an SSH agent to the steps of a build (RUN --mount=type=ssh): the user's own, behind a socket that
-// the builder listens on, or one that holds keys read from files.
+// Package sshagent offers an SSH agent to the steps of a build (RUN --mount=type=ssh). It is the user's agent, behind a socket
+// on which the builder listens, or an agent that holds keys from files.
 //
-//	a, err := agent.Open(os.Getenv("SSH_AUTH_SOCK"))     // or: agent.Open("id_ed25519", "id_rsa")
+//	a, err := sshagent.Open("/run/user/1000/agent.sock") // or: sshagent.Open("id_ed25519", "id_rsa")
 //	stop := a.Serve(ctx, listener)
 //	...
 //	err = stop()
 //
-// A step can list the keys and have things signed. It cannot add, remove or lock keys, nor use extensions of the
-// protocol, so that a build leaves the user's agent as it is. The user's socket itself is never mounted. Whoever runs in
-// a step can sign with the keys for as long as the step runs: that is what the mount is for.
+// A step can list the keys and sign with them. It cannot add, remove or lock keys, nor use extensions of the protocol. So a
+// build does not change the user's agent. The user's socket itself is never mounted. Every program of a step can sign with the
+// keys while the step runs: that is the purpose of the mount.
 //
-// Source: draft-miller-ssh-agent, as golang.org/x/crypto/ssh/agent has it.
+// Source: draft-miller-ssh-agent, as implemented by golang.org/x/crypto/ssh/agent.
 package sshagent
 
 import (
@@ -31,13 +31,13 @@ import (
 // maxKey bounds a file with a key, in bytes.
 const maxKey = 100 << 10
 
-// Agent is what steps may use.
+// Agent is the agent that steps may use.
 type Agent struct {
 	socket string       // of the user's agent, or
 	keys   xagent.Agent // keys from files
 }
 
-// Open takes the path of an agent's socket, or those of files with private keys that have no passphrase.
+// Open takes the path of an agent's socket, or the paths of files with private keys. The keys must have no passphrase.
 func Open(paths ...string) (*Agent, error) {
 	keys := xagent.NewKeyring()
 	for _, path := range paths {
@@ -87,8 +87,8 @@ func readKey(path string) (any, error) {
 	return key, err
 }
 
-// Serve answers on l until stop is called, which closes l and what is connected, and waits. When ctx ends, the user's
-// agent is not asked any more.
+// Serve answers on l until stop is called. stop closes l and all connections, and waits for their end. After the end of ctx the
+// user's agent is not asked.
 func (a *Agent) Serve(ctx context.Context, l net.Listener) (stop func() error) {
 	s := &server{agent: a, open: map[net.Conn]bool{}}
 	s.work.Go(func() {
@@ -148,7 +148,7 @@ func (s *server) close() {
 	}
 }
 
-// serve answers one client. What goes wrong, a client sees as the end of the connection, as with any agent.
+// serve answers one client. After an error the client sees the end of the connection, as with any agent.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer s.remove(conn)
 	backend := s.agent.keys
@@ -163,7 +163,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	_ = xagent.ServeAgent(limited{backend}, conn)
 }
 
-// limited lets a client use keys, and no more.
+// limited permits a client to use keys, and nothing else.
 type limited struct{ backend xagent.Agent }
 
 var errLimited = errors.New("a build may use keys, not change them")
