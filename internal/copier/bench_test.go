@@ -106,10 +106,7 @@ func BenchmarkCopy10000(b *testing.B) {
 	defer tree.Close()
 	for b.Loop() {
 		b.StopTimer()
-		dir, err := os.MkdirTemp("", "copy")
-		if err != nil {
-			b.Fatal(err)
-		}
+		dir := b.TempDir()
 		root, err := os.Open(dir)
 		if err != nil {
 			b.Fatal(err)

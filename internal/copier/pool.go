@@ -52,7 +52,7 @@ func (p *pool) work() {
 	for j := range p.jobs {
 		if p.ctx.Err() == nil {
 			if w == nil {
-				w = newWorker(p.ctx)
+				w = p.newWorker()
 			}
 			if err := j.run(w); err != nil {
 				p.cancel(err)
@@ -62,6 +62,9 @@ func (p *pool) work() {
 		p.pending.Done()
 	}
 }
+
+// newWorker returns a worker whose jobs end with the pool.
+func (p *pool) newWorker() *worker { return newWorker(p.ctx) }
 
 // submit has a goroutine run j.
 func (p *pool) submit(j job) {

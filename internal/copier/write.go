@@ -60,7 +60,7 @@ func (s *Selection) writeTo(ctx context.Context, root fdfs.Dir, spec Spec) error
 		dest: fdfs.NewCursor(root), back: fdfs.NewCursor(root),
 		names: map[string]bool{}, made: map[*node]string{},
 	}
-	w.self = newWorker(w.pool.ctx)
+	w.self = w.pool.newWorker()
 	defer w.dest.Close()
 	defer w.back.Close()
 

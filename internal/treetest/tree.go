@@ -175,7 +175,7 @@ func Write(tb testing.TB, dir, name string, data []byte) {
 // WriteSparse writes the file at path, which has size bytes: data by offset, and holes.
 func WriteSparse(tb testing.TB, path string, size int64, data map[int64]string) {
 	tb.Helper()
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		tb.Fatal(err)
 	}

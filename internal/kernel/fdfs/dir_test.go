@@ -176,7 +176,7 @@ func TestSparseWriter(t *testing.T) {
 		{"at the start", [][]byte{zeros, data, data}, 3 * minHole},
 		{"in the middle", [][]byte{data, zeros, data}, 3 * minHole},
 		{"at the end", [][]byte{data, zeros, zeros}, 6 * minHole},
-		{"almost zeros", [][]byte{append(zeros[:len(zeros):len(zeros)], 1)}, 0},
+		{"almost zeros", [][]byte{append(slices.Clip(zeros), 1)}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := tree(t)
