@@ -8,7 +8,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
-// TestUsersAreRemembered: a look-up reads the files again only if a new layer may have changed them.
+// TestUsersAreRemembered: a look-up reads the files again only if a new layer may have changed
+// them.
 func TestUsersAreRemembered(t *testing.T) {
 	image := t.TempDir()
 	write := func(name, content string) {
