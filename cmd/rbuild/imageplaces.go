@@ -11,19 +11,23 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
-// imageStore is a store of images for the commands: containers/storage, or the layout of builds without a namespace.
+// imageStore is a store of images for the commands: containers/storage, or the layout of builds
+// without a namespace.
 type imageStore interface {
 	transfer.Store
 
-	// Use keeps other processes from pruning the store until release is called. It waits until ctx ends.
+	// Use keeps other processes from pruning the store until release is called. It waits until ctx
+	// ends.
 	Use(ctx context.Context) (release func(), err error)
 }
 
-// imageStores are the stores that a command works on. An image is looked up in the first store, then in the next.
+// imageStores are the stores that a command works on. An image is looked up in the first store,
+// then in the next.
 type imageStores []imageStore
 
-// lookup finds the image that a user means by a name, an ID, or the beginning of an ID, and the store that has the image.
-// found is the full name, or the ID. The error wraps images.ErrNotFound if no store has the image.
+// lookup finds the image that a user means by a name, an ID, or the beginning of an ID, and the
+// store that has the image. found is the full name, or the ID. The error wraps images.ErrNotFound
+// if no store has the image.
 func (s imageStores) lookup(name string, n images.Names) (st imageStore, img images.Image, found string, err error) {
 	for _, st := range s {
 		img, found, lookupErr := images.Lookup(st, name, n)
@@ -40,7 +44,8 @@ func (s imageStores) lookup(name string, n images.Names) (st imageStore, img ima
 	return nil, images.Image{}, "", err
 }
 
-// layoutDir returns the directory of the images of builds without a namespace, or "" if the store has no directory.
+// layoutDir returns the directory of the images of builds without a namespace, or "" if the store
+// has no directory.
 func (a *app) layoutDir() string {
 	root, _, _ := containers.Locate(a.storeOptions()) // an error is about the driver, which a layout does not need
 	if root == "" {
@@ -49,8 +54,9 @@ func (a *app) layoutDir() string {
 	return filepath.Join(root, layoutName)
 }
 
-// withImages runs fn with the stores of images: in the namespace the store and, if there is one, the layout of builds without
-// a namespace; where no namespace can be made the layout alone, which is made if it is missing.
+// withImages runs fn with the stores of images: in the namespace the store and, if there is one,
+// the layout of builds without a namespace; where no namespace can be made the layout alone, which
+// is made if it is missing.
 func (a *app) withImages(ctx context.Context, fn func(ctx context.Context, stores imageStores) error) error {
 	err := a.withStore(ctx, func(ctx context.Context, st *containers.Store) (err error) {
 		stores := imageStores{st}

@@ -35,7 +35,8 @@ func (f *pushFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress")
 }
 
-// options returns the options of a push, and refuses flags that the destination cannot have. args are IMAGE and DESTINATION.
+// options returns the options of a push, and refuses flags that the destination cannot have. args
+// are IMAGE and DESTINATION.
 func (f *pushFlags) options(a *app, args []string, warnings io.Writer) (o transfer.PushOptions, err error) {
 	if o.Options, err = f.access.apply(a.sys()); err != nil {
 		return o, err
