@@ -14,6 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 )
@@ -32,8 +34,8 @@ func newHistoryCmd(a *app) *cobra.Command {
 		Short: "Show the steps that an image was built by, the last step first",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
-				st, img, _, err := stores.lookup(args[0], a.sys().Names)
+			return a.WithImages(cmd.Context(), func(_ context.Context, stores engine.Stores) error {
+				st, img, _, err := stores.Lookup(args[0], a.RegistryOptions().Names)
 				if err != nil {
 					return err
 				}
@@ -51,10 +53,10 @@ func newHistoryCmd(a *app) *cobra.Command {
 	}
 
 	fs := cmd.Flags()
-	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
-	fs.BoolVarP(&f.human, "human", "H", true, "print sizes and times in words")
-	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs and steps")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
+	fs.StringVar(&f.format, "format", "", "Print with a Go template, or json")
+	fs.BoolVarP(&f.human, "human", "H", true, "Print sizes and times in words")
+	fs.BoolVar(&f.noTrunc, "no-trunc", false, "Print whole IDs and steps")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print IDs only")
 
 	return cmd
 }
@@ -125,15 +127,15 @@ type historyRow struct {
 func (f historyFlags) row(s historyStep) historyRow {
 	r := historyRow{
 		ID: s.ID, CreatedBy: strings.Join(strings.Fields(s.CreatedBy), " "), Comment: s.Comment, Tags: s.Tags,
-		CreatedAt: s.Created.Format(time.RFC3339), CreatedSince: humanSince(s.Created), Size: strconv.FormatInt(s.Size, 10),
+		CreatedAt: s.Created.Format(time.RFC3339), CreatedSince: cli.HumanSince(s.Created), Size: strconv.FormatInt(s.Size, 10),
 	}
 
 	r.Created = r.CreatedAt
 	if f.human {
-		r.Created, r.Size = r.CreatedSince, humanSize(s.Size)
+		r.Created, r.Size = r.CreatedSince, cli.HumanSize(s.Size)
 	}
 	if !f.noTrunc {
-		r.ID = shortID(r.ID)
+		r.ID = cli.ShortID(r.ID)
 		r.CreatedBy = truncate(r.CreatedBy, 45)
 	}
 
@@ -149,8 +151,8 @@ func truncate(text string, length int) string {
 }
 
 func (f historyFlags) print(w io.Writer, steps []historyStep) error {
-	if wantsJSON(f.format) {
-		return writeJSON(w, steps)
+	if cli.WantsJSON(f.format) {
+		return progress.WriteJSON(w, steps)
 	}
 
 	rows := make([]historyRow, 0, len(steps))
@@ -166,7 +168,7 @@ func (f historyFlags) print(w io.Writer, steps []historyStep) error {
 		return nil
 	}
 	if f.format != "" {
-		return writeRows(w, f.format, rows, historyRow{}, map[string]string{"CreatedSince": "CREATED", "CreatedBy": "CREATED BY"})
+		return cli.WriteRows(w, f.format, rows, historyRow{}, map[string]string{"CreatedSince": "CREATED", "CreatedBy": "CREATED BY"})
 	}
 
 	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)

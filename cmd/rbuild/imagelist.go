@@ -15,12 +15,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // imageList is the images of all stores, the newest first.
 type imageList struct {
-	stores imageStores
+	stores engine.Stores
 	images []*listed
 }
 
@@ -34,7 +36,7 @@ type listed struct {
 	config  ocispec.Image
 }
 
-func listImages(stores imageStores) (*imageList, error) {
+func listImages(stores engine.Stores) (*imageList, error) {
 	l := &imageList{stores: stores}
 	for _, st := range stores {
 		all, err := st.ListImages()
@@ -171,7 +173,7 @@ func (l *imageList) filter(key, value string, n images.Names) (filter, error) {
 		limit, err := parseUntil(value)
 		return func(img *listed) bool { return img.Created.Before(limit) }, err
 	case "before", "since", "after":
-		_, img, _, err := l.stores.lookup(value, n)
+		_, img, _, err := l.stores.Lookup(value, n)
 		if err != nil {
 			return nil, err
 		}
@@ -274,17 +276,17 @@ const none = "<none>"
 func (img *listed) rows(truncate bool) []imageRow {
 	id := "sha256:" + img.ID
 	if truncate {
-		id = shortID(img.ID)
+		id = cli.ShortID(img.ID)
 	}
 	row := imageRow{
 		ID:           id,
 		Digest:       img.digest("").String(),
 		Names:        img.Names,
-		Created:      humanSince(img.Created),
-		CreatedSince: humanSince(img.Created),
+		Created:      cli.HumanSince(img.Created),
+		CreatedSince: cli.HumanSince(img.Created),
 		CreatedAt:    img.Created.UTC().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedAtRaw: img.Created,
-		Size:         humanSize(img.Size),
+		Size:         cli.HumanSize(img.Size),
 		ReadOnly:     img.ReadOnly,
 		Dangling:     len(img.Names) == 0,
 		History:      strings.Join(img.NamesHistory, ", "),

@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 )
@@ -39,29 +41,29 @@ func newImagesCmd(a *app) *cobra.Command {
 				return fmt.Errorf("--sort %q: choose created, id, repository, size or tag", f.sort)
 			}
 
-			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
-				return f.list(cmd.OutOrStdout(), stores, args, a.sys().Names)
+			return a.WithImages(cmd.Context(), func(_ context.Context, stores engine.Stores) error {
+				return f.list(cmd.OutOrStdout(), stores, args, a.RegistryOptions().Names)
 			})
 		},
 	}
 
 	fs := cmd.Flags()
-	fs.BoolVarP(&f.all, "all", "a", false, "show intermediate images of builds by podman and buildah too")
-	fs.BoolVar(&f.digests, "digests", false, "show digests of manifests")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
-	fs.StringVar(&f.format, "format", "", "print with a Go template, or json")
-	fs.BoolVar(&f.history, "history", false, "show names that images had before")
-	fs.BoolVar(&f.asJSON, "json", false, "print JSON as buildah does")
-	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "print no headings")
-	fs.BoolVar(&f.noTrunc, "no-trunc", false, "print whole IDs")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print IDs only")
-	fs.StringVar(&f.sort, "sort", "created", "order of the list: created (the newest first), id, repository, size or tag")
+	fs.BoolVarP(&f.all, "all", "a", false, "Show intermediate images of builds by podman and buildah too")
+	fs.BoolVar(&f.digests, "digests", false, "Show digests of manifests")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
+	fs.StringVar(&f.format, "format", "", "Print with a Go template, or json")
+	fs.BoolVar(&f.history, "history", false, "Show names that images had before")
+	fs.BoolVar(&f.asJSON, "json", false, "Print JSON as buildah does")
+	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "Print no headings")
+	fs.BoolVar(&f.noTrunc, "no-trunc", false, "Print whole IDs")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print IDs only")
+	fs.StringVar(&f.sort, "sort", "created", "Order of the list: created (the newest first), id, repository, size or tag")
 
 	return cmd
 }
 
 // list prints the images of the stores.
-func (f imagesFlags) list(w io.Writer, stores imageStores, args []string, n images.Names) error {
+func (f imagesFlags) list(w io.Writer, stores engine.Stores, args []string, n images.Names) error {
 	l, all, err := f.choose(stores, args, n)
 	if err != nil {
 		return err
@@ -74,13 +76,13 @@ func (f imagesFlags) list(w io.Writer, stores imageStores, args []string, n imag
 		for _, img := range all {
 			list = append(list, img.buildah())
 		}
-		return writeJSON(w, list)
-	case wantsJSON(f.format):
+		return progress.WriteJSON(w, list)
+	case cli.WantsJSON(f.format):
 		list := []podmanImage{}
 		for _, img := range all {
 			list = append(list, l.podman(img))
 		}
-		return writeJSON(w, list)
+		return progress.WriteJSON(w, list)
 	case f.quiet:
 		return printIDs(w, all, !f.noTrunc)
 	}
@@ -93,7 +95,7 @@ func (f imagesFlags) list(w io.Writer, stores imageStores, args []string, n imag
 		slices.SortStableFunc(rows, order)
 	}
 	if f.format != "" {
-		return writeRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
+		return cli.WriteRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
 
 	return f.table(w, rows)
@@ -116,7 +118,7 @@ var rowOrders = map[string]func(a, b imageRow) int{
 }
 
 // choose returns the images that the argument and the filters select.
-func (f imagesFlags) choose(stores imageStores, args []string, n images.Names) (l *imageList, chosen []*listed, err error) {
+func (f imagesFlags) choose(stores engine.Stores, args []string, n images.Names) (l *imageList, chosen []*listed, err error) {
 	if l, err = listImages(stores); err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +191,7 @@ func printIDs(w io.Writer, all []*listed, truncate bool) error {
 	for _, img := range all {
 		id := "sha256:" + img.ID
 		if truncate {
-			id = shortID(img.ID)
+			id = cli.ShortID(img.ID)
 		}
 		if _, err := fmt.Fprintln(w, id); err != nil {
 			return err
@@ -216,8 +218,8 @@ func (img *listed) buildah() buildahImage {
 		ID:           img.ID,
 		Names:        img.Names,
 		Digest:       img.digest("").String(),
-		CreatedAt:    humanSince(img.Created),
-		Size:         humanSize(img.Size),
+		CreatedAt:    cli.HumanSince(img.Created),
+		Size:         cli.HumanSize(img.Size),
 		Created:      img.Created.Unix(),
 		CreatedAtRaw: img.Created,
 		ReadOnly:     img.ReadOnly,

@@ -13,13 +13,15 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // stubStore is a store of images in memory: a third store beside containers/storage and the layout.
 // Its ListImages fills everything; methods that the commands under test do not call panic.
 type stubStore struct {
-	imageStore
+	engine.ImageStore
 
 	images  []images.Image
 	configs map[string]ocispec.Image
@@ -98,7 +100,7 @@ func testStore() *stubStore {
 	}
 }
 
-func testList(t *testing.T, stores ...imageStore) *imageList {
+func testList(t *testing.T, stores ...engine.ImageStore) *imageList {
 	t.Helper()
 	l, err := listImages(stores)
 	if err != nil {
@@ -195,7 +197,7 @@ func TestSortStores(t *testing.T) {
 		"repository": "b3\nc1\na2\n",
 		"tag":        "b3\nc1\na2\n",
 	} {
-		stores := imageStores{
+		stores := engine.Stores{
 			image("b3", "localhost/a:1", 1, 5), image("a2", "localhost/c:3", 2, 7), image("c1", "localhost/b:2", 3, 6),
 		}
 		var out strings.Builder
@@ -219,7 +221,7 @@ func TestListArgument(t *testing.T) {
 		"child": "bbb2\neee5\n", "localhost/child:latest": "bbb2\n", "ddd4": "ddd4\n", "x/*": "eee5\n", "nothing": "",
 	} {
 		var out strings.Builder
-		err := imagesFlags{sort: "created", quiet: true}.list(&out, imageStores{testStore(), second}, []string{arg}, images.Names{})
+		err := imagesFlags{sort: "created", quiet: true}.list(&out, engine.Stores{testStore(), second}, []string{arg}, images.Names{})
 		if out.String() != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, images.ErrNotFound) {
 			t.Errorf("%s: %q, %v; want %q", arg, out.String(), err, want)
 		}
@@ -230,14 +232,14 @@ func TestListArgument(t *testing.T) {
 func TestLookupInStores(t *testing.T) {
 	first := testStore()
 	second := &stubStore{images: []images.Image{{ID: "bbb9", Names: []string{"localhost/child:latest", "localhost/only:1"}}}}
-	stores := imageStores{first, second}
+	stores := engine.Stores{first, second}
 	for name, want := range map[string]string{"child": "bbb2", "only:1": "bbb9", "bbb9": "bbb9", "bbb": "bbb2"} {
-		_, img, _, err := stores.lookup(name, images.Names{})
+		_, img, _, err := stores.Lookup(name, images.Names{})
 		if err != nil || img.ID != want {
 			t.Errorf("%s is %s, want %s (%v)", name, img.ID, want, err)
 		}
 	}
-	if _, _, _, err := stores.lookup("nothing", images.Names{}); !errors.Is(err, images.ErrNotFound) {
+	if _, _, _, err := stores.Lookup("nothing", images.Names{}); !errors.Is(err, images.ErrNotFound) {
 		t.Errorf("nothing: %v", err)
 	}
 }
@@ -259,7 +261,7 @@ func TestRemover(t *testing.T) {
 		{name: "nothing", err: "no such image"},
 	} {
 		used := images.Image{ID: "eee5", Names: []string{"localhost/used:1"}, Usage: images.Usage{InUse: true}}
-		stores := imageStores{testStore(), &stubStore{images: []images.Image{used}}}
+		stores := engine.Stores{testStore(), &stubStore{images: []images.Image{used}}}
 		var out strings.Builder
 		err := remover{stores: stores, force: tc.force, out: &out}.byName(tc.name)
 		if out.String() != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
@@ -272,7 +274,7 @@ func TestRemover(t *testing.T) {
 func TestRemoveIf(t *testing.T) {
 	st := testStore()
 	st.images[1].Names = nil
-	if err := (remover{stores: imageStores{st}, out: io.Discard}).removeIf((*imageList).dangling); err != nil {
+	if err := (remover{stores: engine.Stores{st}, out: io.Discard}).removeIf((*imageList).dangling); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(st.removed)
@@ -296,7 +298,7 @@ func TestInspectStub(t *testing.T) {
 func TestHistoryRow(t *testing.T) {
 	step := historyStep{ID: strings.Repeat("a", 64), CreatedBy: "RUN  echo\t" + strings.Repeat("ä", 60), Size: 1500}
 	short := historyFlags{human: true}.row(step)
-	if len(short.ID) != shortIDLength || len([]rune(short.CreatedBy)) != 45 || short.Size != "1.5kB" {
+	if len(short.ID) != 12 || len([]rune(short.CreatedBy)) != 45 || short.Size != "1.5kB" {
 		t.Errorf("%+v", short)
 	}
 	long := historyFlags{noTrunc: true}.row(step)
@@ -331,7 +333,7 @@ func TestWriteRows(t *testing.T) {
 		`{{.ID}}\t{{.Repository}}`:       "1\ta\n2\tbb\n",
 	} {
 		var out strings.Builder
-		if err := writeRows(&out, format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID"}); err != nil {
+		if err := cli.WriteRows(&out, format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID"}); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
 		if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -340,7 +342,7 @@ func TestWriteRows(t *testing.T) {
 	}
 
 	for _, bad := range []string{"{{.ID", "{{.NoSuchField}}"} {
-		if err := writeRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
+		if err := cli.WriteRows(&strings.Builder{}, bad, rows, imageRow{}, nil); err == nil || !strings.Contains(err.Error(), "--format") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -22,7 +24,7 @@ func newInfoCmd(a *app) *cobra.Command {
 		Short: "Show what rbuild sees of the host and the store",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				info, err := a.gatherInfo(st)
 				if err != nil {
 					return err
@@ -30,16 +32,16 @@ func newInfoCmd(a *app) *cobra.Command {
 				if debug {
 					info["debug"] = debugInfo(currentVersion())
 				}
-				if format != "" && !wantsJSON(format) {
-					return writeOne(cmd.OutOrStdout(), format, info)
+				if format != "" && !cli.WantsJSON(format) {
+					return cli.WriteOne(cmd.OutOrStdout(), format, info)
 				}
-				return writeJSON(cmd.OutOrStdout(), info)
+				return progress.WriteJSON(cmd.OutOrStdout(), info)
 			})
 		},
 	}
 
-	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
-	cmd.Flags().BoolVarP(&debug, "debug", "d", false, "show the versions of rbuild and of the compiler too")
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Print with a Go template, or json")
+	cmd.Flags().BoolVarP(&debug, "debug", "d", false, "Show the versions of rbuild and of the compiler too")
 
 	return cmd
 }
@@ -98,13 +100,13 @@ func (a *app) hostInfo() map[string]any {
 		"SwapFree":      memory["SwapFree"],
 		"CgroupVersion": cgroupVersion(),
 		"Distribution":  distribution(),
-		"rootless":      a.state.Rootless(),
+		"rootless":      a.State.Rootless(),
 		"OCIRuntime":    "rbuild", // RUN is started by rbuild itself
 	}
 
-	if a.state.Rootless() {
-		host["user"] = map[string]int{"uid": a.state.UID, "gid": a.state.GID}
-		host["idMappings"] = map[string][]userns.IDMap{"uidmap": a.state.UIDMap, "gidmap": a.state.GIDMap}
+	if a.State.Rootless() {
+		host["user"] = map[string]int{"uid": a.State.UID, "gid": a.State.GID}
+		host["idMappings"] = map[string][]userns.IDMap{"uidmap": a.State.UIDMap, "gidmap": a.State.GIDMap}
 	}
 
 	return host

@@ -15,12 +15,15 @@ import (
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/manifest"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 func newInspectCmd(a *app) *cobra.Command {
 	var kind, format string
-	var peers peerFlags
+	var peers cli.CompatFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] IMAGE",
 		Short: "Show everything about an image",
@@ -30,14 +33,14 @@ func newInspectCmd(a *app) *cobra.Command {
 			"podman's: an object; buildah has the text of the document there, which is ConfigText here.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := peers.check(); err != nil {
+			if err := peers.Check(); err != nil {
 				return err
 			}
 			if kind != "image" && kind != "all" {
 				return fmt.Errorf("--type %s: rbuild keeps no containers; only image is known", kind)
 			}
-			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
-				st, img, found, err := stores.lookup(args[0], a.sys().Names)
+			return a.WithImages(cmd.Context(), func(_ context.Context, stores engine.Stores) error {
+				st, img, found, err := stores.Lookup(args[0], a.RegistryOptions().Names)
 				if err != nil {
 					return err
 				}
@@ -46,17 +49,17 @@ func newInspectCmd(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if format != "" && !wantsJSON(format) {
-					return writeOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
+				if format != "" && !cli.WantsJSON(format) {
+					return cli.WriteOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
 				}
-				return writeJSON(cmd.OutOrStdout(), info)
+				return progress.WriteJSON(cmd.OutOrStdout(), info)
 			})
 		},
 	}
 
-	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, or json")
-	cmd.Flags().StringVarP(&kind, "type", "t", "image", "what to inspect: image or all; both inspect images")
-	peers.registerOf("inspect", cmd.Flags())
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Print with a Go template, or json")
+	cmd.Flags().StringVarP(&kind, "type", "t", "image", "Kind of object: image or all; both inspect images")
+	peers.Register("inspect", cmd.Flags())
 
 	return cmd
 }

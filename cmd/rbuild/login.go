@@ -2,11 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
-	"go.podman.io/storage/pkg/homedir"
-	"go.podman.io/storage/pkg/unshare"
 
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -21,13 +18,14 @@ func newLoginCmd(a *app) *cobra.Command {
 
 	cmd := &cobra.Command{
 		Use:   "login [flags] REGISTRY",
-		Short: "Keep credentials for a registry",
-		Long: "Ask a registry whether it accepts a user name and password, and keep them for pull, push and bud. REGISTRY may be\n" +
+		Short: "Store credentials for a registry",
+		Long: "Ask a registry whether it accepts a user name and password, and store them for pull, push and build. REGISTRY may be\n" +
 			"followed by a path (registry.example/team) to which the credentials are then limited.",
-		Args: cobra.ExactArgs(1),
+		Example: "  rbuild login registry.example\n  rbuild login -u ci --password-stdin registry.example < token",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			certDir, compat := o.CertDir, o.CompatAuthFile
-			o.Options = a.sys()
+			o.Options = a.RegistryOptions()
 			o.CertDir = certDir
 			if authFile != "" {
 				o.AuthFile = authFile
@@ -53,32 +51,15 @@ func newLoginCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&authFile, "authfile", "", "file to keep the credentials in (default: $REGISTRY_AUTH_FILE, then podman's)")
-	f.StringVar(&o.CompatAuthFile, "compat-auth-file", "", "file in docker's format to keep the credentials in instead")
-	f.StringVar(&o.CertDir, "cert-dir", "", "directory with certificates for the registry")
-	f.StringVarP(&o.Username, "username", "u", "", "user name")
-	f.StringVarP(&o.Password, "password", "p", "", "password; other users of the machine can see it, prefer --password-stdin")
-	f.BoolVar(&o.PasswordStdin, "password-stdin", false, "read the password from standard input")
-	f.BoolVar(&getLogin, "get-login", false, "print the user name that is kept for the registry")
-	f.BoolVar(&tlsVerify, "tls-verify", true, "require TLS, with a certificate that can be verified")
-	f.BoolVarP(&o.Verbose, "verbose", "v", false, "say which file was written")
+	f.StringVar(&authFile, "authfile", "", "File for the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
+	f.StringVar(&o.CompatAuthFile, "compat-auth-file", "", "File for the credentials in docker's format instead, e.g. config.json")
+	f.StringVar(&o.CertDir, "cert-dir", "", "Directory with certificates for the registry, e.g. /etc/certs with ca.crt")
+	f.StringVarP(&o.Username, "username", "u", "", "User name")
+	f.StringVarP(&o.Password, "password", "p", "", "Password; other users of the machine can see it, prefer --password-stdin")
+	f.BoolVar(&o.PasswordStdin, "password-stdin", false, "Read the password from standard input")
+	f.BoolVar(&getLogin, "get-login", false, "Print the user name that is stored for the registry")
+	f.BoolVar(&tlsVerify, "tls-verify", true, "Require TLS, with a certificate that can be verified")
+	f.BoolVarP(&o.Verbose, "verbose", "v", false, "Report the file that was written")
 
 	return cmd
-}
-
-// ensureRuntimeDir makes sure that the libraries look for the user's
-// credentials where the user can have put them. Without $XDG_RUNTIME_DIR (cron,
-// su, a service) the one for credentials would look in /run/containers/UID, and
-// UID is 0 in the user namespace of the builder: a directory of real root, if
-// there is one. The one for the store has a directory for this case, which is
-// the same inside the namespace and outside.
-func ensureRuntimeDir() error {
-	if os.Getenv("XDG_RUNTIME_DIR") != "" || unshare.GetRootlessUID() == 0 {
-		return nil
-	}
-	dir, err := homedir.GetRuntimeDir()
-	if err != nil {
-		return fmt.Errorf("choosing a directory in place of $XDG_RUNTIME_DIR: %w", err)
-	}
-	return os.Setenv("XDG_RUNTIME_DIR", dir)
 }

@@ -16,9 +16,10 @@ func newLogoutCmd(a *app) *cobra.Command {
 	)
 
 	cmd := &cobra.Command{
-		Use:   "logout [flags] [REGISTRY]",
-		Short: "Forget the credentials for a registry",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "logout [flags] [REGISTRY]",
+		Short:   "Remove the credentials for a registry",
+		Example: "  rbuild logout registry.example\n  rbuild logout --all",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := ""
 			switch {
@@ -30,7 +31,7 @@ func newLogoutCmd(a *app) *cobra.Command {
 				target = args[0]
 			}
 
-			o := a.sys()
+			o := a.RegistryOptions()
 			if authFile != "" {
 				o.AuthFile = authFile
 			} else if compat != "" {
@@ -42,9 +43,9 @@ func newLogoutCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&authFile, "authfile", "", "file that the credentials are in (default: $REGISTRY_AUTH_FILE, then podman's)")
-	f.StringVar(&compat, "compat-auth-file", "", "file in docker's format that the credentials are in")
-	f.BoolVarP(&all, "all", "a", false, "forget the credentials for all registries")
+	f.StringVar(&authFile, "authfile", "", "File with the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
+	f.StringVar(&compat, "compat-auth-file", "", "File with the credentials in docker's format, e.g. config.json")
+	f.BoolVarP(&all, "all", "a", false, "Remove the credentials for all registries")
 
 	return cmd
 }

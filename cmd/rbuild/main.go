@@ -1,11 +1,15 @@
 // Command rbuild builds OCI container images from Dockerfiles, as an ordinary user, without a daemon.
 //
-// One program plays three roles (docs/roles.md): the launcher reads the command line; the builder is the same program
-// as root of a user namespace of its own, where the store may be touched and steps may be run; the init of each RUN
-// step is a child of the builder that never runs Go code of its own.
+// One program plays three roles (docs/roles.md). The launcher reads the command line. The builder is the same program as
+// root of a user namespace, where the store may be changed and steps may run. The init of each RUN step is a child of the
+// builder that runs no Go code.
+//
+// Each command has one file: it defines its flags, makes one call and prints the result. Flags are parsed by internal/cli,
+// and internal/engine does the work.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,27 +21,32 @@ import (
 	"go.podman.io/storage/pkg/reexec"
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// exitTool is the exit code for a failure that is not that of a command in RUN, as podman has it.
-const exitTool = 125
+// Exit codes beside those of engine.ExitCode and of commands that rbuild unshare runs.
+const (
+	exitFindings    = 1                       // of a check
+	exitTool        = 125                     // a failure that is not that of a command in RUN, as podman has it
+	exitInterrupted = 130                     // as a shell has it for SIGINT
+	exitPipe        = 128 + int(unix.SIGPIPE) // nobody reads standard output any more
+)
 
 func main() {
-	// The library unpacks pulled layers in a chroot, in a process of its own.
+	// The storage library unpacks pulled layers in a chroot, in a process of its own.
 	if reexec.Init() {
 		return
 	}
 	os.Exit(run())
 }
 
-// run is main with an exit code for a result.
+// run is main with an exit code as its result.
 func run() int {
 	log.SetOutput(io.Discard) // x/crypto's SSH agent would let a step write lines to the user's terminal
-	a := &app{}
-	a.openStreams()
+	a := newApp()
 	if err := cleanPath(); err != nil {
 		return a.report(err)
 	}
@@ -46,26 +55,25 @@ func run() int {
 	if err != nil {
 		return a.report(err)
 	}
+	a.State = state
 
-	a.state = state
-	ctx, stop := signal.NotifyContext(backgroundContext(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader who goes away is an error of the write, and ends no build
 	if state == nil {
-		a.patient = a.endAnyway(ctx) // a file of settings may be a pipe
+		a.Watch(ctx) // a configuration file may be a pipe
 	}
+
 	if err := newRootCmd(a).ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
-			err = errors.Join(errInterrupted, err)
+			err = errors.Join(engine.ErrInterrupted, err)
 		}
 		return a.report(err)
 	}
-	if err := a.stdout.Err(); err != nil && a.exit == 0 { // some callers drop this error, for example the help of cobra
+	if err := a.stdout.Err(); err != nil && a.ExitCode == 0 { // some callers drop this error, for example the help of cobra
 		return a.report(err)
 	}
-
-	return a.exit
+	return a.ExitCode
 }
 
 // cleanPath removes the directories that are not absolute from PATH, for the programs that libraries start too: credential
@@ -78,23 +86,27 @@ func cleanPath() error {
 	return os.Setenv("PATH", lookpath.Clean(path))
 }
 
-// exitPipe is the exit code where the reader of standard output has gone away: that of a shell for SIGPIPE.
-const exitPipe = 128 + int(unix.SIGPIPE)
-
-var errInterrupted = errors.New("interrupted")
-
 // exitError is an error that decides the exit code.
 type exitError struct {
 	code int
-	err  error // nil: nothing to print
+	err  error // nil: the error is printed already
 }
 
-func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
 func (e *exitError) Unwrap() error { return e.err }
 
 // report prints an error as one line, below the lines of the Dockerfile that it is about, and returns the exit code.
 func (a *app) report(err error) int {
 	code := exitTool
+	if c, ok := engine.ExitCode(err); ok {
+		code = c
+	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code = e.code
 		if e.err == nil {
@@ -102,20 +114,22 @@ func (a *app) report(err error) int {
 		}
 	}
 
-	if errors.Is(err, errInterrupted) {
+	switch {
+	case errors.Is(err, engine.ErrFindings):
+		return exitFindings
+	case errors.Is(err, engine.ErrInterrupted):
 		fmt.Fprintln(a.stderr, "rbuild: interrupted")
-		return 130
+		return exitInterrupted
 	}
 
 	logrus.Debugf("error: %+v", err)
 	if gone := a.stdout.Err(); errors.Is(gone, unix.EPIPE) && errors.Is(err, gone) {
-		return exitPipe // nobody wants to know more
+		return exitPipe
 	}
 
-	if place, ok := errors.AsType[*sourceError](err); ok {
-		place.print(a.stderr)
+	if source, ok := errors.AsType[*engine.SourceError](err); ok {
+		source.Print(a.stderr)
 	}
 	fmt.Fprintln(a.stderr, "rbuild:", progress.Lines(err.Error()))
-
 	return code
 }

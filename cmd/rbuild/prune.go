@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"codeberg.org/rbuild/rbuild/internal/doctor"
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/doctor/probe"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
@@ -29,24 +31,24 @@ func newPruneCmd(a *app) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// The process in the namespace comes here, too, and does not ask again.
-			if all && !force && a.state == nil && progress.IsTerminal(os.Stdin) {
-				in := interruptible(cmd.Context(), os.Stdin)
+			if all && !force && a.State == nil && progress.IsTerminal(os.Stdin) {
+				in := engine.Interruptible(cmd.Context(), os.Stdin)
 				text := "This removes all images without a container, their names, and all cache mounts."
 				yes, err := confirm(in, a.stderr, text)
 				if err != nil || !yes {
 					return err
 				}
 			}
-			return a.withStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
+			return a.WithStore(cmd.Context(), func(_ context.Context, st *containers.Store) error {
 				return prune(st, all, force, cmd.OutOrStdout())
 			})
 		},
 	}
 
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images without a container, and the caches of RUN --mount=type=cache; "+
+	f.BoolVarP(&all, "all", "a", false, "Remove all images without a container, and the caches of RUN --mount=type=cache; "+
 		"ask first on a terminal")
-	f.BoolVarP(&force, "force", "f", false, "ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
+	f.BoolVarP(&force, "force", "f", false, "Ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
 
 	return cmd
 }
@@ -80,9 +82,9 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 		return (all || l.dangling(img)) && (force || !img.InUse)
 	}
 
-	imagesErr := remover{stores: imageStores{st}, force: force, out: out}.removeIf(unused)
+	imagesErr := remover{stores: engine.Stores{st}, force: force, out: out}.removeIf(unused)
 	layersErr := st.PruneLayers(time.Now())
-	strayErr := st.RemoveStray(time.Now(), doctor.ProbePrefix, overlay.ProbePrefix)
+	strayErr := st.RemoveStray(time.Now(), probe.Prefix, overlay.ProbePrefix)
 	var cachesErr error
 	if all {
 		cachesErr = st.RemoveCaches()
@@ -92,7 +94,7 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 		return err
 	}
 
-	_, err = fmt.Fprintln(out, "Total reclaimed space:", humanSize(before-after))
+	_, err = fmt.Fprintln(out, "Total reclaimed space:", cli.HumanSize(before-after))
 
 	return err
 }

@@ -10,12 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 func newRmiCmd(a *app) *cobra.Command {
 	var all, force, pruneDangling, ignore bool
-	var peers peerFlags
+	var peers cli.CompatFlags
 	cmd := &cobra.Command{
 		Use:   "rmi [flags] IMAGE [IMAGE...]",
 		Short: "Remove images, or names of images",
@@ -32,11 +34,11 @@ func newRmiCmd(a *app) *cobra.Command {
 				return errors.New("name an image, or use --all or --prune")
 			}
 
-			if err := peers.check(); err != nil {
+			if err := peers.Check(); err != nil {
 				return err
 			}
-			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
-				r := remover{stores: stores, names: a.sys().Names, force: force, out: cmd.OutOrStdout()}
+			return a.WithImages(cmd.Context(), func(_ context.Context, stores engine.Stores) error {
+				r := remover{stores: stores, names: a.RegistryOptions().Names, force: force, out: cmd.OutOrStdout()}
 				switch {
 				case all:
 					return r.removeIf(func(*imageList, *listed) bool { return true })
@@ -59,18 +61,18 @@ func newRmiCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "remove all images")
-	f.BoolVarP(&force, "force", "f", false, "remove images with several names, and containers made of them")
-	f.BoolVarP(&ignore, "ignore", "i", false, "an image that is not in the store is no error")
-	peers.registerOf("rmi", f)
-	f.BoolVarP(&pruneDangling, "prune", "p", false, "remove images that have no name and that no other image was built on")
+	f.BoolVarP(&all, "all", "a", false, "Remove all images")
+	f.BoolVarP(&force, "force", "f", false, "Remove images with several names, and containers made of them")
+	f.BoolVarP(&ignore, "ignore", "i", false, "Ignore images that are not in the store")
+	peers.Register("rmi", f)
+	f.BoolVarP(&pruneDangling, "prune", "p", false, "Remove images that have no name and that no other image was built on")
 
 	return cmd
 }
 
 // remover removes images and prints the removed names and IDs, as podman does.
 type remover struct {
-	stores imageStores
+	stores engine.Stores
 	names  images.Names
 	force  bool
 	out    io.Writer
@@ -79,7 +81,7 @@ type remover struct {
 // byName removes the image that the user means by a name or an ID, or only the name if the image
 // has several.
 func (r remover) byName(name string) error {
-	st, img, found, err := r.stores.lookup(name, r.names)
+	st, img, found, err := r.stores.Lookup(name, r.names)
 	if err != nil {
 		return err
 	}
@@ -88,7 +90,7 @@ func (r remover) byName(name string) error {
 	}
 	if len(img.Names) > 1 && !r.force {
 		return fmt.Errorf("image %s has several names (%s): remove it by them, or with --force",
-			shortID(img.ID), strings.Join(img.Names, ", "))
+			cli.ShortID(img.ID), strings.Join(img.Names, ", "))
 	}
 	return r.remove(st, img)
 }

@@ -1,198 +1,146 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"runtime"
 
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"go.podman.io/storage/pkg/configfile"
 
-	"codeberg.org/rbuild/rbuild/internal/images"
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
-	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// app is what the commands share: the global flags, and which role this process plays.
+// app is the state that the commands share.
 type app struct {
-	root           string
-	runroot        string
-	driver         string
-	driverOptions  []string
-	registriesConf string
-	logLevel       string
-	config         configFlags
+	*engine.Engine
 
-	sources transfer.Sources // $BUILD_REGISTRY_SOURCES
+	flags    cli.GlobalFlags
+	registry transfer.Options // by the global flags and the environment
 
 	stdout, stderr *progress.Stream // for all text
-
-	state *userns.State // nil in the launcher
-	exit  int           // the builder's exit code, in the launcher
-
-	patient func() bool // ends endAnyway of the launcher; nil: it has none
 }
 
-func backgroundContext() context.Context { return context.Background() }
+func newApp() *app {
+	a := &app{}
+	a.openStreams()
+	a.Engine = engine.New(engine.Process{
+		Env:        os.LookupEnv,
+		Environ:    os.Environ(),
+		Stdin:      os.Stdin,
+		Stdout:     stdoutFile(),
+		Text:       a.stdout,
+		Log:        a.stderr,
+		RootRemedy: ", choose it with --root",
+		Registry:   func() transfer.Options { return a.registry },
+		Abandon:    func(err error) { os.Exit(a.report(err)) },
+	})
+	return a
+}
 
 func newRootCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "rbuild",
-		Short:         "Build OCI images from Dockerfiles, without a daemon and without root",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			return errors.Join(a.setUpLog(), a.leaveHome(), a.readSources(), a.config.check())
-		},
-		Version: currentVersion().line(),
+		Use:               "rbuild",
+		Short:             "Build OCI images from Dockerfiles, without a daemon and without root",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.configure() },
+		Version:           currentVersion().line(),
 	}
 
-	cmd.SetFlagErrorFunc(refuseFlag)
+	cmd.SetFlagErrorFunc(cli.RefuseFlag)
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
-	f := cmd.PersistentFlags()
-	f.StringVar(&a.root, "root", "", "directory of the store's images and layers (default: storage.conf)")
-	f.StringVar(&a.runroot, "runroot", "", "directory of the store's run-time state (default: storage.conf)")
-	f.StringVar(&a.driver, "storage-driver", "", "storage driver; only overlay is supported")
-	f.StringArrayVar(&a.driverOptions, "storage-opt", nil, "option of the storage driver; replaces those of storage.conf")
-	f.StringVar(&a.registriesConf, "registries-conf", "", "use this file instead of registries.conf")
-	a.config.register(f)
-	f.StringVar(&a.logLevel, "log-level", "warn", "trace, debug, info, warn, error or fatal")
+	cli.SetHelp(cmd)
+	a.flags.Register(cmd.PersistentFlags())
 	cmd.AddCommand(
-		newBudCmd(a),
+		newBuildCmd(a),
 		newPullCmd(a), newPushCmd(a),
 		newImagesCmd(a), newRmiCmd(a), newTagCmd(a), newInspectCmd(a), newHistoryCmd(a),
 		newLoginCmd(a), newLogoutCmd(a),
 		newInfoCmd(a), newDoctorCmd(a), newVersionCmd(a), newPruneCmd(a), newUnshareCmd(a),
 	)
-
 	return cmd
 }
 
-// setUpLog makes --log-level hold for the libraries too.
-func (a *app) setUpLog() error {
-	level, err := logrus.ParseLevel(a.logLevel)
+// configure applies the global flags, and refuses files and directories that cannot be read, before anything is done.
+func (a *app) configure() (err error) {
+	level, err := a.flags.LogLevel()
 	if err != nil {
-		return fmt.Errorf("--log-level %q: choose trace, debug, info, warn, error or fatal", a.logLevel)
+		return err
 	}
-	logrus.SetLevel(level)
-	return nil
-}
+	logrus.SetLevel(level) // of the libraries too
+	if err := a.LeaveHome(); err != nil {
+		return err
+	}
+	if err := a.flags.Check(); err != nil {
+		return err
+	}
 
-// readSources reads which registries may be used.
-func (a *app) readSources() (err error) {
-	const name = "BUILD_REGISTRY_SOURCES"
-	if a.sources, err = transfer.ParseSources(os.Getenv(name)); err != nil {
-		return fmt.Errorf("%s in the environment: %w", name, err)
+	if dir := a.flags.Files.RegistriesConfDir; dir != "" {
+		if _, err := os.ReadDir(dir); err != nil {
+			return fmt.Errorf("--registries-conf-dir: %w", err)
+		}
 	}
-	return nil
-}
+	if err := transfer.CheckPolicyFile(a.flags.Files.SignaturePolicy); err != nil {
+		return fmt.Errorf("--signature-policy: %w", err)
+	}
 
-// inNamespace runs fn as root of a user namespace. In the launcher it starts the builder, the same command line over
-// again, and waits for it; fn runs there. What fn needs from the command line must have been checked before, so that
-// bad input is reported without any namespace.
-func (a *app) inNamespace(ctx context.Context, o userns.Options, fn func(ctx context.Context) error) error {
-	if a.state == nil {
-		return a.enter(ctx, o)
+	a.Store = containers.Options{
+		GraphRoot:     a.flags.Root,
+		RunRoot:       a.flags.RunRoot,
+		Driver:        a.flags.Driver,
+		DriverOptions: a.flags.DriverOptions,
 	}
-	return fn(ctx)
-}
-
-// enter starts the builder and waits for it. Signals are passed on, and the builder decides what they mean.
-func (a *app) enter(ctx context.Context, o userns.Options) (err error) {
-	if a.patient != nil {
-		a.patient()
-	}
-	a.exit, err = userns.Enter(context.WithoutCancel(ctx), o)
+	a.registry, err = a.flags.Registry(os.LookupEnv)
+	a.registry.UserAgent = "rbuild/" + currentVersion().Version
 	return err
 }
 
-// warn tells what is lesser about the namespace.
-func (a *app) warn() {
-	for _, w := range a.state.Warnings {
-		logrus.Warn(w)
+// host returns the facts about this machine and this process that the meaning of flags depends on.
+func (a *app) host() (*cli.Host, error) {
+	conf, err := readConfig(a.OuterUID())
+	if err != nil {
+		return nil, err
 	}
+
+	_, err = os.Stat("/sys/fs/selinux/enforce")
+	return &cli.Host{
+		Env:            os.LookupEnv,
+		Environ:        os.Environ(),
+		Platform:       hostPlatform(),
+		Config:         conf,
+		Version:        currentVersion().Version,
+		SELinux:        err == nil,
+		StdoutTerminal: a.stdout.Terminal(),
+		HardLimit:      sandbox.HardLimit,
+	}, nil
 }
 
-// leaveHome lets the builder do without a home directory that it may not enter: where root of a container has mapped ids
-// for it that are nobody's, root's own is closed to it, and what is looked up there would fail.
-func (a *app) leaveHome() error {
-	home := os.Getenv("HOME")
-	if a.state == nil || a.state.Mode != userns.Direct || home == "" {
-		return nil
-	}
-	if _, err := os.ReadDir(home); !errors.Is(err, fs.ErrPermission) {
-		return nil
-	}
-	logrus.Warnf("%s is closed to the builder, which runs with the ids from %d on: no settings and credentials are read there", home, a.state.UIDMap[0].Outside)
-	return os.Setenv("HOME", "/nonexistent") // as Debian has it for users without
+// hostPlatform returns the platform of this machine.
+func hostPlatform() ocispec.Platform {
+	return platforms.Normalize(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }
 
-// withStore runs fn in the namespace with the open store.
-func (a *app) withStore(ctx context.Context, fn func(ctx context.Context, st *containers.Store) error) error {
-	return a.withStoreIn(ctx, userns.Options{PID: true, AllowSingle: true}, func(ctx context.Context, st *containers.Store) error {
-		a.warn()
-		return fn(ctx, st)
-	})
-}
-
-func (a *app) withStoreIn(ctx context.Context, o userns.Options, fn func(ctx context.Context, st *containers.Store) error) error {
-	o.Env = append(o.Env, ownerEnv()...)
-	if a.state == nil {
-		watched, ended := context.WithCancel(context.WithoutCancel(ctx))
-		defer ended()
-		go watchStopped(watched, a.storeOptions())
+// readConfig reads the files of containers.conf(5), in its order: the first file that exists of
+// $XDG_CONFIG_HOME/containers, /etc/containers and /usr/share/containers, then the directories containers.conf.d, by names
+// of files, then $CONTAINERS_CONF_OVERRIDE. $CONTAINERS_CONF replaces all but the last. uid is the ID of the user who runs
+// rbuild, on which some directories depend.
+//
+// The library's reader of all keys (go.podman.io/common/pkg/config) links five more modules and was measured at 1 to 6 ms
+// of every command's start. Here only the library's merge of files is used.
+func readConfig(uid int) (c cli.Config, err error) {
+	file := configfile.File{Name: "containers", Extension: "conf", EnvironmentName: "CONTAINERS_CONF", UserId: uid}
+	if err := configfile.ParseTOML(&c, &file); err != nil {
+		return c, fmt.Errorf("containers.conf: %w", err)
 	}
-
-	return a.inNamespace(ctx, o, func(ctx context.Context) (err error) {
-		defer a.endAnyway(ctx)()
-		defer func() { err = a.explain(err) }()
-
-		options := a.storeOptions()
-		options.Owner = takeOwner()
-		st, err := containers.Open(options)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, st.Close()) }()
-		if err := transfer.Tidy(st, a.sys()); err != nil {
-			return err
-		}
-
-		err = fn(ctx, st)
-		st.Failed(err)
-		return err
-	})
-}
-
-// storeOptions is which store the global flags name.
-func (a *app) storeOptions() containers.Options {
-	return containers.Options{GraphRoot: a.root, RunRoot: a.runroot, Driver: a.driver, DriverOptions: a.driverOptions}
-}
-
-// sys is how registries are reached, as far as the global flags and the environment say.
-func (a *app) sys() transfer.Options {
-	if err := ensureRuntimeDir(); err != nil {
-		logrus.Warn(err)
-	}
-	o := transfer.Options{
-		Names: images.Names{RegistriesConf: a.registriesConf},
-		Access: transfer.Access{
-			AuthFile:  os.Getenv("REGISTRY_AUTH_FILE"),
-			Sources:   a.sources,
-			UserAgent: "rbuild/" + currentVersion().Version,
-		},
-	}
-
-	if a.state != nil && a.state.Mode == userns.Single {
-		o.Owner = a.singleOwner
-	}
-	if o.RegistriesConf == "" {
-		o.RegistriesConf = os.Getenv("CONTAINERS_REGISTRIES_CONF")
-	}
-	return a.config.apply(o)
+	return c, nil
 }

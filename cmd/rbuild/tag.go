@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
@@ -25,8 +26,8 @@ func newTagCmd(a *app) *cobra.Command {
 				names = append(names, name.String())
 			}
 
-			return a.withImages(cmd.Context(), func(_ context.Context, stores imageStores) error {
-				st, img, _, err := stores.lookup(args[0], a.sys().Names)
+			return a.WithImages(cmd.Context(), func(_ context.Context, stores engine.Stores) error {
+				st, img, _, err := stores.Lookup(args[0], a.RegistryOptions().Names)
 				if err != nil {
 					return err
 				}

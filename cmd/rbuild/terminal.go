@@ -15,12 +15,13 @@ import (
 )
 
 // This file is the only one that names os.Stdout and os.Stderr (TestOneDoor). Text goes to app.stdout and app.stderr, which
-// are safe on a terminal. Bytes that are no text go to stdoutFile.
+// are safe on a terminal. Archives and tars go to stdoutFile.
 
 // openStreams sets the streams of the app, and sends the log lines of the libraries to standard error.
 func (a *app) openStreams() {
 	color := os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == ""
-	a.stdout, a.stderr = progress.NewStream(os.Stdout, color), progress.NewStream(os.Stderr, color)
+	a.stdout = progress.NewStream(os.Stdout, color)
+	a.stderr = progress.NewStream(os.Stderr, color)
 
 	logrus.SetOutput(a.stderr)
 	if a.stderr.Terminal() {

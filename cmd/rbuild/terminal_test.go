@@ -22,10 +22,8 @@ func TestOneDoor(t *testing.T) {
 		"cmd/rbuild/terminal.go: os.Stdout":        true, // the streams
 		"cmd/rbuild/terminal.go: os.Stderr":        true,
 		"cmd/rbuild/terminal.go: .Raw":             true, // progress bars
-		"cmd/rbuild/budoutput.go: .Raw":            true, // the live view
-		"cmd/rbuild/budexport.go: stdoutFile":      true, // is it a terminal?
-		"cmd/rbuild/doctor.go: stdoutFile":         true, // its name
-		"cmd/rbuild/resultfile.go: stdoutFile":     true, // an archive
+		"internal/engine/listener.go: .Raw":        true, // the live view
+		"cmd/rbuild/root.go: stdoutFile":           true, // an archive
 		"cmd/rbuild/unshare.go: stdoutFile":        true, // for the user's command
 		"cmd/rbuild/unshare.go: stderrFile":        true,
 		"pkg/userns/enter_linux.go: os.Stdout":     true, // the builder inherits them

@@ -20,18 +20,19 @@ func newUnshareCmd(a *app) *cobra.Command {
 		Short: "Run a command as root of the user namespace in which the store's files have their owners",
 		Long: "Run COMMAND (default: $SHELL) as root of the user namespace that builds use. There the files of the store can be\n" +
 			"read and removed that belong to subordinate ids. The exit code is that of COMMAND.",
+		Example: "  rbuild unshare ls -l ~/.local/share/containers/storage\n  rbuild unshare chown -R 0:0 data",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{defaultShell(os.Getenv("SHELL"))}
 			}
-			return a.inNamespace(cmd.Context(), userns.Options{AllowSingle: true}, func(context.Context) error {
-				a.warn()
+			return a.InNamespace(cmd.Context(), userns.Options{AllowSingle: true}, func(context.Context) error {
+				a.WarnNamespace()
 				return runCommand(args)
 			})
 		},
 	}
 
-	// What follows COMMAND is for COMMAND.
+	// Flags after COMMAND belong to COMMAND.
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
@@ -43,9 +44,8 @@ func defaultShell(configured string) string {
 	return configured
 }
 
-// runCommand runs a command on the terminal of this process. An interrupt from
-// there reaches the command by itself, which decides what to do; what was sent
-// to this process alone is passed on.
+// runCommand runs a command on the terminal of this process. An interrupt from the terminal reaches the command by itself;
+// a signal that was sent to this process alone is passed on.
 func runCommand(args []string) error {
 	c := exec.Command(args[0], args[1:]...) //nolint:noctx // an interrupt is the command's business
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, stdoutFile(), stderrFile()

@@ -9,6 +9,9 @@ import (
 	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	imageversion "go.podman.io/image/v5/version"
+
+	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/progress"
 )
 
 // versionInfo is what rbuild version tells; the JSON names are buildah's.
@@ -77,15 +80,15 @@ func newVersionCmd(*app) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Tell the version of rbuild and of what it is built from",
+		Short: "Print the version of rbuild and of its libraries",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := currentVersion()
-			if asJSON || wantsJSON(format) {
-				return writeJSON(cmd.OutOrStdout(), v)
+			if asJSON || cli.WantsJSON(format) {
+				return progress.WriteJSON(cmd.OutOrStdout(), v)
 			}
 			if format != "" {
-				return writeOne(cmd.OutOrStdout(), format, clientVersion{v, v})
+				return cli.WriteOne(cmd.OutOrStdout(), format, clientVersion{v, v})
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Version:         %s\nGo Version:      %s\nImage Spec:      %s\n"+
 				"Runtime Spec:    %s\nimage Version:   %s\nGit Commit:      %s\nBuilt:           %s\nOS/Arch:         %s\n",
@@ -94,8 +97,8 @@ func newVersionCmd(*app) *cobra.Command {
 		},
 	}
 
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().StringVarP(&format, "format", "f", "", "print with a Go template, such as {{.Version}}, or json")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Print with a Go template, e.g. {{.Version}}, or json")
 
 	return cmd
 }

@@ -1,98 +1,104 @@
-// Package doctor finds out what a host lacks for builds, and what mends it.
+// Package doctor holds the report on what a host lacks for builds, and what to do about it.
 //
-// It probes by doing what a build does, and reads configuration only to explain a refusal. There are two parts, because a
-// build has two: [Outside] is run as the user, [Inside] as root of the user namespace of the builder (see pkg/userns),
-// which [Refused] stands in for where there is none:
+// The report is a list of findings, one for each thing that was tried:
 //
-//	findings := doctor.Outside(ctx, o)       // launcher
-//	code, err := userns.Enter(...)           // the builder: doctor.Report(mode, append(findings, doctor.Inside(ctx, state, o)...))
-//	if err != nil { findings = append(findings, doctor.Refused(err)) }
+//	report := doctor.NewReport(mode, findings)
+//	err := report.Write(os.Stdout) // or json.Marshal(report)
 //
-// The findings of a probe and the hint of a failing build come from the same place: [Explain] adds to the error of a build
-// what is found at that moment.
-//
-// What it leaves alone: it does not open the store, makes no directory that stays, changes no setting, and asks registries
-// only that are named to it. For the trials it makes a directory in the store, or where the store would be made, and
-// removes it.
+// A finding is made from an error with a cause and a remedy (package remedy), see [FromError]. So a
+// failing build and the doctor say the same. The trials are in package probe; this package touches
+// neither files nor the kernel.
 package doctor
 
 import (
 	"slices"
 	"strings"
 
-	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
-	"codeberg.org/rbuild/rbuild/internal/transfer"
+	"codeberg.org/rbuild/rbuild/internal/remedy"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// ProbePrefix begins the names of the directories in which trials are made.
-const ProbePrefix = "doctor-probe-"
-
-// Status is how well something works.
+// Status says how well something works.
 type Status string
 
 // The statuses.
 const (
 	OK       Status = "ok"
-	Degraded Status = "degraded" // builds work; something about them does not, or works in a lesser way
-	Missing  Status = "missing"  // RUN cannot work; of a registry: it cannot be used
+	Degraded Status = "degraded" // builds work, but something does not work, or works with restrictions
+	Missing  Status = "missing"  // RUN cannot work; of a registry: the registry cannot be used
 )
 
-// Finding is what came out of one probe.
-type Finding struct {
-	ID      string `json:"id"` // stable; docs/doctor.md lists them
-	Status  Status `json:"status"`
-	Summary string `json:"summary"`          // one line
-	Detail  string `json:"detail,omitempty"` // what else is known, such as the system's error
-	Fix     string `json:"fix,omitempty"`    // the command or the pod field that mends it
-}
+// ID names the thing that was tried. IDs are stable; docs/doctor.md lists them.
+type ID string
 
-// The findings' ids. Those of registries are followed by the name.
+// The IDs. The ID of a registry is Registry followed by the host, for example "registry:quay.io".
 const (
-	idKernel      = "kernel"
-	idUserns      = "userns"
-	idIDMap       = "idmap"
-	idConfined    = "confinement"
-	idStore       = "store"
-	idStoreDisk   = "store-disk"
-	idStoreInodes = "store-inodes"
-	idTempDisk    = "tmp-disk"
-	idTempInodes  = "tmp-inodes"
-	idOverlay     = "overlay"
-	idSandbox     = "sandbox"
-	idPivot       = "pivot-root"
-	idProc        = "proc"
-	idWithoutRun  = "without-run"
-	idPIDs        = "pid-namespace"
-	idCgroup      = "cgroup"
-	idNetwork     = "network"
-	idEmulators   = "emulators"
-	idGit         = "git"
-	idAuth        = "auth"
-	idRegConf     = "registries-conf"
-	idPolicy      = "policy"
-	idRegistry    = "registry:"
+	Kernel         ID = "kernel"
+	Userns         ID = "userns"
+	IDMap          ID = "idmap"
+	Confinement    ID = "confinement"
+	Store          ID = "store"
+	StoreDisk      ID = "store-disk"
+	StoreInodes    ID = "store-inodes"
+	TempDisk       ID = "tmp-disk"
+	TempInodes     ID = "tmp-inodes"
+	Overlay        ID = "overlay"
+	Sandbox        ID = "sandbox"
+	PivotRoot      ID = "pivot-root"
+	Proc           ID = "proc"
+	WithoutRun     ID = "without-run"
+	PIDNamespace   ID = "pid-namespace"
+	Cgroup         ID = "cgroup"
+	Network        ID = "network"
+	Emulators      ID = "emulators"
+	Git            ID = "git"
+	Auth           ID = "auth"
+	RegistriesConf ID = "registries-conf"
+	Policy         ID = "policy"
+	Registry       ID = "registry:"
 )
 
-// order is that of a report.
-func order() []string {
-	return []string{
-		idKernel, idConfined, idUserns, idIDMap, idWithoutRun, idPIDs, idStore, idStoreDisk, idStoreInodes, idTempDisk, idTempInodes, idOverlay,
-		idSandbox, idPivot, idProc, idCgroup, idNetwork, idEmulators, idGit, idAuth, idRegConf, idPolicy,
+// order returns the IDs in the order of a report. Registries follow.
+func order() []ID {
+	return []ID{
+		Kernel, Confinement, Userns, IDMap, WithoutRun, PIDNamespace, Store, StoreDisk, StoreInodes, TempDisk,
+		TempInodes, Overlay, Sandbox, PivotRoot, Proc, Cgroup, Network, Emulators, Git, Auth, RegistriesConf, Policy,
 	}
 }
 
-// Report is all that was found.
+// Finding is the result of one trial.
+type Finding struct {
+	ID      ID     `json:"id"`
+	Status  Status `json:"status"`
+	Summary string `json:"summary"`          // one line
+	Detail  string `json:"detail,omitempty"` // the system's own error, or what else is known; not printed by Write
+	Fix     string `json:"fix,omitempty"`    // the command or the field of a pod that helps
+}
+
+// FromError is the finding for a trial that failed with err: with the cause and the remedy of err if it has them.
+func FromError(id ID, status Status, err error) Finding {
+	e, ok := remedy.Of(err)
+	if !ok {
+		return Finding{ID: id, Status: status, Summary: err.Error()}
+	}
+
+	f := Finding{ID: id, Status: status, Summary: e.Why, Fix: e.Do}
+	if e.Err != nil {
+		f.Detail = e.Err.Error()
+	}
+	return f
+}
+
+// Report is everything that was found.
 type Report struct {
-	Mode     userns.Mode `json:"mode"` // how builds become root; empty: they cannot
+	Mode     userns.Mode `json:"mode"` // how builds become root, or None
 	Run      bool        `json:"run"`  // RUN works
 	Findings []Finding   `json:"findings"`
 }
 
-// NewReport puts findings in order. An empty mode is that of a host where no namespace could be made.
+// NewReport puts the findings in order. The mode None is that of a host where no namespace could be made.
 func NewReport(mode userns.Mode, findings []Finding) Report {
 	known := order()
-	findings = slices.Clone(findings)
 	place := func(f Finding) int {
 		if i := slices.Index(known, f.ID); i >= 0 {
 			return i
@@ -100,13 +106,14 @@ func NewReport(mode userns.Mode, findings []Finding) Report {
 		return len(known)
 	}
 
-	slices.SortStableFunc(findings, func(a, b Finding) int { return place(a) - place(b) })
-	return Report{Mode: mode, Findings: findings, Run: !slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Missing && !strings.HasPrefix(f.ID, idRegistry)
-	})}
+	sorted := slices.Clone(findings)
+	slices.SortStableFunc(sorted, func(a, b Finding) int { return place(a) - place(b) })
+
+	prevents := func(f Finding) bool { return f.Status == Missing && !strings.HasPrefix(string(f.ID), string(Registry)) }
+	return Report{Mode: mode, Findings: sorted, Run: !slices.ContainsFunc(sorted, prevents)}
 }
 
-// Healthy tells whether RUN works and the registries that were asked can be used.
+// Healthy reports whether RUN works and all registries that were asked can be used.
 func (r Report) Healthy() bool { return r.count(Missing) == 0 }
 
 func (r Report) count(s Status) (n int) {
@@ -116,17 +123,4 @@ func (r Report) count(s Status) (n int) {
 		}
 	}
 	return n
-}
-
-// Options says what is looked at.
-type Options struct {
-	Store      string           // directory of images and layers; empty: not known
-	RunRoot    string           // directory of the store's run-time state
-	StoreErr   error            // why it is not known, or cannot be used
-	Temp       string           // directory of temporary files
-	Path       string           // directories of programs, as in PATH
-	Registries []string         // HOST[:PORT] of those that are asked
-	Registry   transfer.Options // how registries are reached
-	Cgroups    cgroup.Options   // who makes cgroups
-	Trusted    bool             // real root: overlayfs marks in trusted.*
 }

@@ -2,31 +2,25 @@ package doctor
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
-	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 	"codeberg.org/rbuild/rbuild/internal/remedy"
-	"codeberg.org/rbuild/rbuild/pkg/overlay"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 func TestWrite(t *testing.T) {
 	findings := []Finding{
 		{ID: "registry:example.com", Status: Missing, Summary: "no\nanswer", Fix: "ask"},
-		{ID: idGit, Status: Degraded, Summary: "there is no git", Detail: "never shown", Fix: "install git"},
-		{ID: idKernel, Status: OK, Summary: "Linux 6", Fix: "nothing"},
+		{ID: Git, Status: Degraded, Summary: "there is no git", Detail: "never shown", Fix: "install git"},
+		{ID: Kernel, Status: OK, Summary: "Linux 6", Fix: "nothing"},
 	}
 
 	for _, tc := range []struct {
@@ -48,7 +42,7 @@ ok        kernel                Linux 6
 `,
 		},
 		{
-			"none", NewReport(None, []Finding{{ID: idUserns, Status: Missing, Summary: "a"}, {ID: idOverlay, Status: Missing, Summary: "\x1b]b\u202e"}}),
+			"none", NewReport(None, []Finding{{ID: Userns, Status: Missing, Summary: "a"}, {ID: Overlay, Status: Missing, Summary: "\x1b]b\u202e"}}),
 			"RUN does not work here: 2 things are missing\n\nmissing   userns   a\nmissing   overlay  \\x1b]b\\u202e\n",
 		},
 	} {
@@ -72,9 +66,9 @@ func TestReport(t *testing.T) {
 		run, healthy bool
 	}{
 		{"nothing", nil, true, true},
-		{"degraded", []Finding{{ID: idProc, Status: Degraded}}, true, true},
-		{"missing", []Finding{{ID: idProc, Status: Degraded}, {ID: idOverlay, Status: Missing}}, false, false},
-		{"registry", []Finding{{ID: idRegistry + "x", Status: Missing}}, true, false},
+		{"degraded", []Finding{{ID: Proc, Status: Degraded}}, true, true},
+		{"missing", []Finding{{ID: Proc, Status: Degraded}, {ID: Overlay, Status: Missing}}, false, false},
+		{"registry", []Finding{{ID: Registry + "x", Status: Missing}}, true, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := NewReport(userns.Helper, tc.findings)
@@ -84,7 +78,7 @@ func TestReport(t *testing.T) {
 		})
 	}
 
-	text, err := json.Marshal(NewReport(None, []Finding{{ID: idGit, Status: OK, Summary: "s"}}))
+	text, err := json.Marshal(NewReport(None, []Finding{{ID: Git, Status: OK, Summary: "s"}}))
 	if want := `{"mode":"none","run":true,"findings":[{"id":"git","status":"ok","summary":"s"}]}`; err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)
 	}
@@ -96,8 +90,8 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range append(order(), idRegistry+"HOST") {
-		if !strings.Contains(string(text), "`"+id+"`") {
+	for _, id := range append(order(), Registry+"HOST") {
+		if !strings.Contains(string(text), "`"+string(id)+"`") {
 			t.Errorf("docs/doctor.md does not tell of %s", id)
 		}
 	}
@@ -110,133 +104,62 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
-	ids := &userns.Error{Reason: userns.HelperRights, Detail: "newuidmap has no privilege", Fix: "setcap", Err: io.EOF}
+// TestFromError: a finding has the cause and the remedy of an error, or its text.
+func TestFromError(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		err  error
 		want Finding
 	}{
-		{"ids", ids, Finding{idIDMap, Degraded, "newuidmap has no privilege", "EOF", "setcap"}},
-		{
-			"namespace", &userns.Error{Reason: userns.Seccomp, Detail: "a filter", Fix: "hostUsers: false"},
-			Finding{ID: idUserns, Status: Missing, Summary: "a filter", Fix: "hostUsers: false"},
-		},
-		{"other", io.EOF, Finding{ID: idUserns, Status: Missing, Summary: "EOF"}},
+		{"another error", io.EOF, Finding{Git, Degraded, "EOF", "", ""}},
+		{"cause and remedy", &remedy.Error{What: "git", Why: "is old", Do: "install", Err: io.EOF}, Finding{Git, Degraded, "git: is old", "EOF", "install"}},
+		{"wrapped", fmt.Errorf("x: %w", &remedy.Error{Why: "is old"}), Finding{Git, Degraded, "is old", "", ""}},
+		{"of a public package", &userns.Error{Detail: "no ids", Fix: "usermod", Err: io.EOF}, Finding{Git, Degraded, "no ids", "EOF", "usermod"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, Refused(tc.err)); diff != "" {
+			if diff := cmp.Diff(tc.want, FromError(Git, Degraded, tc.err)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-func TestPlaceFindings(t *testing.T) {
-	const gib = 1 << 30
+// TestVerdict: the first line says whether RUN works, how builds become root, and how much is wrong.
+func TestVerdict(t *testing.T) {
+	bad := func(id ID, s Status) Finding { return Finding{ID: id, Status: s} }
 	for _, tc := range []struct {
-		name  string
-		bytes room
-		nodes room
-		want  []Status
+		name     string
+		mode     userns.Mode
+		findings []Finding
+		want     string
 	}{
-		{"room", room{50 * gib, 100 * gib}, room{1e6, 2e6}, []Status{OK, OK}},
-		{"no inodes counted", room{50 * gib, 100 * gib}, room{}, []Status{OK}},
-		{"no size told", room{}, room{}, []Status{OK}},
-		{"nearly full", room{gib - 1, 100 * gib}, room{9999, 2e6}, []Status{Degraded, Degraded}},
-		{"full", room{1<<20 - 1, 100 * gib}, room{1e6, 2e6}, []Status{Missing, OK}},
-		{"inodes gone", room{50 * gib, 100 * gib}, room{15, 2e6}, []Status{OK, Missing}},
+		{"single id", userns.Single, nil, "RUN works here, as an ordinary user with a single id: what needs another is refused"},
+		{"two registries", userns.Root, []Finding{bad(Registry+"a", Missing), bad(Registry+"b", Missing)}, "RUN works here, as root of the machine; 2 registries cannot be used"},
+		{"two degraded", userns.Direct, []Finding{bad(Proc, Degraded), bad(Git, Degraded)}, "RUN works here, as root of a user namespace of its own; 2 things are degraded"},
+		{"identity", userns.Identity, nil, "RUN works here, as root of the user namespace that this is"},
+		{"no RUN", None, []Finding{bad(Userns, Missing)}, "RUN does not work here: 1 thing is missing"},
+		{"without RUN", None, []Finding{bad(Userns, Missing), bad(WithoutRun, OK)}, "RUN does not work here: 1 thing is missing; Dockerfiles without RUN are built"},
+		{"nothing", None, []Finding{bad(Userns, Missing), bad(WithoutRun, Missing)}, "RUN does not work here: 2 things are missing"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := place{what: "the store", dir: "/x", disk: idStoreDisk, inodes: idStoreInodes, fix: "mend it", bytes: tc.bytes, number: tc.nodes}
-			var got []Status
-			for _, f := range p.findings() {
-				got = append(got, f.Status)
-				if (f.Status == OK) != (f.Fix == "") {
-					t.Errorf("%+v", f)
-				}
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
-			if _, full := p.full(); full != (tc.name == "full" || tc.name == "inodes gone") {
-				t.Errorf("full: %t", full)
+			if got := NewReport(tc.mode, tc.findings).verdict(); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestExplain(t *testing.T) {
-	dir := t.TempDir()
-	o := Options{Store: filepath.Join(dir, "not/yet"), Temp: dir, RunRoot: dir}
-	overlays := &overlay.Error{Dir: dir, Detail: "is on an overlay", Fix: "mount a volume", Err: unix.EINVAL}
-	for _, tc := range []struct {
-		name string
-		err  error
-		want []string // parts of the text, in order
-		same bool
-	}{
-		{"other", io.EOF, []string{"EOF"}, true},
-		{"told already", fmt.Errorf("x: %w", &remedy.Error{Why: "full", Err: unix.ENOSPC}), nil, true},
-		{"overlay tells itself", overlays, []string{"is on an overlay; mount a volume"}, true},
-		{"no space", &fs.PathError{Op: "write", Path: "/a", Err: unix.ENOSPC}, []string{"write /a: no space left on device; now ", "are free for the store", "rbuild prune"}, false},
-		{"namespaces tell themselves", fmt.Errorf("RUN: %w", &userns.Error{Detail: "no space left on device", Err: unix.ENOSPC}), nil, true},
-		{"no space, by text", errors.New("unpacking: no space left on device"), []string{"unpacking: no space left on device; now ", "rbuild prune"}, false},
-		{"quota", fmt.Errorf("copying: %w", unix.EDQUOT), []string{"disk quota exceeded; the user's quota is used up; rbuild prune"}, false},
-		{"clone", fmt.Errorf("starting: %w", os.NewSyscallError("clone", unix.EUSERS)), []string{"creating the user namespace of RUN: too many users", "max_user_namespaces"}, false},
-		{"mount", fmt.Errorf("starting: %w", &program.Failure{What: "mounting tmpfs at /dev", Errno: unix.EPERM}), []string{"mounting tmpfs at /dev: operation not permitted ("}, false},
-		{"mount for another reason", &program.Failure{What: "mounting tmpfs at /dev", Errno: unix.ENOENT}, nil, true},
-		{"denied", &fs.PathError{Op: "mkdir", Path: filepath.Join(dir, "not"), Err: unix.EACCES}, []string{"mkdir", "this user cannot use the store's directory", "--root"}, false},
-		{"denied below", &fs.PathError{Op: "open", Path: filepath.Join(o.Store, "lock"), Err: unix.EACCES}, []string{"open", "this user cannot use the store's directory"}, false},
-		{"denied beside", &fs.PathError{Op: "open", Path: filepath.Join(dir, "file"), Err: unix.EACCES}, nil, true},
-		{"denied elsewhere", &fs.PathError{Op: "open", Path: "/somewhere", Err: unix.EACCES}, nil, true},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got := Explain(tc.err, o)
-			if tc.same != (got == tc.err) || !errors.Is(got, tc.err) { //nolint:errorlint // whether it is the same
-				t.Fatalf("got %v", got)
-			}
-			rest, ok := got.Error(), false
-			for _, part := range tc.want {
-				if _, rest, ok = strings.Cut(rest, part); !ok {
-					t.Errorf("%q lacks %q", got, part)
-				}
-			}
-		})
+// TestOrder: findings come in the order of the IDs, and registries last in the order in which they were asked.
+func TestOrder(t *testing.T) {
+	in := []Finding{{ID: Registry + "b"}, {ID: Policy}, {ID: Registry + "a"}, {ID: Kernel}, {ID: Store}}
+	var got []ID
+	for _, f := range NewReport(None, in).Findings {
+		got = append(got, f.ID)
 	}
-
-	if err := Explain(nil, o); err != nil {
-		t.Error(err)
+	if diff := cmp.Diff([]ID{Kernel, Store, Policy, Registry + "b", Registry + "a"}, got); diff != "" {
+		t.Error(diff)
 	}
-	if err := ExplainFull(syscall.EINVAL, o); !errors.Is(err, syscall.EINVAL) || err.Error() != syscall.EINVAL.Error() {
-		t.Errorf("on a file system that is not full: %v", err)
-	}
-}
-
-// TestRemembered is a failure that the storage library keeps, although overlays work.
-func TestRemembered(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "overlay"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "overlay", "overlay-false"), []byte("no overlay here"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o := Options{RunRoot: dir}
-	if !o.remembered(errors.New("opening: no overlay here")) || o.remembered(io.EOF) {
-		t.Error("the file is not read")
-	}
-}
-
-func TestExisting(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := existing(filepath.Join(dir, "a/b/c")); got != dir || err != nil {
-		t.Errorf("%s, %v", got, err)
-	}
-	if _, err := existing(filepath.Join(dir, "file")); !errors.Is(err, unix.ENOTDIR) {
-		t.Error(err)
+	if in[0].ID != Registry+"b" {
+		t.Error("NewReport has changed the findings of its caller")
 	}
 }

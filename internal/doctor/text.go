@@ -9,16 +9,18 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// None is the mode of a host on which RUN has no namespace to run in.
+// None is the mode of a host on which no namespace can be made for RUN.
 const None userns.Mode = "none"
 
-// Write prints the report for people: the verdict, then a line for each finding and one for its remedy, what is not well
-// first. If w is a progress.Stream with colours, the verdict and each status have the colour of the status.
+// Write prints the report for people: the verdict, then a line for each finding and a line for its remedy. Findings that are
+// not OK come first. If w is a progress.Stream with colours, the verdict and each status have the colour of the status.
+// Control characters are escaped.
 func (r Report) Write(w io.Writer) error {
 	width := 0
 	for _, f := range r.Findings {
 		width = max(width, len(f.ID))
 	}
+
 	pieces := []progress.Piece{{Style: progress.Bold.And(styles[r.worst()]), Text: r.verdict()}, {Text: "\n"}}
 	for _, group := range [][]Status{{Missing, Degraded}, {OK}} {
 		gap := "\n"
@@ -39,7 +41,7 @@ func (r Report) Write(w io.Writer) error {
 // styles are the colours of the statuses.
 var styles = map[Status]progress.Style{OK: progress.Green, Degraded: progress.Yellow, Missing: progress.Red}
 
-// of returns the findings of these statuses, those of the first before those of the next.
+// of returns the findings with these statuses, in the order of the statuses.
 func (r Report) of(statuses []Status) (out []Finding) {
 	for _, s := range statuses {
 		for _, f := range r.Findings {
@@ -51,11 +53,11 @@ func (r Report) of(statuses []Status) (out []Finding) {
 	return out
 }
 
-// verdict is the first line.
+// verdict returns the first line of the report.
 func (r Report) verdict() string {
 	if !r.Run {
 		text := "RUN does not work here: " + counted(r.count(Missing), "thing is missing", "things are missing")
-		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == idWithoutRun && f.Status == OK }) {
+		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == WithoutRun && f.Status == OK }) {
 			text += "; Dockerfiles without RUN are built"
 		}
 		return text
@@ -78,17 +80,19 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// modeWords says how builds become root.
+// modeWords describes how builds become root.
 func modeWords(m userns.Mode) string {
 	words := map[userns.Mode]string{
-		userns.Root: "as root of the machine", userns.Identity: "as root of the user namespace that this is",
-		userns.Direct: "as root of a user namespace of its own", userns.Helper: "as an ordinary user, with ids mapped by newuidmap",
-		userns.Single: "as an ordinary user with a single id: what needs another is refused",
+		userns.Root:     "as root of the machine",
+		userns.Identity: "as root of the user namespace that this is",
+		userns.Direct:   "as root of a user namespace of its own",
+		userns.Helper:   "as an ordinary user, with ids mapped by newuidmap",
+		userns.Single:   "as an ordinary user with a single id: what needs another is refused",
 	}
 	return words[m]
 }
 
-// worst is the status of the whole.
+// worst returns the worst status of all findings.
 func (r Report) worst() Status {
 	for _, s := range []Status{Missing, Degraded} {
 		if r.count(s) > 0 {

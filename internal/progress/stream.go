@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -170,6 +171,14 @@ func escapeRune(b *strings.Builder, r rune) {
 // Line makes text of others fit for one line or one cell of a table, on a terminal or in a file: newlines and tabs become
 // spaces, and what is not graphic is escaped as in Go.
 func Line(text string) string { return clean(text, math.MaxInt) }
+
+// WriteJSON prints v as indented JSON. Characters that are not graphic are escaped, for example \u202e.
+func WriteJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(JSONWriter(w))
+	enc.SetIndent("", "    ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
 
 // JSONWriter returns a writer for JSON documents, each in one Write. In their strings it escapes every character that is
 // not graphic, as JSON does it (\u202e): the values stay the same, and a terminal that shows the document is not steered

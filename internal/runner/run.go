@@ -70,8 +70,13 @@ func (r *Runner) Run(ctx context.Context, p Process) (result Result, err error) 
 	debugSpec(spec)
 
 	config := sandbox.Config{
-		Spec: spec, Root: p.Root.Overlay, Stubs: r.scratch + "/stubs", Sources: ms.sources, Stdin: r.Stdin,
-		UIDs: r.Security.UIDs, GIDs: r.Security.GIDs, KeepGroups: r.Security.KeepGroups, CgroupNames: r.Security.CgroupNames,
+		Spec:        spec,
+		Root:        p.Root.Overlay,
+		Stubs:       r.scratch + "/stubs",
+		Sources:     ms.sources,
+		Streams:     sandbox.Streams{Stdin: r.Stdin},
+		IDs:         sandbox.IDs{UIDs: r.Security.UIDs, GIDs: r.Security.GIDs, KeepGroups: r.Security.KeepGroups},
+		CgroupNames: r.Security.CgroupNames,
 	}
 	if err := r.confine(&config, p.Command); err != nil {
 		return Result{}, err

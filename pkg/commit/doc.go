@@ -18,8 +18,8 @@
 //
 // The tar depends on the content of the directory only, so equal directories have equal digests:
 // entries are sorted by the bytes of their names, a directory comes before its entries, and times
-// are whole seconds, as buildah and podman write them. The tar contains no access times, no names of
-// users and no sockets. It contains the extended attributes security.capability and user.* of
+// are whole seconds, as buildah and podman write them. The tar contains no access times, no names
+// of users and no sockets. It contains the extended attributes security.capability and user.* of
 // regular files and directories. POSIX ACLs, security.selinux, security.ima, trusted.* and the
 // attributes of overlayfs are left out.
 //

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// failAfter fails once it has taken n bytes.
+// failAfter is a writer that fails after n bytes.
 type failAfter struct{ n int }
 
 var errFull = errors.New("no space left")
@@ -54,7 +54,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestFailedWriterEndsReading has a file of 1 TiB: reading it to its end would take many minutes.
+// TestFailedWriterEndsReading has a file of 1 TiB, which takes many minutes to read.
 func TestFailedWriterEndsReading(t *testing.T) {
 	root := t.TempDir()
 	ok(t, os.WriteFile(root+"/f", nil, 0o600))

@@ -27,8 +27,8 @@ const (
 // attributes holds the meaning of the extended attributes of a file.
 type attributes struct {
 	kept map[string]string // PAX records, nil if there are none
-	// opaque is the value of overlay's attribute "opaque": "", "y" (lower entries are hidden) or "x"
-	// (regular files may be whiteouts).
+	// opaque is the value of overlay's attribute "opaque": "", "y" (lower entries are hidden) or
+	// "x" (regular files may be whiteouts).
 	opaque    string
 	whiteout  bool   // the regular file is a whiteout
 	forbidden string // name of an attribute that says that the content of the file is elsewhere
@@ -72,8 +72,8 @@ func keptXattr(name string) bool {
 }
 
 // portableCapability converts a file capability of revision 3 that belongs to root of this user
-// namespace (struct vfs_ns_cap_data of include/uapi/linux/capability.h) to revision 2, which belongs
-// to root of any namespace. Other values are returned unchanged.
+// namespace (struct vfs_ns_cap_data of include/uapi/linux/capability.h) to revision 2, which
+// belongs to root of any namespace. Other values are returned unchanged.
 func portableCapability(value string) string {
 	const (
 		revisionMask = 0xff000000
@@ -97,8 +97,8 @@ func portableCapability(value string) string {
 	return string(raw[:sizeOf2])
 }
 
-// modTime returns the time of the entry of a file that was modified at sec, in whole seconds, by the
-// rules of Epoch and Clamp.
+// modTime returns the time of the entry of a file that was modified at sec, in whole seconds, by
+// the rules of Epoch and Clamp.
 func (o *TarOptions) modTime(sec int64) time.Time {
 	if o.Epoch != nil && (!o.Clamp || sec > o.Epoch.Unix()) {
 		sec = o.Epoch.Unix()
@@ -126,8 +126,8 @@ func markerHeader(name string, modTime time.Time) *tar.Header {
 
 // encode writes the blocks of a header to buf, including PAX records.
 func encode(buf *bytes.Buffer, h *tar.Header) error {
-	// Each header has its own tar.Writer, because a tar.Writer for all headers would need the payloads
-	// too. Payloads are read straight into the chunks of the stream.
+	// Each header has its own tar.Writer, because a tar.Writer for all headers would need the
+	// payloads too. Payloads are read straight into the chunks of the stream.
 	if err := tar.NewWriter(buf).WriteHeader(h); err != nil {
 		return fmt.Errorf("describing %q in a tar header: %w", h.Name, err)
 	}

@@ -96,7 +96,7 @@ func TestModTime(t *testing.T) {
 	}
 }
 
-// TestEncodeTimes has every time a file system can hold, tmpfs all of 64 bits.
+// TestEncodeTimes encodes the extreme times of file systems; tmpfs stores 64 bits of seconds.
 func TestEncodeTimes(t *testing.T) {
 	for _, sec := range []int64{0, 1, -1, 1 << 33, 1<<33 - 1, 9_223_372_037, math.MaxInt64, math.MinInt64} {
 		var buf bytes.Buffer

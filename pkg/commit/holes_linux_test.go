@@ -13,7 +13,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/sparse"
 )
 
-// TestHoles: the tar of a sparse file is that of the same bytes without holes.
+// TestHoles checks that a sparse file and a file with the same bytes without holes give equal tars.
 func TestHoles(t *testing.T) {
 	const size = 8<<20 + 5
 	for name, parts := range map[string]map[int64]string{
@@ -46,7 +46,8 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// TestCompressed: a file without holes is read from its start, although the file system keeps it in fewer blocks.
+// TestCompressed reads a file without holes that takes fewer blocks than its size, as on a file
+// system that compresses.
 func TestCompressed(t *testing.T) {
 	const size = minSparse + 5
 	path := filepath.Join(t.TempDir(), "f")
@@ -72,7 +73,7 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
-// TestHolesChanged: a file whose size changes while its holes are passed over is an error.
+// TestHolesChanged changes the size of a file while its holes are skipped, which is an error.
 func TestHolesChanged(t *testing.T) {
 	for _, size := range []int64{1 << 20, 3 << 20} {
 		path := filepath.Join(t.TempDir(), "f")
@@ -88,8 +89,8 @@ func TestHolesChanged(t *testing.T) {
 	}
 }
 
-// TestSparseIsTold: a file with large holes, before it is read, and no other.
-func TestSparseIsTold(t *testing.T) {
+// TestSparseIsReported checks that TarOptions.Sparse is called for a file with large holes only.
+func TestSparseIsReported(t *testing.T) {
 	dir := t.TempDir()
 	ok(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
 	for name, size := range map[string]int64{"log/lastlog": sparse.Large + 4096, "small": sparse.Large / 2} {
@@ -103,12 +104,12 @@ func TestSparseIsTold(t *testing.T) {
 	ok(t, err)
 	defer root.Close()
 
-	var told []string
+	var reported []string
 	_, err = WriteTar(t.Context(), root, nil, TarOptions{Sparse: func(path string, size, data int64) {
-		told = append(told, fmt.Sprintf("%s %v %v", path, size-data >= sparse.Large, data > 0))
+		reported = append(reported, fmt.Sprintf("%s %v %v", path, size-data >= sparse.Large, data > 0))
 	}})
 	ok(t, err)
-	if got := strings.Join(told, ","); got != "log/lastlog true true" {
-		t.Errorf("told of %q", got)
+	if got := strings.Join(reported, ","); got != "log/lastlog true true" {
+		t.Errorf("reported %q", got)
 	}
 }

@@ -94,7 +94,7 @@ func (i Image) Documents() (Documents, error) {
 	if i.NoHistory {
 		i.Config.History = nil
 	} else if n := layersOf(i.Config.History); n != len(i.Layers) {
-		return Documents{}, fmt.Errorf("the history of the image describes %d layers, but the image has %d", n, len(i.Layers))
+		return Documents{}, fmt.Errorf("the image has %d layers, but its history describes %d", len(i.Layers), n)
 	}
 
 	config, err := json.Marshal(i.Config)
@@ -128,7 +128,7 @@ func Record(images Images, i Image) (Recorded, error) {
 	return Recorded{
 		ID:       id,
 		Config:   digest.FromBytes(d.Config),
-		Manifest: describeManifest(manifest, i.Format.mediaTypes().manifest),
+		Manifest: describe(manifest, i.Format.mediaTypes().manifest),
 	}, err
 }
 
@@ -152,12 +152,13 @@ func Name(images Images, id string, names []string) (Recorded, error) {
 	return Recorded{
 		ID:       id,
 		Config:   m.Config.Digest,
-		Manifest: describeManifest(manifest, format.mediaTypes().manifest),
+		Manifest: describe(manifest, format.mediaTypes().manifest),
 	}, nil
 }
 
-func describeManifest(manifest []byte, mediaType string) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+// describe returns the descriptor of a document.
+func describe(document []byte, mediaType string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(document), Size: int64(len(document))}
 }
 
 // FormatOf returns the format of a manifest.
@@ -193,7 +194,7 @@ func (i Image) manifest(config []byte) ocispec.Manifest {
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: types.manifest,
-		Config:    ocispec.Descriptor{MediaType: types.config, Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Config:    describe(config, types.config),
 		Layers:    make([]ocispec.Descriptor, 0, len(i.Layers)),
 	}
 
@@ -203,7 +204,9 @@ func (i Image) manifest(config []byte) ocispec.Manifest {
 	for _, l := range i.Layers {
 		d := ocispec.Descriptor{MediaType: types.layer, Digest: l.DiffID, Size: l.Size}
 		if blob, ok := i.Blobs[l.DiffID]; ok {
-			d = ocispec.Descriptor{MediaType: types.compressedLayer(blob.MediaType), Digest: blob.Digest, Size: blob.Size}
+			d.MediaType = types.compressedLayer(blob.MediaType)
+			d.Digest = blob.Digest
+			d.Size = blob.Size
 		}
 		m.Layers = append(m.Layers, d)
 	}

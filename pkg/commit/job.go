@@ -35,8 +35,8 @@ type Content struct {
 type Staging interface {
 	// Directory returns the path of the directory.
 	Directory() string
-	// Commit makes the directory a layer above the layer with the ID parent and ends the Staging. The
-	// layer gets the name, which another layer loses. An empty parent or name means none.
+	// Commit makes the directory a layer above the layer with the ID parent and ends the Staging.
+	// The layer gets the name, which another layer loses. An empty parent or name means none.
 	Commit(c Content, parent, name string) (Layer, error)
 	// Discard removes the directory. After Commit or Discard it does nothing.
 	Discard() error
@@ -55,8 +55,8 @@ type JobOptions struct {
 }
 
 // Job is a layer on its way into a store. The next step may run on the directory of the layer, even
-// mount it, before the Job is done: only the Job of the next step waits. A Job is safe for concurrent
-// use.
+// mount it, before the Job is done: only the Job of the next step waits. A Job is safe for
+// concurrent use.
 type Job struct {
 	done   chan struct{}
 	layer  Layer
@@ -120,7 +120,7 @@ func (j *Job) Err() error {
 
 // store reads the directory, waits for the parent and makes the directory a layer.
 func store(ctx context.Context, staging Staging, o JobOptions) (Layer, error) {
-	content, err := describe(ctx, staging.Directory(), o.Tar)
+	content, err := read(ctx, staging.Directory(), o.Tar)
 	if err != nil {
 		return Layer{}, err
 	}
@@ -134,11 +134,10 @@ func store(ctx context.Context, staging Staging, o JobOptions) (Layer, error) {
 		content.Notes = o.Notes()
 	}
 	l, err := staging.Commit(content, parent.ID, o.Name)
-	if err == nil || o.Check == nil {
-		return l, err
-	}
-	if cause := o.Check(); cause != nil { // the parent was removed in the meantime
-		return Layer{}, cause
+	if err != nil && o.Check != nil {
+		if cause := o.Check(); cause != nil { // the parent was removed in the meantime
+			return Layer{}, cause
+		}
 	}
 	return l, err
 }
@@ -152,8 +151,8 @@ func ready(ctx context.Context, o JobOptions) (parent Layer, err error) {
 	return parent, o.Check()
 }
 
-// describe reads the directory at path. The tar-split record is in memory.
-func describe(ctx context.Context, path string, o TarOptions) (Content, error) {
+// read describes the directory at path. The tar-split record is in memory.
+func read(ctx context.Context, path string, o TarOptions) (Content, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return Content{}, fmt.Errorf("opening the step's files: %w", err)

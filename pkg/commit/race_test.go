@@ -2,5 +2,5 @@
 
 package commit
 
-// raceDetector makes everything some fifty times slower.
+// raceDetector reports whether the race detector is on, which makes tests about fifty times slower.
 const raceDetector = true

@@ -8,8 +8,8 @@ import (
 	"github.com/vbatts/tar-split/tar/storage"
 )
 
-// splitter writes the tar-split record of a tar: the bytes between payloads as segments, and the name,
-// size and CRC-64 of each payload. The record equals the record that asm.NewInputTarStream of
+// splitter writes the tar-split record of a tar: the bytes between payloads as segments, and the
+// name, size and CRC-64 of each payload. The record equals the record that asm.NewInputTarStream of
 // tar-split writes when it parses the tar. A nil splitter records nothing.
 type splitter struct {
 	buf     *bufio.Writer
@@ -32,8 +32,8 @@ func (s *splitter) raw(p []byte) {
 	}
 }
 
-// file ends the segment and records the payload after the segment: the name of the file, the size in
-// bytes and the checksum, which is nil if size is 0.
+// file ends the segment and records the payload after the segment: the name of the file, the size
+// in bytes and the checksum, which is nil if size is 0.
 func (s *splitter) file(name string, size int64, crc []byte) error {
 	if s == nil {
 		return nil

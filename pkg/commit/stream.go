@@ -11,17 +11,18 @@ import (
 )
 
 const (
-	// chunkSize and maxChunks bound the memory of a stream. 256 KiB stay in the second level cache of
-	// the core that computes the digest.
+	// chunkSize and maxChunks bound the memory of a stream. 256 KiB stay in the second level cache
+	// of the core that computes the digest.
 	chunkSize = 256 << 10
 	maxChunks = 4
-	// firstChunk is the size in bytes of the first chunk, large enough for a layer of a few small files.
+	// firstChunk is the size in bytes of the first chunk, large enough for a layer of a few small
+	// files.
 	firstChunk = 16 << 10
 )
 
-// stream digests the bytes of a tar and passes them to a writer. Reading files and digesting them take
-// about the same time, so the digest has its own goroutine. The goroutine starts when the first chunk
-// is full: a small layer never needs the goroutine.
+// stream digests the bytes of a tar and passes them to a writer. Reading files and digesting them
+// take about the same time, so the digest has its own goroutine. The goroutine starts when the
+// first chunk is full: a small layer never needs the goroutine.
 type stream struct {
 	w    io.Writer // may be nil
 	sum  hash.Hash
@@ -85,7 +86,8 @@ func (s *stream) handOver() {
 	s.cur = <-s.free
 }
 
-// drain is the goroutine that digests and writes chunks. After an error it only empties the channel.
+// drain is the goroutine that digests and writes chunks. After an error it only empties the
+// channel.
 func (s *stream) drain() {
 	var err error
 	for c := range s.full {

@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TarOptions control how the tar of a layer is written. The zero value keeps all times and writes no
-// tar-split record.
+// TarOptions control how the tar of a layer is written. The zero value keeps all times and writes
+// no tar-split record.
 type TarOptions struct {
 	// TarSplit receives the tar-split record of the tar as uncompressed JSON lines. Nil: no record.
 	TarSplit io.Writer
@@ -57,8 +57,8 @@ type Tar struct {
 	Devices int
 	// Device is the path of the first device node that was left out.
 	Device string
-	// RootMode holds the permissions of the directory itself, with the setuid, setgid and sticky bits
-	// of package os.
+	// RootMode holds the permissions of the directory itself, with the setuid, setgid and sticky
+	// bits of package os.
 	RootMode os.FileMode
 }
 
@@ -67,7 +67,8 @@ var ErrChanged = errors.New("changed while it was read")
 
 // RefusedError is the error for a file that a layer cannot represent.
 type RefusedError struct {
-	// Path is relative to the directory, without a leading slash. The path of a directory ends in one.
+	// Path is relative to the directory, without a leading slash. The path of a directory ends in
+	// one.
 	Path string
 	// Reason completes the sentence "PATH: REASON".
 	Reason string

@@ -31,8 +31,8 @@ type TarEntry struct {
 	Xattrs   map[string]string // WriteTar's rules decide which attributes the tar contains
 }
 
-// NewTarWriter starts a tar. w may be nil if only the digest is needed. The options Merged, Trusted,
-// Owner and Sparse have no effect.
+// NewTarWriter starts a tar. w may be nil if only the digest is needed. The options Merged,
+// Trusted, Owner and Sparse have no effect.
 func NewTarWriter(w io.Writer, o TarOptions) *TarWriter { return &TarWriter{newTarrer(w, o)} }
 
 // tarTypes maps the types of files to the types of tar entries.
@@ -107,8 +107,8 @@ func keptRecords(xattrs map[string]string) map[string]string {
 	return a.kept
 }
 
-// Whiteout adds the mark that removes the file name of the directory dir. dir is empty for the root,
-// else it ends in a slash.
+// Whiteout adds the mark that removes the file name of the directory dir. dir is empty for the
+// root, else it ends in a slash.
 func (w *TarWriter) Whiteout(ctx context.Context, dir, name string, modTime time.Time) error {
 	return w.marker(ctx, dir+whiteoutPrefix+name, modTime)
 }

@@ -21,7 +21,7 @@ var (
 	longFile = strings.Repeat("f", 255)
 )
 
-// everything fills root with each kind of file a step can make without devices.
+// everything fills root with each kind of file that a step can create.
 func everything(t *testing.T, root string) {
 	t.Helper()
 	in := func(name string) string { return filepath.Join(root, name) }
@@ -57,7 +57,7 @@ func everything(t *testing.T, root string) {
 	at("raw-\xff\xfe", 10_000_000_000) // 2286
 }
 
-// entry is what an independent reader says of a file.
+// entry describes a file of a tar as an independent reader sees it.
 type entry struct {
 	Name, Type, Link string
 	Mode, UID, GID   int
@@ -66,8 +66,8 @@ type entry struct {
 	Xattrs           map[string]string // hexadecimal values
 }
 
-// python lists a tar by the tarfile module, with names and values as bytes. Its program is this one: it knows nothing of
-// the code under test.
+// python is a program that lists a tar with the Python module tarfile, with names and values as
+// bytes. The program shares no code with this package.
 const python = `
 import sys, tarfile, json, hashlib, io
 b = lambda s: s.encode('utf-8', 'surrogateescape')

@@ -126,9 +126,9 @@ func (t *tarrer) child(ctx context.Context, d directory, e fdfs.Dirent) error {
 		return t.regular(ctx, d, e.Name, path)
 	case fdfs.Socket:
 		return nil
-	default:
-		return t.special(ctx, d, e.Name, path)
+	case fdfs.Symlink, fdfs.Fifo, fdfs.CharDevice, fdfs.BlockDevice, fdfs.Unknown:
 	}
+	return t.special(ctx, d, e.Name, path)
 }
 
 func (t *tarrer) dir(ctx context.Context, parent directory, name, path string) error {
@@ -198,9 +198,9 @@ func (t *tarrer) special(ctx context.Context, parent directory, name, path strin
 		return t.leaveOut(path)
 	case fdfs.Fifo:
 		return t.entry(ctx, t.header(tar.TypeFifo, path, st), nil)
-	default:
-		return fmt.Errorf("%q: %w", path, ErrChanged)
+	case fdfs.Regular, fdfs.Directory, fdfs.Socket, fdfs.Unknown:
 	}
+	return fmt.Errorf("%q: %w", path, ErrChanged)
 }
 
 func (t *tarrer) symlink(ctx context.Context, parent directory, name, path string, st fdfs.Stat) error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,8 @@ func ok(tb testing.TB, errs ...error) {
 	}
 }
 
-// write makes a layer of root and checks everything that must hold for any: digest and size are those of the bytes, the
-// tar-split record is the one that parsing the bytes gives, and it rebuilds them.
+// write writes the tar of root and checks the properties of any tar: DiffID and Size describe the
+// bytes, and the tar-split record equals the record of a parser and rebuilds the bytes.
 func write(t *testing.T, root string, o TarOptions) ([]byte, Tar) {
 	t.Helper()
 	dir, err := os.Open(root)
@@ -129,7 +130,7 @@ func TestEveryKindOfFile(t *testing.T) {
 	}
 }
 
-// TestUnpackedByTar lets GNU tar unpack a layer: the copy must give the same bytes again.
+// TestUnpackedByTar unpacks a layer with GNU tar. The copy must give the same tar.
 func TestUnpackedByTar(t *testing.T) {
 	nstest.Need(t)
 	if out, err := exec.Command("tar", "--version").Output(); err != nil || !bytes.Contains(out, []byte("GNU tar")) {
@@ -149,7 +150,7 @@ func TestUnpackedByTar(t *testing.T) {
 	}
 }
 
-// TestDeterministic makes the same content in another order, on other inodes.
+// TestDeterministic creates the same files twice, in different orders and on different inodes.
 func TestDeterministic(t *testing.T) {
 	files := []string{"b", "a/z", "a.d", "a/b/c", "a-b", "Z", "a/b.c"}
 	one, two := t.TempDir(), t.TempDir()
@@ -184,7 +185,7 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// TestOverlay makes the changes through a real overlay mount.
+// TestOverlay changes files in an overlay mount and writes the tar of the upper directory.
 func TestOverlay(t *testing.T) {
 	nstest.Need(t)
 	base := t.TempDir()
@@ -294,7 +295,8 @@ func filled(root, name, xattr string) error {
 	return errors.Join(os.WriteFile(path, []byte("x"), 0o600), unix.Setxattr(path, xattr, nil, 0))
 }
 
-// TestMerged wants no attribute to be taken for a mark in what an overlay shows: RUN can set them there.
+// TestMerged checks that attributes with names of overlayfs mean nothing in a mounted overlay,
+// where a RUN can set them.
 func TestMerged(t *testing.T) {
 	root := t.TempDir()
 	err := errors.Join(
@@ -391,7 +393,7 @@ func TestChangedWhileRead(t *testing.T) {
 	})
 }
 
-// TestChunkBorders writes files whose ends fall around the borders of the stream's chunks.
+// TestChunkBorders writes files that end near the ends of the chunks of the stream.
 func TestChunkBorders(t *testing.T) {
 	for _, size := range []int{firstChunk - blockSize, firstChunk + chunkSize - 2*blockSize, firstChunk + chunkSize, chunkSize - blockSize - 1, chunkSize - blockSize, chunkSize, 2*chunkSize - blockSize, 3*chunkSize + 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -410,7 +412,7 @@ func TestEmptyDirectory(t *testing.T) {
 	}
 }
 
-// TestLinkFromOutside has a file with another name that is not in the layer.
+// TestLinkFromOutside writes a file whose second name is outside of the directory.
 func TestLinkFromOutside(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	ok(t, os.WriteFile(root+"/f", []byte("x"), 0o600), os.Link(root+"/f", outside+"/f"))
@@ -420,13 +422,14 @@ func TestLinkFromOutside(t *testing.T) {
 	}
 }
 
-// TestMemory reads a sparse file of 1 GiB: the peak of resident memory stays below 60 MB.
+// TestMemory writes a sparse file of 1 GiB with less than 60 MB of resident memory.
 func TestMemory(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("hashing 1 GiB takes a second or more; the race detector takes memory of its own")
 	}
 	root := t.TempDir()
 	ok(t, os.WriteFile(root+"/f", nil, 0o600), os.Truncate(root+"/f", 1<<30))
+	debug.FreeOSMemory()                                                          // the garbage of other tests
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // resets VmHWM, proc(5)
 		t.Skip("the peak of resident memory cannot be reset: ", err)
 	}
@@ -447,7 +450,7 @@ func TestMemory(t *testing.T) {
 	t.Logf("peak %d KiB", kib)
 }
 
-// TestDeep has as many levels of directories as a path can have.
+// TestDeep writes the largest number of directory levels that a path can have.
 func TestDeep(t *testing.T) {
 	root := t.TempDir()
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -472,7 +475,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestDevice: a device node of an image is left out of what is written of the whole, and is an error in an upper directory.
+// TestDevice checks that device nodes are left out of a merged directory and refused in an upper
+// directory.
 func TestDevice(t *testing.T) {
 	nstest.Need(t)
 	root := t.TempDir()
@@ -505,7 +509,7 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// TestOwner refuses the files of those to whom none can belong.
+// TestOwner checks that a file of an unmapped owner is refused.
 func TestOwner(t *testing.T) {
 	root := t.TempDir()
 	ok(t, os.MkdirAll(root+"/d/e", 0o755))

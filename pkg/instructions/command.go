@@ -5,8 +5,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
-// Image is an image's config document as docker writes it. Values of it are
-// treated as immutable: whoever edits one makes a Draft of it.
+// Image is the config document of an image, with the fields that docker adds to the OCI image config. An Image is not
+// changed after it was made; NewDraft makes a copy for edits.
 type Image = dockerspec.DockerOCIImage
 
 // Instruction is one instruction of a stage.
@@ -14,38 +14,39 @@ type Instruction struct {
 	Range
 	Name     string   // upper case: "RUN"
 	Word     string   // the name as written: "run"
-	Text     string   // as written, continuations joined into one line
+	Text     string   // as written, with continuation lines joined: "RUN a && b"
 	Comments []string // before the instruction, each without its #
 	Command  Command
 }
 
-// Command is what an instruction says: one of the types of this file.
+// Command is the parsed form of an instruction: Arg, Env, Label, User, Workdir, Expose, Volume, StopSignal, Shell, Maintainer,
+// Onbuild, Cmd, Entrypoint, Healthcheck, Run or Copy.
 type Command interface{ command() }
 
-// Pair is NAME=VALUE.
+// Pair is NAME=VALUE of ENV and LABEL.
 type Pair struct{ Key, Value string }
 
-// ArgPair is one variable of ARG; a nil Default means that it has none.
+// ArgPair is one variable of ARG. Default is nil for ARG NAME, and points to "" for ARG NAME=.
 type ArgPair struct {
 	Key     string
 	Default *string
 }
 
-// InlineFile is a here-document that becomes a file.
+// InlineFile is a here-document of COPY or ADD. COPY and ADD make a file of it.
 type InlineFile struct {
 	Name   string // the delimiter, one path element
 	Data   string
-	Expand bool // variables in Data are to be replaced (delimiter not quoted)
+	Expand bool // the delimiter is not quoted, so variables in Data are replaced: <<EOF, but not <<"EOF"
 }
 
 // CmdLine is the operand of RUN, CMD and ENTRYPOINT.
 type CmdLine struct {
-	Args  []string // shell form: one element
-	Shell bool     // shell form: the SHELL goes before it
+	Args  []string // of the exec form: the arguments; of the shell form: one element, the whole line
+	Shell bool     // the shell form: SHELL is put before the line, see CmdLine.Argv
 }
 
-// Arg is ARG. Fields here and below hold words as written until
-// Expander.Command has replaced the variables in them.
+// Arg is ARG. The strings in Arg and in the types below are as written. Expander.Command returns a copy with the variables
+// replaced.
 type Arg struct{ Vars []ArgPair }
 
 // Env is ENV.
@@ -81,7 +82,7 @@ type Shell struct{ Args []string }
 // Maintainer is MAINTAINER.
 type Maintainer struct{ Author string }
 
-// Onbuild is ONBUILD; the trigger is the text of an instruction.
+// Onbuild is ONBUILD. Trigger is the text of the instruction after ONBUILD: "COPY . /src".
 type Onbuild struct{ Trigger string }
 
 // Cmd is CMD.
@@ -90,7 +91,7 @@ type Cmd struct{ CmdLine }
 // Entrypoint is ENTRYPOINT.
 type Entrypoint struct {
 	CmdLine
-	KeepCmd bool // CMD was set in this stage, so it is not the base's
+	KeepCmd bool // a CMD of the same stage precedes the ENTRYPOINT; set by the caller before Edit
 }
 
 // Healthcheck is HEALTHCHECK.
@@ -99,7 +100,7 @@ type Healthcheck struct{ Check dockerspec.HealthcheckConfig }
 // Run is RUN in shell, exec or here-document form.
 type Run struct {
 	CmdLine
-	Docs     []Heredoc // here-documents in their order
+	Docs     []Heredoc // here-documents, in order
 	Network  string    // "default", "none" or "host"
 	Insecure bool      // --security=insecure
 	Mounts   []MountFlag
@@ -108,7 +109,7 @@ type Run struct {
 // Copy is COPY, or ADD if Add is set.
 type Copy struct {
 	Add      bool
-	From     string // --from as written: stage, index or image; empty: the context
+	From     string // of --from: a stage name, a stage index or an image; empty: the build context
 	Sources  []string
 	Inline   []InlineFile // sources that are here-documents
 	Dest     string
@@ -118,15 +119,15 @@ type Copy struct {
 	Exclude  []string
 	Parents  bool
 	Link     bool
-	Unpack   *bool // nil: not given
+	Unpack   *bool // of ADD --unpack; nil: not given
 
-	KeepGitDir *bool // of ADD; nil: not given
+	KeepGitDir *bool // of ADD --keep-git-dir; nil: not given
 }
 
 // Heredoc is a here-document of RUN.
 type Heredoc struct {
 	Name  string
-	Data  string // as written, up to and without the delimiter's line
+	Data  string // as written, without the line of the delimiter
 	Strip bool   // <<-: leading tabs are stripped
 }
 
@@ -147,7 +148,7 @@ func (Healthcheck) command() {}
 func (Run) command()         {}
 func (Copy) command()        {}
 
-// Script is the here-document's content, without leading tabs if <<- was written.
+// Script returns the content of the here-document, without leading tabs if Strip is set.
 func (h Heredoc) Script() string {
 	if h.Strip {
 		return parser.ChompHeredocContent(h.Data)
@@ -155,8 +156,7 @@ func (h Heredoc) Script() string {
 	return h.Data
 }
 
-// IsHeredoc tells whether a command line is nothing but the <<NAME of a
-// here-document.
+// IsHeredoc reports whether a command line consists of the start of one here-document, for example "<<EOF".
 func IsHeredoc(line string) bool {
 	doc, err := parser.ParseHeredoc(line)
 	return err == nil && doc != nil

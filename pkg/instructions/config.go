@@ -9,33 +9,38 @@ import (
 	"strings"
 )
 
-// Editor is a command that edits the image's config.
+// Editor is a command that changes the image config and no files.
 //
-// Edit changes the draft and returns the text of its history entry as BuildKit writes it; the text is empty where
-// BuildKit writes no entry (ONBUILD). The words of the command have to be expanded. After an error the draft is as it
-// was, or has a part of the change.
+// Edit changes the draft and returns the text of the history entry in BuildKit's form, for example "ENV A=1". The text is empty
+// for ONBUILD, for which BuildKit writes no entry. The caller expands the command before Edit. After an error the draft may
+// contain a part of the change.
 type Editor interface {
 	Command
 	Edit(d *Draft) (string, error)
 }
 
-// Draft is an image that is being edited. Its slices and maps are its own, and changed in place: an edit that copied
-// them would make the time of a long Dockerfile grow with the square of its length.
+// Draft is a copy of an image config that commands edit in place. A Draft shares no slice or map with the image that it was
+// made from. A copy for every edit would make the time for a Dockerfile grow with the square of its length. A Draft is not
+// safe for concurrent use.
 type Draft struct {
 	Image
 
-	env   map[string]int // index in Config.Env by name
-	ports int            // that EXPOSE has named
+	env   map[string]int // name -> index in Config.Env
+	ports int            // number of ports of all EXPOSE so far
 }
 
-// maxPorts bounds what the ranges of EXPOSE add up to: every port of every protocol.
+// maxPorts bounds the number of ports that EXPOSE adds: every port of three protocols.
 const maxPorts = 3 << 16
 
-// NewDraft makes a draft of img, which stays as it is.
+// NewDraft returns a draft with the content of img. Edits of the draft do not change img.
 func NewDraft(img Image) *Draft {
 	c := &img.Config
-	c.Env, c.OnBuild = slices.Clone(c.Env), slices.Clone(c.OnBuild)
-	c.Labels, c.Volumes, c.ExposedPorts = maps.Clone(c.Labels), maps.Clone(c.Volumes), maps.Clone(c.ExposedPorts)
+	c.Env = slices.Clone(c.Env)
+	c.OnBuild = slices.Clone(c.OnBuild)
+	c.Labels = maps.Clone(c.Labels)
+	c.Volumes = maps.Clone(c.Volumes)
+	c.ExposedPorts = maps.Clone(c.ExposedPorts)
+
 	d := &Draft{Image: img, env: map[string]int{}}
 	for i, kv := range c.Env {
 		name, _, _ := strings.Cut(kv, "=")
@@ -46,7 +51,7 @@ func NewDraft(img Image) *Draft {
 	return d
 }
 
-// Getenv is the value of a variable of the image's environment, and whether it is set.
+// Getenv returns the value of a variable of the environment of the image, and whether the variable is set.
 func (d *Draft) Getenv(name string) (string, bool) {
 	i, ok := d.env[name]
 	if !ok {
@@ -56,7 +61,7 @@ func (d *Draft) Getenv(name string) (string, bool) {
 	return value, true
 }
 
-// Setenv sets a variable. One that exists keeps its place.
+// Setenv sets a variable of the environment. A variable that exists keeps its position.
 func (d *Draft) Setenv(name, value string) {
 	i, ok := d.env[name]
 	if !ok {
@@ -67,7 +72,7 @@ func (d *Draft) Setenv(name, value string) {
 	d.Config.Env[i] = name + "=" + value
 }
 
-// Edit sets variables in the order of the line; one that exists keeps its place.
+// Edit sets variables in the order of the line. A variable that exists keeps its position.
 func (c Env) Edit(d *Draft) (string, error) {
 	for _, v := range c.Vars {
 		d.Setenv(v.Key, v.Value)
@@ -100,8 +105,8 @@ func (c User) Edit(d *Draft) (string, error) {
 	return "USER " + c.User, nil
 }
 
-// Edit sets the working directory. A relative path is joined to the present
-// one; an absolute path is kept as written, with its trailing slash.
+// Edit sets the working directory. A relative path is joined to the present directory. An absolute path is kept as written,
+// also with a slash at the end.
 func (c Workdir) Edit(d *Draft) (string, error) {
 	d.Config.WorkingDir = joinDir(d.Config.WorkingDir, c.Path)
 	return "WORKDIR " + d.Config.WorkingDir, nil
@@ -114,7 +119,7 @@ func joinDir(current, dir string) string {
 	return path.Join("/", current, dir)
 }
 
-// Edit adds volumes. A later RUN keeps what it writes into one.
+// Edit adds volumes. An empty path is an error.
 func (c Volume) Edit(d *Draft) (string, error) {
 	if d.Config.Volumes == nil {
 		d.Config.Volumes = map[string]struct{}{}
@@ -128,7 +133,7 @@ func (c Volume) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("VOLUME %v", c.Paths), nil
 }
 
-// Edit adds ports.
+// Edit adds ports. A range such as 8000-8010/tcp adds each port of the range.
 func (c Expose) Edit(d *Draft) (string, error) {
 	if d.Config.ExposedPorts == nil {
 		d.Config.ExposedPorts = map[string]struct{}{}
@@ -151,7 +156,7 @@ func (c Expose) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("EXPOSE %v", all), nil
 }
 
-// Edit sets the signal that stops the container: a name or a number.
+// Edit sets the signal that stops the container: a name, for example SIGTERM or term, or a number from 1 to 64.
 func (c StopSignal) Edit(d *Draft) (string, error) {
 	if !validSignal(c.Signal) {
 		return "", fmt.Errorf("invalid signal %q", shown(c.Signal))
@@ -172,7 +177,7 @@ func (c Maintainer) Edit(d *Draft) (string, error) {
 	return "MAINTAINER " + c.Author, nil
 }
 
-// Edit stores the trigger for images built on this one.
+// Edit stores a trigger. A build that has this image as its base executes the trigger.
 func (c Onbuild) Edit(d *Draft) (string, error) {
 	d.Config.OnBuild = append(d.Config.OnBuild, c.Trigger)
 	return "", nil
@@ -185,7 +190,7 @@ func (c Cmd) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("CMD %q", d.Config.Cmd), nil
 }
 
-// Edit sets the entry point, and drops a command that is not of this stage.
+// Edit sets the entry point. Without KeepCmd, Edit removes the command, because it is the command of the base image.
 func (c Entrypoint) Edit(d *Draft) (string, error) {
 	d.Config.Entrypoint = c.Argv(d.Image)
 	if !c.KeepCmd {
@@ -194,7 +199,7 @@ func (c Entrypoint) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("ENTRYPOINT %q", d.Config.Entrypoint), nil
 }
 
-// Edit sets the health check; the last one counts.
+// Edit sets the health check and replaces an earlier health check.
 func (c Healthcheck) Edit(d *Draft) (string, error) {
 	check := c.Check
 	check.Test = slices.Clone(check.Test)
@@ -202,7 +207,7 @@ func (c Healthcheck) Edit(d *Draft) (string, error) {
 	return fmt.Sprintf("HEALTHCHECK %+v", check), nil
 }
 
-// Argv is the command line with the shell of img before a shell form.
+// Argv returns the arguments of the process. For the shell form the shell of img comes first: ["/bin/sh", "-c", LINE].
 func (c CmdLine) Argv(img Image) []string {
 	if !c.Shell {
 		return slices.Clone(c.Args)
@@ -210,8 +215,8 @@ func (c CmdLine) Argv(img Image) []string {
 	return ShellArgv(img, strings.Join(c.Args, " "))
 }
 
-// ShellArgv is the command line that runs script with the shell of img, which
-// is /bin/sh -c if SHELL has not set another.
+// ShellArgv returns the arguments of a process that runs script with the shell of img. The shell is /bin/sh -c unless SHELL
+// has set another shell.
 func ShellArgv(img Image, script string) []string {
 	if len(img.Config.Shell) > 0 {
 		return append(slices.Clone(img.Config.Shell), script)

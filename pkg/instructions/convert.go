@@ -8,7 +8,7 @@ import (
 	bk "github.com/moby/buildkit/frontend/dockerfile/instructions"
 )
 
-// convert turns BuildKit's command into ours.
+// convert turns a command of BuildKit's parser into a Command.
 func convert(cmd any) (Command, error) {
 	switch c := cmd.(type) {
 	case *bk.ArgCommand:
@@ -71,7 +71,7 @@ func pairs(kvs bk.KeyValuePairs) []Pair {
 	return out
 }
 
-// legacy tells whether a pair was written without =.
+// legacy reports whether a pair was written without =, as in ENV NAME VALUE.
 func legacy(kvs bk.KeyValuePairs) bool {
 	return slices.ContainsFunc(kvs, func(kv bk.KeyValuePair) bool { return kv.NoDelim })
 }

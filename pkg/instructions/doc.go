@@ -1,32 +1,36 @@
-// Package instructions turns the text of a Dockerfile into stages of typed
-// instructions, and gives each instruction that edits the image's config as a
-// pure function on it.
+// Package instructions parses Dockerfiles. It turns the text into stages of typed instructions and applies an instruction
+// such as ENV or CMD to an image config.
 //
 // Use:
 //
 //	f, err := instructions.Parse("Dockerfile", text)
 //	for _, stage := range f.Stages {
 //		for _, in := range stage.Instructions {
-//			switch c := in.Command.(type) { ... }
+//			switch c := in.Command.(type) {
+//			case instructions.Run:
+//				fmt.Println(in.Line, c.Args)
+//			}
 //		}
 //	}
 //
-// The words of an instruction are as written; an Expander replaces the
-// variables in them (Expander.Command), and an Editor applies the result to a
-// config. What is visible at which line is the business of package plan.
+// The operands of an instruction are as written. Expander.Command replaces the variables in the operands. Editor.Edit
+// applies an expanded command to a Draft, which is a copy of an image config. The package does not decide which variables
+// a line can see: the caller looks variables up.
 //
-// The package is pure: no files, no network, no clock. Lines, here-documents
-// and flags are split by BuildKit's Dockerfile parser; expansion is our own,
-// because every result of it has to be bounded (see Expander).
+// Every error of a Parse function is an *Error with the name of the text and the line. The package refuses a flag that it
+// does not know, by name and line, and never ignores a flag.
 //
-// Every error is an *Error with the file's name and the line. A flag of the
-// language that this version cannot carry out is refused by name and line
-// (table refused); nothing is skipped in silence.
+// A Dockerfile may consist of several texts (ParseTexts). A Range counts the lines of all texts together; File.Place
+// converts a Range to a text and a line of that text.
 //
-// A Dockerfile may be made of several texts (ParseTexts). A Range counts their
-// lines together; File.Place gives the text and the line in it.
+// The package is pure: it uses no files, no network, no clock and no package variables that change. All functions may be
+// called at the same time by several goroutines, and a File may be read by several goroutines.
 //
-// Limits: MaxFile, MaxLine, MaxInstructions and MaxExpansion.
+// Limits. Larger inputs are errors: MaxFile (16 MiB a text), MaxLine (2 MiB a line), MaxInstructions (50,000) and
+// MaxExpansion (1 MiB that variables add to a word). BuildKit's Dockerfile parser splits lines, here-documents and flags;
+// the expansion of variables is an implementation of this package, because the work of an expansion must have a limit.
+//
+// Stability: the module is v0. Names and types may change in a minor version; the CHANGELOG lists such changes.
 //
 // Source: https://docs.docker.com/reference/dockerfile/ (frontend 1.26).
 package instructions

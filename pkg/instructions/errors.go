@@ -8,19 +8,19 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Error is a fault of a Dockerfile, with its place.
+// Error is an error in a Dockerfile, with file and line.
 type Error struct {
 	File    string   // name as given to Parse; for a trigger "ONBUILD trigger 1 of IMAGE"
-	Line    int      // first line of the instruction, from 1; 0 if the fault is of the whole file
+	Line    int      // first line of the instruction, from 1; 0: the error concerns the whole file
 	EndLine int      // last line of the instruction
-	Msg     string   // what is wrong, naming the culprit
-	Hint    string   // what to change; may be empty
-	Source  []string // the lines Line to EndLine, at most maxExcerpt of them, long ones cut
+	Msg     string   // the reason, with the name of the flag, stage or variable
+	Hint    string   // the change that helps, for example "did you mean --chown?"; may be empty
+	Source  []string // the lines from Line to EndLine: at most 20 lines, each cut to 200 bytes
 
-	refused bool // by table refused: part of the language, not carried out yet
+	refused bool // the table refused has the flag: it is part of the language, and rbuild does not support it yet
 }
 
-// Error gives "FILE:LINE: MSG (HINT)".
+// Error returns "FILE:LINE: MSG (HINT)", without LINE or HINT if they are empty.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -38,21 +38,21 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Range is the place of an instruction in a File: its first and last line,
-// from 1, counted through all its texts.
+// Range holds the first and the last line of an instruction in a File, from 1. If the File has several texts, the count
+// continues from text to text. The zero Range stands for the whole File.
 type Range struct{ Line, EndLine int }
 
 const (
 	maxExcerpt     = 20  // lines of source in an Error
-	maxExcerptLine = 200 // bytes of each
+	maxExcerptLine = 200 // bytes of a line in an Error
 )
 
-// Errorf makes an *Error at r of the file.
+// Errorf returns an *Error for the lines r of the file.
 func (f *File) Errorf(r Range, format string, args ...any) *Error {
 	return f.fault(r, "", format, args...)
 }
 
-// Hintf is Errorf with a hint: what the user may change.
+// Hintf is Errorf with a hint for the user.
 func (f *File) Hintf(r Range, hint, format string, args ...any) *Error {
 	return f.fault(r, hint, format, args...)
 }
@@ -65,12 +65,12 @@ func (f *File) fault(r Range, hint, format string, args ...any) *Error {
 	}
 }
 
-// hintError is an error without a place that has a hint.
+// hintError is an error with a hint and without file and line. File.At adds them.
 type hintError struct{ msg, hint string }
 
 func (e *hintError) Error() string { return e.msg }
 
-// At gives err its place in the file; an *Error stays as it is, nil stays nil.
+// At returns err as an *Error for the lines r. At returns nil for nil, and an *Error without a change.
 func (f *File) At(r Range, err error) error {
 	if err == nil {
 		return nil
@@ -84,7 +84,7 @@ func (f *File) At(r Range, err error) error {
 	return f.Errorf(r, "%s", err.Error())
 }
 
-// Excerpt gives the lines of r, at most 20 of them, long ones cut.
+// Excerpt returns the lines r of the file: at most 20 lines, each cut to 200 bytes.
 func (f *File) Excerpt(r Range) []string {
 	var out []string
 	for n := r.Line; n >= 1 && n <= max(r.Line, r.EndLine) && n <= len(f.Lines) && len(out) < maxExcerpt; n++ {
@@ -97,7 +97,7 @@ func (f *File) Excerpt(r Range) []string {
 	return out
 }
 
-// Numbered gives lines of a file with their numbers, first being that of the first one, as they are shown to people.
+// Numbered puts line numbers before lines, for display: "    12 | RUN make". first is the number of the first line.
 func Numbered(first int, lines []string) []string {
 	out := make([]string, len(lines))
 	for i, line := range lines {
@@ -106,8 +106,7 @@ func Numbered(first int, lines []string) []string {
 	return out
 }
 
-// parserRange finds the lines in an error of BuildKit's parser; ok is false
-// if it carries none.
+// parserRange returns the lines of an error of BuildKit's parser. ok is false if the error has no lines.
 func parserRange(err error) (r Range, ok bool) {
 	loc, found := errors.AsType[*parser.LocationError](err)
 	if !found {

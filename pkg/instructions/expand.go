@@ -5,31 +5,28 @@ import (
 	"strings"
 )
 
-// MaxExpansion bounds, in bytes, what variables may add to one word, or to one
-// here-document.
+// MaxExpansion bounds the bytes that variables may add to one word or to one here-document.
 const MaxExpansion = 1 << 20
 
-// Expander replaces variables in words: $v, ${v}, and ${v...} with the
-// modifiers - :- + :+ ? :? # ## % %% / and //.
+// Expander replaces variables in words: $v, ${v}, and ${v...} with the modifiers - :- + :+ ? :? # ## % %% / and //.
 //
-// BuildKit's own expansion cannot be bounded: forty lines of ENV a=$a$a take
-// it gigabytes. Here a word that grows by more than MaxExpansion is an error.
+// A word that grows by more than MaxExpansion is an error. BuildKit's own expansion has no limit: forty lines of ENV a=$a$a
+// need gigabytes of memory there.
 type Expander struct {
-	Escape rune                             // '\\' or '`'
-	Lookup func(name string) (string, bool) // value, and whether the variable is set
+	Escape rune                             // escape character of the text: '\\' or '`', see File.EscapeAt
+	Lookup func(name string) (string, bool) // returns the value, and whether the variable is set
 
-	// Total, if not nil, is what all words together may still grow by, in
-	// bytes. Each expansion takes from it.
+	// Total is the number of bytes by which all words together may still grow. Every expansion reduces it. Nil: only
+	// MaxExpansion counts.
 	Total *int
 }
 
-// Word expands one word and removes its quotes and escapes.
+// Word expands one word and removes quotes and escape characters: "$A"'$A' becomes the value of A followed by $A.
 func (x Expander) Word(word string) (string, error) {
 	return x.expand(&lexer{in: word, escape: byte(x.Escape), quotes: true})
 }
 
-// Text expands the body of a here-document: quotes are ordinary characters
-// and the escape character is always the backslash.
+// Text expands the content of a here-document. Quotes are ordinary characters, and the escape character is the backslash.
 func (x Expander) Text(text string) (string, error) {
 	return x.expand(&lexer{in: text, escape: '\\'})
 }
@@ -47,6 +44,7 @@ func (x Expander) expand(l *lexer) (string, error) {
 	if x.Total != nil {
 		l.left = min(l.left, *x.Total)
 	}
+
 	given := l.left
 	out, err := l.until(0, false)
 	if x.Total != nil {
@@ -59,10 +57,9 @@ func (x Expander) expand(l *lexer) (string, error) {
 	return out, nil
 }
 
-// Command expands the words of a command that the language expands: those of
-// ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, and the
-// options of a RUN's mounts, but for from. Others are returned as they are; ARG is left to the caller, who knows which
-// defaults are used.
+// Command returns c with the variables of the operands replaced. The language expands ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL,
+// USER, VOLUME and WORKDIR, and the mount options of RUN except from=. Other commands are returned without a change. The caller
+// expands ARG, because only the caller knows which defaults are used.
 func (x Expander) Command(c Command) (Command, error) {
 	w := words{x: x}
 	switch c := c.(type) {
@@ -97,7 +94,7 @@ func (x Expander) Command(c Command) (Command, error) {
 	return c, nil
 }
 
-// words expands until the first error.
+// words expands words until the first error, which it keeps in err.
 type words struct {
 	x   Expander
 	err error
@@ -132,8 +129,12 @@ func (w *words) pairs(in []Pair) []Pair {
 }
 
 func (w *words) copy(c Copy) (Command, error) {
-	c.Chown, c.Chmod, c.Checksum = w.word(c.Chown), w.word(c.Chmod), w.word(c.Checksum)
-	c.Sources, c.Dest = w.list(c.Sources), w.word(c.Dest)
+	c.Chown = w.word(c.Chown)
+	c.Chmod = w.word(c.Chmod)
+	c.Checksum = w.word(c.Checksum)
+	c.Sources = w.list(c.Sources)
+	c.Dest = w.word(c.Dest)
+
 	inline := make([]InlineFile, len(c.Inline))
 	for i, doc := range c.Inline {
 		inline[i] = InlineFile{Name: doc.Name, Data: doc.Data}

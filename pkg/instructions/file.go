@@ -22,17 +22,17 @@ const (
 
 // File is a parsed Dockerfile.
 type File struct {
-	Name     string        // of several texts: their names with commas
-	Lines    []string      // source lines of all texts, without their ends
-	Escape   rune          // '\\', or '`' by the directive, of the first text; see EscapeAt
+	Name     string        // name of the text; the names of several texts are separated by commas
+	Lines    []string      // lines of all texts, without line ends
+	Escape   rune          // escape character of the first text: '\\', or '`' by "# escape=`"; see EscapeAt
 	Syntax   Syntax        // of the directive "# syntax="
-	Check    string        // value of the directive "# check=" up to the first blank, else empty
+	Check    string        // value of the directive "# check=" up to the first blank; may be empty
 	Args     []Instruction // before the first FROM; each Command is an Arg
 	Stages   []Stage
 	Warnings []Warning
-	Parts    []Part // the texts, if they are several
+	Parts    []Part // the texts; empty if the File has one text
 
-	// EmptyContinuations are the last lines of the instructions that have an empty line within.
+	// EmptyContinuations has the last line of each instruction that contains an empty line.
 	EmptyContinuations []Range
 }
 
@@ -42,29 +42,27 @@ type Stage struct {
 	Name         string   // of AS, in lower case; may be empty
 	Base         string   // as written, variables not replaced
 	Platform     string   // of --platform as written
-	After        []string // of --after: stages to be run before this one begins
+	After        []string // of --after: stages that run before this stage begins
 	Text         string   // the FROM as written
-	Words        []string // of the FROM as written, without flags: FROM, the base and perhaps AS and the name
+	Words        []string // of the FROM as written, without flags: FROM BASE, or FROM BASE AS NAME
 	Comments     []string // before the FROM, each without its #
 	Instructions []Instruction
 }
 
-// Warning is something accepted that may not mean what its author thinks.
+// Warning reports an accepted text that may not have the effect that the author expects.
 type Warning struct {
 	Range
 	Msg string
 }
 
-// Parse reads a Dockerfile. name is used in errors only. The error is an
-// *Error.
+// Parse parses a Dockerfile. The name appears in errors only; Parse opens no file. Every error is an *Error.
 func Parse(name string, text []byte) (*File, error) {
 	return ParseTexts(Text{Name: name, Data: text})
 }
 
-// ParseTexts reads several texts, one at least, as one Dockerfile: the
-// instructions of each follow those of the one before. Continued lines and
-// here-documents end with their text, and each has an escape directive of its
-// own; of the other directives the first counts.
+// ParseTexts parses one or more texts as one Dockerfile, in order, as buildah's repeated --file does. A continued line and a
+// here-document end at the end of their text. Each text has its own escape directive. Of the directives syntax and check,
+// the first directive of all texts counts. Every error is an *Error.
 func ParseTexts(texts ...Text) (*File, error) {
 	var f *File
 	size, count := 0, 0
@@ -98,8 +96,8 @@ func ParseTexts(texts ...Text) (*File, error) {
 	return f, nil
 }
 
-// ParseTrigger reads the text of one ONBUILD trigger, which is one instruction.
-// name is used in errors, which the File, that has no stages, makes.
+// ParseTrigger parses one ONBUILD trigger, for example "RUN make". The name appears in errors, for example "ONBUILD trigger 1 of
+// golang". The File has no stages; it serves to make errors with the line of the trigger.
 func ParseTrigger(name, text string) (*File, Instruction, error) {
 	f, nodes, err := parseNodes(name, []byte(text))
 	if err != nil {
@@ -116,7 +114,7 @@ func ParseTrigger(name, text string) (*File, Instruction, error) {
 	return f, in, err
 }
 
-// parseNodes checks the bounds, reads the directives and splits the text.
+// parseNodes checks the limits, reads the directives and splits the text into instructions.
 func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	f := &File{Name: name, Escape: parser.DefaultEscapeToken}
 	if len(text) > MaxFile {
@@ -132,7 +130,7 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	for i, line := range f.Lines {
 		f.Lines[i] = strings.TrimSuffix(line, "\r")
 	}
-	if err := f.refusePreprocessor(); err != nil {
+	if err := refusePreprocessor(f); err != nil {
 		return nil, nil, err
 	}
 	if err := f.directives(); err != nil {
@@ -151,8 +149,7 @@ func parseNodes(name string, text []byte) (*File, []*parser.Node, error) {
 	return f, res.AST.Children, nil
 }
 
-// directives reads the directives, which are the comments of the form
-// "# NAME=VALUE" that the file begins with.
+// directives reads the directives: the comments "# NAME=VALUE" at the start of the file.
 func (f *File) directives() error {
 	var d parser.DirectiveParser
 	for i, line := range f.Lines {
@@ -187,7 +184,8 @@ func (f *File) warn(r Range, format string, args ...any) {
 	f.Warnings = append(f.Warnings, Warning{Range: r, Msg: fmt.Sprintf(format, args...)})
 }
 
-// split has BuildKit's parser cut the text into instructions.
+// split splits the text into instructions with BuildKit's parser. Lines that are too long for the parser are cut before and
+// restored after the call.
 func (f *File) split(text []byte) (*parser.Result, error) {
 	place := func(r Range) Range { return r }
 	var short *shortener
@@ -221,7 +219,7 @@ func (f *File) split(text []byte) (*parser.Result, error) {
 	return res, nil
 }
 
-// plain is the message of the innermost error that says what is wrong.
+// plain returns the message of the innermost error, without the lines that BuildKit's parser adds.
 func plain(err error) string {
 	if loc, ok := errors.AsType[*parser.LocationError](err); ok {
 		return loc.Unwrap().Error()
@@ -229,7 +227,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// naming puts the instruction's name before a message that does not say it.
+// naming puts the name of the instruction before a message without that name.
 func naming(name, msg string) string {
 	if strings.Contains(strings.ToUpper(msg), name) {
 		return msg
@@ -254,7 +252,7 @@ func (f *File) add(node *parser.Node) error {
 		return nil
 	}
 	if _, ok := in.Command.(Arg); !ok {
-		return f.Hintf(in.Range, "only ARG may stand before FROM", "%s before the first FROM", in.Name)
+		return f.Hintf(in.Range, "only ARG is allowed before FROM", "%s before the first FROM", in.Name)
 	}
 
 	f.Args = append(f.Args, in)
@@ -262,7 +260,7 @@ func (f *File) add(node *parser.Node) error {
 }
 
 func (f *File) addStage(node *parser.Node) error {
-	after, err := f.takeAfter(node)
+	after, err := takeAfter(f, node)
 	if err != nil {
 		return err
 	}
@@ -294,13 +292,13 @@ func (f *File) addStage(node *parser.Node) error {
 	return nil
 }
 
-// slashedName is the name of a stage with slashes, which buildah takes and BuildKit does not.
+// slashedName matches a stage name with slashes, for example a/b. buildah accepts such a name, BuildKit does not.
 var slashedName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z][a-z0-9-_.]*(/[a-z0-9-_.]+)+$`)
 })
 
-// hideSlashes gives a FROM whose stage has a name with slashes a name that BuildKit's parser takes, until restore is
-// called. name is the stage's, in lower case; empty: it has no slashes.
+// hideSlashes replaces a stage name with slashes by a name that BuildKit's parser accepts, until restore is called. The result
+// is the name of the stage in lower case; it is empty if the name has no slashes.
 func hideSlashes(node *parser.Node) (name string, restore func()) {
 	base := node.Next
 	if base == nil || base.Next == nil || base.Next.Next == nil || base.Next.Next.Next != nil {
@@ -315,8 +313,9 @@ func hideSlashes(node *parser.Node) (name string, restore func()) {
 	return name, func() { word.Value = written }
 }
 
-// takeAfter takes the --after flags, which are buildah's, from a FROM, because BuildKit does not know them.
-func (f *File) takeAfter(node *parser.Node) (after []string, err error) {
+// takeAfter removes the --after flags from a FROM and returns their values. --after is a flag of buildah that BuildKit's parser
+// refuses.
+func takeAfter(f *File, node *parser.Node) (after []string, err error) {
 	var rest []string
 	for _, flag := range node.Flags {
 		key, name, _ := strings.Cut(fromLatin1(flag), "=")
@@ -359,7 +358,7 @@ func (f *File) instruction(node *parser.Node) (Instruction, error) {
 		return in, f.checkTrigger(in.Range, c.Trigger)
 	case Healthcheck:
 		if c.Check.Test[0] == "NONE" && len(node.Flags) > 0 {
-			f.warn(in.Range, "HEALTHCHECK NONE takes no notice of its flags")
+			f.warn(in.Range, "HEALTHCHECK NONE ignores its flags")
 		}
 	}
 
@@ -380,7 +379,7 @@ func (f *File) mounts(node *parser.Node) (out []MountFlag, err error) {
 		}
 
 		if mount, err := m.Mount(); err == nil && len(mount.Idle) > 0 {
-			f.warn(nodeRange(node), "a mount of type %s takes no notice of %s", mount.Type, strings.Join(mount.Idle, ", "))
+			f.warn(nodeRange(node), "a mount of type %s ignores %s", mount.Type, strings.Join(mount.Idle, ", "))
 		}
 		out = append(out, m)
 	}
@@ -388,8 +387,8 @@ func (f *File) mounts(node *parser.Node) (out []MountFlag, err error) {
 	return out, nil
 }
 
-// checkTrigger reports now what an image built on this one would fail with. A
-// flag that only this version refuses may stand in a trigger.
+// checkTrigger reports an error that a build on this image would report. A trigger may have a flag that only this version of
+// rbuild refuses, because another tool may execute the trigger.
 func (f *File) checkTrigger(r Range, text string) error {
 	_, _, err := ParseTrigger(f.Name, text)
 	e, ok := errors.AsType[*Error](err)
@@ -399,10 +398,10 @@ func (f *File) checkTrigger(r Range, text string) error {
 	return f.Hintf(r, e.Hint, "ONBUILD: %s", e.Msg)
 }
 
-// parse checks the flags and has BuildKit read the operands.
+// parse checks the flags and parses the operands with BuildKit's parser.
 func (f *File) parse(node *parser.Node) (any, error) {
 	r := nodeRange(node)
-	if err := f.checkNode(node); err != nil {
+	if err := checkNode(f, node); err != nil {
 		return nil, err
 	}
 	if next := node.Next; next != nil && len(next.Children) == 1 && strings.EqualFold(next.Children[0].Value, "ONBUILD") {
@@ -420,7 +419,7 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	return cmd, nil
 }
 
-// oneLine is the instruction as written on one line, its name in upper case.
+// oneLine returns the instruction as written, on one line, with the name in upper case.
 func oneLine(node *parser.Node) string {
 	text := strings.TrimSpace(node.Original)
 	if n := len(node.Value); n <= len(text) {
@@ -429,8 +428,8 @@ func oneLine(node *parser.Node) string {
 	return text
 }
 
-// RightAbove gives the comments of what stands at r, or none if there is an empty line between: such comments describe
-// something else, as the reference has it.
+// RightAbove returns comments if no empty line separates them from the instruction at r, and nil otherwise: comments above an
+// empty line do not describe the instruction (the rule is BuildKit's).
 func (f *File) RightAbove(r Range, comments []string) []string {
 	if r.Line < 2 || r.Line-2 >= len(f.Lines) || strings.TrimSpace(f.Lines[r.Line-2]) == "" {
 		return nil
@@ -438,7 +437,7 @@ func (f *File) RightAbove(r Range, comments []string) []string {
 	return comments
 }
 
-// WarningText gives a warning with its place, and below it the lines with their numbers.
+// WarningText formats a warning for display: "FILE:LINE: MSG", followed by the lines with their numbers.
 func (f *File) WarningText(w Warning) string {
 	at := f.Place(w.Range)
 	text := at.File

@@ -13,8 +13,7 @@ import (
 	"github.com/moby/buildkit/util/suggest"
 )
 
-// flags are the flags that the language has, by instruction. An instruction
-// that is not named here has none.
+// flags lists the flags of the Dockerfile language by instruction. An instruction without an entry has no flags.
 var flags = map[string][]string{
 	"FROM":        {"platform", "after"},
 	"RUN":         {"mount", "network", "security", "device"},
@@ -23,20 +22,18 @@ var flags = map[string][]string{
 	"HEALTHCHECK": {"interval", "timeout", "start-period", "start-interval", "retries"},
 }
 
-// refused are the flags of the language that are not carried out yet, with
-// the reason. A key with "=" refuses that value only. Taking an entry out
-// enables the flag.
+// refused lists the flags of the language that rbuild does not support yet, with the reason. A key with "=" refuses one value
+// of the flag. Removing an entry enables the flag.
 var refused = map[string]string{
 	"RUN --device": "devices are not supported yet",
 }
 
-// anyBytes are the instructions that may hold bytes that are not UTF-8, in commands of a shell and names of files.
+// anyBytes lists the instructions whose operands need not be UTF-8: shell commands and file names.
 var anyBytes = []string{"RUN", "COPY", "ADD"}
 
-// checkNode refuses unknown instructions, unknown flags, and flags that are
-// not supported. BuildKit's own check lets the flags of ARG, MAINTAINER and
-// STOPSIGNAL pass unread.
-func (f *File) checkNode(node *parser.Node) error {
+// checkNode refuses unknown instructions, unknown flags and unsupported flags. BuildKit's own check ignores the flags of ARG,
+// MAINTAINER and STOPSIGNAL.
+func checkNode(f *File, node *parser.Node) error {
 	name, r := strings.ToUpper(node.Value), nodeRange(node)
 	if _, ok := command.Commands[strings.ToLower(name)]; !ok {
 		return f.Hintf(r, didYouMean(name, instructionNames(), ""), "unknown instruction %s", shown(node.Value))
@@ -70,7 +67,7 @@ func (f *File) checkNode(node *parser.Node) error {
 	return nil
 }
 
-// checkHealthFlag names the flag of HEALTHCHECK whose value cannot be read, which BuildKit's messages do not.
+// checkHealthFlag reports a flag of HEALTHCHECK with an invalid value. BuildKit's message does not name the flag.
 func checkHealthFlag(name, key, value string) error {
 	if name != "HEALTHCHECK" || value == "" {
 		return nil
@@ -87,7 +84,7 @@ func checkHealthFlag(name, key, value string) error {
 	return nil
 }
 
-// shown cuts what a message repeats of the input.
+// shown cuts a part of the input to a length that fits into a message.
 func shown(s string) string {
 	const most = 60
 	if len(s) > most {
@@ -96,10 +93,10 @@ func shown(s string) string {
 	return s
 }
 
-// Suggest gives the option that word was perhaps meant to be, or an empty
-// string if none is near.
+// Suggest returns the option that is most similar to word, for "did you mean" hints: Suggest("chow", ["chown", "chmod"]) is
+// "chown". Suggest returns an empty string if no option is similar.
 func Suggest(word string, options []string) string {
-	const longest = 60 // of a word that the distance is worth computing for
+	const longest = 60 // bytes; the distance of longer words is not computed
 	if len(word) > longest {
 		return ""
 	}
@@ -122,8 +119,8 @@ func instructionNames() []string {
 	return names
 }
 
-// fromLatin1 undoes what BuildKit's parser does to flags: it takes each byte
-// for a character of its own, so that UTF-8 is encoded twice.
+// fromLatin1 reverses an error of BuildKit's parser in flags: the parser reads each byte as one character and encodes UTF-8
+// twice.
 func fromLatin1(flag string) string {
 	out := make([]byte, 0, len(flag))
 	for _, r := range flag {

@@ -10,11 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxNesting bounds how deep ${a:-${b:-...}} may go, since every level holds
-// its own text.
+// maxNesting bounds the depth of ${a:-${b:-...}}, because every level keeps a text in memory.
 const maxNesting = 50
 
-// maxMatch bounds the work of one pattern: its length times the value's.
+// maxMatch bounds the work of one pattern: the length of the pattern times the length of the value.
 const maxMatch = 64 << 20
 
 var (
@@ -22,9 +21,9 @@ var (
 	errBrace   = errors.New("syntax error: missing '}'")
 )
 
-// lexer expands one word. The language is that of BuildKit's shell.Lex, with
-// these differences: it works on bytes, so text that is not UTF-8 passes
-// unchanged; its output is bounded; the replacement of ${v//p/r} is literal.
+// lexer expands one word. The language is the language of BuildKit's shell.Lex, with three differences: the lexer works on
+// bytes, so that text that is not UTF-8 passes unchanged; the size of the output has a limit; the replacement of ${v//p/r} is
+// literal.
 type lexer struct {
 	in     string
 	pos    int
@@ -36,7 +35,7 @@ type lexer struct {
 	lookup func(string) (string, bool)
 }
 
-// until reads up to stop, which it consumes, or, if stop is 0, to the end.
+// until reads up to the byte stop and consumes it. If stop is 0, until reads to the end.
 func (l *lexer) until(stop byte, raw bool) (string, error) {
 	l.depth++
 	if l.depth > maxNesting {
@@ -81,7 +80,7 @@ func (l *lexer) until(stop byte, raw bool) (string, error) {
 	return out.String(), nil
 }
 
-// escaped reads the escape character and what it protects.
+// escaped reads the escape character and the character after it.
 func (l *lexer) escaped(out *strings.Builder) {
 	if l.raw {
 		out.WriteByte(l.escape)
@@ -105,8 +104,7 @@ func (l *lexer) single(out *strings.Builder) error {
 	return nil
 }
 
-// double reads "...", in which variables are expanded and only the quote, the
-// dollar and the escape character can be escaped.
+// double reads "...". Variables are expanded; only the quote, the dollar sign and the escape character can be escaped.
 func (l *lexer) double(out *strings.Builder) error {
 	for l.pos++; l.pos < len(l.in); {
 		c := l.in[l.pos]
@@ -138,7 +136,7 @@ func (l *lexer) double(out *strings.Builder) error {
 	return errors.New("unexpected end while looking for the matching double-quote")
 }
 
-// dollar reads $name or ${name...} and writes what it stands for.
+// dollar reads $name or ${name...} and writes the value.
 func (l *lexer) dollar(out *strings.Builder) error {
 	l.pos++
 	if l.peek() != '{' {
@@ -176,7 +174,7 @@ func (l *lexer) write(out *strings.Builder, value string) error {
 	return nil
 }
 
-// peek is the next byte, 0 at the end. The text holds no zero bytes.
+// peek returns the next byte, or 0 at the end. The text contains no zero bytes.
 func (l *lexer) peek() byte {
 	if l.pos < len(l.in) {
 		return l.in[l.pos]
@@ -184,8 +182,8 @@ func (l *lexer) peek() byte {
 	return 0
 }
 
-// name reads a variable's name: letters, digits and underscores; digits
-// alone; or one special parameter of the shell. It may be empty.
+// name reads the name of a variable: letters, digits and underscores; digits alone; or one special parameter of the shell,
+// such as ?. The name may be empty.
 func (l *lexer) name() string {
 	start := l.pos
 	digits := false
@@ -209,7 +207,7 @@ func (l *lexer) name() string {
 	return l.in[start:l.pos]
 }
 
-// substitution reads what follows the name in ${name...}.
+// substitution reads the text after the name in ${name...}.
 func (l *lexer) substitution(name string) (string, error) {
 	value, set := l.lookup(name)
 	if l.pos == len(l.in) {
@@ -256,8 +254,8 @@ func (l *lexer) operand(stop byte, raw bool) (string, error) {
 	return word, err
 }
 
-// conditional is the rest of ${name-word}, ${name+word} and ${name?word}.
-// empty is the message for a variable that is set and empty.
+// conditional reads the rest of ${name-word}, ${name+word} and ${name?word}. empty is the message for a variable that is set
+// and empty.
 func (l *lexer) conditional(name, value string, op rune, set bool, empty string) (string, error) {
 	word, err := l.operand('}', false)
 	switch {
@@ -281,8 +279,8 @@ func (l *lexer) conditional(name, value string, op rune, set bool, empty string)
 	return "", fmt.Errorf("%s: %s", name, word)
 }
 
-// replace is the rest of ${name/pattern/word}, the first match, or, with a
-// second slash, ${name//pattern/word}, all matches; the longest ones.
+// replace reads the rest of ${name/pattern/word}, which replaces the first match, or of ${name//pattern/word}, which replaces
+// all matches. The longest match wins.
 func (l *lexer) replace(value string) (string, error) {
 	all := l.peek() == '/'
 	if all {
@@ -330,8 +328,7 @@ func (l *lexer) replace(value string) (string, error) {
 	return out.String(), nil
 }
 
-// trim removes the shortest prefix that the pattern matches, or suffix; the
-// longest if the pattern begins with its operator once more.
+// trim removes the shortest prefix (#) or suffix (%) that matches the pattern. With ## or %% it removes the longest.
 func trim(value, pattern string, suffix bool) (string, error) {
 	op := "#"
 	if suffix {
@@ -343,7 +340,7 @@ func trim(value, pattern string, suffix bool) (string, error) {
 		return "", err
 	}
 
-	if suffix { // an expression finds the leftmost match: look at both in a mirror
+	if suffix { // a regular expression finds the leftmost match: reverse the value and the pattern
 		slices.Reverse(tokens)
 		value = mirror(value)
 	}
@@ -369,14 +366,13 @@ func mirror(s string) string {
 	return string(runes)
 }
 
-// token is one element of a pattern: a character, or * or ? as wildcard.
+// token is one element of a pattern: a character, or the wildcard * or ?.
 type token struct {
 	char rune
 	wild bool
 }
 
-// parsePattern reads a pattern. The backslash makes *, ? and itself ordinary,
-// and / and } part of the pattern.
+// parsePattern reads a pattern. A backslash before *, ?, \, / or } makes the character a part of the pattern.
 func parsePattern(pattern string) ([]token, error) {
 	var out []token
 	escaped := false
@@ -398,8 +394,7 @@ func parsePattern(pattern string) ([]token, error) {
 	return out, nil
 }
 
-// compile makes an expression of a pattern that is to be matched with a value
-// of size bytes.
+// compile makes a regular expression of a pattern, for a value of size bytes.
 func compile(tokens []token, prefix string, longest bool, size int) (*regexp.Regexp, error) {
 	if len(tokens) > maxMatch/max(size, 1) {
 		return nil, errors.New("the pattern and the value are too long")

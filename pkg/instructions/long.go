@@ -11,28 +11,27 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
-// BuildKit's parser takes lines of up to 64 KiB. Longer ones are cut before
-// it sees them: an instruction's line into continuations, which the parser
-// joins again, and a line of a here-document into a mark, which is replaced
-// afterwards.
+// BuildKit's parser accepts lines of up to 64 KiB. Longer lines are cut before the parser reads them: a line of an instruction
+// is cut into continuation lines, which the parser joins again; a line of a here-document is replaced by a mark, and the mark by
+// the line after the parser has finished.
 const (
 	parserLine = 60_000 // length from which a line is cut; the parser's own bound is 65,535
 	mark       = "\x00long line %d\x00"
 )
 
-// shortener rewrites a text whose lines are too long for the parser.
+// shortener rewrites a text with lines that are too long for the parser.
 type shortener struct {
 	file   *File
-	limit  int      // of a line, in bytes
-	lines  [][]byte // with their ends
+	limit  int      // bytes of a line
+	lines  [][]byte // with line ends
 	next   int
 	escape byte
 	out    bytes.Buffer
-	origin []int    // line of the text, from 1, by line of out
-	long   []string // by number of mark
+	origin []int    // line of out -> line of the text, from 1
+	long   []string // number of a mark -> the line that the mark replaces
 }
 
-// shorten gives the text for the parser, and how to read its result.
+// shorten makes the text for the parser. The shortener converts the result of the parser back.
 func shorten(f *File, text []byte, limit int) (*shortener, error) {
 	s := &shortener{
 		file: f, limit: limit, lines: bytes.SplitAfter(text, []byte{'\n'}), escape: byte(f.Escape),
@@ -49,8 +48,7 @@ func shorten(f *File, text []byte, limit int) (*shortener, error) {
 	return s, nil
 }
 
-// continues tells whether the line ends with the escape character, alone and
-// perhaps with blanks after it.
+// continues reports whether the line ends with one escape character. Blanks may follow the character.
 func (s *shortener) continues(line []byte) bool {
 	line, ok := bytes.CutSuffix(bytes.TrimRight(line, " \t"), []byte{s.escape})
 	return ok && (len(line) == 0 || line[len(line)-1] != s.escape)
@@ -62,8 +60,7 @@ func (s *shortener) emit(line []byte, n int) {
 	s.origin = append(s.origin, n)
 }
 
-// instruction copies one instruction with its here-documents, or a line that
-// is empty or a comment.
+// instruction copies one instruction with its here-documents, or an empty line, or a comment.
 func (s *shortener) instruction() error {
 	var joined []byte
 	start, from := s.next+1, s.out.Len()
@@ -109,7 +106,7 @@ func (s *shortener) instruction() error {
 	return s.heredocs(heredocsOf(append(text, s.out.Bytes()[from:]...), joined))
 }
 
-// cut writes a line, in several if it is too long.
+// cut writes a line. A line that is too long becomes several lines.
 func (s *shortener) cut(body []byte) error {
 	for len(body) > s.limit {
 		at := breakAt(body[:s.limit], s.escape)
@@ -123,8 +120,7 @@ func (s *shortener) cut(body []byte) error {
 	return nil
 }
 
-// breakAt finds where a continuation can be put: not after an escape, and
-// where the rest is neither blank nor a comment.
+// breakAt finds a position for a line break: not after an escape character, and not before a blank or a comment.
 func breakAt(b []byte, escape byte) int {
 	for at := len(b) - utf8.UTFMax; at > 0; at-- {
 		r, _ := utf8.DecodeRune(b[at:])
@@ -165,7 +161,7 @@ func (s *shortener) heredocs(docs []parser.Heredoc) error {
 	return nil
 }
 
-// restore undoes the rewriting in what the parser made.
+// restore replaces the marks in the result of the parser.
 func (s *shortener) restore(nodes []*parser.Node) {
 	var pairs []string
 	for i, line := range s.long {
@@ -181,7 +177,7 @@ func (s *shortener) restore(nodes []*parser.Node) {
 	}
 }
 
-// place gives the lines of the text for lines of the result.
+// place converts lines of the rewritten text to lines of the text.
 func (s *shortener) place(r Range) Range {
 	line := func(n int) int {
 		if n < 1 || len(s.origin) == 0 {
@@ -192,9 +188,9 @@ func (s *shortener) place(r Range) Range {
 	return Range{Line: line(r.Line), EndLine: line(r.EndLine)}
 }
 
-// heredocsOf finds the here-documents that the parser will look for after an
-// instruction, given as a text of its own and as one line: they are missing
-// there, and the parser says so.
+// heredocsOf returns the here-documents that the parser expects after an instruction. text is the instruction alone and line is
+// the instruction on one line. The content of the here-documents is missing in text, so that the parser reports an error if
+// it expects any.
 func heredocsOf(text, line []byte) []parser.Heredoc {
 	if !bytes.Contains(line, []byte("<<")) {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/tonistiigi/go-csvvalue"
 )
 
-// The types of mounts.
+// Types of mounts: RUN --mount=type=bind and so on.
 const (
 	MountBind   = "bind"
 	MountCache  = "cache"
@@ -22,15 +22,15 @@ const (
 	MountSSH    = "ssh"
 )
 
-// The ways in which steps share a cache mount.
+// Modes of a cache mount that several steps use at the same time: RUN --mount=type=cache,sharing=locked.
 const (
-	SharingShared  = "shared"  // all at once
-	SharingPrivate = "private" // whoever comes while it is in use gets another
-	SharingLocked  = "locked"  // one after the other
+	SharingShared  = "shared"  // the steps use the directory together
+	SharingPrivate = "private" // a step gets a new directory if another step uses the directory
+	SharingLocked  = "locked"  // a step waits until no other step uses the directory
 )
 
-// MountFlag is a --mount of RUN as written: options separated by commas, quoted as in CSV. Expander.Command replaces
-// the variables in their values; then Mount reads them.
+// MountFlag is a --mount of RUN as written: options separated by commas and quoted as in CSV. Expander.Command replaces the
+// variables in the values; Mount then reads the options.
 type MountFlag struct {
 	Fields []MountField
 }
@@ -39,44 +39,44 @@ type MountFlag struct {
 type MountField struct {
 	Key   string // lower case
 	Value string
-	Bare  bool // without "="
+	Bare  bool // the option has no "=", as ro
 }
 
 // Mount is a mount of RUN.
 type Mount struct {
-	Type     string // one of the constants
-	From     string // of bind and cache: stage, index or image; empty: the build context for bind, nothing for cache
-	Source   string // of bind and cache: path below From; empty: all of it
-	Target   string // as given, perhaps relative; may be empty
+	Type     string // MountBind, MountCache, MountTmpfs, MountSecret or MountSSH
+	From     string // of bind and cache: stage, index or image; empty: the build context for bind, no files for cache
+	Source   string // of bind and cache: path below From; empty: the root of From
+	Target   string // as written; may be relative or empty
 	ReadOnly bool
-	ID       string  // of cache, secret and ssh; never empty for these
-	Sharing  string  // of cache: one of the constants
+	ID       string  // of cache, secret and ssh; never empty for these types
+	Sharing  string  // of cache: SharingShared, SharingPrivate or SharingLocked
 	Size     int64   // of tmpfs, in bytes; 0: no limit
-	Env      *string // of secret: the variable that gets the value
+	Env      *string // of secret: the environment variable for the value; nil: none
 	Required bool    // of secret and ssh
-	Mode     *uint32 // of cache, secret, ssh, and tmpfs as buildah has it; nil: the type's default
+	Mode     *uint32 // of cache, secret, ssh and tmpfs (tmpfs as in buildah); nil: the default of the type
 	UID, GID *uint32 // of cache, secret and ssh; nil: 0
-	// Attributes are those of mount(8) beside ro: nosuid, nodev, noexec. Of bind, cache and tmpfs.
+	// Attributes of bind, cache and tmpfs: nosuid, nodev and noexec of mount(8).
 	Attributes []string
 
-	// Idle are the options given that a mount of this type takes no notice of.
+	// Idle lists the given options that have no effect for a mount of this type.
 	Idle []string
 }
 
-// mountAliases are the keys and what they stand for.
+// mountAliases maps every accepted key to the name of the option: dst -> target.
 var mountAliases = map[string]string{
 	"type": "type", "from": "from", "source": "source", "src": "source", "target": "target", "dst": "target",
 	"destination": "target", "readonly": "ro", "ro": "ro", "readwrite": "rw", "rw": "rw", "id": "id", "sharing": "sharing",
 	"required": "required", "size": "size", "tmpfs-size": "size", "tmpfs-mode": "tmpfs-mode", "mode": "mode", "uid": "uid",
 	"gid": "gid", "env": "env", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec", "exec": "exec",
-	"relabel": "relabel", "z": "relabel", // Z is z here: keys have no case
+	"relabel": "relabel", "z": "relabel", // keys are compared without case, so Z is z
 	"bind-propagation": "private", "private": "private", "rprivate": "private", "consistency": "consistency",
 }
 
-// bareMountKeys are the keys that need no value, for example "ro".
+// bareMountKeys lists the keys that need no value, for example "ro".
 var bareMountKeys = []string{"ro", "rw", "required", "nosuid", "nodev", "noexec", "exec", "private", "relabel"}
 
-// refusedMountKeys are options of other tools' mounts, with the reason why RUN has none of them.
+// refusedMountKeys lists options of other tools, with the reason why RUN --mount does not have them.
 var refusedMountKeys = map[string]string{
 	"u": noChown, "chown": noChown,
 	"slave": noPropagation, "rslave": noPropagation, "shared": noPropagation, "rshared": noPropagation,
@@ -91,8 +91,8 @@ const (
 	noAttributes  = "it is no option of a Dockerfile's mounts"
 )
 
-// mountUses says which options each type has, type and target aside. Those that another type has are idle, or an
-// error as in BuildKit: see misplaced.
+// mountUses lists the options of each type; every type has type and target. An option of another type has no effect (Idle), or
+// is an error as in BuildKit (misplaced).
 var mountUses = map[string][]string{
 	MountBind: {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
 	MountCache: {
@@ -103,19 +103,20 @@ var mountUses = map[string][]string{
 	MountSSH:    {"id", "required", "mode", "uid", "gid"},
 }
 
-// misplaced are the options that are an error with a type that does not have them.
+// misplaced lists the options that are an error for a type without them.
 var misplaced = []string{"required", "size", "sharing", "mode", "tmpfs-mode", "uid", "gid"}
 
 // ParseMountFlag parses the value of --mount on the command line, for example "type=cache,target=/root/.cache".
 func ParseMountFlag(text string) (MountFlag, error) {
 	m, err := parseMountFlag(text)
-	if err == nil {
-		_, err = m.Mount()
+	if err != nil {
+		return m, err
 	}
+	_, err = m.Mount()
 	return m, err
 }
 
-// parseMountFlag splits the value of a --mount, and reports what is wrong whatever the variables in it are.
+// parseMountFlag splits the value of a --mount. It reports the errors that do not depend on variables.
 func parseMountFlag(text string) (MountFlag, error) {
 	var m MountFlag
 	fields, err := csvvalue.Fields(text, nil)
@@ -169,8 +170,8 @@ func checkMountKey(f MountField) error {
 	return nil
 }
 
-// From is the value of option from, in which variables are not replaced. It is empty where the type, if it is
-// given without a variable, has no such option.
+// From returns the value of the option from, in which variables are not replaced. From returns an empty string if the type is
+// known and has no such option.
 func (m MountFlag) From() string {
 	from := ""
 	for _, f := range m.Fields {
@@ -187,7 +188,7 @@ func (m MountFlag) From() string {
 	return from
 }
 
-// Mount reads the options, whose variables have been replaced. An option given twice counts as given last.
+// Mount reads the options after the variables were replaced. If an option is given twice, the last value counts.
 func (m MountFlag) Mount() (Mount, error) {
 	out := Mount{Type: MountBind}
 	for _, f := range m.Fields {
@@ -220,7 +221,7 @@ func (m MountFlag) Mount() (Mount, error) {
 	return out, out.complete()
 }
 
-// set takes one option.
+// set applies one option.
 func (m *Mount) set(key string, f MountField) (err error) {
 	switch key {
 	case "from":
@@ -265,7 +266,7 @@ func (m *Mount) set(key string, f MountField) (err error) {
 	return err
 }
 
-// setAttribute takes an attribute of mount(8); exec is the default.
+// setAttribute applies an attribute of mount(8), such as noexec. exec is the default.
 func (m *Mount) setAttribute(f MountField) error {
 	on, err := mountBool(f)
 	if err != nil {
@@ -283,8 +284,8 @@ func (m *Mount) setAttribute(f MountField) error {
 	return nil
 }
 
-// checkIdle checks an option that describes the default. Mounts of RUN are private. RUN's processes have the SELinux label
-// of rbuild itself, which may read all files of the user, so that no file needs another label.
+// checkIdle accepts an option that describes the default. Mounts of RUN are private. The processes of RUN have the SELinux label
+// of rbuild, which may read all files of the user, so that no file needs another label.
 func checkIdle(f MountField) error {
 	switch f.Key {
 	case "relabel":
@@ -324,7 +325,7 @@ func mountNumber(text string, base int, most uint64, what string) (*uint32, erro
 	return &v, nil
 }
 
-// complete fills in the defaults that are the same wherever the mount stands.
+// complete sets the defaults that do not depend on the stage.
 func (m *Mount) complete() error {
 	switch m.Type {
 	case MountCache:
@@ -362,5 +363,5 @@ func (m *Mount) complete() error {
 	return nil
 }
 
-// validVariable tells whether an environment can hold a variable of that name.
+// validVariable reports whether an environment variable can have the name.
 func validVariable(name string) bool { return name != "" && !strings.ContainsAny(name, "=\x00") }

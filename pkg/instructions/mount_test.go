@@ -158,7 +158,7 @@ func TestMountWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Warning{{Range{2, 2}, "a mount of type ssh takes no notice of from"}}
+	want := []Warning{{Range{2, 2}, "a mount of type ssh ignores from"}}
 	if d := cmp.Diff(want, f.Warnings); d != "" {
 		t.Error(d)
 	}

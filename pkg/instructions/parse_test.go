@@ -95,7 +95,7 @@ func TestParseFile(t *testing.T) {
 			}}},
 		},
 		EmptyContinuations: []Range{{Line: 9}},
-		Warnings:           []Warning{{Range{14, 14}, "HEALTHCHECK NONE takes no notice of its flags"}},
+		Warnings:           []Warning{{Range{14, 14}, "HEALTHCHECK NONE ignores its flags"}},
 	}
 
 	if d := cmp.Diff(want, f); d != "" {
@@ -124,7 +124,7 @@ func TestParseErrors(t *testing.T) {
 		{"empty", "", "Dockerfile: file with no instructions"},
 		{"only comments", "# a\n\n# b", "Dockerfile: file with no instructions"},
 		{"only ARG", "ARG A", "Dockerfile: no FROM (a stage begins with FROM)"},
-		{"before FROM", "\nRUN x\nFROM a", "Dockerfile:2: RUN before the first FROM (only ARG may stand before FROM)"},
+		{"before FROM", "\nRUN x\nFROM a", "Dockerfile:2: RUN before the first FROM (only ARG is allowed before FROM)"},
 		{"zero byte", "FROM a\nRUN \x00", "Dockerfile:2: a zero byte: not a text file (is it UTF-16? a Dockerfile is UTF-8)"},
 		{"unknown instruction", "FROM a\n\nFORM b", "Dockerfile:3: unknown instruction FORM (did you mean FROM?)"},
 		{"unknown flag", "FROM a\nCOPY --nosuch=1 a b", "Dockerfile:2: unknown flag --nosuch for COPY"},

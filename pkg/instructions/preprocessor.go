@@ -6,13 +6,14 @@ import (
 	"sync"
 )
 
-// preprocessorLine matches a directive of the C preprocessor, which to a Dockerfile is a comment.
+// preprocessorLine matches a directive of the C preprocessor, for example #include. A Dockerfile treats the line as a comment.
 var preprocessorLine = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^#(include|define|undef|if|ifdef|ifndef|elif|else|endif|error|pragma)\b`)
 })
 
-// refusePreprocessor refuses a file that buildah would hand to the C preprocessor, by its name, where that makes a difference.
-func (f *File) refusePreprocessor() error {
+// refusePreprocessor refuses a file that has a name with the ending .in and a directive of the C preprocessor: buildah would run
+// the preprocessor on the file, and the result would differ.
+func refusePreprocessor(f *File) error {
 	if !strings.HasSuffix(f.Name, ".in") {
 		return nil
 	}

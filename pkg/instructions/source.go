@@ -2,13 +2,14 @@ package instructions
 
 import "strings"
 
-// IsURL tells whether a source of ADD is fetched over HTTP.
+// IsURL reports whether a source of ADD is fetched by HTTP, for example https://example.com/a.tar. A URL of a git repository is
+// not a URL in this sense, see IsGit.
 func IsURL(src string) bool {
 	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !IsGit(src)
 }
 
-// IsGit tells whether a source of ADD is a git repository: a git or ssh URL,
-// user@host:path, or an HTTP URL whose path ends with .git.
+// IsGit reports whether a source of ADD is a git repository: a git or ssh URL, user@host:path, or an HTTP URL with a path that
+// ends with .git.
 func IsGit(src string) bool {
 	if strings.HasPrefix(src, "./") || strings.HasPrefix(src, "../") {
 		return false
@@ -33,7 +34,7 @@ func IsGit(src string) bool {
 	return false
 }
 
-// isWord tells whether s is made of letters, digits and characters of more.
+// isWord reports whether s consists of letters, digits and characters of more.
 func isWord(s, more string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		letter := r|0x20 >= 'a' && r|0x20 <= 'z'

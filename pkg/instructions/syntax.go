@@ -9,22 +9,22 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 )
 
-// The newest version of the language, docker/dockerfile, that is known here.
+// The newest version of the language (the image docker/dockerfile) that this package implements.
 const (
 	knownMajor = 1
 	knownMinor = 26
 )
 
-// Syntax is the image of a frontend that a Dockerfile asks for. Nothing is pulled for it.
+// Syntax is the frontend image that a Dockerfile requests with "# syntax=docker/dockerfile:1". The image is never pulled.
 type Syntax struct {
 	Image string // as written; empty: none
 	Line  int    // of the directive, from 1
 }
 
-// CheckSyntax says what it means that the file asks for a frontend, or, if it is not empty, build argument
-// BUILDKIT_SYNTAX in its stead. A version of docker/dockerfile that is newer than the language known here is worth a
-// warning, else it is nil. Another frontend is an error: it reads another language. A mirror of docker/dockerfile is known
-// by the last element of its name; tags that are no versions (latest, labs, master) and digests alone say nothing.
+// CheckSyntax checks the requested frontend image. arg is the build argument BUILDKIT_SYNTAX, which replaces the directive unless
+// empty. CheckSyntax returns a warning for a version of docker/dockerfile that is newer than this package, and an error for
+// another frontend, because it reads another language. An image is docker/dockerfile if its name ends with dockerfile, so that
+// mirrors are accepted. Digests and tags that are not versions (latest, labs, master) give no warning.
 func (f *File) CheckSyntax(override string) (*Warning, error) {
 	image, r, what := f.Syntax.Image, Range{Line: f.Syntax.Line}, "# syntax="
 	if override != "" {
@@ -55,7 +55,7 @@ func (f *File) CheckSyntax(override string) (*Warning, error) {
 		strconv.Itoa(knownMajor) + "." + strconv.Itoa(knownMinor) + ": what was added since is refused where it is used"}, nil
 }
 
-// newer tells whether a tag is a version later than the known one.
+// newer reports whether a tag is a later version than the version of this package.
 func newer(tag string) bool {
 	version := regexp.MustCompile(`^v?(\d{1,9})(?:\.(\d{1,9}))?(?:[.-].*)?$`).FindStringSubmatch(tag)
 	if version == nil {

@@ -6,26 +6,26 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Text is one of the texts that a Dockerfile is made of.
+// Text is a text of a Dockerfile, for ParseTexts.
 type Text struct {
 	Name string // for errors
 	Data []byte
 }
 
-// Place is where something stands: lines of one text, from 1. Line is 0 for what is of the whole file.
+// Place names lines of one text, from 1. Line is 0 if the whole file is meant.
 type Place struct {
 	File          string // name of the text
 	Line, EndLine int
 }
 
-// Part is one of several texts of a File.
+// Part describes a text of a File with several texts.
 type Part struct {
 	Name   string
-	First  int  // number of lines of the texts before it
-	Escape rune // of its directive
+	First  int  // number of lines of the texts before
+	Escape rune // escape character of the text
 }
 
-// join puts the text of more, whose instructions are nodes, below that of f.
+// join appends the text of more to f. nodes are the instructions of more.
 func (f *File) join(more *File, nodes []*parser.Node) {
 	if f.Parts == nil {
 		f.Parts = []Part{f.part(Range{})}
@@ -56,7 +56,7 @@ func (f *File) join(more *File, nodes []*parser.Node) {
 	}
 }
 
-// part finds the text that r lies in.
+// part finds the text that contains r.
 func (f *File) part(r Range) Part {
 	at := Part{Name: f.Name, Escape: f.Escape}
 	for _, p := range f.Parts {
@@ -67,7 +67,7 @@ func (f *File) part(r Range) Part {
 	return at
 }
 
-// Place tells where r is. Lines of a Range count through all texts, those of a Place through its own.
+// Place converts r, which counts the lines of all texts, to a text and lines of that text.
 func (f *File) Place(r Range) Place {
 	if r.Line == 0 {
 		return Place{File: f.Name}
@@ -76,7 +76,7 @@ func (f *File) Place(r Range) Place {
 	return Place{File: p.Name, Line: r.Line - p.First, EndLine: max(r.Line, r.EndLine) - p.First}
 }
 
-// RangeOf is the Range of a Place; that of the first text, if several have its name.
+// RangeOf converts a Place to a Range. If several texts have the name, RangeOf uses the first.
 func (f *File) RangeOf(at Place) Range {
 	for _, p := range f.Parts {
 		if p.Name == at.File {
@@ -86,7 +86,7 @@ func (f *File) RangeOf(at Place) Range {
 	return Range{Line: at.Line, EndLine: at.EndLine}
 }
 
-// PartOf is the index, from 0, of the text that r lies in.
+// PartOf returns the index, from 0, of the text that contains r.
 func (f *File) PartOf(r Range) (index int) {
 	for i, p := range f.Parts {
 		if p.First < r.Line {
@@ -96,10 +96,10 @@ func (f *File) PartOf(r Range) (index int) {
 	return index
 }
 
-// EscapeAt is the escape character of the text that r lies in.
+// EscapeAt returns the escape character of the text that contains r.
 func (f *File) EscapeAt(r Range) rune { return f.part(r).Escape }
 
-// Refer names the line of r in a message about place at: "line 3", and the text if that is another one.
+// Refer names r in a message about at: "line 3", or "line 3 of NAME" if r is in another text.
 func (f *File) Refer(r, at Range) string {
 	p := f.Place(r)
 	if p.File == f.Place(at).File {

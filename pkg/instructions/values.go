@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// parsePorts reads one operand of EXPOSE, [[IP:]HOST:]PORT[-PORT][/PROTOCOL],
-// and gives each port of the container as "80/tcp". What concerns the host is
-// checked and left out.
+// parsePorts reads one operand of EXPOSE, [[IP:]HOST:]PORT[-PORT][/PROTOCOL]. It returns each port of the container in the form
+// "80/tcp". The part for the host is checked and omitted.
 func parsePorts(word string) ([]string, error) {
 	host, port := "", word
 	if i := strings.LastIndexByte(word, ':'); i >= 0 {
@@ -41,8 +40,7 @@ func parsePorts(word string) ([]string, error) {
 	return out, nil
 }
 
-// checkHost checks [IP:]PORT[-PORT] of the host, for size+1 ports of the
-// container.
+// checkHost checks [IP:]PORT[-PORT] of the host. The container has size+1 ports.
 func checkHost(host string, size int) error {
 	i := strings.LastIndexByte(host, ':')
 	if ip := strings.TrimSuffix(strings.TrimPrefix(host[:max(i, 0)], "["), "]"); ip != "" {
@@ -84,12 +82,12 @@ func portRange(s string) (lo, hi int, err error) {
 	return lo, hi, nil
 }
 
-// signals are Linux's names (signal(7)), without SIG.
+// signals lists the names of signals of Linux (signal(7)) without SIG.
 const signals = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS " +
 	"TERM TRAP TSTP TTIN TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX "
 
-// validSignal tells whether s is a signal's number, or its name in any case
-// with or without SIG; real-time signals are RTMIN+n and RTMAX-n.
+// validSignal reports whether s is the number of a signal or the name of a signal, in any case, with or without SIG. Names of
+// real-time signals are RTMIN+n and RTMAX-n.
 func validSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
 		return n >= 1 && n <= 64

@@ -10,8 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// Open shows the layers of an image as one directory. The caller is root in a user namespace and has
-// a mount namespace of its own, for example after userns.Join.
+// Open shows the layers of an image as one directory. The caller is root in a user namespace and
+// has a mount namespace of its own, for example after userns.Join.
 func ExampleOpen() {
 	root, err := overlay.Open(overlay.Mount{
 		Lowers: []string{"/layers/app", "/layers/base"}, // topmost first
@@ -32,8 +32,7 @@ func ExampleOpen() {
 func ExampleProbe() {
 	err := overlay.Probe("/var/lib/build", false)
 
-	var refused *overlay.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*overlay.Error](err); ok {
 		fmt.Println("cause:", refused.Detail)
 		fmt.Println("remedy:", refused.Fix)
 	}
@@ -64,8 +63,7 @@ func ExampleError() {
 		Err:    syscall.EINVAL,
 	}
 
-	var refused *overlay.Error
-	if errors.As(fmt.Errorf("starting the build: %w", err), &refused) {
+	if refused, ok := errors.AsType[*overlay.Error](fmt.Errorf("starting the build: %w", err)); ok {
 		fmt.Println(refused.Fix)
 	}
 	fmt.Println(errors.Is(err, syscall.EINVAL), errors.Is(err, os.ErrPermission))

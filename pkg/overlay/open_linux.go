@@ -11,9 +11,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// Detach makes the mount and returns a descriptor of its root (O_PATH). The mount is attached nowhere.
-// move_mount(2) can attach the mount, also in another mount namespace. A mount that was not attached
-// goes away when the caller closes the descriptor.
+// Detach makes the mount and returns a descriptor of its root (O_PATH). The mount is attached
+// nowhere. move_mount(2) can attach the mount, also in another mount namespace. A mount that was
+// not attached goes away when the caller closes the descriptor.
 //
 // Call Detach in the mount namespace in which the lower directories were opened: in another mount
 // namespace the kernel rejects their descriptors (EINVAL from clone_private_mount). Detach is safe
@@ -37,7 +37,8 @@ func Detach(m Mount) (*os.File, error) {
 			return nil, err
 		}
 		run = func() error {
-			// A child that is forked in the meantime would have the overlay on top of its root for ever.
+			// A child that is forked in the meantime would have the overlay on top of its root for
+			// ever.
 			syscall.ForkLock.RLock()
 			defer syscall.ForkLock.RUnlock()
 			return runAside(&p)
@@ -62,8 +63,9 @@ func Detach(m Mount) (*os.File, error) {
 // attached guards the root of this process, on top of which classic mounts an overlay for a moment.
 var attached sync.Mutex
 
-// Open makes the mount and returns its root directory, open for reading. The mount goes away when the
-// root directory and all files that were opened below it are closed. Open is safe for concurrent use.
+// Open makes the mount and returns its root directory, open for reading. The mount goes away when
+// the root directory and all files that were opened below it are closed. Open is safe for
+// concurrent use.
 func Open(m Mount) (*os.File, error) {
 	mount, err := Detach(m)
 	if err != nil {

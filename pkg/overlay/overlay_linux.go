@@ -3,8 +3,8 @@
 // directory.
 //
 // [Open] makes a mount that is attached nowhere and returns its root directory. Nothing has to be
-// unmounted: the mount goes away when the root directory and all files that were opened below it are
-// closed.
+// unmounted: the mount goes away when the root directory and all files that were opened below it
+// are closed.
 //
 //	root, err := overlay.Open(overlay.Mount{
 //		Lowers: []string{"/layers/2", "/layers/1"}, // topmost first
@@ -14,8 +14,8 @@
 //	defer root.Close()
 //	names, err := root.Readdirnames(-1)
 //
-// [Detach] returns the mount itself, for move_mount(2) into another mount namespace. [Probe] reports
-// whether overlays work below a directory, and the reason and the remedy if they do not.
+// [Detach] returns the mount itself, for move_mount(2) into another mount namespace. [Probe]
+// reports whether overlays work below a directory, and the reason and the remedy if they do not.
 //
 // # Requirements and limits
 //
@@ -73,8 +73,8 @@ type Mount struct {
 	Upper string
 	// Work is an empty directory on the file system of Upper. Empty if Upper is empty.
 	Work string
-	// Volatile says that Upper is deleted after use: unmounting does not sync its file system (Linux
-	// 5.10).
+	// Volatile says that Upper is deleted after use: unmounting does not sync its file system
+	// (Linux 5.10).
 	Volatile bool
 	// Trusted stores the attributes of overlayfs as trusted.overlay.*, which needs root of the
 	// initial user namespace. False: user.overlay.*.
@@ -177,7 +177,8 @@ func (m Mount) classic(p *program.Program) (program.Reg, error) {
 	root := p.Reg()
 
 	// "/.." enters the mount on top of the root; "/" does not.
-	p.Do("opening the overlay", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/..", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(root)
+	p.Do("opening the overlay", unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/..",
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(root)
 	p.Do("detaching the overlay", unix.SYS_UMOUNT2, "/..", unix.MNT_DETACH)
 	return root, nil
 }
@@ -206,7 +207,8 @@ func (m Mount) classicAtRoot(p *program.Program) error {
 		options += ",userxattr"
 	}
 	if len(options) >= os.Getpagesize() {
-		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page", len(m.Lowers), len(options))
+		return fmt.Errorf("mounting an overlay: the options for %d layers take %d bytes, the kernel takes one page",
+			len(m.Lowers), len(options))
 	}
 
 	p.Do("entering /proc/self/fd", unix.SYS_CHDIR, "/proc/self/fd")
@@ -215,9 +217,9 @@ func (m Mount) classicAtRoot(p *program.Program) error {
 	return nil
 }
 
-// hasAppend tries once whether overlayfs supports the option lowerdir+ (Linux 6.7). Before Linux 6.5
-// fsconfig(2) accepted any option, because overlayfs read its options at the mount: a kernel that
-// accepts an unknown option does not support lowerdir+.
+// hasAppend tries once whether overlayfs supports the option lowerdir+ (Linux 6.7). Before Linux
+// 6.5 fsconfig(2) accepted any option, because overlayfs read its options at the mount: a kernel
+// that accepts an unknown option does not support lowerdir+.
 var hasAppend = sync.OnceValue(func() bool {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {

@@ -51,7 +51,8 @@ func read(tb testing.TB, name string) string {
 	return string(text)
 }
 
-// open mounts m and returns a path of the root of the mount, by descriptor, which is valid until closeIt.
+// open mounts m and returns a path of the root of the mount, by descriptor, which is valid until
+// closeIt.
 func open(tb testing.TB, m overlay.Mount) (path string, closeIt func()) {
 	tb.Helper()
 	root, err := overlay.Open(m)
@@ -121,8 +122,8 @@ func TestManyLayers(t *testing.T) {
 	}
 }
 
-// TestOpenPinned checks that a layer given by descriptor is the directory that was opened, even after a
-// rename, and that several goroutines can mount at the same time.
+// TestOpenPinned checks that a layer given by descriptor is the directory that was opened, even
+// after a rename, and that several goroutines can mount at the same time.
 func TestOpenPinned(t *testing.T) {
 	for _, classic := range []bool{false, true} {
 		base := scratch(t, "a", "b")
@@ -223,7 +224,7 @@ func TestProbe(t *testing.T) {
 	defer closeIt()
 
 	err = overlay.Probe(merged, false)
-	if err == nil || !strings.Contains(err.Error(), "mount a volume there (in a pod an emptyDir) or pass --root") {
+	if err == nil || !strings.Contains(err.Error(), "mount a volume there (in a pod an emptyDir) or use another directory (with rbuild: --root)") {
 		t.Errorf("on an overlay: %v", err)
 	}
 	if err := overlay.Probe(at("none"), false); !errors.Is(err, fs.ErrNotExist) {
@@ -248,7 +249,8 @@ func TestVolatile(t *testing.T) {
 	}
 }
 
-// TestNoDevices checks that each kind of mount refuses to open device nodes, but has setuid programs.
+// TestNoDevices checks that each kind of mount refuses to open device nodes, but has setuid
+// programs.
 func TestNoDevices(t *testing.T) {
 	base := scratch(t, "one", "two", "upper", "work")
 	at := func(name string) string { return filepath.Join(base, name) }

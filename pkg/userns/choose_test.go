@@ -104,7 +104,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// checkError wants a one-line Error of this reason with all of says, or none.
+// checkError checks that err is an Error of one line with the reason and all texts in says. An
+// empty reason means no error.
 func checkError(t *testing.T, err error, reason Reason, says []string) {
 	t.Helper()
 	if reason == "" {

@@ -18,23 +18,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programExposed is the warning when the builder runs from a file that a RUN may be able to change.
+// programExposed is the warning if the builder runs from a file that a RUN can possibly change.
 const programExposed = "a RUN could change the program rbuild itself if its file belongs to you: %v"
 
-// Enter starts this program again, with the same arguments, as root of a user namespace with a mount namespace of its
-// own, waits for its end and returns its exit code: 128+n if signal n killed it. Standard input, output and error are
-// passed on. A non-nil error says why the namespace could not be made (mostly an [*Error]); then the builder's main
-// did not get past [Join] and nothing of it is left.
+// Enter starts this program again with the same arguments, as root of a user namespace with its own
+// mount namespace. Enter waits for the end of the builder and returns its exit code, which is 128+n
+// if signal n killed the builder. The builder has the standard input, output and error of this
+// process.
 //
-// While it waits, SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed to the builder, except those that this process was
-// told to ignore (nohup). A terminal sends its signals to the whole foreground group, so that the builder gets them
-// twice: a handler must take a repeated signal for one. The end of ctx is passed on as SIGTERM; so ctx should not be one
-// that ends by these signals. Ending in time is the builder's business. A signal that comes before the builder has joined
-// kills it, and the exit code is 128+n.
+// An error says why the namespace could not be created, in most cases as an [*Error]. The builder
+// has then not returned from [Join] and is gone.
 //
-// The builder gets SIGKILL when this process dies, and all of its PID namespace with it.
+// Enter forwards SIGINT, SIGTERM, SIGHUP and SIGQUIT to the builder, except the signals that this
+// process ignores (nohup). A terminal sends its signals to the builder too, so a handler must
+// expect each signal twice. When ctx ends, Enter sends SIGTERM; ctx should therefore not end by
+// these signals. Enter does not kill a builder that ignores signals. A signal that arrives before
+// Join has returned kills the builder, and the exit code is 128+n.
+//
+// The builder and its PID namespace receive SIGKILL when this process dies. Call Enter once at a
+// time.
 func Enter(ctx context.Context, o Options) (exitCode int, err error) {
-	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2), go.dev/issue/27505).
+	// The parent death signal is sent when the thread that forked ends, not the process (prctl(2),
+	// go.dev/issue/27505).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if _, ok := os.LookupEnv(joinEnv); ok { //nolint:forbidigo // the handshake's own variable
@@ -46,44 +51,53 @@ func Enter(ctx context.Context, o Options) (exitCode int, err error) {
 		return 0, err
 	}
 
-	m, err := plans(ctx, s, o)
-	l := launcher{options: o, standing: s, signals: notify()}
+	l := launcher{options: o, standing: s}
+	m, err := l.plan(ctx)
+	l.signals = notify()
 	defer signal.Stop(l.signals)
 
-	if err == nil {
-		exitCode, err = l.attempt(ctx, m)
+	if err != nil {
+		return l.fallBack(ctx, err)
 	}
-	if err == nil || !o.AllowSingle || !singleHelps(err) {
-		return exitCode, err
+	exitCode, err = l.attempt(ctx, m)
+	if err != nil {
+		return l.fallBack(ctx, err)
 	}
-
-	return l.attempt(ctx, mapper{plan: single(s, err)})
+	return exitCode, nil
 }
 
-// plans chooses the mode, with what is needed to write its maps.
-func plans(ctx context.Context, s standing, o Options) (mapper, error) {
-	dirs := o.HelperDirs
+// fallBack tries the mode Single after err, if the options allow that.
+func (l launcher) fallBack(ctx context.Context, err error) (exitCode int, _ error) {
+	if !l.options.AllowSingle || !singleHelps(err) {
+		return 0, err
+	}
+	return l.attempt(ctx, mapper{plan: single(l.standing, err)})
+}
+
+// plan chooses the mode and reads the subordinate IDs that the mode needs.
+func (l launcher) plan(ctx context.Context) (mapper, error) {
+	dirs := l.options.HelperDirs
 	if dirs == nil {
 		dirs = helperDirs()
 	}
+
 	var m mapper
-	var err error
-	m.plan, err = choose(s, func() (delegation, error) {
-		var err error
-		m.deleg, err = readDelegation(ctx, s, dirs)
+	p, err := choose(l.standing, func() (d delegation, err error) {
+		m.deleg, err = readDelegation(ctx, l.standing, dirs)
 		return m.deleg, err
 	})
-
+	m.plan = p
 	return m, err
 }
 
-// singleHelps tells whether the maps were what failed: a single id needs nobody's leave.
+// singleHelps reports whether IDs could not be mapped. Mapping a single ID needs no permission.
 func singleHelps(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Reason.AboutIDs()
 }
 
-// notify registers the signals to be passed on. One that is ignored stays so, here and in the builder.
+// notify registers the signals to forward. A signal that is ignored stays ignored in both
+// processes.
 func notify() chan os.Signal {
 	c := make(chan os.Signal, 8)
 	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
@@ -100,7 +114,7 @@ type launcher struct {
 	signals  chan os.Signal
 }
 
-// attempt runs the builder by one plan.
+// attempt runs the builder with the plan of m and explains a refusal of the kernel.
 func (l launcher) attempt(ctx context.Context, m mapper) (int, error) {
 	code, err := l.start(ctx, m)
 	var refused *refusal
@@ -110,7 +124,7 @@ func (l launcher) attempt(ctx context.Context, m mapper) (int, error) {
 	return 0, explainRefusal(refused.Stage, refused.Err, readSituation())
 }
 
-// refusal is what the kernel refused to the builder, or to the launcher on its behalf.
+// refusal is an error of a system call that creates or sets up the namespaces.
 type refusal struct {
 	Stage string
 	Err   error
@@ -126,51 +140,89 @@ func (l launcher) start(ctx context.Context, m mapper) (int, error) {
 	}
 	defer ours.Close()
 
-	cmd, err := l.command(m.plan, theirs)
-	if err == nil {
-		var program *os.File
-		if program, err = runReadOnly(cmd, m.plan); err != nil {
-			m.plan.Warnings = append(slices.Clip(m.plan.Warnings), fmt.Sprintf(programExposed, err))
-		}
-		err = cmd.Start()
-		_ = program.Close() // the builder has it mapped, or there is none
-	}
-
-	_ = theirs.Close() // the builder has its own copy, or there is none
+	cmd, err := l.launch(&m.plan, theirs)
+	_ = theirs.Close() // the builder has a copy, or was not started
 	if err != nil {
 		return 0, startError(m.plan, err)
 	}
 
 	f := forwarder{signals: l.signals, builder: cmd.Process, ended: make(chan struct{})}
 	go f.run(ctx)
-	if err = l.handshake(ctx, m, cmd.Process.Pid, ours); err != nil {
-		_ = cmd.Process.Kill() // it may have ended by itself
+	err = l.handshake(ctx, m, cmd.Process.Pid, ours)
+	if err != nil {
+		_ = cmd.Process.Kill() // fails if the builder has ended
 	} else {
 		f.joined.Store(true)
-		_ = json.NewEncoder(ours).Encode(welcome{}) // fails only when it has just ended
+		_ = json.NewEncoder(ours).Encode(welcome{}) // fails if the builder has ended
 	}
 
 	waitErr := cmd.Wait()
 	close(f.ended)
-	sig := f.interrupted.Load()
-	switch {
-	case sig != 0:
-		return 128 + int(sig), nil
-	case err == nil:
-		return exitCode(cmd.ProcessState, waitErr)
-	case errors.Is(err, errUnjoined):
-		return 0, &Error{Reason: Unjoined, Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState)}
-	}
 
-	return 0, err
+	if sig := f.interrupted.Load(); sig != 0 {
+		return 128 + int(sig), nil
+	}
+	if errors.Is(err, errUnjoined) {
+		return 0, &Error{
+			Reason: Unjoined,
+			Detail: fmt.Sprintf("the program ended before it was root in its namespace (%s)", cmd.ProcessState),
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return exitCode(cmd.ProcessState, waitErr)
 }
 
-// command is the builder: this very program (not what is at its path now) with the same arguments.
+// launch starts the builder. It adds a warning to the plan if the program is not on a read-only
+// mount.
+func (l launcher) launch(p *plan, socket *os.File) (*exec.Cmd, error) {
+	cmd, err := l.command(*p, socket)
+	if err != nil {
+		return nil, err
+	}
+
+	program, err := runReadOnly(cmd, *p)
+	if err != nil {
+		p.Warnings = append(slices.Clip(p.Warnings), fmt.Sprintf(programExposed, err))
+	}
+	if err := setInherit(l.options.Files, 0); err != nil {
+		return nil, errors.Join(err, program.Close())
+	}
+	err = cmd.Start()
+	_ = program.Close() // the builder has the file mapped; nil is allowed
+	if err != nil {
+		return nil, errors.Join(err, setInherit(l.options.Files, unix.FD_CLOEXEC))
+	}
+
+	if err := setInherit(l.options.Files, unix.FD_CLOEXEC); err != nil {
+		_ = cmd.Process.Kill() // the error is reported
+		_ = cmd.Wait()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// setInherit sets the close-on-exec flag of files: FD_CLOEXEC, or 0 while the builder is started.
+func setInherit(files []*os.File, flag int) error {
+	for _, f := range files {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, flag); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	return nil
+}
+
+// command describes the builder: the program of this process, not the file that is at its path now,
+// with the same arguments.
 func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
-	cmd := exec.Command("/proc/self/exe") //nolint:noctx // the end of the context is a SIGTERM, not a kill: see forwarder
+	cmd := exec.Command("/proc/self/exe") //nolint:noctx // forwarder sends SIGTERM when the context ends
 	cmd.Args = os.Args
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// Not by ExtraFiles, which would take number 3: the user's own descriptors stay open (-f <(command), -f /dev/fd/3).
+	cmd.Stdin = os.Stdin
+	cmd.Stdout = os.Stdout
+	cmd.Stderr = os.Stderr
+
+	// ExtraFiles would use descriptor 3, which can be the user's: -f <(command), -f /dev/fd/3.
 	fd := socket.Fd()
 	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -178,30 +230,31 @@ func (l launcher) command(p plan, socket *os.File) (*exec.Cmd, error) {
 
 	cmd.Env = builderEnv(cmd.Environ(), p.Mode, l.standing, l.options.Env)
 	cmd.Env = append(cmd.Env, joinEnv+"="+strconv.Itoa(int(fd)))
+
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	if l.options.PID {
 		attr.Cloneflags |= unix.CLONE_NEWPID
 	}
-	if p.newUserNS() {
-		attr.Cloneflags |= unix.CLONE_NEWUSER
-		// Until its map is written the child's uid is not root's, and exec would drop the capabilities that clone
-		// gave it in the new namespace. Ambient ones stay; Join removes them.
-		last, err := lastCap()
-		if err != nil {
-			return nil, err
-		}
-		for c := uintptr(0); c <= last; c++ {
-			attr.AmbientCaps = append(attr.AmbientCaps, c)
-		}
+	cmd.SysProcAttr = attr
+	if !p.newUserNS() {
+		return cmd, nil
 	}
 
-	cmd.SysProcAttr = attr
-
+	// Before the ID maps are written the child is not root, and exec would drop the capabilities
+	// that clone gave it. Ambient capabilities stay; Join removes them.
+	attr.Cloneflags |= unix.CLONE_NEWUSER
+	last, err := lastCap()
+	if err != nil {
+		return nil, err
+	}
+	for c := uintptr(0); c <= last; c++ {
+		attr.AmbientCaps = append(attr.AmbientCaps, c)
+	}
 	return cmd, nil
 }
 
-// builderEnv adds what go.podman.io/storage needs to know that it is rootless. An existing namespace keeps what podman
-// or buildah said about it.
+// builderEnv returns env with the variables that tell go.podman.io/storage that the builder is
+// rootless, and extra. In the mode Identity the variables of podman or buildah stay.
 func builderEnv(env []string, mode Mode, s standing, extra []string) []string {
 	out := slices.Clone(env)
 	if mode != Identity {
@@ -216,7 +269,8 @@ func builderEnv(env []string, mode Mode, s standing, extra []string) []string {
 	return append(out, extra...)
 }
 
-// startError tells a refused clone from a program that cannot be executed.
+// startError returns a refusal if clone(2) failed, which is then the reason that the builder did
+// not start.
 func startError(p plan, err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -228,15 +282,16 @@ func startError(p plan, err error) error {
 	return &refusal{Stage: "creating a mount namespace", Err: errno}
 }
 
-// forwarder passes signals and the end of a context to the builder until it has ended.
+// forwarder forwards signals, and the end of a context, to the builder.
 type forwarder struct {
 	signals     <-chan os.Signal
 	builder     *os.Process
 	ended       chan struct{}
-	joined      atomic.Bool  // the builder has reported that it is root
-	interrupted atomic.Int32 // the signal that ended it
+	joined      atomic.Bool  // the builder is root and handles signals
+	interrupted atomic.Int32 // the signal that killed the builder before it joined; 0: none
 }
 
+// run forwards signals until ended is closed.
 func (f *forwarder) run(ctx context.Context) {
 	done := ctx.Done()
 	for {
@@ -254,28 +309,33 @@ func (f *forwarder) run(ctx context.Context) {
 	}
 }
 
-// send kills a builder that has not joined: there is nothing to be tidied up yet, and PID 1 loses every other signal
-// until the Go runtime has installed its handlers (pid_namespaces(7)).
+// send sends a signal to the builder. A builder that has not joined is killed: it has nothing to
+// clean up, and as PID 1 it ignores all other signals until the Go runtime has installed its
+// handlers (pid_namespaces(7)).
 func (f *forwarder) send(sig syscall.Signal) {
 	if !f.joined.Load() {
 		f.interrupted.Store(int32(sig))
 		sig = unix.SIGKILL
 	}
-	_ = f.builder.Signal(sig) // fails only when it has just ended
+	_ = f.builder.Signal(sig) // fails if the builder has ended
 }
 
-// errUnjoined: the builder closed the socket without a report.
+// errUnjoined says that the builder closed the socket without a report.
 var errUnjoined = errors.New("no report from the builder")
 
-// handshake writes the maps, tells the builder to go on, and hears how that went.
+// handshake writes the ID maps, lets the builder continue and returns the error of its report.
 func (l launcher) handshake(ctx context.Context, m mapper, builder int, socket *os.File) error {
 	if err := m.write(ctx, builder); err != nil {
 		return err
 	}
 
 	h := hello{
-		Mode: m.plan.Mode, UID: l.standing.UID, GID: l.standing.GID,
-		PID: l.options.PID, KeepGroups: l.options.KeepGroups, Warnings: m.plan.Warnings,
+		Mode:       m.plan.Mode,
+		UID:        l.standing.UID,
+		GID:        l.standing.GID,
+		PID:        l.options.PID,
+		KeepGroups: l.options.KeepGroups,
+		Warnings:   m.plan.Warnings,
 	}
 
 	if err := json.NewEncoder(socket).Encode(h); err != nil {
@@ -296,6 +356,7 @@ func (l launcher) handshake(ctx context.Context, m mapper, builder int, socket *
 	return fmt.Errorf("%s: %s", r.Stage, r.Text)
 }
 
+// exitCode returns the exit code of the builder as a shell does.
 func exitCode(state *os.ProcessState, err error) (int, error) {
 	if state == nil {
 		return 0, fmt.Errorf("waiting for the builder: %w", err)
@@ -306,7 +367,7 @@ func exitCode(state *os.ProcessState, err error) (int, error) {
 	return state.ExitCode(), nil
 }
 
-// socketpair returns two connected stream sockets that no other program inherits.
+// socketpair returns two connected stream sockets with close-on-exec.
 func socketpair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

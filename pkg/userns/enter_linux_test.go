@@ -23,7 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary plays all roles: with this variable it is a launcher, which becomes a builder by Enter.
+// The test binary plays all roles. With this variable it is a launcher, and Enter starts it again
+// as a builder.
 const (
 	envScene   = "USERNS_TEST_SCENE"
 	envOptions = "USERNS_TEST_OPTIONS"
@@ -58,7 +59,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// seen is what a builder observes of itself.
+// seen holds the observations of a builder about itself.
 type seen struct {
 	State     *State
 	PID       int
@@ -71,7 +72,7 @@ type seen struct {
 	Nogroup   string
 }
 
-// play is the builder's part.
+// play is the main function of the builder.
 func play(scene string, state *State) int {
 	switch scene {
 	case "look":
@@ -81,7 +82,7 @@ func play(scene string, state *State) int {
 	case "exit":
 		return 42
 	case "killed":
-		// Not of itself: the first process of a PID namespace cannot.
+		// A child dies by a signal here: PID 1 of a PID namespace ignores its own signals.
 		fmt.Println("ready")
 		time.Sleep(time.Minute)
 	case "signal":
@@ -123,7 +124,8 @@ func awaitSignal() int {
 	return 5
 }
 
-// family leaves a process that holds standard output and would live on; only a PID namespace ends that too.
+// family leaves a process behind that holds standard output. Only the end of a PID namespace ends
+// it.
 func family(state *State) int {
 	if state.PIDNamespace {
 		cmd := exec.Command("sleep", "60")
@@ -137,7 +139,7 @@ func family(state *State) int {
 	return 0
 }
 
-// inner is a launcher within a builder.
+// inner is a launcher inside a builder.
 func inner(scene string, o Options) int {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -152,11 +154,13 @@ func inner(scene string, o Options) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// asPod makes what a pod with hostUsers: false is: root of some ids, without CAP_SYS_ADMIN.
+// asPod gives this process the rights of a pod with hostUsers: false: root of some IDs, without
+// CAP_SYS_ADMIN.
 func asPod() int {
 	runtime.LockOSThread()
-	// A test with the race detector has cgo, and there Join removes ambient capabilities on its own thread only. This may be
-	// another thread, and a program keeps ambient capabilities whatever the bounding set is.
+	// A test with the race detector has cgo, and Join then removes ambient capabilities on the
+	// calling thread only. This can be another thread, and a program keeps ambient capabilities
+	// although the bounding set lacks them.
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		panic(err)
 	}
@@ -166,7 +170,8 @@ func asPod() int {
 	return inner("look", Options{PID: true})
 }
 
-// forbidUserNS lets clone(2) with CLONE_NEWUSER fail with EPERM on this thread, as the profiles of container engines do.
+// forbidUserNS makes clone(2) with CLONE_NEWUSER fail with EPERM on this thread, as the seccomp
+// profiles of container engines do.
 func forbidUserNS() {
 	runtime.LockOSThread()
 	filter := []unix.SockFilter{
@@ -215,8 +220,8 @@ func look(state *State) seen {
 	return v
 }
 
-// threadStatus returns what all threads have in common, which is to be everything. A race test has cgo, and there
-// capabilities of other threads cannot be changed.
+// threadStatus returns the fields of /proc/self/task/*/status that are equal on all threads. A race
+// test has cgo, and then capabilities of other threads cannot be changed.
 func threadStatus() []string {
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPPID, 0, 0, 0); errno == syscall.ENOTSUP {
 		return rootStatus()
@@ -253,7 +258,7 @@ func statusOf(path string) []string {
 	return out
 }
 
-// allSlaves tells whether no mount passes anything on.
+// allSlaves reports whether no mount propagates to other namespaces.
 func allSlaves() bool {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	return err == nil && !strings.Contains(string(text), " shared:")
@@ -271,7 +276,7 @@ func chownNogroup() string {
 	return ""
 }
 
-// launch prepares a launcher of a scene.
+// launch returns the command of a launcher that plays a scene.
 func launch(t *testing.T, scene string, o Options) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(o)
@@ -285,14 +290,14 @@ func launch(t *testing.T, scene string, o Options) *exec.Cmd {
 	return cmd
 }
 
-// needMode skips where this user cannot be made root, and tells the mode.
+// needMode returns the mode for this user, and skips the test if the user cannot become root.
 func needMode(t *testing.T) Mode {
 	t.Helper()
 	s, err := readStanding()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := plans(t.Context(), s, Options{})
+	m, err := launcher{standing: s}.plan(t.Context())
 	if err != nil {
 		t.Skip("needs a user that can enter a namespace: ", err)
 	}
@@ -322,7 +327,7 @@ func observe(t *testing.T, scene string, o Options) seen {
 	return v
 }
 
-// rootStatus is what all threads of a builder must show.
+// rootStatus is the status that all threads of a builder must have.
 func rootStatus() []string {
 	return []string{"Uid: 0 0 0 0", "Gid: 0 0 0 0", "CapInh: 0000000000000000", "CapAmb: 0000000000000000"}
 }
@@ -480,7 +485,7 @@ func TestStandardStreams(t *testing.T) {
 	}
 }
 
-// started runs a scene up to the point where the builder has printed "ready".
+// started runs a scene until the builder has printed "ready".
 func started(t *testing.T, scene string, o Options) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	cmd := launch(t, scene, o)
@@ -499,7 +504,8 @@ func started(t *testing.T, scene string, o Options) (*exec.Cmd, io.Reader) {
 
 func TestSignals(t *testing.T) {
 	needMode(t)
-	// Where this process was started with SIGHUP ignored (nohup), the launcher would be too. A handler is not inherited.
+	// If this process ignores SIGHUP (nohup), the launcher would ignore it too. A handler is not
+	// inherited.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)
@@ -523,7 +529,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// childOf returns the one child of a process.
+// childOf returns the only child of a process.
 func childOf(t *testing.T, pid int) int {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -561,7 +567,7 @@ func TestKilledBuilder(t *testing.T) {
 	}
 }
 
-// TestKilledLauncher: all that hold standard output must be gone.
+// TestKilledLauncher waits until all processes that hold standard output are gone.
 func TestKilledLauncher(t *testing.T) {
 	needMode(t)
 	for _, pid := range []bool{true, false} {

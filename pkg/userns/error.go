@@ -10,28 +10,29 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
-// Reason is why no namespace could be made.
+// Reason is the kind of an [Error].
 type Reason string
 
 // The reasons of an [Error].
 const (
-	NoUser       Reason = "no-user"       // the uid has no login name, without which newuidmap works for nobody
-	NoSubIDs     Reason = "no-subids"     // no entry in /etc/subuid or /etc/subgid, or none that is usable here
-	TooFewIDs    Reason = "too-few-ids"   // id 65534 would not exist
+	NoUser       Reason = "no-user"       // the UID has no login name, which newuidmap needs
+	NoSubIDs     Reason = "no-subids"     // the user has no usable entry in /etc/subuid or /etc/subgid
+	TooFewIDs    Reason = "too-few-ids"   // the ID 65534, which images use, would not exist
 	NoHelper     Reason = "no-helper"     // newuidmap or newgidmap is not installed
-	HelperRights Reason = "helper-rights" // newuidmap or newgidmap has no privilege to map ids
-	HelperFailed Reason = "helper-failed" // newuidmap or newgidmap refused
-	NoNewPrivs   Reason = "no-new-privs"  // no_new_privs takes the privilege from newuidmap and newgidmap
+	HelperRights Reason = "helper-rights" // newuidmap or newgidmap has no privilege to map IDs
+	HelperFailed Reason = "helper-failed" // newuidmap or newgidmap failed for another reason
+	NoNewPrivs   Reason = "no-new-privs"  // no_new_privs disables the privilege of newuidmap and newgidmap
 	Limit        Reason = "limit"         // user.max_user_namespaces is reached, or namespaces are nested too deeply
 	AppArmor     Reason = "apparmor"      // AppArmor forbids user namespaces or mounts
 	Seccomp      Reason = "seccomp"       // a seccomp filter forbids user namespaces or mounts
 	Forbidden    Reason = "forbidden"     // the kernel refused for another reason
 	NoKernel     Reason = "no-kernel"     // the kernel was built without user namespaces
 	Unjoined     Reason = "unjoined"      // the re-executed program ended before Join
-	Capabilities Reason = "no-capability" // root without the capabilities to map ids
+	Capabilities Reason = "no-capability" // root has no capabilities to map IDs
 )
 
-// AboutIDs tells whether ids could not be mapped; else it is the namespace that could not be made.
+// AboutIDs reports whether IDs could not be mapped. If it is false, the namespace could not be
+// created. Options.AllowSingle helps only if it is true.
 func (r Reason) AboutIDs() bool {
 	switch r {
 	case NoUser, NoSubIDs, TooFewIDs, NoHelper, HelperRights, HelperFailed, NoNewPrivs, Capabilities:
@@ -41,37 +42,38 @@ func (r Reason) AboutIDs() bool {
 	return false
 }
 
-// Error says on one line what is missing and what mends it.
+// Error explains on one line why a namespace could not be created.
 type Error struct {
 	Reason Reason
-	Detail string // what was tried and what is missing
-	Fix    string // what to run or to change; empty if nobody knows
-	Err    error  // the system's error, may be nil
+	Detail string // the operation that failed and the cause
+	Fix    string // the remedy, for example a command to run; empty: not known
+	Err    error  // the error of the system; nil: none
 }
 
-// Error returns "detail; fix".
+// Error returns "DETAIL; FIX".
 func (e *Error) Error() string { return remedy.Text(e.Remedy()) }
 
 // Remedy returns Detail and Fix.
 func (e *Error) Remedy() (why, do string) { return e.Detail, e.Fix }
 
-// Unwrap returns the system's error.
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// situation is what explains a refusal. It is gathered after one, never to foresee one.
+// situation holds the facts that explain a refusal. They are read after a refusal, never to predict
+// one.
 type situation struct {
 	UID, EUID     int
 	NoNewPrivs    bool
-	OwnIDs        bool   // the ids of the user namespace are not the machine's
-	NoSetIDs      bool   // CAP_SETUID or CAP_SETGID is not in the bounding set: no program can have it
-	Seccomp       bool   // a filter is active
+	OwnIDs        bool   // the user namespace does not map all IDs of the machine
+	NoSetIDs      bool   // CAP_SETUID or CAP_SETGID is not in the bounding set
+	Seccomp       bool   // a seccomp filter is active
 	MaxNamespaces string // user.max_user_namespaces; empty: unknown
-	Clone         string // kernel.unprivileged_userns_clone, Debian's and Arch's switch; empty: there is none
-	AppArmor      string // kernel.apparmor_restrict_unprivileged_userns; empty: there is none
-	Confined      string // AppArmor's label of this process if it is confined
+	Clone         string // kernel.unprivileged_userns_clone of Debian and Arch; empty: unknown
+	AppArmor      string // kernel.apparmor_restrict_unprivileged_userns; empty: unknown
+	Confined      string // the AppArmor profile of this process; empty: not confined
 }
 
-// explainRefusal says why the kernel refused op, which is "creating a user namespace" or a mount of the builder.
+// explainRefusal returns the reason and the remedy for the error err of the operation op.
 func explainRefusal(op string, err error, s situation) *Error {
 	e := &Error{Err: err, Detail: fmt.Sprintf("%s: %v", op, err)}
 	var errno syscall.Errno
@@ -94,7 +96,8 @@ func explainRefusal(op string, err error, s situation) *Error {
 	case s.AppArmor == "1":
 		e.Reason = AppArmor
 		e.Detail += " (kernel.apparmor_restrict_unprivileged_userns is 1)"
-		e.Fix = "run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give the program an AppArmor profile with the rule userns"
+		e.Fix = "run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, " +
+			"or give the program an AppArmor profile with the rule userns"
 	case s.Seccomp:
 		e.Reason = Seccomp
 		e.Detail += " (a seccomp filter is active)"
@@ -111,11 +114,11 @@ func explainRefusal(op string, err error, s situation) *Error {
 	return e
 }
 
-// podFields are the fields of a pod under which it may make user namespaces, as far as they are not set already.
+// podFields lists the fields of a pod that must change so that the pod can create user namespaces.
 func podFields(s situation) string {
 	const profiles = "seccompProfile.type: Unconfined and appArmorProfile.type: Unconfined"
 	if s.EUID != 0 && !s.NoNewPrivs && !s.NoSetIDs {
-		return profiles // newuidmap does the rest
+		return profiles // newuidmap can map IDs
 	}
 
 	fields := ""
@@ -131,6 +134,7 @@ func podFields(s situation) string {
 	return fields + profiles
 }
 
+// explainLimit explains that the limit of user namespaces is reached.
 func explainLimit(e *Error, s situation) {
 	e.Reason = Limit
 	if s.MaxNamespaces == "0" {
@@ -138,23 +142,24 @@ func explainLimit(e *Error, s situation) {
 		e.Fix = "run as root: sysctl -w user.max_user_namespaces=15000"
 		return
 	}
-	e.Detail += fmt.Sprintf(" (all of user.max_user_namespaces=%s are in use, or 32 levels are nested)", s.MaxNamespaces)
-	e.Fix = "end what holds them, or run as root: sysctl -w user.max_user_namespaces=100000"
+	e.Detail += fmt.Sprintf(" (all of user.max_user_namespaces=%s are in use, or 32 levels are nested)",
+		s.MaxNamespaces)
+	e.Fix = "end the processes that use them, or run as root: sysctl -w user.max_user_namespaces=100000"
 }
 
-// helperFailure is a run of newuidmap or newgidmap that failed.
+// helperFailure describes a failed run of newuidmap or newgidmap.
 type helperFailure struct {
-	Path     string
-	Output   string // standard error
-	Err      error  // how it ended, or why it did not start
-	SetUID   bool   // its file has the set-user-ID bit
-	FileCaps bool   // its file has capabilities
-	NoSUID   bool   // its file system is mounted nosuid
-	User     string
-	Ranges   string // the map that was asked for
+	Path     string // of the program
+	Output   string // standard error of the program
+	Err      error  // the error of exec.Cmd.Run
+	SetUID   bool   // the program has the set-user-ID bit and belongs to root
+	FileCaps bool   // the program has file capabilities
+	NoSUID   bool   // the file system of the program is mounted nosuid
+	User     string // login name
+	Ranges   string // the requested ID map
 }
 
-// explainHelper says why newuidmap or newgidmap failed, from what it printed and from what it is.
+// explainHelper returns the reason and the remedy for a failure of newuidmap or newgidmap.
 func explainHelper(f helperFailure, s situation) *Error {
 	tool := filepath.Base(f.Path)
 	said := strings.Join(strings.Fields(f.Output), " ")
@@ -170,11 +175,13 @@ func explainHelper(f helperFailure, s situation) *Error {
 		if s.NoSetIDs {
 			e.Fix += " and no capabilities.drop"
 		}
-		e.Fix += ", or hostUsers: false and runAsUser: 0; in a systemd unit set NoNewPrivileges=no; in a container drop --security-opt no-new-privileges"
+		e.Fix += ", or hostUsers: false and runAsUser: 0; in a systemd unit set NoNewPrivileges=no; " +
+			"in a container drop --security-opt no-new-privileges"
 	case s.NoSetIDs && s.EUID != 0:
 		e.Reason = HelperRights
-		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container may not use (%s)", tool, said)
-		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; in a container add --cap-add SETUID,SETGID"
+		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container lacks (%s)", tool, said)
+		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; " +
+			"in a container add --cap-add SETUID,SETGID"
 	case f.NoSUID:
 		e.Reason = HelperRights
 		e.Detail = fmt.Sprintf("%s has no effect because its file system is mounted nosuid (%s)", f.Path, said)
@@ -186,7 +193,8 @@ func explainHelper(f helperFailure, s situation) *Error {
 	case strings.Contains(said, "not allowed"):
 		e.Reason = NoSubIDs
 		e.Detail = fmt.Sprintf("%s (asked for %s)", said, f.Ranges)
-		e.Fix = fmt.Sprintf("give user %s these ids in /etc/sub%s, or ask getsubids which ones there are", f.User, strings.TrimSuffix(strings.TrimPrefix(tool, "new"), "map"))
+		e.Fix = fmt.Sprintf("give user %s these ids in /etc/sub%s, or list the user's ids with getsubids",
+			f.User, kindOf(tool))
 	case strings.Contains(said, "owned by a different user"):
 		e.Detail += " (the current group is not the user's primary group, or the uid has two names)"
 		e.Fix = "run it outside newgrp and sg, or set GRANT_AUX_GROUP_SUBIDS yes in /etc/login.defs"
@@ -196,18 +204,23 @@ func explainHelper(f helperFailure, s situation) *Error {
 	case strings.Contains(said, "write to") && f.SetUID && !f.FileCaps:
 		e.Reason = HelperRights
 		e.Detail += " (it is setuid without file capabilities, and needs CAP_SYS_ADMIN that this container lacks)"
-		e.Fix = fmt.Sprintf("run as root in the image: chmod u-s %s && setcap cap_%s=ep %s", f.Path, capOf(tool), f.Path)
+		e.Fix = fmt.Sprintf("run as root in the image: chmod u-s %s && setcap cap_%s=ep %s",
+			f.Path, capOf(tool), f.Path)
 	}
 
 	return e
 }
 
-// capOf is the capability that a tool needs: setuid for newuidmap, setgid for newgidmap.
-func capOf(tool string) string {
-	return "set" + strings.TrimSuffix(strings.TrimPrefix(tool, "new"), "map")
+// kindOf returns the kind of IDs that a tool maps: "uid" for newuidmap, "gid" for newgidmap.
+func kindOf(tool string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(tool, "new"), "map")
 }
 
-// noSubids is the error of a user without subordinate ids. all are the ranges of everybody, in both files.
+// capOf returns the capability that a tool needs: "setuid" for newuidmap, "setgid" for newgidmap.
+func capOf(tool string) string { return "set" + kindOf(tool) }
+
+// noSubids returns the error for a user without subordinate UIDs or GIDs. all holds the ranges of
+// all users in both files.
 func noSubids(user string, uid, gid bool, all []idRange) *Error {
 	files := "/etc/subuid and /etc/subgid"
 	switch {
@@ -224,7 +237,7 @@ func noSubids(user string, uid, gid bool, all []idRange) *Error {
 	}
 }
 
-// addSubids is the command that gives a user 65536 further ids of the kinds that are missing.
+// addSubids returns the command that gives a user 65536 more UIDs, GIDs or both.
 func addSubids(user string, uid, gid bool, all []idRange) string {
 	r, ok := freeRange(all)
 	if !ok {

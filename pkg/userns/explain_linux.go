@@ -1,17 +1,21 @@
 package userns
 
-// Explain says why the kernel refused op, which makes a user namespace or a mount in one, from what it answered and from what
-// confines this process. It is for those who make namespaces of their own below the builder's.
+// Explain returns the reason and the remedy for an error of the kernel. op names the operation that
+// created a namespace or a mount, for example "creating a user namespace", and err is the error of
+// the system call. Explain reads from /proc what confines this process. It is for programs that
+// create more namespaces below the namespace of the builder.
 func Explain(op string, err error) *Error { return explainRefusal(op, err, readSituation()) }
 
-// Confinement is what confines a process beside its user id. It explains refusals; it does not foretell them.
+// Confinement describes restrictions of a process besides its user ID. They explain a refusal but
+// do not predict one.
 type Confinement struct {
-	NoNewPrivs bool   // prctl(2) PR_SET_NO_NEW_PRIVS: setuid programs and file capabilities have no effect
-	Seccomp    bool   // a filter is active
-	AppArmor   string // the profile; empty: none
+	NoNewPrivs bool   // setuid programs and file capabilities have no effect: PR_SET_NO_NEW_PRIVS, prctl(2)
+	Seccomp    bool   // a seccomp filter is active
+	AppArmor   string // the AppArmor profile; empty: none
 }
 
-// ReadConfinement returns what confines this process. What cannot be read counts as not there.
+// ReadConfinement returns the restrictions of this process. A restriction that cannot be read
+// counts as absent.
 func ReadConfinement() Confinement {
 	s := readSituation()
 	return Confinement{NoNewPrivs: s.NoNewPrivs, Seccomp: s.Seccomp, AppArmor: s.Confined}

@@ -15,17 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initUserNS is the inode number of the first user namespace (PROC_USER_INIT_INO of the kernel's proc_ns.h). The map
-// alone does not tell: root may give a nested namespace the full map, and there mounts are still not real root's.
+// initUserNS is the inode number of the initial user namespace: PROC_USER_INIT_INO of the kernel's
+// proc_ns.h. The ID map is not enough to recognize the namespace: root can give a nested namespace
+// the full map, but mounts in the namespace still have the restrictions of a user namespace.
 const initUserNS = 0xEFFFFFFD
 
-// readStanding reads what this process is.
+// readStanding describes this process.
 func readStanding() (standing, error) {
-	s := standing{UID: os.Geteuid(), GID: os.Getegid()}
-	var err error
-	if s.UIDMap, s.GIDMap, err = ownMaps(); err != nil {
-		return s, err
+	uids, gids, err := ownMaps()
+	if err != nil {
+		return standing{}, err
 	}
+	s := standing{UID: os.Geteuid(), GID: os.Getegid(), UIDMap: uids, GIDMap: gids}
 
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/user", &st); err != nil {
@@ -44,7 +45,12 @@ func readStanding() (standing, error) {
 }
 
 func noUserNS(err error) error {
-	return &Error{Reason: NoKernel, Err: err, Detail: fmt.Sprintf("reading /proc/self/ns/user: %v", err), Fix: "mount /proc, or use a kernel with CONFIG_USER_NS"}
+	return &Error{
+		Reason: NoKernel,
+		Err:    err,
+		Detail: fmt.Sprintf("reading /proc/self/ns/user: %v", err),
+		Fix:    "mount /proc, or use a kernel with CONFIG_USER_NS",
+	}
 }
 
 func ownMaps() (uids, gids []IDMap, err error) {
@@ -77,7 +83,7 @@ func effectiveCaps() (uint64, error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
-// lastCap is the highest capability that the kernel knows.
+// lastCap returns the number of the highest capability of the kernel.
 func lastCap() (uintptr, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err != nil {
@@ -90,7 +96,7 @@ func lastCap() (uintptr, error) {
 	return uintptr(n), nil
 }
 
-// readSituation gathers what explains a refusal. What cannot be read stays unknown.
+// readSituation reads the facts that explain a refusal. A fact that cannot be read stays unknown.
 func readSituation() situation {
 	s := situation{UID: os.Getuid(), EUID: os.Geteuid()}
 	line := func(path string) string {
@@ -124,13 +130,18 @@ func readSituation() situation {
 	return s
 }
 
-// helperDirs are where distributions keep programs that are setuid or have file capabilities: NixOS and Guix have
-// wrappers of their own. PATH is not read: the program gets the user's ids mapped, so it must be the system's.
+// helperDirs returns the directories with setuid programs and programs with file capabilities.
+// NixOS and Guix have wrappers in directories of their own. PATH is not used: a program that maps
+// IDs must be the system's.
 func helperDirs() []string {
-	return []string{"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin", "/run/wrappers/bin", "/run/privileged/bin", "/run/setuid-programs", "/run/current-system/sw/bin"}
+	return []string{
+		"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin",
+		"/run/wrappers/bin", "/run/privileged/bin", "/run/setuid-programs", "/run/current-system/sw/bin",
+	}
 }
 
-// findTool returns the path of a program: the first that may map ids, else the first there is, else "".
+// findTool returns the path of the first program with the name that has the setuid bit or file
+// capabilities, else the path of the first program with the name, else "".
 func findTool(dirs []string, name string) string {
 	found := ""
 	for _, dir := range dirs {
@@ -155,7 +166,8 @@ func hasFileCaps(path string) bool {
 	return err == nil && n > 0
 }
 
-// readDelegation collects what newuidmap would allow this user.
+// readDelegation reads the login name and the subordinate IDs of the user, and finds the programs
+// that map them.
 func readDelegation(ctx context.Context, s standing, dirs []string) (delegation, error) {
 	d := delegation{UIDTool: findTool(dirs, "newuidmap"), GIDTool: findTool(dirs, "newgidmap")}
 	var err error
@@ -183,41 +195,52 @@ func readSubids(path, name string, uid int) (subids, error) {
 	return parseSubids(string(text), name, uid), nil
 }
 
-// askGetsubids asks the provider that /etc/nsswitch.conf names for "subid" (sssd, LDAP), which only libsubid can load.
+// askGetsubids runs getsubids(1), which asks the provider for "subid" in /etc/nsswitch.conf, for
+// example sssd. Only libsubid can load a provider.
 func askGetsubids(ctx context.Context, d *delegation, tool string) {
 	if tool == "" {
 		return
 	}
-	if out, err := run(ctx, tool, d.User); err == nil && len(d.UIDs.Mine) == 0 {
-		d.UIDs.Mine = parseGetsubids(out)
+	if len(d.UIDs.Mine) == 0 {
+		d.UIDs.Mine = getsubids(ctx, tool, d.User)
 	}
-	if out, err := run(ctx, tool, "-g", d.User); err == nil && len(d.GIDs.Mine) == 0 {
-		d.GIDs.Mine = parseGetsubids(out)
+	if len(d.GIDs.Mine) == 0 {
+		d.GIDs.Mine = getsubids(ctx, tool, "-g", d.User)
 	}
 }
 
-// loginName looks the uid up in /etc/passwd, then asks getent, which knows the directory services too.
+// getsubids returns the ranges that the program tool prints, and no ranges if the program fails.
+func getsubids(ctx context.Context, tool string, args ...string) []idRange {
+	out, err := run(ctx, tool, args...)
+	if err != nil {
+		return nil
+	}
+	return parseGetsubids(out)
+}
+
+// loginName returns the login name of the uid from /etc/passwd, or from getent(1), which also asks
+// directory services.
 func loginName(ctx context.Context, uid int, dirs []string) (string, error) {
 	text, err := os.ReadFile("/etc/passwd")
-	if name := nameIn(string(text), uid); name != "" {
+	name := nameIn(string(text), uid)
+	if tool := findTool(dirs, "getent"); name == "" && tool != "" {
+		var out string
+		out, err = run(ctx, tool, "passwd", strconv.Itoa(uid))
+		name = nameIn(out, uid)
+	}
+	if name != "" {
 		return name, nil
 	}
 
-	if tool := findTool(dirs, "getent"); tool != "" {
-		var out string
-		out, err = run(ctx, tool, "passwd", strconv.Itoa(uid))
-		if name := nameIn(out, uid); name != "" {
-			return name, nil
-		}
-	}
-
 	return "", &Error{
-		Reason: NoUser, Err: err, Detail: fmt.Sprintf("uid %d has no login name, and newuidmap maps ids only for those who have one", uid),
-		Fix: fmt.Sprintf("give uid %d a line in /etc/passwd, or run as a user that has one", uid),
+		Reason: NoUser,
+		Err:    err,
+		Detail: fmt.Sprintf("uid %d has no login name, and newuidmap maps ids only for those who have one", uid),
+		Fix:    fmt.Sprintf("give uid %d a line in /etc/passwd, or run as a user that has one", uid),
 	}
 }
 
-// nameIn finds the name of a uid in text of the form of passwd(5).
+// nameIn returns the login name of the uid in a text in the format of passwd(5).
 func nameIn(text string, uid int) string {
 	want := strconv.Itoa(uid)
 	for line := range strings.Lines(text) {
@@ -228,14 +251,16 @@ func nameIn(text string, uid int) string {
 	return ""
 }
 
-// run starts a helper with an empty environment and returns what it prints. Ten seconds are enough for a directory
-// service that answers at all.
+// run runs a helper with an empty environment and returns its output, after an error its standard
+// error. A directory service that works answers within the limit of ten seconds.
 func run(ctx context.Context, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var out, diag bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &out, &diag
+	cmd.Env = []string{}
+	cmd.Stdout = &out
+	cmd.Stderr = &diag
 	if err := cmd.Run(); err != nil {
 		return diag.String(), fmt.Errorf("running %s: %w", path, err)
 	}

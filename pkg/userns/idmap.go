@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	nogroup = 65534     // nobody and nogroup of every distribution; images own files by it and chown to it
-	maxIDs  = 1<<32 - 1 // ids are 32 bits; the last one is -1, "no id", and is never mapped
-	initMap = maxIDs    // size of the one extent of the initial namespace's map
+	nogroup = 65534     // the ID of nobody and nogroup, which files of images have
+	maxIDs  = 1<<32 - 1 // IDs have 32 bits; the last is -1, "no ID", and is never mapped
+	initMap = maxIDs    // size of the extent in the map of the initial namespace
 )
 
-// idRange is a run of ids. Ends may lie at 1<<32, hence the wide type.
+// idRange is a range of IDs. The end can be 1<<32, which needs 64 bits.
 type idRange struct{ Start, Count uint64 }
 
 func (r idRange) end() uint64 { return r.Start + r.Count }
 
-// parseIDMap reads the text of /proc/PID/uid_map or gid_map.
+// parseIDMap parses the text of /proc/PID/uid_map or gid_map.
 func parseIDMap(text string) ([]IDMap, error) {
 	var out []IDMap
 	for line := range strings.Lines(text) {
@@ -42,7 +42,7 @@ func parseIDMap(text string) ([]IDMap, error) {
 	return out, nil
 }
 
-// formatIDMap is the text that is written to /proc/PID/uid_map.
+// formatIDMap returns the text for /proc/PID/uid_map.
 func formatIDMap(m []IDMap) string {
 	var b strings.Builder
 	for _, e := range m {
@@ -52,12 +52,12 @@ func formatIDMap(m []IDMap) string {
 	return b.String()
 }
 
-// contains tells whether id has a meaning inside.
+// contains reports whether id exists in a namespace with the map m.
 func contains(m []IDMap, id uint32) bool {
 	return slices.ContainsFunc(m, func(e IDMap) bool { return id >= e.Inside && id-e.Inside < e.Size })
 }
 
-// count returns how many ids the map holds.
+// count returns the number of IDs in the map.
 func count(m []IDMap) uint64 {
 	var n uint64
 	for _, e := range m {
@@ -66,7 +66,7 @@ func count(m []IDMap) uint64 {
 	return n
 }
 
-// total returns how many ids disjoint ranges hold.
+// total returns the number of IDs in disjoint ranges.
 func total(ranges []idRange) uint64 {
 	var n uint64
 	for _, r := range ranges {
@@ -75,7 +75,8 @@ func total(ranges []idRange) uint64 {
 	return n
 }
 
-// identity maps every id of m to itself, extent by extent: the kernel refuses one line across two of the parent's.
+// identity maps each ID of m to itself, extent by extent: the kernel refuses an extent that spans
+// two extents of the parent.
 func identity(m []IDMap) []IDMap {
 	out := make([]IDMap, len(m))
 	for i, e := range m {
@@ -84,7 +85,7 @@ func identity(m []IDMap) []IDMap {
 	return out
 }
 
-// insides returns the ids that exist in a namespace with map m.
+// insides returns the IDs that exist in a namespace with the map m.
 func insides(m []IDMap) []idRange {
 	out := make([]idRange, len(m))
 	for i, e := range m {
@@ -93,14 +94,16 @@ func insides(m []IDMap) []idRange {
 	return out
 }
 
-// disjoint sorts ranges by their start, as podman and buildah do with the same files (the numbers on disk must agree),
-// and removes overlaps, which the kernel refuses. Adjacent ranges stay apart: old newuidmaps check line by line.
+// disjoint sorts ranges by their start and removes overlaps, which the kernel refuses. Podman and
+// buildah sort too: with the same order, IDs on disk agree. Adjacent ranges are not joined, because
+// old versions of newuidmap compare each range with a line of the file.
 func disjoint(ranges []idRange) []idRange {
 	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b idRange) int { return cmp.Compare(a.Start, b.Start) })
 	var out []idRange
 	next := uint64(0)
 	for _, r := range sorted {
-		start, end := max(r.Start, next), min(r.end(), maxIDs)
+		start := max(r.Start, next)
+		end := min(r.end(), maxIDs)
 		if start < end {
 			out = append(out, idRange{start, end - start})
 			next = end
@@ -109,7 +112,7 @@ func disjoint(ranges []idRange) []idRange {
 	return out
 }
 
-// without cuts one id out of disjoint ranges.
+// without removes an ID from disjoint ranges.
 func without(ranges []idRange, id uint64) []idRange {
 	var out []idRange
 	for _, r := range ranges {
@@ -128,12 +131,13 @@ func without(ranges []idRange, id uint64) []idRange {
 	return out
 }
 
-// within keeps the parts of disjoint ranges that lie in one of the allowed ranges.
+// within returns the parts of disjoint ranges that are in an allowed range.
 func within(ranges, allowed []idRange) []idRange {
 	var out []idRange
 	for _, r := range ranges {
 		for _, a := range disjoint(allowed) {
-			start, end := max(r.Start, a.Start), min(r.end(), a.end())
+			start := max(r.Start, a.Start)
+			end := min(r.end(), a.end())
 			if start < end {
 				out = append(out, idRange{start, end - start})
 			}
@@ -142,8 +146,8 @@ func within(ranges, allowed []idRange) []idRange {
 	return out
 }
 
-// userMap maps 0 to the user's own id and 1 onwards to the ranges that are subordinate to it, as far as they exist in
-// the namespace whose map is parent.
+// userMap maps 0 to the ID own of the user, and 1 and higher IDs to the subordinate ranges. Ranges
+// that do not exist in a namespace with the map parent are left out.
 func userMap(own int, ranges []idRange, parent []IDMap) []IDMap {
 	usable := within(without(disjoint(ranges), uint64(own)), insides(parent))
 	out := []IDMap{{Inside: 0, Outside: uint32(own), Size: 1}}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The stages of Join that the kernel may refuse, as the user reads them.
+// The steps of Join that the kernel can refuse, as parts of error messages.
 const (
 	stageGroups = "dropping supplementary groups in the user namespace"
 	stageIDs    = "becoming root in the user namespace"
@@ -22,15 +22,19 @@ const (
 	stageProc   = "mounting /proc in the builder's PID namespace"
 )
 
-// Join must be the first call of main. In the process that the user started it returns nil, nil at once. In the one
-// that [Enter] started it waits until ids are mapped, becomes root on all threads, drops supplementary groups, empties
-// the inheritable and ambient capability sets, makes all mounts slaves (what is mounted outside appears inside, never
-// the other way), mounts a fresh /proc in a new PID namespace where the kernel lets it, and returns what it is.
+// Join must be the first call of main. In the process that the user started, Join returns nil, nil
+// at once. In the process that [Enter] started, Join waits until IDs are mapped and then:
 //
-// An error means that the launcher is gone, or that this process was not started by Enter: the caller has to exit. A
-// step that is refused is reported by Enter, which ends this process.
+//   - becomes root on all threads and drops the supplementary groups,
+//   - empties the inheritable and ambient capability sets,
+//   - makes all mounts slaves: mounts outside appear inside, but not the other way,
+//   - mounts the /proc of a new PID namespace, if the kernel allows that,
+//   - returns the State.
+//
+// After an error the caller must exit: the launcher is gone, or Enter did not start this process.
+// If the kernel refuses a step, Enter returns the error and kills this process.
 func Join() (*State, error) {
-	// The variable is the handshake's own, not configuration; it must not reach what the builder starts.
+	// The variable is a part of the handshake. Children of the builder must not see it.
 	value, ok := os.LookupEnv(joinEnv) //nolint:forbidigo // see above
 	if !ok {
 		return nil, nil //nolint:nilnil // documented: the launcher has no state
@@ -60,8 +64,8 @@ func Join() (*State, error) {
 		return nil, fmt.Errorf("reporting to the launcher: %w", err)
 	}
 
-	// A launcher that died before the parent death signal was armed is noticed here: its end of the socket is closed.
-	// After a refusal it explains and kills; two messages for one cause would help nobody.
+	// If the launcher died before the parent death signal was set, the socket is closed. After a
+	// refusal the launcher prints the error and kills this process.
 	if err := in.Decode(&welcome{}); err != nil {
 		return nil, fmt.Errorf("waiting for the launcher: %w", err)
 	}
@@ -69,7 +73,7 @@ func Join() (*State, error) {
 	return state, nil
 }
 
-// inherited opens the builder's end of the socket and sees to it that no child gets it.
+// inherited opens the builder's end of the socket, with close-on-exec.
 func inherited(value string) (*os.File, error) {
 	fd, err := strconv.Atoi(value)
 	if err != nil || fd < 3 {
@@ -83,18 +87,21 @@ func inherited(value string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "launcher"), nil
 }
 
+// reportOf returns the report about the error of a step.
 func reportOf(err error) report {
-	r := report{Stage: "joining the namespace", Text: err.Error()}
-	if refused, ok := errors.AsType[*refusal](err); ok {
-		r.Stage, r.Text = refused.Stage, refused.Err.Error()
-		if errno, ok := errors.AsType[syscall.Errno](refused.Err); ok {
-			r.Errno = int(errno)
-		}
+	refused, ok := errors.AsType[*refusal](err)
+	if !ok {
+		return report{Stage: "joining the namespace", Text: err.Error()}
+	}
+
+	r := report{Stage: refused.Stage, Text: refused.Err.Error()}
+	if errno, ok := errors.AsType[syscall.Errno](refused.Err); ok {
+		r.Errno = int(errno)
 	}
 	return r
 }
 
-// becomeRoot does everything that comes after the maps.
+// becomeRoot runs the steps after the ID maps are written, and fills state.
 func becomeRoot(h hello, state *State) error {
 	steps := []struct {
 		stage string
@@ -123,7 +130,8 @@ func becomeRoot(h hello, state *State) error {
 	return err
 }
 
-// dropGroups leaves the groups of the user outside. With a single id the kernel forbids it for good: there they stay.
+// dropGroups drops the supplementary groups. In the mode Single the kernel forbids setgroups(2), so
+// the groups stay.
 func dropGroups(h hello) error {
 	if h.KeepGroups || h.Mode == Single {
 		return nil
@@ -135,7 +143,7 @@ func dropGroups(h hello) error {
 	return syscall.Setgroups(nil)
 }
 
-// setIDs makes all threads uid and gid 0. With newuidmap they are it already, once the map is written.
+// setIDs gives all threads UID and GID 0, unless they have them since the ID maps were written.
 func setIDs() error {
 	if r, e, s := unix.Getresgid(); r|e|s != 0 {
 		if err := syscall.Setresgid(0, 0, 0); err != nil {
@@ -148,20 +156,22 @@ func setIDs() error {
 	return nil
 }
 
-// clearCaps empties the inheritable set, and the ambient set with it (capset(2)), which carried the capabilities over
-// exec. What is executed by uid 0 gets its capabilities from being root; what gives up uid 0 must get none
-// (CVE-2022-27651).
+// clearCaps empties the inheritable capability set, and with it the ambient set (capset(2)), which
+// carried the capabilities over exec. A program that UID 0 executes has capabilities because of the
+// UID. A program without UID 0 must have none (CVE-2022-27651).
 //
-// Real root gives up CAP_MKNOD too, as the kernel refuses it to every other mode: no node is made for a device of an image,
-// neither by this program nor by an overlay whose upper directory a RUN changes. Whiteouts need no capability (Linux 5.8).
-// Programs that real root executes have it again: the library's helper that unpacks a layer ([State] of mode [Root]).
+// In the mode Root clearCaps drops CAP_MKNOD too, which the kernel refuses in user namespaces.
+// Neither this program nor an overlay whose upper directory a RUN changes then creates device nodes
+// of an image. Whiteouts need no capability since Linux 5.8. Programs that real root executes have
+// CAP_MKNOD again, for example the helper of the storage library that unpacks layers.
 func clearCaps(mode Mode) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		return err
 	}
-	data[0].Inheritable, data[1].Inheritable = 0, 0
+	data[0].Inheritable = 0
+	data[1].Inheritable = 0
 	if mode == Root {
 		data[0].Effective &^= 1 << unix.CAP_MKNOD
 		data[0].Permitted &^= 1 << unix.CAP_MKNOD
@@ -169,9 +179,10 @@ func clearCaps(mode Mode) error {
 	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])))
 }
 
-// dieWithLauncher arms the parent death signal, on all threads, because it is lost with the thread that asked for it.
-// It comes after the changes of uids and capabilities, which disarm it (prctl(2)), and make the process undumpable,
-// which would give /proc/self to the owner of the namespace outside.
+// dieWithLauncher sets the parent death signal on all threads, because the signal setting ends with
+// the thread that called prctl(2). It runs after the changes of UIDs and capabilities, which clear
+// the setting. These changes also make the process undumpable, which gives /proc/self to the owner
+// of the user namespace outside; dieWithLauncher makes the process dumpable again.
 func dieWithLauncher() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
@@ -179,9 +190,10 @@ func dieWithLauncher() error {
 	return allThreads(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 }
 
-// freshProc mounts the /proc of the new PID namespace. Where parts of the one that is there are hidden by other mounts, as
-// in most pods, the kernel refuses a mount that would show them (mount_too_revealing, EPERM; AppArmor's mount rules: EACCES).
-// Then that one is kept: it shows the processes by their pids outside, /proc/self among them.
+// freshProc mounts the /proc of the new PID namespace. If other mounts hide parts of the current
+// /proc, as in most pods, the kernel refuses a mount that would show the parts
+// (mount_too_revealing: EPERM; mount rules of AppArmor: EACCES). The current /proc then stays,
+// which shows processes, /proc/self too, by their PIDs outside.
 func freshProc(pid bool) (outer bool, err error) {
 	if !pid {
 		return false, nil

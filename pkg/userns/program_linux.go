@@ -13,17 +13,21 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// sentFD is the number of the descriptor in the process that sends it, past those of its standard streams and pipes.
+// sentFD is the number of the descriptor in the process that sends it. The number is higher than
+// the numbers of the standard streams and pipes of the process.
 const sentFD = 100
 
-// runReadOnly makes cmd execute this program from a read-only mount, and returns what has to stay open until it is started.
+// runReadOnly makes cmd execute this program from a read-only mount. The caller closes the returned
+// file after cmd has started. The file is nil if the program is on a read-only mount already. After
+// an error cmd is unchanged.
 //
-// A file of an image that names /proc/self/exe as its interpreter is executed as the builder's program. What that starts
-// finds the program's file by way of /proc/PID/exe (CVE-2019-5736) and, as root of the namespace is the user outside, may
-// change its mode, times and attributes, and its content as soon as nothing executes it. On a read-only mount it may not.
+// The reason: a file of an image can name /proc/self/exe as its interpreter, and the kernel then
+// executes the builder's program. A process in the namespace finds the file of the program as
+// /proc/PID/exe (CVE-2019-5736). Root of the namespace is the user outside, so the process could
+// change the mode, times and attributes of the file, and the content as soon as no process executes
+// it. On a read-only mount it cannot.
 //
-// The mount is attached nowhere, so that the file can be part of a build context all the same. An error says why there is
-// none; cmd is then as it was, as it is where the mount that the program runs from is read-only already (nil, nil).
+// The mount is attached nowhere, so the file of the program can still be a part of a build context.
 func runReadOnly(cmd *exec.Cmd, p plan) (*os.File, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(cmd.Path, &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
@@ -37,15 +41,17 @@ func runReadOnly(cmd *exec.Cmd, p plan) (*os.File, error) {
 	return tree, nil
 }
 
-// readOnlyProgram returns this program's file on a read-only mount. The mount is made in a mount namespace, and unless this
-// process may do without in a user namespace, by a child that sends it (unix(7), SCM_RIGHTS).
+// readOnlyProgram returns the file of this program on a read-only mount. A child process makes the
+// mount in its own mount namespace, and with newUserNS in its own user namespace, and sends the
+// file (SCM_RIGHTS, unix(7)).
 func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	var running, found unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &running); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: "/proc/self/exe", Err: err}
 	}
 
-	// By its name: the child has other mounts than this process, in which the magic link leads to no place (EINVAL).
+	// The child opens the file by name: the magic link leads to a mount outside of the child's
+	// mount namespace (EINVAL).
 	name, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return nil, err
@@ -61,8 +67,8 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 	if newUserNS {
 		flags |= unix.CLONE_NEWUSER
 	}
-	_, err = sendReadOnly(name, theirs).Start(flags) // it ends by itself
-	_ = theirs.Close()                               // the child has its own copy, or there is none
+	_, err = sendReadOnly(name, theirs).Start(flags) // the child ends by itself
+	_ = theirs.Close()                               // the child has a copy, or was not started
 	if err != nil {
 		return nil, err
 	}
@@ -72,19 +78,22 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 		return nil, err
 	}
 	if err := unix.Fstat(int(tree.Fd()), &found); err != nil || found.Dev != running.Dev || found.Ino != running.Ino {
-		return nil, errors.Join(fmt.Errorf("%s is another file by now", name), tree.Close())
+		return nil, errors.Join(fmt.Errorf("%s was replaced in the meantime", name), tree.Close())
 	}
 
 	return tree, nil
 }
 
-// sendReadOnly is the child's program: it clones the mount of the file name, makes the clone read-only and sends it.
+// sendReadOnly returns the system calls of the child: clone the mount of the file name, make the
+// clone read-only and send it.
 func sendReadOnly(name string, socket *os.File) *program.Program {
 	p := new(program.Program)
 	tree := p.Reg()
-	p.Do("cloning the mount of "+name, unix.SYS_OPEN_TREE, unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(tree)
+	p.Do("cloning the mount of "+name, unix.SYS_OPEN_TREE, unix.AT_FDCWD, name,
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(tree)
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	p.Do("making it read-only", unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH,
+		program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 	p.Do("numbering it", unix.SYS_DUP3, tree, sentFD, unix.O_CLOEXEC)
 	message := newRightsMessage(unix.UnixRights(sentFD))
 	p.Keep(message)
@@ -93,7 +102,8 @@ func sendReadOnly(name string, socket *os.File) *program.Program {
 	return p
 }
 
-// rightsMessage is a message of one byte and a control message, with all that its header points to.
+// rightsMessage is a message of one byte with a control message. It holds all memory that the
+// header points to.
 type rightsMessage struct {
 	header  unix.Msghdr
 	vector  unix.Iovec
@@ -112,7 +122,7 @@ func newRightsMessage(control []byte) *rightsMessage {
 	return m
 }
 
-// receive returns the descriptor that a message on socket brings.
+// receive returns the descriptor in a message on socket.
 func receive(socket *os.File, name string) (*os.File, error) {
 	control := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(int(socket.Fd()), make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
@@ -122,12 +132,12 @@ func receive(socket *os.File, name string) (*os.File, error) {
 
 	messages, err := unix.ParseSocketControlMessage(control[:n])
 	if err != nil || len(messages) != 1 {
-		return nil, errors.New("no descriptor came")
+		return nil, errors.New("the message has no descriptor")
 	}
 
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, errors.New("no descriptor came")
+		return nil, errors.New("the message has no descriptor")
 	}
 	return os.NewFile(uintptr(fds[0]), name), nil
 }

@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// subids are the ranges of one file of subordinate ids.
+// subids holds the ranges in /etc/subuid or /etc/subgid.
 type subids struct {
-	Mine []idRange // of the user that was asked for, in the order of the file
-	All  []idRange // of everybody: what a new range must keep clear of
-	Bad  []int     // numbers of the lines that are no entry; the first line is 1
+	Mine []idRange // of the user, in the order of the file
+	All  []idRange // of all users: a new range must not overlap them
+	Bad  []int     // line numbers, from 1, of the lines that cannot be parsed
 }
 
-// parseSubids reads /etc/subuid or /etc/subgid (subuid(5)): lines "login-or-uid:start:count". Lines that do not parse
-// are left out, as shadow does, and reported by number: a stranger's typing error must not stop this user.
+// parseSubids parses the text of /etc/subuid or /etc/subgid, subuid(5). A line is LOGIN:START:COUNT
+// or UID:START:COUNT, for example "alice:100000:65536". Lines that cannot be parsed are ignored, as
+// shadow does, and reported in Bad: an error in the line of another user must not stop this user.
 func parseSubids(text, name string, uid int) subids {
 	var out subids
 	number := 0
@@ -48,7 +49,7 @@ func parseSubidLine(line string) (owner string, r idRange, ok bool) {
 	return fields[0], r, ok
 }
 
-// parseGetsubids reads what getsubids(1) prints: "0: alice 100000 65536".
+// parseGetsubids parses the output of getsubids(1), for example "0: alice 100000 65536".
 func parseGetsubids(text string) []idRange {
 	var out []idRange
 	for line := range strings.Lines(text) {
@@ -63,7 +64,8 @@ func parseGetsubids(text string) []idRange {
 	return out
 }
 
-// parseRange refuses empty ranges and those that begin with root's id or end beyond the last id.
+// parseRange rejects an empty range and a range with ID 0. It shortens a range that exceeds the
+// last ID.
 func parseRange(start, count string) (idRange, bool) {
 	s, err := strconv.ParseUint(start, 10, 32)
 	if err != nil || s == 0 {
@@ -76,14 +78,16 @@ func parseRange(start, count string) (idRange, bool) {
 	return idRange{s, min(c, maxIDs-s)}, s < maxIDs
 }
 
-// Where useradd(8) looks for room: SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT of login.defs(5), as they are by default.
+// The defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT in login.defs(5), which useradd(8)
+// uses.
 const (
 	subidMin   = 100000
 	subidMax   = 600100000
 	subidCount = 65536
 )
 
-// freeRange returns the first 65536 ids from 100000 on that no range of taken holds.
+// freeRange returns the first 65536 IDs from 100000 on that are not in taken, and false if there
+// are none.
 func freeRange(taken []idRange) (idRange, bool) {
 	start := uint64(subidMin)
 	for _, r := range disjoint(taken) {

@@ -5,8 +5,9 @@ import (
 	"syscall"
 )
 
-// allThreads makes a system call with two arguments on all threads. A binary that was linked with cgo knows no such
-// thing (ENOTSUP); there it is made on the calling thread. Released binaries have no cgo; race tests do.
+// allThreads makes a system call with two arguments on all threads. Programs with cgo cannot do
+// that (ENOTSUP); they make the call on the calling thread only. Released binaries have no cgo,
+// race tests have it.
 //
 //go:uintptrescapes
 func allThreads(trap, a1, a2 uintptr) error {

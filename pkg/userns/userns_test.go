@@ -127,7 +127,7 @@ func TestUserMap(t *testing.T) {
 	}
 }
 
-// FuzzSubids checks what the kernel demands of a map, whatever stands in the file.
+// FuzzSubids checks that any text of /etc/subuid gives a map that the kernel accepts.
 func FuzzSubids(f *testing.F) {
 	f.Add("alice:100000:65536\nbob:165536:65536\n", uint32(1000))
 	f.Add("1000:1:4294967295\nalice:5:4294967295", uint32(1000))

@@ -21,16 +21,15 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
@@ -197,16 +196,16 @@ func (m machine) try(ctx context.Context, dir string) (err error) {
 
 	for {
 		cmd := exec.CommandContext(ctx, "/probe")
-		cmd.Env, cmd.Dir = []string{}, "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Pdeathsig: syscall.SIGKILL}
+		cmd.Env = []string{}
+		program.Chroot(cmd, root)
 		err = cmd.Run()
-		if !errors.Is(err, syscall.ETXTBSY) { // a process that is just being forked has the file open still
+		if !program.IsBusy(err) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
 
-	if errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) {
+	if program.IsForeign(err) {
 		return fmt.Errorf("%w: %w", errNotExecuted, err)
 	}
 

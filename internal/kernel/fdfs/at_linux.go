@@ -387,9 +387,6 @@ func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err er
 	return 0, false, pathError("copy_file_range", dst.Name(), err)
 }
 
-// IsNotDir reports whether err says that a component of a path is not a directory.
-func IsNotDir(err error) bool { return errors.Is(err, unix.ENOTDIR) }
-
 // checkName refuses what is not one component of a path, so that no call here can leave its directory.
 func checkName(op, name string) error {
 	if name == "" || name == ".." || strings.ContainsAny(name, "/\x00") {

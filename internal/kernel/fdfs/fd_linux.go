@@ -60,7 +60,8 @@ func (d FD) Attributes() (Stat, error) {
 	return newStat(&st), nil
 }
 
-// Stat returns the attributes of name of the directory d; of a symbolic link its own. name may be ".".
+// Stat returns the attributes of name of the directory d; of a symbolic link its own. name may be
+// ".".
 func (d FD) Stat(name string) (Stat, error) {
 	var st unix.Stat_t
 	err := retry0(func() error { return unix.Fstatat(int(d), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
@@ -80,8 +81,8 @@ func (d FD) Readlink(name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// SetMtime changes the modification time of name of the directory d, of a symbolic link its own. The
-// access time stays. name may be ".".
+// SetMtime changes the modification time of name of the directory d, of a symbolic link its own.
+// The access time stays. name may be ".".
 func (d FD) SetMtime(name string, t Time) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: t.Sec, Nsec: t.Nsec}}
 	return retry0(func() error { return unix.UtimesNanoAt(int(d), name, times, unix.AT_SYMLINK_NOFOLLOW) })

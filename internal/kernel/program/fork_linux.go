@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,10 +17,10 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// The runtime's own preparations for a fork: they block signals, so that no handler of the
-// parent runs in the child, and make a growing stack fail at once. Both names are in the
-// runtime's list of linknames that are kept for others (golang.org/issue/67401); the empty file
-// fork_linux.s lets functions have no body.
+// The runtime's own preparations for a fork. They block signals, so that no handler of the parent runs
+// in the child, and make a growing stack fail at once. Both names are in the runtime's list of
+// linknames that are kept for other packages (golang.org/issue/67401). The empty file fork_linux.s
+// permits functions without a body.
 //
 //go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
 func runtimeBeforeFork()
@@ -27,16 +28,16 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-// A report is two words, an op and its error. noteBit marks that of a tolerated failure, and ready
-// says that the child waits.
+// A report is two words: the index of an op and its error number. noteBit marks the report of a
+// tolerated failure. The report {ready, 0} says that the child waits.
 const (
 	noteBit = 1 << 31
 	ready   = ^uint32(0)
 )
 
-// execute runs code and returns only when it ends or fails: with the index of the op and its
-// error, or len(code) and 0. It runs in a process that has one thread of a Go program and nothing
-// else of it: no allocation, no growing stack, no write barrier.
+// execute runs code. It returns the index of the op that failed and the error number, or len(code) and
+// 0 at the end. In a child it runs in a process that has one thread of a Go program and no Go runtime:
+// it must not allocate, grow its stack, or need a write barrier.
 //
 //go:norace
 //go:nosplit
@@ -52,7 +53,7 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 		case opFail:
 			errno = syscall.Errno(in.args[0])
 		case opCheck:
-			if *in.word&in.mask != in.want {
+			if *in.check.word&in.check.mask != in.check.want {
 				errno = syscall.Errno(in.args[0])
 			}
 		case opNeed:
@@ -85,6 +86,8 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 	return i, 0
 }
 
+// call makes the system call of an instruction. It retries EINTR.
+//
 //go:norace
 //go:nosplit
 //go:nocheckptr
@@ -106,6 +109,8 @@ func call(in *instruction, regs []uintptr) (uintptr, syscall.Errno) {
 	}
 }
 
+// tolerates reports whether the program continues after errno.
+//
 //go:norace
 //go:nosplit
 func (in *instruction) tolerates(errno syscall.Errno) bool {
@@ -117,14 +122,13 @@ func (in *instruction) tolerates(errno syscall.Errno) bool {
 	return false
 }
 
-// cloneArgs is struct clone_args of clone3(2), as of Linux 5.7 (CLONE_ARGS_SIZE_VER2).
+// cloneArgs is struct clone_args of clone3(2), as since Linux 5.7 (CLONE_ARGS_SIZE_VER2).
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-// fork starts a child that executes code and reports its failure. It must be called with
-// ForkLock held, from a goroutine that is locked to its thread. With args it is clone3(2) that
-// starts the child, and flags are not looked at.
+// fork starts a child that executes code and reports its failure. The caller holds ForkLock and is
+// locked to its thread. If args is not nil, clone3(2) starts the child, and flags are ignored.
 //
 //go:norace
 //go:noinline
@@ -148,7 +152,7 @@ func fork(flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs
 	return 0, 0
 }
 
-// child is the life of the child up to exec.
+// child is the life of the child up to execve(2). It does not return.
 //
 //go:norace
 //go:nosplit
@@ -159,14 +163,14 @@ func child(code []instruction, regs []uintptr, record *[2]uint32) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_EXIT_GROUP, 253, 0, 0, 0, 0, 0)
 
-	// A seccomp filter may refuse to let it go. A fault ends it: SIGSEGV has no handler that could run here, and a fault
-	// is not kept from the init of a namespace.
+	// A seccomp filter may refuse exit_group. A fault ends the child: no handler of SIGSEGV can run here, and the kernel
+	// delivers a fault also to the init of a PID namespace.
 	for {
 		*(*byte)(unsafe.Pointer(uintptr(unsafe.Pointer(record)) &^ ^uintptr(0))) = 0
 	}
 }
 
-// Run executes p in the calling thread. The error is a *Failure.
+// Run executes p in the calling thread. The error is a *Failure. Close closes the descriptors that it has opened.
 func (p *Program) Run() error {
 	p.compile()
 	runtime.LockOSThread()
@@ -179,7 +183,7 @@ func (p *Program) Run() error {
 	return nil
 }
 
-// Value returns what r holds after Run.
+// Value returns the value of r after Run.
 func (p *Program) Value(r Reg) uintptr { return p.regs[r] }
 
 // A Child is a process that Start made.
@@ -187,15 +191,18 @@ type Child struct {
 	Pid   int       // in the PID namespace of this process
 	Notes []Failure // tolerated failures of ops with Note, in their order
 
-	mu     sync.Mutex // held while pidfd is used or closed
-	pidfd  int        // -1 when the child was reaped
-	steps  int        // writing end of the pipe on which the child waits
-	report int        // reading end of the pipe on which it reports
-	done   chan struct{}
-	state  State
-	err    error
-	born   bool // in the cgroup of its program
-	thread bool // the thread that forked has been in that cgroup, and must not be used for anything else
+	mu    sync.Mutex // held while pidfd is used or closed
+	pidfd int        // -1 after the child was reaped
+
+	steps  int // writing end of the pipe on which the child waits
+	report int // reading end of the pipe on which the child reports
+
+	born   bool // the child was born in the cgroup of its program
+	thread bool // the thread that forked has been in that cgroup, and ends with its goroutine
+
+	done  chan struct{} // closed when state and err are set
+	state State
+	err   error
 }
 
 // State is how a process ended and what it used.
@@ -205,14 +212,14 @@ type State struct {
 	Rusage   syscall.Rusage // of the process and of its descendants that were waited for
 }
 
-// Start forks a child with the given clone flags (CLONE_NEW*; not CLONE_VM) that executes p,
-// which ends in execve. It returns once that has succeeded; a *Failure says which op did not, and
-// then no process is left. The steps run in the parent, one for each Sync of the program.
+// Start forks a child that executes p. flags are those of clone(2), such as CLONE_NEWNS, but not
+// CLONE_VM. The program ends in execve(2), and Start returns when execve has succeeded. A *Failure
+// names the op that failed; then no process is left. The steps run in the parent, one for each Sync.
 //
-// The child begins with all signals blocked, with the signal handlers' dispositions of the
-// parent (which execve resets) and with no descriptors but those the program inherits: the
-// program must unblock signals and mark descriptors close-on-exec itself. The thread that forks
-// waits until the child is reaped, so that PR_SET_PDEATHSIG in the child means this process.
+// The child begins with all signals blocked, with the dispositions of signals of the parent (execve
+// resets the handlers), and with the inherited descriptors only. The program must unblock signals and
+// mark descriptors close-on-exec itself. The thread that forks waits until the child was reaped, so
+// that PR_SET_PDEATHSIG in the child means this process. The caller calls Wait.
 func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, error) {
 	if len(steps) != p.syncs {
 		return nil, fmt.Errorf("a program that waits %d times was given %d steps", p.syncs, len(steps))
@@ -230,12 +237,12 @@ func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, err
 	return c, nil
 }
 
-// live is the goroutine, and the thread, that is the child's parent. It takes the steps itself:
-// handing them to another would cost more than most of them.
+// live is the goroutine, and the thread, that is the child's parent. It takes the steps itself: to
+// hand a step to another goroutine would cost more than most steps.
 func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, started chan<- error) {
 	runtime.LockOSThread()
 	defer func() {
-		if !c.thread { // else it ends with this goroutine
+		if !c.thread { // otherwise the thread ends with this goroutine
 			runtime.UnlockOSThread()
 		}
 	}()
@@ -264,6 +271,7 @@ func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, star
 	}
 }
 
+// fork makes the pipes and forks the child.
 func (c *Child) fork(p *Program, flags uintptr) error {
 	var report, steps [2]int
 	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
@@ -303,15 +311,18 @@ func (c *Child) fork(p *Program, flags uintptr) error {
 	return nil
 }
 
-// forkInto forks into the cgroup of p, if that is of version 2 and the kernel can: since Linux 5.7, and not under the
-// seccomp filters of containers, for which clone3 does not exist. c.born says whether it did.
+// forkInto forks the child into the cgroup of p, and sets c.born, if the cgroup is of version 2 and the kernel can do that: since
+// Linux 5.7, but not under the seccomp filters of containers, which refuse clone3 with ENOSYS.
 func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, syscall.Errno) {
 	if p.cgroup == nil || p.cgroup.Dir() == nil {
 		return 0, 0
 	}
+
 	args := &cloneArgs{
-		flags: uint64(flags) | unix.CLONE_INTO_CGROUP, pidfd: uint64(uintptr(unsafe.Pointer(pidfd))),
-		exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(p.cgroup.Dir().Fd()),
+		flags:      uint64(flags) | unix.CLONE_INTO_CGROUP,
+		pidfd:      uint64(uintptr(unsafe.Pointer(pidfd))),
+		exitSignal: uint64(unix.SIGCHLD),
+		cgroup:     uint64(p.cgroup.Dir().Fd()),
 	}
 	pid, errno := fork(0, nil, args, p.code, p.regs, &p.record)
 	c.born = errno == 0
@@ -319,11 +330,11 @@ func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, sysc
 	return pid, errno
 }
 
-// enter moves this thread into the cgroup of p, if that can be, and returns how to get out again. A thread that cannot get
-// out does no harm there: it waits for the child, and ends.
+// enter moves this thread into the cgroup of p, if that is possible, and returns the function that moves it out. A thread
+// that cannot be moved out does no harm in the cgroup: it waits for the child, and ends.
 func (c *Child) enter(p *Program) (leave func()) {
 	nothing := func() {}
-	if p.cgroup == nil || unix.Gettid() == unix.Getpid() { // the main thread does not end with its goroutine: it would stay
+	if p.cgroup == nil || unix.Gettid() == unix.Getpid() { // the main thread does not end with its goroutine
 		return nothing
 	}
 	out, err := p.cgroup.Enter()
@@ -334,21 +345,20 @@ func (c *Child) enter(p *Program) (leave func()) {
 	return func() { _ = out() }
 }
 
-// prologue compiles p with ops before it that close every descriptor that is not inherited: a
-// child that waits must not hold the pipes of other children open.
+// prologue compiles p, and puts ops before it that close every descriptor that is not inherited: a child
+// that waits must not keep the pipes of other children open.
 func (p *Program) prologue(report, sync int) {
 	p.compile()
 	p.regs[regReport], p.regs[regSync] = uintptr(report), uintptr(sync)
 	var closing Program
 	next := 0
-	for _, fd := range append(p.kept(report, sync), -1) {
-		if fd < 0 {
-			closing.Do("", unix.SYS_CLOSE_RANGE, next, int(^uint32(0)), 0)
-		} else if fd > next {
-			closing.Do("", unix.SYS_CLOSE_RANGE, next, fd-1, 0)
+	for _, fd := range sortedSet(p.inherit, report, sync) {
+		if fd > next {
+			closing.Do(closingWhat, unix.SYS_CLOSE_RANGE, next, fd-1, 0)
 		}
 		next = fd + 1
 	}
+	closing.Do(closingWhat, unix.SYS_CLOSE_RANGE, next, int(^uint32(0)), 0)
 
 	closing.compile()
 	n := len(closing.code)
@@ -362,13 +372,19 @@ func (p *Program) prologue(report, sync int) {
 	for l := range p.labels {
 		p.labels[l] += n
 	}
-	for _, op := range closing.ops {
-		op.what = "closing the descriptors of the builder"
-	}
 }
 
-// follow takes the steps of the parent and reads what the child reports until it has executed
-// its program.
+// closingWhat is the purpose of the ops of prologue.
+const closingWhat = "closing the descriptors of the builder"
+
+// sortedSet returns all numbers in order, each once.
+func sortedSet(numbers []int, more ...int) []int {
+	all := append(slices.Clone(numbers), more...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// follow takes the steps of the parent and reads the reports of the child until execve(2) has succeeded.
 func (c *Child) follow(p *Program, steps []func(*Child) error) error {
 	defer unix.Close(c.report)
 	defer unix.Close(c.steps)
@@ -400,7 +416,8 @@ func (c *Child) follow(p *Program, steps []func(*Child) error) error {
 	return err
 }
 
-// read reads the report up to its end, or to where the child waits for its parent.
+// read reads reports up to the end of the pipe, or until the child waits for its parent. The error is the *Failure of
+// the child.
 func (c *Child) read(p *Program) (waits bool, err error) {
 	for {
 		var record [2]uint32
@@ -425,8 +442,8 @@ func (c *Child) read(p *Program) (waits bool, err error) {
 	}
 }
 
-// Wait waits for the child to end and returns how. It may be called several times, and from
-// several goroutines.
+// Wait waits until the child has ended and returns its state. It may be called several times, and
+// from several goroutines.
 func (c *Child) Wait() (State, error) {
 	<-c.done
 	return c.state, c.err
@@ -435,7 +452,7 @@ func (c *Child) Wait() (State, error) {
 // Done is closed when the child has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Signal sends sig to the child; os.ErrProcessDone if it has ended.
+// Signal sends sig to the child. The error is os.ErrProcessDone if the child has ended.
 func (c *Child) Signal(sig syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -480,8 +497,8 @@ func reap(pidfd int) (State, error) {
 // cldExited is CLD_EXITED of siginfo's si_code.
 const cldExited = 1
 
-// ProcDir returns the directory of the child below the /proc of this process. Where that was
-// mounted for an outer PID namespace its name is not the Pid, and is found through the pidfd.
+// ProcDir returns the directory of the child below the /proc of this process, for example "/proc/42". If
+// /proc was mounted for an outer PID namespace, the number is not Pid, and is read from the pidfd.
 func (c *Child) ProcDir() (string, error) {
 	self, err := fdfs.ProcSelf()
 	if err == nil && self == "/proc/"+strconv.Itoa(os.Getpid()) {

@@ -11,47 +11,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Program is a list of system calls, with the few jumps that fallbacks need, that was prepared
-// completely before it is executed: every string, buffer and structure is allocated and kept
-// alive by the Program, so that executing it needs no memory, no lock and no other thread. That
-// is all that a process which was forked from a Go program may count on; see [Program.Start].
+// A Program is a list of system calls, with the jumps that fallbacks need. All memory of the list is
+// allocated when an op is added, and kept alive by the Program. So the execution needs no memory, no
+// lock and no other thread, as a process must that was forked from a Go program; see [Program.Start].
 //
-// The result of a call can be kept in a register and be an argument of later ones. A call that
-// fails ends the program, unless its failure is tolerated. A Program is executed once and is not
-// safe for concurrent use. The zero value is an empty program.
+// A register can keep the result of a call as an argument of later calls. A call that fails ends the
+// program, unless the op tolerates the failure. A Program is executed once, and is not safe for
+// concurrent use. The zero value is an empty program.
 type Program struct {
-	ops      []*Op
-	regs     []uintptr
-	labels   []int // index of an op; labels[0] is unused
-	code     []instruction
-	inherit  []int
-	syncs    int
-	record   [2]uint32
-	syncByte *uint32
-	keep     []any
-	cgroup   Cgroup
-	own      []*os.File
+	ops    []*Op
+	regs   []uintptr
+	labels []int         // index of an op; labels[0] is unused
+	code   []instruction // the ops as they are executed, see compile
+
+	syncs    int       // number of ops from Sync
+	syncByte *uint32   // the byte that the child reads from its parent
+	record   [2]uint32 // the report that the child writes
+
+	inherit []int      // descriptors that stay open in the child
+	keep    []any      // values that only other memory points to
+	own     []*os.File // closed by Close
+	cgroup  Cgroup     // nil: that of this process
 }
 
-// A Cgroup is where a child of [Program.Start] begins.
+// A Cgroup is the cgroup in which a child of [Program.Start] begins.
 type Cgroup interface {
-	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil: there is none.
+	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil on version 1.
 	Dir() *os.File
-	// Enter moves the calling thread into the cgroup, so that what it forks is born there, and returns how to leave it. It
-	// fails where threads cannot be moved by themselves, as on version 2.
+	// Enter moves the calling thread into the cgroup, so that a child of the thread is born there. leave moves the
+	// thread out again. Enter fails on version 2, where a thread cannot be moved alone.
 	Enter() (leave func() error, err error)
 	// Add moves a process into the cgroup. The kernel waits for a grace period first, some milliseconds.
 	Add(pid int) error
 }
 
-// InCgroup makes the child begin in c, before the first step given to Start is taken: it is born there where the kernel can
-// do that, else moved while it waits.
+// InCgroup makes the child begin in c, before the first step given to Start is taken. The child is born in c if the kernel
+// can do that, and otherwise moved into c while it waits. The program must have a Sync.
 func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
-// A Reg is a register of a Program: an argument that becomes known while the program runs.
+// A Reg is a register of a Program: an argument whose value becomes known while the program runs.
 type Reg int
 
-// A Label is a place in a Program that an op can go on at.
+// A Label is a place in a Program at which execution can continue.
 type Label int
 
 // The registers that Start fills.
@@ -62,7 +63,7 @@ const (
 	firstReg
 )
 
-// These numbers stand for operations of the Program itself.
+// These numbers, in place of the number of a system call, mean operations of the Program itself.
 const (
 	opGoto uintptr = ^uintptr(0) - iota
 	opFail
@@ -70,38 +71,43 @@ const (
 	opNeed
 )
 
-// maxTolerated is how many errors an op can tolerate.
+// maxTolerated bounds the errors that an op can tolerate.
 const maxTolerated = 8
 
 // An Op is one step of a Program.
 type Op struct {
-	what      string
-	nr        uintptr
-	args      []any
-	out       Reg
+	what string  // for errors
+	nr   uintptr // of the system call, or opGoto to opNeed
+	args []any
+	out  Reg // for the result; noReg: none
+
+	then      Label // after success; 0: the next op
+	other     Label // after a tolerated failure; 0: the next op
 	tolerated []syscall.Errno
-	then      Label
-	other     Label
-	note      bool
-	word      *uint32
-	mask      uint32
-	want      uint32
-	errno     syscall.Errno
+	note      bool // report a tolerated failure
+
+	check check         // of opCheck
+	errno syscall.Errno // of opFail, opCheck and opNeed
 }
 
-// instruction is an Op in the form in which it is executed: without pointers that the garbage
-// collector would have to know of, except to the word that a check looks at.
-type instruction struct {
-	nr         uintptr
-	args       [6]uintptr
+// check compares a word of memory: *word&mask must be want.
+type check struct {
 	word       *uint32
 	mask, want uint32
-	then       int
-	other      int
-	out        uint16
-	tolerated  [maxTolerated]uint16
-	regs       uint8 // bit i: args[i] is the number of a register
-	note       bool
+}
+
+// instruction is an Op as it is executed. The only pointer that the garbage collector must know is that of a check.
+type instruction struct {
+	nr    uintptr
+	args  [6]uintptr
+	regs  uint8  // bit i: args[i] is the number of a register
+	out   uint16 // register
+	check check
+
+	then      int
+	other     int
+	tolerated [maxTolerated]uint16
+	note      bool
 }
 
 // Reg returns a new register.
@@ -111,7 +117,7 @@ func (p *Program) Reg() Reg {
 	return Reg(len(p.regs) - 1)
 }
 
-// Label returns a new label; Mark gives it its place.
+// Label returns a new label. Mark gives the label its place.
 func (p *Program) Label() Label {
 	p.init()
 	p.labels = append(p.labels, -1)
@@ -129,9 +135,9 @@ func (p *Program) init() {
 	}
 }
 
-// Do adds the system call nr. What says in an error what it was for: a gerund and its object. An
-// argument is an int, a uintptr, a Reg, an *os.File (which the child then inherits), a string, a
-// []byte, a []string (a NULL-terminated vector) or what [Pointer] returns.
+// Do adds the system call nr. what names its purpose in errors by a gerund and an object, for example
+// "mounting tmpfs at /dev". An argument is an int, a uintptr, a Reg, an *os.File (which the child then
+// inherits), a string, a []byte, a []string (a vector that ends with NULL) or a result of [Pointer].
 func (p *Program) Do(what string, nr uintptr, args ...any) *Op {
 	p.init()
 	op := &Op{what: what, nr: nr, args: args}
@@ -139,46 +145,59 @@ func (p *Program) Do(what string, nr uintptr, args ...any) *Op {
 	return op
 }
 
-// Into keeps the result in r.
-func (o *Op) Into(r Reg) *Op { o.out = r; return o }
+// Into keeps the result of the call in r.
+func (o *Op) Into(r Reg) *Op {
+	o.out = r
+	return o
+}
 
-// Tolerate lets the program go on after these errors, at the next op or at Else. At most 8.
+// Tolerate makes the program continue after these errors, at the next op or at the label of Else. At most 8 errors.
 func (o *Op) Tolerate(errnos ...syscall.Errno) *Op {
 	o.tolerated = append(o.tolerated, errnos...)
 	return o
 }
 
-// Then goes on at l after success.
-func (o *Op) Then(l Label) *Op { o.then = l; return o }
+// Then makes the program continue at l after success.
+func (o *Op) Then(l Label) *Op {
+	o.then = l
+	return o
+}
 
-// Else goes on at l after a tolerated failure.
-func (o *Op) Else(l Label) *Op { o.other = l; return o }
+// Else makes the program continue at l after a tolerated failure.
+func (o *Op) Else(l Label) *Op {
+	o.other = l
+	return o
+}
 
-// Note reports a tolerated failure to the parent, see [Child.Notes].
-func (o *Op) Note() *Op { o.note = true; return o }
+// Note makes the child report a tolerated failure to the parent: see Child.Notes.
+func (o *Op) Note() *Op {
+	o.note = true
+	return o
+}
 
-// Goto goes on at l.
+// Goto makes the program continue at l.
 func (p *Program) Goto(l Label) { p.Do("", opGoto).Then(l) }
 
 // Fail ends the program with errno.
 func (p *Program) Fail(what string, errno syscall.Errno) { p.Do(what, opFail).errno = errno }
 
-// Check fails with errno unless the bits mask of *word, which an earlier call filled, are want.
+// Check ends the program with errno unless *word&mask is want. An earlier call has filled *word.
 func (p *Program) Check(what string, word *uint32, mask, want uint32, errno syscall.Errno) *Op {
 	op := p.Do(what, opCheck)
-	op.word, op.mask, op.want, op.errno = word, mask, want, errno
+	op.check = check{word: word, mask: mask, want: want}
+	op.errno = errno
 	return op
 }
 
-// Need fails with errno unless an earlier op has put something into r.
+// Need ends the program with errno if r is 0: no earlier op has filled r.
 func (p *Program) Need(what string, r Reg, errno syscall.Errno) *Op {
 	op := p.Do(what, opNeed, 0, r)
 	op.errno = errno
 	return op
 }
 
-// Sync makes the child wait for the parent to finish the next of the steps given to Start. The
-// first of them is taken at once, each further one not before the child is here.
+// Sync makes the child wait until the parent has finished the next of the steps given to Start. The
+// parent takes the first step at once, and each further step when the child has reached its Sync.
 func (p *Program) Sync(what string) {
 	p.init()
 	p.syncs++
@@ -189,14 +208,14 @@ func (p *Program) Sync(what string) {
 	p.Check(what, p.syncByte, 0xff, uint32(p.syncs&0x7f), syscall.ECANCELED)
 }
 
-// Inherit keeps descriptor fd open in the child; all others but those that are arguments are
-// closed before the first op.
+// Inherit keeps the descriptor fd open in the child. Before the first op the child closes all descriptors that are neither
+// inherited nor arguments of type *os.File.
 func (p *Program) Inherit(fd int) { p.inherit = append(p.inherit, fd) }
 
-// Keep keeps values alive as long as the program, for memory that only other memory points to.
+// Keep keeps values alive as long as the program. It is for memory to which only a structure of the program points.
 func (p *Program) Keep(values ...any) { p.keep = append(p.keep, values...) }
 
-// Own gives the program a file that an argument names by its descriptor. Close closes it.
+// Own makes Close close f, whose descriptor is an argument of the program.
 func (p *Program) Own(f *os.File) { p.own = append(p.own, f) }
 
 // pointer is an argument that points to a structure.
@@ -205,25 +224,25 @@ type pointer struct {
 	val  any
 }
 
-// Pointer makes v an argument. It must not be on a stack, which it is not if it comes from new or
-// from a composite literal with & that reaches this function.
+// Pointer makes the address of *v an argument. *v must not be on a stack. A value from new, or from a composite literal with
+// & that is passed to this function, is not.
 func Pointer[T any](v *T) any {
 	return pointer{uintptr(unsafe.Pointer(v)), v}
 }
 
-// compile turns the ops into instructions. It panics on an argument of a wrong type or a label
-// without a place, which are mistakes in the code that made the program.
+// compile turns the ops into instructions. It panics on an argument of a wrong type and on a label
+// without a place: mistakes in the code that made the program.
 func (p *Program) compile() {
 	p.init()
 	p.code = make([]instruction, len(p.ops))
 	for i, op := range p.ops {
 		in := instruction{
-			nr: op.nr, word: op.word, mask: op.mask, want: op.want,
-			then: p.target(op.then, i), other: p.target(op.other, i), out: uint16(op.out), note: op.note,
+			nr: op.nr, out: uint16(op.out), check: op.check,
+			then: p.target(op.then, i), other: p.target(op.other, i), note: op.note,
 		}
 
 		if len(op.tolerated) > maxTolerated || len(op.args) > len(in.args) {
-			panic("linux: too many arguments or errors: " + op.what)
+			panic("program: too many arguments or errors: " + op.what)
 		}
 		for k, e := range op.tolerated {
 			in.tolerated[k] = uint16(e)
@@ -242,17 +261,18 @@ func (p *Program) compile() {
 	}
 }
 
+// target returns the index of the op at l; 0 is the op after from.
 func (p *Program) target(l Label, from int) int {
 	if l == 0 {
 		return from + 1
 	}
 	if p.labels[l] < 0 {
-		panic("linux: label without a place after " + p.ops[from].what)
+		panic("program: label without a place after " + p.ops[from].what)
 	}
 	return p.labels[l]
 }
 
-// value returns what the kernel gets for arg and keeps alive what it points to.
+// value returns the word that the kernel gets for arg, and keeps the memory alive to which the word points.
 func (p *Program) value(arg any) uintptr {
 	switch v := arg.(type) {
 	case int:
@@ -284,7 +304,7 @@ func (p *Program) value(arg any) uintptr {
 		return v.addr
 	}
 
-	panic(fmt.Sprintf("linux: argument of type %T", arg))
+	panic(fmt.Sprintf("program: argument of type %T", arg))
 }
 
 func (p *Program) bytes(b []byte) uintptr {
@@ -292,10 +312,10 @@ func (p *Program) bytes(b []byte) uintptr {
 	return uintptr(unsafe.Pointer(&b[0]))
 }
 
-// Close closes the descriptors that a program opened in this process with Run, and the files that it owns.
+// Close closes the descriptors that Run has opened in this process, and the files given to Own.
 func (p *Program) Close() {
 	for _, f := range p.own {
-		_ = f.Close() // opened for its place only
+		_ = f.Close() // opened with O_PATH: there is nothing to lose
 	}
 	p.own = nil
 	for _, op := range p.ops {
@@ -309,7 +329,7 @@ func (p *Program) Close() {
 	}
 }
 
-// failure makes the error of the op at index.
+// failure returns the error of the op at index.
 func (p *Program) failure(index int, errno syscall.Errno) *Failure {
 	if index < 0 || index >= len(p.ops) {
 		return &Failure{What: "preparing a process", Errno: errno}
@@ -324,13 +344,13 @@ type Failure struct {
 	Notes []Failure // the tolerated failures before it, of ops with Note
 }
 
+// Error returns "what: error".
 func (f *Failure) Error() string { return f.What + ": " + f.Errno.Error() }
 
 // Unwrap returns the error number.
 func (f *Failure) Unwrap() error { return f.Errno }
 
-// String lists the program, one op a line, for a debug log. Of a row of like ops it shows the
-// first and how many there are.
+// String lists the program for a debug log, one op a line. Of a row of similar ops it shows the first and their number.
 func (p *Program) String() string {
 	var b strings.Builder
 	marked := func(i int) bool { return slices.Contains(p.labels, i) }
@@ -354,7 +374,7 @@ func (p *Program) String() string {
 	return b.String()
 }
 
-// like reports whether o is one of a row that differ in a number only.
+// like reports whether o and other belong to a row of ops that differ in a number only, such as the resets of all signals.
 func (o *Op) like(other *Op) bool {
 	return o.nr == other.nr && o.what == other.what && len(o.args) == len(other.args) && len(o.args) > 1 &&
 		(o.nr == syscall.SYS_RT_SIGACTION || o.nr == syscall.SYS_PRCTL)
@@ -371,7 +391,7 @@ func (o *Op) String() string {
 	case opFail:
 		fmt.Fprintf(&b, "fail %v", o.errno)
 	case opCheck:
-		fmt.Fprintf(&b, "check *word&%#x == %#x", o.mask, o.want)
+		fmt.Fprintf(&b, "check *word&%#x == %#x", o.check.mask, o.check.want)
 	case opNeed:
 		fmt.Fprintf(&b, "need r%d", o.args[1])
 	default:
@@ -398,6 +418,7 @@ func (o *Op) String() string {
 	return b.String()
 }
 
+// argText shows an argument. Long texts are cut, and a []byte, which may hold a secret, is a number of bytes.
 func argText(arg any) string {
 	switch v := arg.(type) {
 	case Reg:
@@ -423,11 +444,4 @@ func argText(arg any) string {
 	}
 
 	return fmt.Sprint(arg)
-}
-
-// kept returns the descriptors that stay open in the child, sorted, each once.
-func (p *Program) kept(more ...int) []int {
-	fds := append(slices.Clone(p.inherit), more...)
-	slices.Sort(fds)
-	return slices.Compact(fds)
 }

@@ -34,14 +34,14 @@ func appArmor(p *program.Program, proc any, profile string) {
 }
 
 // appArmor gives the process its profile, by the /proc that it was given.
-func (g *compiler) appArmor() error {
-	profile := g.c.Spec.Process.ApparmorProfile
+func (l *launch) appArmor() error {
+	profile := l.c.Spec.Process.ApparmorProfile
 	if profile == "" {
 		return nil
 	}
-	for _, m := range g.mounts {
+	for _, m := range l.tree.mounts {
 		if m.fsType == "proc" {
-			appArmor(g.p, m.root, profile)
+			appArmor(l.p, m.root, profile)
 			return nil
 		}
 	}

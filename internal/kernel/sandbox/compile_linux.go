@@ -15,23 +15,38 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// compiler turns a Config into a list of set-up operations.
+// compiler turns a Config into a program of system calls. The program has three parts, and each part is a type:
+//
+//	compiler   leaves the caller's session, network and cgroup; sets up the standard streams
+//	tree       builds the mounts of the process and makes them the root
+//	launch     gives up users, groups and capabilities, and executes the program
 type compiler struct {
-	p      *program.Program
-	c      Config
-	maps   idMaps
-	root   program.Reg // the root of the overlay
-	null   program.Reg // a verified mount of /dev/null, if something is to be masked
-	mounts []mounted
-	found  []candidate // where the program to be executed may be
-	files  []*os.File  // to be closed after the fork
+	p     *program.Program
+	c     Config
+	maps  idMaps
+	files []*os.File // used by the program; closed after the fork
 }
 
-// mounted is what lies at a destination so far.
+// tree adds the operations for the file system of the process.
+type tree struct {
+	*compiler
+	root   program.Reg // the root of the overlay
+	null   program.Reg // a verified mount of /dev/null; set if a path is to be masked
+	mounts []mounted   // in the order in which they are attached
+}
+
+// mounted is a mount that the program has attached so far.
 type mounted struct {
 	dest   string
 	fsType string
 	root   program.Reg
+}
+
+// launch adds the operations that turn the child into the process.
+type launch struct {
+	*compiler
+	tree  *tree
+	found []candidate // the files that may be the program to execute
 }
 
 // compile turns c into a program. Targets is the topmost lower directory, "" for none.
@@ -53,36 +68,27 @@ func (c Config) compile(targets string) (_ *compiler, err error) {
 
 	g.birth()
 	g.stdio()
-	if err := g.overlay(targets); err != nil {
+
+	t, err := g.tree(targets)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.build(); err != nil {
 		return nil, err
 	}
 
-	for _, m := range c.Spec.Mounts {
-		if err := g.mount(m); err != nil {
-			return nil, fmt.Errorf("mounting at %s: %w", m.Destination, err)
-		}
-		if c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
-			g.cgroups()
-		}
-	}
-
-	g.paths()
-	if err := g.hideCaller(); err != nil {
-		return nil, err
-	}
-
-	g.enter()
 	if c.Network == Private {
 		g.p.Sync("waiting for the private network")
 	}
 	if c.LockMounts {
 		g.lock()
 	}
-	if err := g.become(); err != nil {
+
+	l := &launch{compiler: g, tree: t}
+	if err := l.become(); err != nil {
 		return nil, err
 	}
-
-	g.execute()
+	l.execute()
 
 	return g, nil
 }
@@ -160,11 +166,11 @@ func (g *compiler) stdio() {
 
 // overlay mounts the root and attaches it on top of the old root, where lookups in this process
 // do not see it: every path below it is taken from its descriptor.
-func (g *compiler) overlay(targets string) error {
+func (g *compiler) tree(targets string) (*tree, error) {
 	m := g.c.Root
 	stubs, err := g.c.stubs()
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	if targets != "" {
@@ -175,39 +181,58 @@ func (g *compiler) overlay(targets string) error {
 	// Mounted here rather than by the child: in its mount namespace the layers' descriptors do not count.
 	root, err := overlay.Detach(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	g.files = append(g.files, root)
-	g.root = g.p.Reg()
-	g.do("taking the root file system", unix.SYS_FCNTL, root, unix.F_DUPFD_CLOEXEC, 3).Into(g.root)
-	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, g.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	t := &tree{compiler: g, root: g.p.Reg()}
+	g.do("taking the root file system", unix.SYS_FCNTL, root, unix.F_DUPFD_CLOEXEC, 3).Into(t.root)
+	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, t.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return t, nil
+}
+
+// build adds all mounts, hides and protects paths, and makes the tree the root.
+func (t *tree) build() error {
+	for _, m := range t.c.Spec.Mounts {
+		if err := t.mount(m); err != nil {
+			return fmt.Errorf("mounting at %s: %w", m.Destination, err)
+		}
+		if t.c.ownCgroups() && path.Clean(m.Destination) == "/sys" {
+			t.cgroups()
+		}
+	}
+
+	t.paths()
+	if err := t.hideCaller(); err != nil {
+		return err
+	}
+	t.enter()
 	return nil
 }
 
-// enter makes the overlay the root and lets go of everything above it.
-func (g *compiler) enter() {
-	chroot, end := g.p.Label(), g.p.Label()
-	g.do("entering the root file system", unix.SYS_FCHDIR, g.root)
-	if g.c.Chroot {
-		g.p.Goto(chroot)
+// enter makes the overlay the root and detaches everything above it.
+func (t *tree) enter() {
+	chroot, end := t.p.Label(), t.p.Label()
+	t.do("entering the root file system", unix.SYS_FCHDIR, t.root)
+	if t.c.Chroot {
+		t.p.Goto(chroot)
 	}
-	g.do(whatPivot, unix.SYS_PIVOT_ROOT, ".", ".").Tolerate(unix.EPERM, unix.ENOSYS).Note().Else(chroot)
-	g.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
-	g.p.Mark(chroot)
+	t.do(whatPivot, unix.SYS_PIVOT_ROOT, ".", ".").Tolerate(unix.EPERM, unix.ENOSYS).Note().Else(chroot)
+	t.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
+	t.p.Mark(chroot)
 
 	// The overlay lies on top of the old root already, which is what MS_MOVE would achieve. A
 	// process with CAP_SYS_CHROOT could go back below it.
-	g.do("changing the root", unix.SYS_CHROOT, ".")
-	g.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
-	g.p.Mark(end)
+	t.do("changing the root", unix.SYS_CHROOT, ".")
+	t.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
+	t.p.Mark(end)
 
 	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to what the builder has open (CVE-2024-21626).
-	cwd := g.c.Spec.Process.Cwd
-	dir := g.p.Reg()
+	cwd := t.c.Spec.Process.Cwd
+	dir := t.p.Reg()
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	g.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, program.Pointer(how), unix.SizeofOpenHow).Into(dir)
-	g.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
+	t.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, program.Pointer(how), unix.SizeofOpenHow).Into(dir)
+	t.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
 }
 
 // Names of operations that may be refused.

@@ -18,21 +18,21 @@ import (
 // read-only, which devices can be written to on all the same: where root of the process owns the
 // caller's nodes, in a pod for instance, it could change their mode otherwise. So could it by way
 // of a standard stream, which therefore is this /dev's null.
-func (g *compiler) devices(dev program.Reg) {
+func (t *tree) devices(dev program.Reg) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		node, place := g.p.Reg(), g.p.Reg()
+		node, place := t.p.Reg(), t.p.Reg()
 		what := "binding /dev/" + name
-		g.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
-		g.protect(what, node)
-		g.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
-		g.attach("/dev/"+name, node, place)
+		t.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
+		t.protect(what, node)
+		t.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
+		t.attach("/dev/"+name, node, place)
 	}
 
-	for i, f := range []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr} {
+	for i, f := range []*os.File{t.c.Stdin, t.c.Stdout, t.c.Stderr} {
 		if f == nil {
-			null := g.p.Reg()
-			g.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
-			g.do("setting up the standard streams", unix.SYS_DUP3, null, i, 0)
+			null := t.p.Reg()
+			t.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+			t.do("setting up the standard streams", unix.SYS_DUP3, null, i, 0)
 		}
 	}
 
@@ -44,105 +44,105 @@ func (g *compiler) devices(dev program.Reg) {
 		{"pts/ptmx", "ptmx"},
 		{"/proc/kcore", "core"},
 	} {
-		g.do("linking /dev/"+link[1], unix.SYS_SYMLINKAT, link[0], dev, link[1])
+		t.do("linking /dev/"+link[1], unix.SYS_SYMLINKAT, link[0], dev, link[1])
 	}
 }
 
 // protect makes the mount of a device of the caller's read-only, before it is attached.
-func (g *compiler) protect(what string, node program.Reg) {
+func (t *tree) protect(what string, node program.Reg) {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
-	g.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	t.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 }
 
 // paths masks files and makes paths read-only, each relative to the mount that it is in.
-func (g *compiler) paths() {
-	if len(g.c.Spec.Linux.MaskedPaths) > 0 {
-		g.nullDevice()
+func (t *tree) paths() {
+	if len(t.c.Spec.Linux.MaskedPaths) > 0 {
+		t.nullDevice()
 	}
-	for _, p := range g.c.Spec.Linux.MaskedPaths {
-		g.mask(path.Clean(p))
+	for _, p := range t.c.Spec.Linux.MaskedPaths {
+		t.mask(path.Clean(p))
 	}
-	for _, p := range g.c.Spec.Linux.ReadonlyPaths {
-		g.readonly(path.Clean(p))
+	for _, p := range t.c.Spec.Linux.ReadonlyPaths {
+		t.readonly(path.Clean(p))
 	}
 }
 
 // nullDevice opens /dev/null of the caller and makes sure that it is that device (CVE-2025-31133).
-func (g *compiler) nullDevice() {
+func (t *tree) nullDevice() {
 	const what = "verifying /dev/null"
-	g.null = g.p.Reg()
-	g.do(what, unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0).Into(g.null)
+	t.null = t.p.Reg()
+	t.do(what, unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0).Into(t.null)
 	st := new(unix.Statx_t)
-	g.do(what, unix.SYS_STATX, g.null, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, program.Pointer(st))
+	t.do(what, unix.SYS_STATX, t.null, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, program.Pointer(st))
 	mode := (*uint32)(unsafe.Pointer(&st.Mode)) // with two spare bytes behind it
-	g.p.Check(what, mode, unix.S_IFMT, unix.S_IFCHR, unix.ENXIO)
-	g.p.Check(what, &st.Rdev_major, ^uint32(0), 1, unix.ENXIO)
-	g.p.Check(what, &st.Rdev_minor, ^uint32(0), 3, unix.ENXIO)
-	g.p.Keep(st)
+	t.p.Check(what, mode, unix.S_IFMT, unix.S_IFCHR, unix.ENXIO)
+	t.p.Check(what, &st.Rdev_major, ^uint32(0), 1, unix.ENXIO)
+	t.p.Check(what, &st.Rdev_minor, ^uint32(0), 3, unix.ENXIO)
+	t.p.Keep(st)
 }
 
 const whatInside = "finding what is to be hidden or read-only: "
 
 // inside opens a path that is to be masked or made read-only, or goes to missing. In a file
 // system of the kernel's it is taken literally; in the image it is looked up in its root.
-func (g *compiler) inside(p string, missing program.Label) program.Reg {
-	at, rel := g.root, p
+func (t *tree) inside(p string, missing program.Label) program.Reg {
+	at, rel := t.root, p
 	how := &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 
-	for _, m := range g.mounts {
+	for _, m := range t.mounts {
 		if rest, ok := strings.CutPrefix(p, m.dest+"/"); ok {
 			at, rel = m.root, rest
 			how.Resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
 		}
 	}
 
-	reg := g.p.Reg()
-	g.do(whatInside+p, unix.SYS_OPENAT2, at, rel, program.Pointer(how), unix.SizeofOpenHow).
+	reg := t.p.Reg()
+	t.do(whatInside+p, unix.SYS_OPENAT2, at, rel, program.Pointer(how), unix.SizeofOpenHow).
 		Into(reg).Tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES).Else(missing)
 	return reg
 }
 
 // mask hides a file behind /dev/null and a directory behind an empty one.
-func (g *compiler) mask(p string) {
-	end, dir := g.p.Label(), g.p.Label()
+func (t *tree) mask(p string) {
+	end, dir := t.p.Label(), t.p.Label()
 	what := "masking " + p
-	target := g.inside(p, end)
-	cover := g.p.Reg()
-	g.do(what, unix.SYS_OPEN_TREE, g.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).Into(cover)
-	g.protect(what, cover)
-	g.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
+	target := t.inside(p, end)
+	cover := t.p.Reg()
+	t.do(what, unix.SYS_OPEN_TREE, t.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).Into(cover)
+	t.protect(what, cover)
+	t.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
 		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
-	g.p.Mark(dir)
-	g.newFS("tmpfs", p, mountOptions{set: coverAttributes}, cover)
-	g.attach(p, cover, target)
-	g.p.Mark(end)
+	t.p.Mark(dir)
+	t.newFS("tmpfs", p, mountOptions{set: coverAttributes}, cover)
+	t.attach(p, cover, target)
+	t.p.Mark(end)
 }
 
 // readonly binds a path onto itself, read-only with all that is mounted below it.
-func (g *compiler) readonly(p string) {
-	end := g.p.Label()
+func (t *tree) readonly(p string) {
+	end := t.p.Label()
 	what := "making " + p + " read-only"
-	target := g.inside(p, end)
-	tree := g.p.Reg()
-	g.do(what, unix.SYS_OPEN_TREE, target, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE).Into(tree)
+	target := t.inside(p, end)
+	clone := t.p.Reg()
+	t.do(what, unix.SYS_OPEN_TREE, target, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE).Into(clone)
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
-	g.do(what, unix.SYS_MOUNT_SETATTR, tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
-	g.attach(p, tree, target)
-	g.p.Mark(end)
+	t.do(what, unix.SYS_MOUNT_SETATTR, clone, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	t.attach(p, clone, target)
+	t.p.Mark(end)
 }
 
 // hideCaller covers the directories of this process, and of those that it descends from, in a /proc that is bound from the
 // caller: command lines are for everybody to read, and theirs may hold credentials. The child has not started anything yet, so
 // that in a /proc of its own the caller's pid leads nowhere.
-func (g *compiler) hideCaller() error {
+func (t *tree) hideCaller() error {
 	self, err := fdfs.ProcSelf()
 	if err != nil {
 		return err
 	}
-	if self == "/proc/"+strconv.Itoa(os.Getpid()) && g.c.Proc != ProcBind {
+	if self == "/proc/"+strconv.Itoa(os.Getpid()) && t.c.Proc != ProcBind {
 		return nil // a /proc of the caller's PID namespace can be mounted: so can one of the child's
 	}
 
@@ -151,9 +151,9 @@ func (g *compiler) hideCaller() error {
 		return err
 	}
 
-	for _, m := range g.mounts {
+	for _, m := range t.mounts {
 		if m.fsType == "proc" {
-			g.hide(m.root, pids)
+			t.hide(m.root, pids)
 		}
 	}
 
@@ -161,22 +161,22 @@ func (g *compiler) hideCaller() error {
 }
 
 // hide covers directories of processes, unless the first is not there.
-func (g *compiler) hide(proc program.Reg, pids []string) {
-	end := g.p.Label()
+func (t *tree) hide(proc program.Reg, pids []string) {
+	end := t.p.Label()
 	for i, pid := range pids {
-		dir, cover, next := g.p.Reg(), g.p.Reg(), g.p.Label()
+		dir, cover, next := t.p.Reg(), t.p.Reg(), t.p.Label()
 		missing := next
 		if i == 0 {
 			missing = end
 		}
-		g.do("finding process "+pid, unix.SYS_OPENAT, proc, pid, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).
+		t.do("finding process "+pid, unix.SYS_OPENAT, proc, pid, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).
 			Into(dir).Tolerate(unix.ENOENT).Else(missing)
-		g.newFS("tmpfs", "/proc/"+pid, mountOptions{set: coverAttributes}, cover)
-		g.attach("/proc/"+pid, cover, dir)
-		g.p.Mark(next)
+		t.newFS("tmpfs", "/proc/"+pid, mountOptions{set: coverAttributes}, cover)
+		t.attach("/proc/"+pid, cover, dir)
+		t.p.Mark(next)
 	}
 
-	g.p.Mark(end)
+	t.p.Mark(end)
 }
 
 // coverAttributes are those of an empty file system that hides a directory.

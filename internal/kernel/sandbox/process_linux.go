@@ -17,69 +17,69 @@ const whatExec = "executing the program"
 //
 // Their order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, which is given up last,
 // and a change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)).
-func (g *compiler) become() error {
-	p := g.c.Spec.Process
+func (l *launch) become() error {
+	p := l.c.Spec.Process
 	umask := 0o022
 	if p.User.Umask != nil {
 		umask = int(*p.User.Umask)
 	}
-	g.do("setting the umask", unix.SYS_UMASK, umask)
+	l.do("setting the umask", unix.SYS_UMASK, umask)
 	bounding, final, err := capabilities(p)
 	if err != nil {
 		return err
 	}
 
-	dropped := g.p.Label()
+	dropped := l.p.Label()
 	for n := range 64 {
 		if bounding&(1<<n) == 0 {
 			// EINVAL: the kernel has no more.
-			g.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Tolerate(unix.EINVAL).Else(dropped)
+			l.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Tolerate(unix.EINVAL).Else(dropped)
 		}
 	}
 
-	g.p.Mark(dropped)
-	g.user(p.User)
-	g.capset(^uint64(0)>>23, ^uint64(0)>>23)
-	g.cleanSignals()
-	g.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
-	g.find()
-	if err := g.appArmor(); err != nil {
+	l.p.Mark(dropped)
+	l.user(p.User)
+	l.capset(^uint64(0)>>23, ^uint64(0)>>23)
+	l.cleanSignals()
+	l.do("closing the descriptors of the builder", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	l.find()
+	if err := l.appArmor(); err != nil {
 		return err
 	}
-	if err := g.rlimits(p.Rlimits); err != nil { // after the last descriptor of the set-up: there may be fewer for the process
+	if err := l.rlimits(p.Rlimits); err != nil { // after the last descriptor of the set-up: there may be fewer for the process
 		return err
 	}
 	if p.NoNewPrivileges {
-		g.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-		g.settle(final)
-		return g.seccomp()
+		l.do("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		l.settle(final)
+		return l.seccomp()
 	}
-	if err := g.seccomp(); err != nil {
+	if err := l.seccomp(); err != nil {
 		return err
 	}
 
-	g.settle(final)
+	l.settle(final)
 
 	return nil
 }
 
 // settle takes the last capabilities away, after which the death of the builder must be armed.
-func (g *compiler) settle(caps uint64) {
-	g.capset(caps, caps)
-	g.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+func (l *launch) settle(caps uint64) {
+	l.capset(caps, caps)
+	l.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
 }
 
 // cleanSignals gives the process no handler, nothing ignored and nothing blocked.
-func (g *compiler) cleanSignals() {
+func (l *launch) cleanSignals() {
 	dfl := new([32]byte) // struct sigaction of all zeros: SIG_DFL
 	for sig := 1; sig <= 64; sig++ {
 		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
 			continue
 		}
-		g.do("resetting signals", unix.SYS_RT_SIGACTION, sig, program.Pointer(dfl), 0, 8)
+		l.do("resetting signals", unix.SYS_RT_SIGACTION, sig, program.Pointer(dfl), 0, 8)
 	}
 	none := new(uint64)
-	g.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, program.Pointer(none), 0, 8)
+	l.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, program.Pointer(none), 0, 8)
 }
 
 // capabilities returns the bounding set and the set the process begins with, which for another
@@ -103,23 +103,23 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 
 // user sets the ids. Supplementary groups are set even if there are none: those of the builder
 // must not stay (CVE-2022-2990) unless that is asked for. Where they cannot be set at all, those that the user has anyway stay.
-func (g *compiler) user(u specs.User) {
+func (l *launch) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
-	case g.c.KeepGroups, g.maps.fixedGroups:
+	case l.c.KeepGroups, l.maps.fixedGroups:
 	case len(groups) == 0:
-		g.do(whatGroups, unix.SYS_SETGROUPS, 0, 0)
+		l.do(whatGroups, unix.SYS_SETGROUPS, 0, 0)
 	default:
 		list := &groupList{ids: groups}
-		g.p.Keep(list)
-		g.do(whatGroups, unix.SYS_SETGROUPS, len(groups), program.Pointer(&list.ids[0]))
+		l.p.Keep(list)
+		l.do(whatGroups, unix.SYS_SETGROUPS, len(groups), program.Pointer(&list.ids[0]))
 	}
 
 	gid, uid := int(u.GID), int(u.UID)
-	g.do(fmt.Sprintf("becoming group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
-	g.do("keeping capabilities for the rest of the set-up", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
-	g.do(fmt.Sprintf("becoming user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
-	g.do("keeping no capabilities after that", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
+	l.do(fmt.Sprintf("becoming group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
+	l.do("keeping capabilities for the rest of the set-up", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	l.do(fmt.Sprintf("becoming user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
+	l.do("keeping no capabilities after that", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)
 }
 
 const whatGroups = "setting the supplementary groups"
@@ -127,13 +127,13 @@ const whatGroups = "setting the supplementary groups"
 type groupList struct{ ids []uint32 }
 
 // capset sets the effective and permitted capabilities, and no inheritable ones (CVE-2022-29162).
-func (g *compiler) capset(effective, permitted uint64) {
+func (l *launch) capset(effective, permitted uint64) {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := &[2]unix.CapUserData{
 		{Effective: uint32(effective), Permitted: uint32(permitted)},
 		{Effective: uint32(effective >> 32), Permitted: uint32(permitted >> 32)},
 	}
-	g.do("setting the capabilities", unix.SYS_CAPSET, program.Pointer(header), program.Pointer(data))
+	l.do("setting the capabilities", unix.SYS_CAPSET, program.Pointer(header), program.Pointer(data))
 }
 
 // rlimitNames are the resources of getrlimit(2) by their names in a runtime-spec.
@@ -163,14 +163,14 @@ func HardLimit(name string) (uint64, error) {
 }
 
 // rlimits sets limits, no higher than the caller's hard limit: a user namespace cannot raise it.
-func (g *compiler) rlimits(limits []specs.POSIXRlimit) error {
-	for _, l := range limits {
-		highest, err := HardLimit(l.Type)
+func (l *launch) rlimits(limits []specs.POSIXRlimit) error {
+	for _, r := range limits {
+		highest, err := HardLimit(r.Type)
 		if err != nil {
 			return err
 		}
-		limit := &unix.Rlimit{Cur: min(l.Soft, highest), Max: min(l.Hard, highest)}
-		g.do("setting "+l.Type, unix.SYS_PRLIMIT64, 0, rlimitNames()[l.Type], program.Pointer(limit), 0)
+		limit := &unix.Rlimit{Cur: min(r.Soft, highest), Max: min(r.Hard, highest)}
+		l.do("setting "+r.Type, unix.SYS_PRLIMIT64, 0, rlimitNames()[r.Type], program.Pointer(limit), 0)
 	}
 	return nil
 }
@@ -178,15 +178,15 @@ func (g *compiler) rlimits(limits []specs.POSIXRlimit) error {
 // find adds the search for the program: before the filter, which is the user's and need not allow what it takes. Each file
 // is opened without following magic links: until the exec, /proc/self/exe and /proc/self/fd are those of the builder
 // (CVE-2019-5736).
-func (g *compiler) find() {
-	p := g.c.Spec.Process
+func (l *launch) find() {
+	p := l.c.Spec.Process
 	for _, file := range Candidates(p.Args[0], p.Env) {
-		found, next := g.p.Reg(), g.p.Label()
+		found, next := l.p.Reg(), l.p.Label()
 		how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-		g.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, program.Pointer(how), unix.SizeofOpenHow).
+		l.do(whatFind, unix.SYS_OPENAT2, unix.AT_FDCWD, file, program.Pointer(how), unix.SizeofOpenHow).
 			Tolerate(missing()...).Note().Into(found).Else(next)
-		g.p.Mark(next)
-		g.found = append(g.found, candidate{file, found})
+		l.p.Mark(next)
+		l.found = append(l.found, candidate{file, found})
 	}
 }
 
@@ -202,16 +202,16 @@ func missing() []unix.Errno {
 }
 
 // execute executes the first of the candidates that can be.
-func (g *compiler) execute() {
-	p := g.c.Spec.Process
-	for _, c := range g.found {
-		next := g.p.Label()
-		g.p.Need(whatFind, c.found, unix.ENOENT).Tolerate(unix.ENOENT).Else(next)
-		g.do(whatTry, unix.SYS_EXECVE, c.file, p.Args, p.Env).
+func (l *launch) execute() {
+	p := l.c.Spec.Process
+	for _, c := range l.found {
+		next := l.p.Label()
+		l.p.Need(whatFind, c.found, unix.ENOENT).Tolerate(unix.ENOENT).Else(next)
+		l.do(whatTry, unix.SYS_EXECVE, c.file, p.Args, p.Env).
 			Tolerate(append(missing(), unix.ENOEXEC, unix.ETXTBSY)...).Note()
-		g.p.Mark(next)
+		l.p.Mark(next)
 	}
-	g.p.Fail(whatExec, unix.ENOENT)
+	l.p.Fail(whatExec, unix.ENOENT)
 }
 
 // Candidates returns the files that the name of a program may mean to a process with the environment env, as for execvp(3), in

@@ -47,47 +47,55 @@ const (
 
 // Config describes one process and its surroundings.
 type Config struct {
-	// Spec is the process and its mounts. A field that is set and not supported is an error.
+	// Spec is the process and its mounts. Start refuses fields that are set and not supported.
 	// Spec.Linux.Seccomp is used if Filter is nil.
 	Spec *specs.Spec
-	// Root is the file system. Its lowers may be empty: then it begins as an empty directory.
+	// Root is the file system. Root.Lowers may be empty: the file system begins as an empty directory then.
 	Root overlay.Mount
-	// Stubs is a directory on the file system of Root.Upper where Start keeps empty directories
-	// and files that stand in for mount targets which the image lacks. It is made if it is not
-	// there, can be shared by all processes of a build and be removed afterwards.
+	// Stubs is a directory on the file system of Root.Upper. Start keeps empty directories and files there, which stand in
+	// for mount targets that the image lacks. Start makes the directory if it is missing. Processes may share the directory;
+	// the caller removes it after the last process.
 	Stubs string
-	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough).
-	// A bind mount without an entry is opened by Spec's path when Start is called.
+	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough). The source of another bind
+	// mount is opened by Spec's path during Start.
 	Sources map[string]*os.File
-	// Stdin, Stdout and Stderr are /dev/null if nil. Start makes them blocking.
-	Stdin, Stdout, Stderr *os.File
 
-	// Cgroup is where the process begins, and what it sees of cgroups; nil: that of the caller.
-	Cgroup Cgroup
-	// CgroupNames says what the process sees of cgroups.
+	Streams
+	IDs
+
+	// Cgroup is the cgroup in which the process starts. Nil: the caller's.
+	Cgroup      Cgroup
 	CgroupNames CgroupNames
-	// UIDs and GIDs are the ids of the caller's user namespace that the process knows, 0 among them. None: all. Files of
-	// others belong to the overflow id for it (user_namespaces(7)), and it cannot change them.
-	UIDs, GIDs []IDRange
-	// LockMounts keeps a process that has CAP_SYS_ADMIN from unmounting what Spec hides and from making writable what it
-	// shows read-only. It then has no capability over its other namespaces.
+	// LockMounts: a process with CAP_SYS_ADMIN can neither unmount the covers of paths that Spec hides nor make read-only
+	// paths writable. The process then has no capability over its other namespaces.
 	LockMounts bool
-	// KeepGroups leaves the process the supplementary groups of the caller, in place of those of Spec.
-	KeepGroups bool
 
 	Network Network
 	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
 	NetworkHelper string
-	// Filter is the compiled seccomp profile. Nil: Spec.Linux.Seccomp is compiled; if that is nil
-	// too there is no filter.
+	// Filter is the compiled seccomp profile. Nil: Start compiles Spec.Linux.Seccomp; if that is nil, too, the process has no
+	// filter.
 	Filter *Filter
-	// Proc forces one way to mount /proc. The zero value tries them all.
+
+	// Proc forces one way to mount /proc. The zero value tries all ways.
 	Proc ProcMount
-	// Chroot forces chroot(2) where pivot_root(2) would do; the process then loses CAP_SYS_CHROOT.
+	// Chroot forces chroot(2) where pivot_root(2) would succeed. The process then loses CAP_SYS_CHROOT.
 	Chroot bool
-	// Debug, if it is not nil, is called with the listing of the system calls that set up the
-	// process, before they are made.
+	// Debug is called with the listing of the system calls that set up the process, before they are made. Nil: no listing.
 	Debug func(program string)
+}
+
+// Streams are the standard streams of a process. Nil: /dev/null. Start makes the files blocking.
+type Streams struct{ Stdin, Stdout, Stderr *os.File }
+
+// IDs are the user and group IDs that a process knows. The zero value: all IDs of the caller's user namespace, and the
+// supplementary groups of Spec.
+type IDs struct {
+	// UIDs and GIDs are ranges of IDs of the caller's user namespace, 0 among them. Nil: all. A file of another owner belongs
+	// to the overflow ID for the process (user_namespaces(7)), which cannot change the file.
+	UIDs, GIDs []IDRange
+	// KeepGroups keeps the supplementary groups of the caller in place of Spec's.
+	KeepGroups bool
 }
 
 // Process is a running process. Its end is the end of all that it started.

@@ -17,10 +17,10 @@ type fprog struct {
 
 // seccomp installs the filter. Whoever adds operations after it must know that the filter may
 // refuse them: docker's profile allows all that follow.
-func (g *compiler) seccomp() error {
-	filter := g.c.Filter
+func (l *launch) seccomp() error {
+	filter := l.c.Filter
 	if filter == nil {
-		profile := g.c.Spec.Linux.Seccomp
+		profile := l.c.Spec.Linux.Seccomp
 		if profile == nil {
 			return nil
 		}
@@ -31,7 +31,7 @@ func (g *compiler) seccomp() error {
 	}
 
 	prog := &fprog{length: uint16(len(filter.code)), code: unsafe.SliceData(filter.code)}
-	g.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags, program.Pointer(prog))
+	l.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags, program.Pointer(prog))
 	return nil
 }
 

@@ -16,8 +16,8 @@ const dentsSize = 32 << 10
 
 // SetTimes sets the modification time of dir and of all files below dir to epoch. With clamp only
 // later times change. Containers and the next steps of the build then see the same times as the tar
-// that commit.WriteTar writes with the same TarOptions.Epoch and TarOptions.Clamp. The directory must
-// not be mounted.
+// that commit.WriteTar writes with the same TarOptions.Epoch and TarOptions.Clamp. The directory
+// must not be mounted.
 func SetTimes(ctx context.Context, dir *os.File, epoch time.Time, clamp bool) error {
 	t := &toucher{epoch: epoch.Unix(), clamp: clamp, dents: make([]byte, dentsSize)}
 	fd := fdfs.FDOf(dir)

@@ -10,11 +10,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Unchanged returns the number of bytes in regular files of dir that exist in below, the directory of
-// the layers below, with the same path, size and modification time. overlayfs copied such a file up
-// because a step changed its owner, mode or other attributes, so the image stores the content twice.
-// A file with several names in dir counts once. Unchanged reads no content. Both directories stay
-// open; the caller must have permission to read all files below them.
+// Unchanged returns the number of bytes in regular files of dir that exist in below, the directory
+// of the layers below, with the same path, size and modification time. overlayfs copied such a file
+// up because a step changed its owner, mode or other attributes, so the image stores the content
+// twice. A file with several names in dir counts once. Unchanged reads no content. Both directories
+// stay open; the caller must have permission to read all files below them.
 func Unchanged(ctx context.Context, dir, below *os.File) (bytes int64, err error) {
 	c := comparer{seen: map[inode]bool{}, dents: make([]byte, dentsSize)}
 	if err := c.children(ctx, fdfs.FDOf(dir), fdfs.FDOf(below), ""); err != nil {

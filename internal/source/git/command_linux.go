@@ -9,11 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
+	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 )
 
@@ -162,8 +162,7 @@ func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args .
 	messages := &tail{heard: heard}
 	cmd := exec.CommandContext(ctx, f.git, append(f.settings(), args...)...)
 	cmd.Dir, cmd.Env, cmd.Stderr, cmd.WaitDelay = f.home, f.env, messages, waitDelay
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	program.KillGroup(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"fmt"
+
+	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
+	"codeberg.org/rbuild/rbuild/internal/spec"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
+)
+
+// This file is the only one that knows both the spec and the options of the loop. It opens nothing.
+
+// options returns the options of the loop, as far as the spec alone decides them. path is the PATH of the environment, in
+// which the helper of a private network is looked for.
+func options(s *spec.Build, path string) (o builder.Options, err error) {
+	o.Platform = s.Plan.Host
+	o.NoImage = s.Result.NoImage
+	o.NoCache = s.Cache.Off
+	o.Uncached = s.Cache.Uncached
+	o.CacheTTL = s.Cache.TTL
+	o.OneLayer = s.Cache.OneLayer
+	o.Flatten = s.Cache.Squash
+	o.Jobs = s.Cache.Jobs
+	o.StepTimeout = s.Time.Step
+	o.SilenceTimeout = s.Time.Silence
+	o.Epoch = s.Image.Time.Epoch
+	o.FileTimes = fileTimes(s.Image.Time.Files)
+	o.Image = imageOptions(s)
+	o.Run, err = runOptions(s, path)
+	return o, err
+}
+
+func fileTimes(how string) builder.FileTimes {
+	switch how {
+	case spec.SetTimes:
+		return builder.SetTimes
+	case spec.ClampTimes:
+		return builder.ClampTimes
+	}
+	return builder.KeepTimes
+}
+
+func imageOptions(s *spec.Build) builder.ImageOptions {
+	i := s.Image
+	o := builder.ImageOptions{
+		Names:            i.Names,
+		Format:           commit.OCI,
+		AnyFormat:        i.Format == "",
+		Annotations:      i.Annotations,
+		Labels:           labels(i.Labels),
+		NoLabels:         i.NoLabels,
+		NoHistory:        i.NoHistory,
+		CreatedNote:      i.CreatedNote,
+		NoAnnotations:    i.NoAnnotations,
+		UnsetAnnotations: i.Unset.Annotations,
+		UnsetLabels:      i.Unset.Labels,
+		UnsetEnv:         i.Unset.Env,
+		OSVersion:        i.OSVersion,
+		OSFeatures:       i.OSFeatures,
+		SaveStages:       i.Stages.Save,
+		DescribeStages:   i.Stages.Label,
+		StageLabels:      labels(i.Stages.Labels),
+	}
+	if i.Format == "docker" {
+		o.Format = commit.Docker
+	}
+	if s.Plan.PlatformGiven {
+		o.Platform = s.Plan.Platform
+	}
+	return o
+}
+
+func labels(list []spec.Label) (out []builder.Label) {
+	for _, l := range list {
+		out = append(out, builder.Label(l))
+	}
+	return out
+}
+
+// runOptions leaves out the files that openRun and openSecurity open: volumes, secrets, devices, the seccomp profile.
+func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
+	n := s.Network
+	o.Network.Mode = runner.NetworkMode(n.Mode)
+	o.Network.AllowHost = s.Allow.HostNetwork
+	if n.Mode == "" {
+		o.Network.Mode = runner.Host
+	}
+	if o.Network.Mode == runner.Private {
+		if o.Network.Helper, err = sandbox.FindNetworkHelper(path); err != nil {
+			return o, fmt.Errorf("%s: %w", n.From, err)
+		}
+	}
+
+	for _, h := range n.Hosts {
+		o.Etc.Hosts = append(o.Etc.Hosts, runner.HostEntry(h))
+	}
+	o.Etc.DNS = n.DNS
+	o.Etc.Search = n.Search
+	o.Etc.ResolverOptions = n.Options
+	o.Etc.KeepHosts = n.NoHosts
+	o.Etc.KeepHostname = n.NoHostname
+	o.Etc.KeepResolver = n.NoResolver
+
+	o.CompatVolumes = s.Run.CompatVolumes
+	o.Limits.Rlimits = s.Limits.Ulimits
+	o.Limits.ShmSize = s.Limits.ShmSize
+	o.Security = security(s.Security)
+	return o, nil
+}
+
+func security(s spec.Security) runner.Security {
+	return runner.Security{
+		Capabilities:    s.Capabilities,
+		CapAdd:          s.CapAdd,
+		CapDrop:         s.CapDrop,
+		NoSeccomp:       s.NoSeccomp,
+		AppArmor:        s.AppArmor.Path,
+		NoNewPrivileges: s.NoNewPrivileges,
+		Mask:            s.Mask,
+		Unmask:          s.Unmask,
+		Groups:          s.Groups,
+		KeepGroups:      s.KeepGroups,
+		UIDs:            s.IDs.UIDs,
+		GIDs:            s.IDs.GIDs,
+		CgroupNames:     s.CgroupNames,
+	}
+}
