@@ -131,8 +131,8 @@ func TestNewestHasTheName(t *testing.T) {
 	}
 }
 
-// A sweep of another process can take a staging directory that is just being made. It has to be a process: locks of
-// fcntl(2) end when their process closes the file, wherever it does.
+// A sweep of another process can take a staging directory that is just being made. It has to be a
+// process: locks of fcntl(2) end when their process closes the file, wherever it does.
 func TestStagingIsMadeAgain(t *testing.T) {
 	s := open(t)
 	sweeper := exec.Command(os.Args[0], "-test.run=^TestSweeper$")
@@ -163,7 +163,8 @@ func TestStagingIsMadeAgain(t *testing.T) {
 	}
 }
 
-// sweepVar names, for the process of TestSweeper, the directory that it sweeps until its standard input ends.
+// sweepVar names, for the process of TestSweeper, the directory that it sweeps until its standard
+// input ends.
 const sweepVar = "RBUILD_TEST_SWEEP"
 
 func TestSweeper(t *testing.T) {
@@ -190,7 +191,8 @@ func TestSweeper(t *testing.T) {
 	}
 }
 
-// TestImagesWithTheSameConfig records manifests that name the same config: none changes the record of another.
+// TestImagesWithTheSameConfig records manifests that name the same config: none changes the record
+// of another.
 func TestImagesWithTheSameConfig(t *testing.T) {
 	s := open(t)
 	config := digest.FromString("{}")
@@ -307,7 +309,8 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 	}
 }
 
-// The library would take an empty link file for the directory of all links when it removes the layer.
+// The library would take an empty link file for the directory of all links when it removes the
+// layer.
 func TestEmptyLinkIsMended(t *testing.T) {
 	s := open(t)
 	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))
