@@ -27,6 +27,9 @@ func Explain(err error, o Options) error {
 	if err == nil {
 		return nil
 	}
+	if isOverlay(err) && errors.Is(err, fdfs.EROFS) {
+		return ExplainFull(err, o) // overlay.Probe does not know that a full file system makes an overlay read-only
+	}
 	if _, ok := remedy.Of(err); ok {
 		return err
 	}
@@ -81,6 +84,9 @@ func (o Options) cause(err error) (doctor.Finding, bool) {
 	case says(err, fdfs.EROFS):
 		if p, e := storePlace(o.Store); e == nil && p.ReadOnly {
 			return p.readOnly(), true
+		}
+		if f, ok := o.full(); ok { // the kernel mounts an overlay read-only if it cannot create the directory "work"
+			return f, true
 		}
 	}
 
