@@ -9,8 +9,8 @@ import (
 	"os/signal"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -50,7 +50,7 @@ func runCommand(args []string) error {
 	c := exec.Command(args[0], args[1:]...) //nolint:noctx // an interrupt is the command's business
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, stdoutFile(), stderrFile()
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(signals, fdfs.SIGTERM, fdfs.SIGHUP)
 	defer signal.Stop(signals)
 
 	err := c.Start()

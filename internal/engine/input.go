@@ -13,13 +13,12 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/ignore"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -288,7 +287,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	}
 	defer root.Close()
 
-	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := root.OpenFile(path, os.O_RDONLY|fdfs.NonBlocking, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/internal/bounded"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
@@ -242,7 +242,7 @@ func openDevicesBelow(d spec.Device) (out []runner.Device, err error) {
 			return err
 		}
 
-		file, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+		file, err := root.OpenFile(name, fdfs.PathOnly|fdfs.NoFollow, 0)
 		if err != nil {
 			return err
 		}
@@ -270,6 +270,6 @@ func openDevicesBelow(d spec.Device) (out []runner.Device, err error) {
 }
 
 // openPath finds a file without opening its content: the file may be a pipe or a device.
-func openPath(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+func openPath(path string) (*os.File, error) { return os.OpenFile(path, fdfs.PathOnly, 0) }
 
 func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
