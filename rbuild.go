@@ -121,6 +121,7 @@ func (e Event) String() string {
 		return ""
 	case Notice, Warning:
 		return string(e.Kind) + ": " + e.Text
+	case StepStarted, StepCached, StepDone, StepFailed, StepStopped:
 	}
 
 	line := fmt.Sprintf("[%d/%d] %s: %s", e.Number, e.Total, e.Text, e.Kind)

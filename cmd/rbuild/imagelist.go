@@ -80,7 +80,7 @@ func (img *listed) digest(name string) digest.Digest {
 	if name == "" && len(img.Names) > 0 {
 		name = img.Names[0]
 	}
-	return images.Digest(img.document().origins, name, img.Image.Digest)
+	return images.Digest(img.document().origins, name, img.Digest)
 }
 
 // intermediate reports whether another image was built on this image without a name, as builds by
