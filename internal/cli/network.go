@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -43,18 +44,18 @@ func (f *networkFlags) parse(_ *Host, b *spec.Build) (err error) {
 	}
 
 	n := &b.Network
-	switch mode := f.network + f.net; mode {
-	case spec.NetworkHost, spec.NetworkNone, spec.NetworkPrivate:
+	switch mode := runner.NetworkMode(f.network + f.net); mode {
+	case runner.Host, runner.None, runner.Private:
 		n.Mode = mode
 	case "default", "":
-		n.Mode = spec.NetworkHost
+		n.Mode = runner.Host
 	default:
 		return fmt.Errorf("--network %q: choose host, none or private", mode)
 	}
-	n.From = "--network " + n.Mode
+	n.From = "--network " + string(n.Mode)
 
-	n.NoHosts = f.noHosts
-	n.NoHostname = f.noName
+	n.KeepHosts = f.noHosts
+	n.KeepHostname = f.noName
 	if f.noHosts && len(f.addHosts) > 0 {
 		return errors.New("--no-hosts and --add-host contradict each other: give one of them")
 	}
@@ -68,7 +69,7 @@ func (f *networkFlags) parse(_ *Host, b *spec.Build) (err error) {
 const hostGateway = "host-gateway"
 
 // parseHosts reads --add-host: NAME:ADDRESS, or several names with semicolons between them.
-func parseHosts(list []string, network string) (out []spec.Host, err error) {
+func parseHosts(list []string, network runner.NetworkMode) (out []runner.HostEntry, err error) {
 	for _, text := range list {
 		name, addr, ok := strings.Cut(text, ":")
 		if !ok {
@@ -88,7 +89,7 @@ func parseHosts(list []string, network string) (out []spec.Host, err error) {
 			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
 		}
 		for n := range strings.SplitSeq(name, ";") {
-			out = append(out, spec.Host{Name: n, Addr: ip})
+			out = append(out, runner.HostEntry{Name: n, Addr: ip})
 		}
 	}
 
@@ -96,8 +97,8 @@ func parseHosts(list []string, network string) (out []spec.Host, err error) {
 }
 
 // gateway returns the address by which RUN reaches the host. A private network does not lead to the host.
-func gateway(network string) (netip.Addr, error) {
-	if network != spec.NetworkHost {
+func gateway(network runner.NetworkMode) (netip.Addr, error) {
+	if network != runner.Host {
 		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", network)
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
@@ -120,17 +121,17 @@ func (f *networkFlags) resolver(n *spec.Network) error {
 		}
 	}
 
-	if flag != "" && n.Mode == spec.NetworkNone {
+	if flag != "" && n.Mode == runner.None {
 		return fmt.Errorf("%s: with --network none there is nobody to ask", flag)
 	}
 
 	n.Search = f.search
-	n.Options = f.options
+	n.ResolverOptions = f.options
 	if len(f.servers) == 1 && f.servers[0] == "none" {
 		if flag != "--dns" {
 			return errors.New(flag + " and --dns none contradict each other: give one of them")
 		}
-		n.NoResolver = true
+		n.KeepResolver = true
 		return nil
 	}
 

@@ -70,8 +70,7 @@ func (f *securityFlags) parse(h *Host, b *spec.Build) (err error) {
 	}
 	s.CgroupNames = f.namespaces.cgroupNames(h.Config.Containers.CgroupNS)
 
-	s.IDs, err = f.ids.parse()
-	return err
+	return f.ids.parse(s)
 }
 
 func (f *securityFlags) parseCapabilities(c Config, s *spec.Security) (err error) {
@@ -94,9 +93,9 @@ func (f *securityFlags) parseCapabilities(c Config, s *spec.Security) (err error
 // setSeccomp chooses a profile in place of an earlier choice: a path, "unconfined" for none, or "" for docker's own.
 func setSeccomp(s *spec.Security, profile, from string) {
 	s.NoSeccomp = profile == "unconfined"
-	s.Seccomp = spec.File{}
+	s.SeccompFile = spec.File{}
 	if profile != "" && !s.NoSeccomp {
-		s.Seccomp = spec.File{Path: profile, From: from}
+		s.SeccompFile = spec.File{Path: profile, From: from}
 	}
 }
 
@@ -136,9 +135,10 @@ func parseSecurityOption(s *spec.Security, text string, h *Host) error {
 		if strings.ContainsFunc(value, unicode.IsControl) || len(value) > maxProfileName {
 			return refuse("it is no name of a profile")
 		}
-		s.AppArmor = spec.File{}
-		if value != "unconfined" { // else RUN has the profile of rbuild
-			s.AppArmor = spec.File{Path: value, From: "--security-opt apparmor=" + value}
+		s.From.AppArmor = "--security-opt apparmor=" + value
+		s.AppArmor = value
+		if value == "unconfined" { // RUN has the profile of rbuild
+			s.AppArmor = ""
 		}
 	default:
 		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
@@ -162,7 +162,7 @@ func maskPaths(s *spec.Security, value string, refuse func(string) error) error 
 func unmaskPaths(s *spec.Security, value string, refuse func(string) error) error {
 	usual := sandbox.DefaultSpec().Linux
 	hidden := slices.Concat(usual.MaskedPaths, usual.ReadonlyPaths)
-	s.UnmaskFrom = "--security-opt unmask"
+	s.From.Unmask = "--security-opt unmask"
 	for p := range strings.SplitSeq(value, ":") {
 		if strings.EqualFold(p, "all") {
 			s.Unmask = append(s.Unmask, hidden...)
@@ -268,36 +268,38 @@ func (f *idFlags) register(fs *pflag.FlagSet) {
 	})
 }
 
-func (f *idFlags) parse() (ids spec.IDs, err error) {
-	ids = spec.IDs{UIDsFrom: "--userns-uid-map", GIDsFrom: "--userns-gid-map", HostFrom: "--userns=host"}
+func (f *idFlags) parse(s *spec.Security) (err error) {
+	s.From.UIDs = "--userns-uid-map"
+	s.From.GIDs = "--userns-gid-map"
+	s.From.HostIDs = "--userns=host"
 	how, _, _ := strings.Cut(f.userns, ":")
 	switch how {
 	case "", "private", "container":
 	case "host":
 		if len(f.uids)+len(f.gids) > 0 {
-			return ids, errors.New("--userns=host has no maps: leave --userns-uid-map and --userns-gid-map out")
+			return errors.New("--userns=host has no maps: leave --userns-uid-map and --userns-gid-map out")
 		}
-		ids.Host = true
+		s.HostIDs = true
 	case "auto", "keep-id", "nomap":
-		return ids, fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; private and host are", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; private and host are", f.userns)
 	default:
-		return ids, fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host", f.userns)
 	}
 
-	if ids.UIDs, err = ParseIDs(ids.UIDsFrom, f.uids); err != nil {
-		return ids, err
+	if s.UIDs, err = ParseIDs(s.From.UIDs, f.uids); err != nil {
+		return err
 	}
-	if ids.GIDs, err = ParseIDs(ids.GIDsFrom, f.gids); err != nil {
-		return ids, err
+	if s.GIDs, err = ParseIDs(s.From.GIDs, f.gids); err != nil {
+		return err
 	}
 
 	switch { // as with buildah
-	case len(ids.UIDs) == 0:
-		ids.UIDs = ids.GIDs
-	case len(ids.GIDs) == 0:
-		ids.GIDs = ids.UIDs
+	case len(s.UIDs) == 0:
+		s.UIDs = s.GIDs
+	case len(s.GIDs) == 0:
+		s.GIDs = s.UIDs
 	}
-	return ids, nil
+	return nil
 }
 
 // maxIDRanges is the number of ranges that the kernel accepts in a map (user_namespaces(7)).

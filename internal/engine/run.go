@@ -119,21 +119,21 @@ func readBounded(name string, limit int64, what string) ([]byte, error) {
 func openSecurity(s *spec.Build, o *runner.Options, state *userns.State) (err error) {
 	security := s.Security
 	if len(security.Unmask) > 0 && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user", security.UnmaskFrom)
+		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user", security.From.Unmask)
 	}
-	if err := checkIDs(security.IDs, state); err != nil {
+	if err := checkIDs(security, state); err != nil {
 		return err
 	}
 
-	if security.AppArmor.Path != "" {
-		if err := sandbox.CheckAppArmor(security.AppArmor.Path); err != nil {
-			return fmt.Errorf("%s: %w", security.AppArmor.From, err)
+	if security.AppArmor != "" {
+		if err := sandbox.CheckAppArmor(security.AppArmor); err != nil {
+			return fmt.Errorf("%s: %w", security.From.AppArmor, err)
 		}
 	}
 
-	if security.Seccomp.Path != "" {
-		if err := readProfile(security.Seccomp.Path, &o.Security); err != nil {
-			return fmt.Errorf("%s: %w", security.Seccomp.From, err)
+	if security.SeccompFile.Path != "" {
+		if err := readProfile(security.SeccompFile.Path, &o.Security); err != nil {
+			return fmt.Errorf("%s: %w", security.SeccompFile.From, err)
 		}
 	}
 
@@ -150,14 +150,14 @@ func readProfile(name string, c *runner.Security) (err error) {
 }
 
 // checkIDs refuses IDs that the builder does not have.
-func checkIDs(ids spec.IDs, state *userns.State) error {
-	if ids.Host && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same", ids.HostFrom)
+func checkIDs(s spec.Security, state *userns.State) error {
+	if s.HostIDs && !state.Rootless() {
+		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same", s.From.HostIDs)
 	}
-	if err := checkRanges(ids.UIDsFrom, ids.UIDs, state.UIDMap); err != nil {
+	if err := checkRanges(s.From.UIDs, s.UIDs, state.UIDMap); err != nil {
 		return err
 	}
-	return checkRanges(ids.GIDsFrom, ids.GIDs, state.GIDMap)
+	return checkRanges(s.From.GIDs, s.GIDs, state.GIDMap)
 }
 
 func checkRanges(from string, want []sandbox.IDRange, have []userns.IDMap) error {

@@ -10,13 +10,13 @@
 package spec
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -141,30 +141,12 @@ type Agent struct {
 	From  string
 }
 
-// The values of Network.Mode.
-const (
-	NetworkHost    = "host"
-	NetworkNone    = "none"
-	NetworkPrivate = "private"
-)
-
 // Network is the network of RUN and the files below /etc that name hosts.
 type Network struct {
-	Mode       string // empty: host
-	From       string // for errors about Mode
-	Hosts      []Host // lines of /etc/hosts
-	DNS        []netip.Addr
-	Search     []string // search domains; "." alone: none
-	Options    []string // of resolv.conf(5)
-	NoHosts    bool     // keep the image's /etc/hosts
-	NoHostname bool     // keep the image's /etc/hostname
-	NoResolver bool     // keep the image's /etc/resolv.conf
-}
+	Mode runner.NetworkMode // empty: the host's network
+	From string             // for errors about Mode, for example "--network private"
 
-// Host is a name for /etc/hosts.
-type Host struct {
-	Name string
-	Addr netip.Addr
+	runner.Etc
 }
 
 // Time bounds how long things may take; 0: no bound.
