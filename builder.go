@@ -56,6 +56,7 @@ func (o Options) spec() (*spec.Build, error) {
 	if o.Context == "-" || o.Dockerfile == "-" {
 		return nil, errors.New("standard input is not read: give a directory and a path")
 	}
+	b.Input.From = "Options.Dockerfile"
 	if o.Dockerfile != "" {
 		b.Input.Dockerfiles = []string{o.Dockerfile}
 	}

@@ -23,7 +23,7 @@ type cacheFlags struct {
 
 func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectCache, func(fs *pflag.FlagSet) {
-		fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever earlier builds left")
+		fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, and use no layers of earlier builds")
 		fs.StringSliceVar(&f.uncached, "no-cache-filter", nil, "Stages of which every step is run, as STAGE[,STAGE...], e.g. test")
 		fs.StringVar(&f.ttl, "cache-ttl", "", "Run steps again that were run longer ago, e.g. 24h")
 		fs.BoolVar(&f.layers, "layers", true, "Make a layer for each instruction and keep it for later builds; false: one layer for all (default: $BUILDAH_LAYERS, else true)")

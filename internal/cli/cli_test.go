@@ -127,7 +127,10 @@ func TestSubjects(t *testing.T) {
 		{
 			"-f - --ignorefile i", nil,
 			func(b *spec.Build) any { return b.Input },
-			spec.Input{Context: ".", Dockerfiles: []string{"-"}, IgnoreFile: spec.File{Path: "i", From: "--ignorefile"}},
+			spec.Input{
+				Context: ".", Dockerfiles: []string{"-"}, IgnoreFile: spec.File{Path: "i", From: "--ignorefile"},
+				From: "--file", Remedy: "for the file of this machine give it on standard input: --file - < ",
+			},
 		},
 		{
 			"--build-arg A=1 --build-arg-file f --http-proxy=false --source-date-epoch 5", nil,

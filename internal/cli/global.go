@@ -49,7 +49,7 @@ func (f *GlobalFlags) Register(fs *pflag.FlagSet) {
 
 	// buildah's, which a script may give with every command
 	fs.BoolVar(&f.debug, "debug", false, "Same as --log-level debug")
-	fs.StringVar(&f.manager, "cgroup-manager", "", "Maker of the cgroups of RUN: systemd, cgroupfs or disabled")
+	fs.StringVar(&f.manager, "cgroup-manager", "", "Manager of the cgroups of RUN: systemd, cgroupfs or disabled")
 	fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000")
 	fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000")
 	hide(fs, "debug", "cgroup-manager", "userns-uid-map", "userns-gid-map")

@@ -44,6 +44,8 @@ func (f *inputFlags) parse(_ *Host, b *spec.Build) error {
 	}
 
 	b.Input.Dockerfiles = f.files
+	b.Input.From = "--file"
+	b.Input.Remedy = "for the file of this machine give it on standard input: --file - < "
 	b.Input.IgnoreFile = spec.File{Path: f.ignoreFile, From: "--ignorefile"}
 	return nil
 }

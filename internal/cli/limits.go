@@ -62,7 +62,7 @@ func (f *limitFlags) register(fs *pflag.FlagSet) {
 		fs.StringVar(&f.cpu.mems, "cpuset-mems", "", "Memory nodes of a RUN, e.g. 0,1")
 		fs.Int64Var(&f.pids, "pids-limit", 0, "Processes of a RUN at a time (default: containers.conf, else 2048 where that can be enforced); -1: no limit")
 		fs.StringVar(&f.parent, "cgroup-parent", "", "Cgroup for the cgroups of RUN, e.g. /user/builds; with systemd a slice, e.g. builds.slice")
-		fs.StringVar(&f.manager, "cgroup-manager", "", "Maker of cgroups: systemd, cgroupfs or disabled (default: the first that works)")
+		fs.StringVar(&f.manager, "cgroup-manager", "", "Manager of the cgroups of RUN: systemd, cgroupfs or disabled (default: the first that works)")
 		fs.StringVar(&f.effort, "limits", effortRequired, "Enforcement of limits: required, or best-effort to run with the limits that can be enforced here")
 		fs.StringSliceVar(&f.ulimits, "ulimit", nil, "Resource limit of RUN as TYPE=SOFT[:HARD], e.g. nofile=1024:2048")
 		fs.StringVar(&f.shmSize, "shm-size", "", "Size of /dev/shm in RUN, e.g. 128m (default 64m); 0: no limit")

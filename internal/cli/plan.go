@@ -29,7 +29,7 @@ type planFlags struct {
 
 func (f *planFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectInput, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.target, "target", "", "Stage to build, by its name or number, e.g. test (default: the last)")
+		fs.StringVar(&f.target, "target", "", "Name of the stage to build, e.g. test (default: the last stage)")
 		fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Value of an ARG as NAME=VALUE, e.g. VERSION=1.2; NAME alone takes the environment's value")
 		fs.StringArrayVar(&f.argFiles, "build-arg-file", nil, "File with one NAME=VALUE for an ARG on each line, e.g. args.conf; --build-arg wins")
 		fs.StringVar(&f.from, "from", "", "Image in place of the image of the first FROM, e.g. alpine:3")

@@ -260,7 +260,7 @@ type idFlags struct {
 
 func (f *idFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
-		fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; as they are, and 0 among them")
+		fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; both ids are the same, and a range has id 0")
 		fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; one of the two flags stands for both")
 	})
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {

@@ -369,11 +369,11 @@ func TestLocalInput(t *testing.T) {
 		{spec.Input{Context: dir}, 1, ""},
 		{spec.Input{Context: file}, 1, ""},
 		{spec.Input{Context: dir, Dockerfiles: []string{"Dockerfile", file}}, 2, ""},
-		{spec.Input{Context: file, Dockerfiles: []string{"x"}}, 0, "is a file"},
+		{spec.Input{Context: file, Dockerfiles: []string{"x"}, From: "--file"}, 0, "is a file: beside --file give a directory"},
 		{spec.Input{Context: "/no/such"}, 0, "no such directory"},
 		{spec.Input{Context: ""}, 0, "empty name"},
-		{spec.Input{Context: t.TempDir()}, 0, "neither a Containerfile nor a Dockerfile"},
-		{spec.Input{Context: dir, Dockerfiles: []string{"none"}}, 0, "no such file"},
+		{spec.Input{Context: t.TempDir(), From: "--file"}, 0, "neither a Containerfile nor a Dockerfile: name the file with --file"},
+		{spec.Input{Context: dir, Dockerfiles: []string{"none"}, From: "--file"}, 0, "--file none: there is no such file"},
 		{spec.Input{Context: dir, IgnoreFile: spec.File{Path: "/no/such", From: "--ignorefile"}}, 0, "--ignorefile: "},
 	} {
 		b, _ := testBuild(&spec.Build{Input: tc.input})

@@ -51,6 +51,9 @@ type Input struct {
 	Context     string   // a directory, a Dockerfile, a git repository, a URL, or "-" for standard input
 	Dockerfiles []string // paths, URLs or "-"; several are read as one; none: Containerfile or Dockerfile of the context
 	IgnoreFile  File     // replaces the ignore files of the Dockerfile and the context
+
+	From   string // for errors about Dockerfiles, for example "--file"
+	Remedy string // for errors about a file that a fetched context lacks: how the user gives a file of this machine
 }
 
 // FromStdin reports whether the Dockerfile or the context is read from standard input.
@@ -58,7 +61,7 @@ func (i Input) FromStdin() bool { return i.Context == "-" || slices.Contains(i.D
 
 // Plan says which stages are built, and for which platform.
 type Plan struct {
-	Target    string                   // name or number of the last stage to build; empty: the last stage of the file
+	Target    string                   // name of the last stage to build, in any case; empty: the last stage of the file
 	AllStages bool                     // build the stages before the target too, needed or not
 	From      string                   // image in place of the image of the first FROM
 	Env       []plan.EnvVar            // environment of RUN and of the image, over the Dockerfile's
