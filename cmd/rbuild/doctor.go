@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -112,14 +113,15 @@ func (a *app) doctorInside(ctx context.Context, o probe.Options, show func(docto
 
 // printReport prints a report. Its error decides the exit code.
 func printReport(cmd *cobra.Command, r doctor.Report, asJSON bool) error {
-	var err error
+	write := r.Write
 	if asJSON {
-		err = progress.WriteJSON(cmd.OutOrStdout(), r)
-	} else {
-		err = r.Write(cmd.OutOrStdout())
+		write = func(w io.Writer) error { return progress.WriteJSON(w, r) }
 	}
-	if err == nil && !r.Healthy() {
+	if err := write(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if !r.Healthy() {
 		return &exitError{code: exitUnhealthy}
 	}
-	return err
+	return nil
 }

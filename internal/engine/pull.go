@@ -66,10 +66,13 @@ func (p *puller) pull(ctx context.Context, name, platform string) (string, error
 		policy = transfer.PullMissing
 	}
 	id, found, err := p.build.images.Pull(ctx, name, policy, o)
-	if err == nil && found != id {
+	if err != nil {
+		return "", err
+	}
+	if found != id {
 		p.found.Store(pulledImage{name, id}, found)
 	}
-	return id, err
+	return id, nil
 }
 
 // load reads an image that the Dockerfile names by its transport, if the file may be read. The image is read through the

@@ -100,14 +100,7 @@ type target struct {
 // directly. If ctx ends, write waits one second for a blocked write and then returns.
 func (t target) write(ctx context.Context, r io.Reader) error {
 	done := make(chan error, 1)
-	go func() {
-		out, err := t.create()
-		if err == nil {
-			_, err = io.Copy(out.File, contextReader{ctx, r})
-			err = out.finish(err)
-		}
-		done <- err
-	}()
+	go func() { done <- t.copy(ctx, r) }()
 
 	select {
 	case err := <-done:
@@ -121,6 +114,16 @@ func (t target) write(ctx context.Context, r io.Reader) error {
 	case <-time.After(time.Second):
 		return context.Cause(ctx)
 	}
+}
+
+// copy copies r to the target until ctx ends. A write to a full pipe blocks all the same.
+func (t target) copy(ctx context.Context, r io.Reader) error {
+	out, err := t.create()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out.File, contextReader{ctx, r})
+	return out.finish(err)
 }
 
 // contextReader is a reader that ends with ctx.
@@ -188,10 +191,11 @@ func (f *resultFile) finish(err error) error {
 	if f.path == "" {
 		return err
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), f.path)
-	}
+
 	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), f.path); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
