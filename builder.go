@@ -113,7 +113,8 @@ func (o Options) addSecrets(b *spec.Build) error {
 		if len(value) > maxSecret {
 			return fmt.Errorf("secret %q has more than %d bytes", id, maxSecret)
 		}
-		b.Run.Secrets = append(b.Run.Secrets, spec.Secret{ID: id, Variable: secretPrefix + id, From: fmt.Sprintf("secret %q", id)})
+		b.Run.Secrets = append(b.Run.Secrets,
+			spec.Secret{ID: id, Variable: secretPrefix + id, From: fmt.Sprintf("secret %q", id)})
 	}
 	return nil
 }

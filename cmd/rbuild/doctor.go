@@ -74,7 +74,8 @@ func (a *app) doctor(cmd *cobra.Command, o probe.Options, show func(doctor.Repor
 
 	findings := probe.Outside(cmd.Context(), o)
 	ns := engine.BuildNamespace()
-	for _, ns.AllowSingle = range []bool{false, true} { // builds accept a single ID, and do not report at once what fails with it
+	// Builds accept a single ID, and do not report at once the steps that fail with a single ID.
+	for _, ns.AllowSingle = range []bool{false, true} {
 		err := a.enterWith(cmd, ns, findings)
 		if err == nil {
 			return nil

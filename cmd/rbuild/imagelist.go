@@ -151,7 +151,8 @@ func (l *imageList) filters(args []string, n images.Names) (filter, error) {
 	}, nil
 }
 
-var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, readonly, containers)")
+var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, " +
+	"readonly, containers)")
 
 func (l *imageList) filter(key, value string, n images.Names) (filter, error) {
 	switch key {

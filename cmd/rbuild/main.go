@@ -70,7 +70,8 @@ func run() int {
 		}
 		return a.report(err)
 	}
-	if err := a.stdout.Err(); err != nil && a.ExitCode == 0 { // some callers drop this error, for example the help of cobra
+	// Some callers drop this error, for example the help of cobra.
+	if err := a.stdout.Err(); err != nil && a.ExitCode == 0 {
 		return a.report(err)
 	}
 	return a.ExitCode

@@ -29,12 +29,17 @@ func (f *networkFlags) register(fs *pflag.FlagSet) {
 		fs.StringVar(&f.network, "network", "", "Network of RUN: host (default), none or private")
 		fs.StringVar(&f.net, "net", "", "Same as --network")
 		hide(fs, "net")
-		fs.StringSliceVar(&f.addHosts, "add-host", nil, "Line NAME:ADDRESS of /etc/hosts in RUN, e.g. db:10.0.0.5; ADDRESS may be host-gateway")
+		fs.StringSliceVar(&f.addHosts, "add-host", nil,
+			"Line NAME:ADDRESS of /etc/hosts in RUN, e.g. db:10.0.0.5; ADDRESS may be host-gateway")
 		fs.BoolVar(&f.noHosts, "no-hosts", false, "Keep the image's /etc/hosts")
 		fs.BoolVar(&f.noName, "no-hostname", false, "Keep the image's /etc/hostname")
-		fs.StringSliceVar(&f.servers, "dns", nil, "Address of a nameserver for RUN, in place of the host's, e.g. 192.0.2.1; none: keep the image's /etc/resolv.conf")
-		fs.StringSliceVar(&f.search, "dns-search", nil, "Search domain for RUN, in place of the host's, e.g. example.com; a dot alone: none")
-		fs.StringSliceVar(&f.options, "dns-option", nil, "Option for the resolver of RUN, beside the host's, e.g. timeout:2")
+		fs.StringSliceVar(&f.servers, "dns", nil,
+			"Address of a nameserver for RUN, in place of the host's, e.g. 192.0.2.1; none: "+
+				"keep the image's /etc/resolv.conf")
+		fs.StringSliceVar(&f.search, "dns-search", nil,
+			"Search domain for RUN, in place of the host's, e.g. example.com; a dot alone: none")
+		fs.StringSliceVar(&f.options, "dns-option", nil,
+			"Option for the resolver of RUN, beside the host's, e.g. timeout:2")
 	})
 }
 
@@ -99,7 +104,8 @@ func parseHosts(list []string, network runner.NetworkMode) (out []runner.HostEnt
 // gateway returns the address by which RUN reaches the host. A private network does not lead to the host.
 func gateway(network runner.NetworkMode) (netip.Addr, error) {
 	if network != runner.Host {
-		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", network)
+		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can",
+			network)
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }

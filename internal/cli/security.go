@@ -32,9 +32,12 @@ func (f *securityFlags) register(fs *pflag.FlagSet) {
 		fs.StringSliceVar(&f.capAdd, "cap-add", nil, "Capability for RUN beside the default ones, e.g. NET_RAW; or all")
 		fs.StringSliceVar(&f.capDrop, "cap-drop", nil, "Capability that RUN must not have, e.g. CHOWN; or all")
 		fs.StringArrayVar(&f.options, "security-opt", nil,
-			"Option of the sandbox: seccomp=FILE or unconfined, apparmor=PROFILE, no-new-privileges, mask=PATH[:PATH], unmask=ALL or PATH[:PATH]; e.g. mask=/proc/cpuinfo")
-		fs.StringArrayVar(&f.devices, "device", nil, "Device for RUN as HOST-DEVICE[:PATH], e.g. /dev/fuse; a directory stands for all devices in it")
-		fs.StringSliceVar(&f.groups, "group-add", nil, "Supplementary group of RUN, e.g. audio or 44; keep-groups: those of the user who builds")
+			"Option of the sandbox: seccomp=FILE or unconfined, apparmor=PROFILE, no-new-privileges, "+
+				"mask=PATH[:PATH], unmask=ALL or PATH[:PATH]; e.g. mask=/proc/cpuinfo")
+		fs.StringArrayVar(&f.devices, "device", nil,
+			"Device for RUN as HOST-DEVICE[:PATH], e.g. /dev/fuse; a directory stands for all devices in it")
+		fs.StringSliceVar(&f.groups, "group-add", nil,
+			"Supplementary group of RUN, e.g. audio or 44; keep-groups: those of the user who builds")
 	})
 	f.ids.register(fs)
 	f.namespaces.register(fs)
@@ -130,7 +133,8 @@ func parseSecurityOption(s *spec.Security, text string, h *Host) error {
 	case name == "label" && value == "disable": // RUN has the label of rbuild
 	case name == "label" && !h.SELinux: // nothing has a label, as with podman
 	case name == "label":
-		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, is accepted")
+		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, " +
+			"is accepted")
 	case name == "apparmor":
 		if strings.ContainsFunc(value, unicode.IsControl) || len(value) > maxProfileName {
 			return refuse("it is no name of a profile")
@@ -213,7 +217,8 @@ func parseDevice(text string) (spec.Device, error) {
 	dest, permissions, ok := deviceParts(source, rest, strings.Contains(text, ":"))
 	switch {
 	case permissions != "" && (!strings.Contains(permissions, "r") || !strings.Contains(permissions, "w")):
-		return refuse("permissions less than rw cannot be enforced without root: what the mode of the device grants to the user, RUN has")
+		return refuse("permissions less than rw cannot be enforced without root: " +
+			"what the mode of the device grants to the user, RUN has")
 	case !path.IsAbs(source) && strings.Contains(source, "=") && strings.Contains(source, "/"):
 		return refuse("devices of CDI (VENDOR/CLASS=NAME) are not supported: name the device files")
 	case !ok, !path.IsAbs(source), !path.IsAbs(dest), strings.ContainsRune(text, 0):
@@ -260,11 +265,14 @@ type idFlags struct {
 
 func (f *idFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
-		fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; both ids are the same, and a range has id 0")
-		fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; one of the two flags stands for both")
+		fs.StringSliceVar(&f.uids, "userns-uid-map", nil,
+			"User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; both ids are the same, and a range has id 0")
+		fs.StringSliceVar(&f.gids, "userns-gid-map", nil,
+			"Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; one of the two flags stands for both")
 	})
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.userns, "userns", "", "User namespace of RUN: private (default) or host, both with the ids of the namespace that rbuild makes")
+		fs.StringVar(&f.userns, "userns", "",
+			"User namespace of RUN: private (default) or host, both with the ids of the namespace that rbuild makes")
 	})
 }
 
@@ -281,9 +289,11 @@ func (f *idFlags) parse(s *spec.Security) (err error) {
 		}
 		s.HostIDs = true
 	case "auto", "keep-id", "nomap":
-		return fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; private and host are", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; "+
+			"private and host are", f.userns)
 	default:
-		return fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host",
+			f.userns)
 	}
 
 	if s.UIDs, err = ParseIDs(s.From.UIDs, f.uids); err != nil {
@@ -326,7 +336,8 @@ func ParseIDs(flag string, list []string) (out []sandbox.IDRange, err error) {
 		overlaps := func(o sandbox.IDRange) bool { return spec.CommonIDs(o, r) > 0 }
 		switch {
 		case n[0] != n[1]:
-			return nil, fmt.Errorf("%s %q: id %d cannot be %d on disk: the store keeps the ids of the image; choose ID:ID:COUNT", flag, text, n[0], n[1])
+			return nil, fmt.Errorf("%s %q: id %d cannot be %d on disk: the store keeps the ids of the image; "+
+				"choose ID:ID:COUNT", flag, text, n[0], n[1])
 		case n[2] == 0 || n[0]+n[2] > 1<<32-1:
 			return nil, fmt.Errorf("%s %q: %d ids from %d on are none, or beyond the last", flag, text, n[2], n[0])
 		case slices.ContainsFunc(out, overlaps):
@@ -349,11 +360,13 @@ type namespaceFlags struct{ pid, ipc, uts, cgroup string }
 func (f *namespaceFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
 		for _, n := range f.all() {
-			fs.StringVar(n.value, n.name, "", "Namespace of RUN, accepted as private (default): RUN has "+n.what+" of its own")
+			fs.StringVar(n.value, n.name, "",
+				"Namespace of RUN, accepted as private (default): RUN has "+n.what+" of its own")
 		}
 	})
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.cgroup, "cgroupns", "", "Names of cgroups in RUN: private (default where RUN has a cgroup of its own) or host")
+		fs.StringVar(&f.cgroup, "cgroupns", "",
+			"Names of cgroups in RUN: private (default where RUN has a cgroup of its own) or host")
 	})
 }
 
@@ -365,7 +378,10 @@ type namespaceFlag struct {
 
 func (f *namespaceFlags) all() []namespaceFlag {
 	return []namespaceFlag{
-		{"pid", "a PID namespace", &f.pid, "could signal the builder, and what it leaves running would not end with it"},
+		{
+			"pid", "a PID namespace", &f.pid,
+			"could signal the builder, and what it leaves running would not end with it",
+		},
 		{"ipc", "an IPC namespace", &f.ipc, "would share memory with the user's other programs"},
 		{"uts", "a UTS namespace", &f.uts, "would see the machine's name, and the build would depend on it"},
 	}
@@ -393,7 +409,8 @@ func (f *namespaceFlags) check() error {
 		case "host":
 			return fmt.Errorf("--%s=host is not supported: RUN %s; it has %s of its own", n.name, n.reach, n.what)
 		default:
-			return fmt.Errorf("--%s=%s is not supported: RUN has %s of its own; private is the only choice", n.name, how, n.what)
+			return fmt.Errorf("--%s=%s is not supported: RUN has %s of its own; private is the only choice", n.name,
+				how, n.what)
 		}
 	}
 	return nil

@@ -225,7 +225,8 @@ func (in *input) findDockerfile(dir, name string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with %s", name, in.build.spec.Input.From)
+	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with %s", name,
+		in.build.spec.Input.From)
 }
 
 // openDockerfile reads a Dockerfile that the user names.

@@ -58,7 +58,8 @@ func (p *puller) pull(ctx context.Context, name, platform string) (string, error
 	case n.InFiles():
 		return p.load(ctx, n, name, o)
 	case n.Transport == imagename.Store:
-		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
+		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, "+
+			"and use the name", name)
 	}
 
 	policy := p.build.spec.Pull.Policy

@@ -119,7 +119,8 @@ func readBounded(name string, limit int64, what string) ([]byte, error) {
 func openSecurity(s *spec.Build, o *runner.Options, state *userns.State) (err error) {
 	security := s.Security
 	if len(security.Unmask) > 0 && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user", security.From.Unmask)
+		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; "+
+			"run it as an ordinary user", security.From.Unmask)
 	}
 	if err := checkIDs(security, state); err != nil {
 		return err
@@ -152,7 +153,8 @@ func readProfile(name string, c *runner.Security) (err error) {
 // checkIDs refuses IDs that the builder does not have.
 func checkIDs(s spec.Security, state *userns.State) error {
 	if s.HostIDs && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same", s.From.HostIDs)
+		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same",
+			s.From.HostIDs)
 	}
 	if err := checkRanges(s.From.UIDs, s.UIDs, state.UIDMap); err != nil {
 		return err
@@ -169,7 +171,8 @@ func checkRanges(from string, want []sandbox.IDRange, have []userns.IDMap) error
 			ranges = append(ranges, fmt.Sprintf("%d-%d", m.Inside, uint64(m.Inside)+uint64(m.Size)-1))
 		}
 		if n < uint64(r.Count) {
-			return fmt.Errorf("%s %d:%d:%d: the builder has only the ids %s", from, r.First, r.First, r.Count, strings.Join(ranges, ", "))
+			return fmt.Errorf("%s %d:%d:%d: the builder has only the ids %s", from, r.First, r.First, r.Count,
+				strings.Join(ranges, ", "))
 		}
 	}
 	return nil
@@ -223,7 +226,10 @@ func openDevice(d spec.Device) ([]runner.Device, error) {
 
 // inEveryDev reports whether every RUN has a file of that path in /dev.
 func inEveryDev(dest string) bool {
-	names := []string{"null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core"}
+	names := []string{
+		"null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr",
+		"core",
+	}
 	name, ok := strings.CutPrefix(dest, "/dev/")
 	return ok && slices.Contains(names, name)
 }
