@@ -153,6 +153,11 @@ func inspectImage(st images.Store, img images.Image, found string) (*imageInfo, 
 		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)
 	}
 
+	return newImageInfo(img, found, content, config), nil
+}
+
+// newImageInfo joins the record, the documents and the config of an image.
+func newImageInfo(img images.Image, found string, content images.Content, config dockerspec.DockerOCIImage) *imageInfo {
 	var size int64
 	for _, l := range content.Layers {
 		size += l.Size
@@ -208,7 +213,7 @@ func inspectImage(st images.Store, img images.Image, found string) (*imageInfo, 
 	if len(config.History) > 0 {
 		info.Comment = config.History[len(config.History)-1].Comment
 	}
-	return info, nil
+	return info
 }
 
 // layerPaths names the directories of layers, topmost first, as docker does; nil: there are none.

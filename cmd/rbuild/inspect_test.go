@@ -8,8 +8,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/cli"
+	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
 // keys returns the keys of the outermost JSON object, in their order.
@@ -95,6 +97,27 @@ func TestLayerPaths(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, layerPaths(tc.dirs)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestImageInfo: FromImage is the name by which the image was found, and the comment is that of the last step.
+func TestImageInfo(t *testing.T) {
+	img := images.Image{ID: "5d0da3dc9764", Digest: "sha256:1111", Names: []string{"localhost/app:1"}}
+	config := dockerspec.DockerOCIImage{Image: ocispec.Image{History: []ocispec.History{{Comment: "first"}, {Comment: "last"}}}}
+	content := images.Content{Layers: []images.Layer{{Size: 3}, {Size: 4}}, Directories: []string{"/top", "/base"}}
+	for _, tc := range []struct{ name, found, from string }{
+		{"by name", "localhost/app:1", "localhost/app:1"},
+		{"by ID", img.ID, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := newImageInfo(img, tc.found, content, config)
+			if got.FromImage != tc.from || got.FromImageID != img.ID || got.Comment != "last" {
+				t.Errorf("from %q %q, comment %q", got.FromImage, got.FromImageID, got.Comment)
+			}
+			if got.Size != 7 || got.VirtualSize != 7 || got.GraphDriver.Data["UpperDir"] != "/top" {
+				t.Errorf("%d bytes, %d, %v", got.Size, got.VirtualSize, got.GraphDriver)
 			}
 		})
 	}
