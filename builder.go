@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // to silence it
 	"os"
 	"os/signal"
 	"runtime"
@@ -19,12 +19,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"go.podman.io/storage/pkg/reexec"
-	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/engine"
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/spec"
@@ -56,6 +56,7 @@ func (o Options) spec() (*spec.Build, error) {
 	if o.Context == "-" || o.Dockerfile == "-" {
 		return nil, errors.New("standard input is not read: give a directory and a path")
 	}
+	b.Input.From = "Options.Dockerfile"
 	if o.Dockerfile != "" {
 		b.Input.Dockerfiles = []string{o.Dockerfile}
 	}
@@ -112,7 +113,8 @@ func (o Options) addSecrets(b *spec.Build) error {
 		if len(value) > maxSecret {
 			return fmt.Errorf("secret %q has more than %d bytes", id, maxSecret)
 		}
-		b.Run.Secrets = append(b.Run.Secrets, spec.Secret{ID: id, Variable: secretPrefix + id, From: fmt.Sprintf("secret %q", id)})
+		b.Run.Secrets = append(b.Run.Secrets,
+			spec.Secret{ID: id, Variable: secretPrefix + id, From: fmt.Sprintf("secret %q", id)})
 	}
 	return nil
 }
@@ -198,13 +200,13 @@ func launch(ctx context.Context, o Options, s *spec.Build) (Result, error) {
 	if events == nil {
 		events = func(Event) {}
 	}
-	ours, theirs, err := socketpair()
+	ours, theirs, err := fdfs.SocketPair("launcher", "builder")
 	if err != nil {
 		return Result{}, fmt.Errorf("rbuild: %w", err)
 	}
 	defer theirs.Close()
 
-	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(int(ours.Fd()), unix.SHUT_WR) })
+	stop := context.AfterFunc(ctx, func() { _ = fdfs.CloseWrite(ours) })
 	defer stop()
 	go func() { _ = json.NewEncoder(ours).Encode(request{o}) }() // fails only if the builder has ended
 	received := make(chan message, 1)
@@ -216,7 +218,7 @@ func launch(ctx context.Context, o Options, s *spec.Build) (Result, error) {
 	e := engine.New(p)
 	built, err := e.Build(ctx, s)
 
-	_ = unix.Shutdown(int(theirs.Fd()), unix.SHUT_RDWR) // ends receive where no builder was started
+	_ = fdfs.Shutdown(theirs) // ends receive where no builder was started
 	last := <-received
 	_ = ours.Close()
 	switch {
@@ -247,14 +249,6 @@ func receive(r io.Reader, events func(Event)) message {
 	}
 }
 
-func socketpair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "launcher"), os.NewFile(uintptr(fds[1]), "builder"), nil
-}
-
 // runHelper runs a function of the storage library and exits, if this process was started for that: the library unpacks
 // layers in a chroot, in a process of its own.
 func runHelper() {
@@ -278,8 +272,7 @@ func serve() {
 	if err != nil || convErr != nil || state == nil {
 		os.Exit(exitFailed) // the launcher reports that the builder did not join
 	}
-	unix.CloseOnExec(fd)
-	channel := os.NewFile(uintptr(fd), "launcher")
+	channel := fdfs.Inherited(fd, "launcher")
 
 	send := newSender(channel)
 	log.SetOutput(io.Discard) // x/crypto's SSH agent would let a step write lines to the program's standard error
@@ -322,7 +315,7 @@ func work(channel io.Reader, state *userns.State, send func(message)) (Result, e
 		}
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	ctx, stop := signal.NotifyContext(context.Background(), fdfs.SIGINT, fdfs.SIGTERM, fdfs.SIGHUP, fdfs.SIGQUIT)
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

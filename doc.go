@@ -21,7 +21,7 @@
 //
 // # Limits
 //
-//   - The program must be started from a file that can be executed again (/proc/self/exe), on Linux 5.13 or later.
+//   - The program must be started from a file that can be executed again (/proc/self/exe), on Linux 5.12 or later.
 //   - Nothing before the call of Main should have side effects, because package initialization runs in the builder too.
 //   - While Build runs, SIGINT, SIGTERM, SIGHUP and SIGQUIT reach the builder and end the build, and do not end the
 //     program.

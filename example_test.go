@@ -4,26 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"time"
 
 	"codeberg.org/rbuild/rbuild"
 )
-
-// A program that builds the Dockerfile of the working directory and prints the ID of the image.
-func Example() {
-	rbuild.Main() // first of all
-
-	result, err := rbuild.Build(context.Background(), rbuild.Options{
-		Tags:   []string{"app"},
-		Args:   map[string]string{"VERSION": "1.2"},
-		Events: func(e rbuild.Event) { fmt.Print(string(e.Output)) },
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(result.Image.ID)
-}
 
 // Options are checked before a process is started.
 func ExampleBuild() {

@@ -14,17 +14,17 @@ type Options struct {
 	Context string
 	// Dockerfile is a path or a URL; empty: Containerfile or Dockerfile of the context.
 	Dockerfile string
-	// Target is the name or number of the last stage to build; empty: the last stage of the Dockerfile.
+	// Target is the name of the last stage to build, in any case; empty: the last stage of the Dockerfile.
 	Target string
 	// Tags are names of the image, for example "app" or "registry.example/team/app:1".
 	Tags []string
 	// Args are build arguments by name, for the ARG instructions of the Dockerfile.
 	Args map[string]string
-	// Platform is what the image is for, for example "linux/arm64"; empty: this machine.
+	// Platform is the platform that the image is for, for example "linux/arm64"; empty: this machine.
 	Platform string
 	// Pull says when base images are pulled; empty: PullMissing.
 	Pull PullPolicy
-	// NoCache runs every step, whatever earlier builds left.
+	// NoCache runs every step, and uses no layers of earlier builds.
 	NoCache bool
 	// Timestamp is the time of the image, its history and all files of its new layers; nil: the time of the build.
 	// With a Timestamp, the same input gives the same image.
@@ -32,7 +32,7 @@ type Options struct {
 	// Secrets are values for RUN --mount=type=secret, by ID. They enter no layer, no log and no cache key. At most 500 KiB
 	// each.
 	Secrets map[string][]byte
-	// Store is the place of images and layers; the zero value is podman's.
+	// Store is the store of images and layers; the zero value is the store of podman.
 	Store Store
 	// Events is called for each event of the build, by one goroutine at a time; nil: events are discarded. It must not
 	// keep Event.Output.
@@ -121,6 +121,7 @@ func (e Event) String() string {
 		return ""
 	case Notice, Warning:
 		return string(e.Kind) + ": " + e.Text
+	case StepStarted, StepCached, StepDone, StepFailed, StepStopped:
 	}
 
 	line := fmt.Sprintf("[%d/%d] %s: %s", e.Number, e.Total, e.Text, e.Kind)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestBuild(t *testing.T) {
 	if want := "secret of 13 bytes\n"; output.String() != want {
 		t.Errorf("output %q, want %q", output.String(), want)
 	}
-	if !contains(kinds, rbuild.StepDone) || contains(kinds, rbuild.StepCached) {
+	if !slices.Contains(kinds, rbuild.StepDone) || slices.Contains(kinds, rbuild.StepCached) {
 		t.Errorf("events %v", kinds)
 	}
 
@@ -125,18 +126,9 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second.Image.ID != first.Image.ID || !contains(kinds, rbuild.StepCached) {
+	if second.Image.ID != first.Image.ID || !slices.Contains(kinds, rbuild.StepCached) {
 		t.Errorf("again: %+v, events %v", second.Image, kinds)
 	}
-}
-
-func contains(list []rbuild.EventKind, kind rbuild.EventKind) bool {
-	for _, k := range list {
-		if k == kind {
-			return true
-		}
-	}
-	return false
 }
 
 // TestBuildFails: a failed RUN has its exit code and its line.

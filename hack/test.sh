@@ -139,10 +139,11 @@ try_as_root() {
 tree() { run_as_user env -C "$TREE" "TMPDIR=$WORK/tmp" GOTOOLCHAIN=local "$@"; }
 
 # unit runs the unit tests with the race detector, then without it those that are about size and speed or need a static
-# test binary, then as root the one that needs root.
+# test binary, then as root the one that needs root. The tests of the library are all of that kind: RUN executes their binary.
 unit() {
   go_test unit tree CGO_ENABLED=1 "$GO" test -race -tags "$TAGS" -count=1 -timeout 40m -v ./cmd/... ./pkg/... ./internal/... ./tests/docs/...
   go_test size tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 40m -v -run "^($PLAIN_TESTS)\$" ./pkg/... ./internal/...
+  go_test library tree CGO_ENABLED=0 "$GO" test -tags "$TAGS" -count=1 -timeout 10m -v .
   is_root || return 0
   compile_tests "$TREE" ./pkg/userns "$WORK/userns.test"
   go_test root env -C "$TREE/pkg/userns" "$WORK/userns.test" -test.v -test.run '^TestEnterDirect$'

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -73,7 +74,8 @@ func (a *app) doctor(cmd *cobra.Command, o probe.Options, show func(doctor.Repor
 
 	findings := probe.Outside(cmd.Context(), o)
 	ns := engine.BuildNamespace()
-	for _, ns.AllowSingle = range []bool{false, true} { // builds accept a single ID, and do not report at once what fails with it
+	// Builds accept a single ID, and do not report at once the steps that fail with a single ID.
+	for _, ns.AllowSingle = range []bool{false, true} {
 		err := a.enterWith(cmd, ns, findings)
 		if err == nil {
 			return nil
@@ -112,14 +114,15 @@ func (a *app) doctorInside(ctx context.Context, o probe.Options, show func(docto
 
 // printReport prints a report. Its error decides the exit code.
 func printReport(cmd *cobra.Command, r doctor.Report, asJSON bool) error {
-	var err error
+	write := r.Write
 	if asJSON {
-		err = progress.WriteJSON(cmd.OutOrStdout(), r)
-	} else {
-		err = r.Write(cmd.OutOrStdout())
+		write = func(w io.Writer) error { return progress.WriteJSON(w, r) }
 	}
-	if err == nil && !r.Healthy() {
+	if err := write(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if !r.Healthy() {
 		return &exitError{code: exitUnhealthy}
 	}
-	return err
+	return nil
 }

@@ -127,7 +127,8 @@ type historyRow struct {
 func (f historyFlags) row(s historyStep) historyRow {
 	r := historyRow{
 		ID: s.ID, CreatedBy: strings.Join(strings.Fields(s.CreatedBy), " "), Comment: s.Comment, Tags: s.Tags,
-		CreatedAt: s.Created.Format(time.RFC3339), CreatedSince: cli.HumanSince(s.Created), Size: strconv.FormatInt(s.Size, 10),
+		CreatedAt: s.Created.Format(time.RFC3339), CreatedSince: cli.HumanSince(s.Created),
+		Size: strconv.FormatInt(s.Size, 10),
 	}
 
 	r.Created = r.CreatedAt
@@ -168,13 +169,15 @@ func (f historyFlags) print(w io.Writer, steps []historyStep) error {
 		return nil
 	}
 	if f.format != "" {
-		return cli.WriteRows(w, f.format, rows, historyRow{}, map[string]string{"CreatedSince": "CREATED", "CreatedBy": "CREATED BY"})
+		return cli.WriteRows(w, f.format, rows, historyRow{},
+			map[string]string{"CreatedSince": "CREATED", "CreatedBy": "CREATED BY"})
 	}
 
 	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
 	fmt.Fprintln(tw, "ID\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created, progress.Line(r.CreatedBy), r.Size, progress.Line(r.Comment))
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Created, progress.Line(r.CreatedBy), r.Size,
+			progress.Line(r.Comment))
 	}
 
 	return tw.Flush() // and with it what was not written above

@@ -80,7 +80,7 @@ func (img *listed) digest(name string) digest.Digest {
 	if name == "" && len(img.Names) > 0 {
 		name = img.Names[0]
 	}
-	return images.Digest(img.document().origins, name, img.Image.Digest)
+	return images.Digest(img.document().origins, name, img.Digest)
 }
 
 // intermediate reports whether another image was built on this image without a name, as builds by
@@ -151,7 +151,8 @@ func (l *imageList) filters(args []string, n images.Names) (filter, error) {
 	}, nil
 }
 
-var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, readonly, containers)")
+var errFilter = errors.New("no such filter (dangling, intermediate, reference, id, label, before, since, until, " +
+	"readonly, containers)")
 
 func (l *imageList) filter(key, value string, n images.Names) (filter, error) {
 	switch key {

@@ -50,14 +50,17 @@ func newImagesCmd(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "Show intermediate images of builds by podman and buildah too")
 	fs.BoolVar(&f.digests, "digests", false, "Show digests of manifests")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, until, readonly, containers")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil,
+		"Show only images for which KEY=VALUE holds: dangling, intermediate, reference, id, label, before, since, "+
+			"until, readonly, containers")
 	fs.StringVar(&f.format, "format", "", "Print with a Go template, or json")
 	fs.BoolVar(&f.history, "history", false, "Show names that images had before")
 	fs.BoolVar(&f.asJSON, "json", false, "Print JSON as buildah does")
 	fs.BoolVarP(&f.noHeading, "noheading", "n", false, "Print no headings")
 	fs.BoolVar(&f.noTrunc, "no-trunc", false, "Print whole IDs")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print IDs only")
-	fs.StringVar(&f.sort, "sort", "created", "Order of the list: created (the newest first), id, repository, size or tag")
+	fs.StringVar(&f.sort, "sort", "created",
+		"Order of the list: created (the newest first), id, repository, size or tag")
 
 	return cmd
 }
@@ -95,7 +98,8 @@ func (f imagesFlags) list(w io.Writer, stores engine.Stores, args []string, n im
 		slices.SortStableFunc(rows, order)
 	}
 	if f.format != "" {
-		return cli.WriteRows(w, f.format, rows, imageRow{}, map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
+		return cli.WriteRows(w, f.format, rows, imageRow{},
+			map[string]string{"ID": "IMAGE ID", "CreatedSince": "CREATED", "Name": "REPOSITORY"})
 	}
 
 	return f.table(w, rows)
@@ -113,13 +117,16 @@ var imageOrders = map[string]func(a, b *listed) int{
 
 // rowOrders are the orders of --sort for rows, of which an image with several names has several.
 var rowOrders = map[string]func(a, b imageRow) int{
-	"repository": func(a, b imageRow) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Tag, b.Tag)) },
-	"tag":        func(a, b imageRow) int { return strings.Compare(a.Tag, b.Tag) },
+	"repository": func(a, b imageRow) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Tag, b.Tag))
+	},
+	"tag": func(a, b imageRow) int { return strings.Compare(a.Tag, b.Tag) },
 }
 
 // choose returns the images that the argument and the filters select.
-func (f imagesFlags) choose(stores engine.Stores, args []string, n images.Names) (l *imageList, chosen []*listed, err error) {
-	if l, err = listImages(stores); err != nil {
+func (f imagesFlags) choose(stores engine.Stores, args []string, n images.Names) (*imageList, []*listed, error) {
+	l, err := listImages(stores)
+	if err != nil {
 		return nil, nil, err
 	}
 	keep, err := l.filters(f.filters, n)
@@ -134,6 +141,7 @@ func (f imagesFlags) choose(stores engine.Stores, args []string, n images.Names)
 		}
 	}
 
+	var chosen []*listed
 	for _, img := range l.images {
 		if wanted(img) && keep(img) && (f.all || len(f.filters) > 0 || !l.intermediate(img)) {
 			chosen = append(chosen, img)
@@ -172,19 +180,27 @@ func (l *imageList) byArgument(arg string, n images.Names) (filter, error) {
 func (f imagesFlags) table(w io.Writer, rows []imageRow) error {
 	tw := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
 	if !f.noHeading {
-		fmt.Fprintln(tw, "REPOSITORY\tTAG\t"+column(f.digests, "DIGEST\t")+"IMAGE ID\tCREATED\tSIZE"+column(f.history, "\tHISTORY"))
+		f.line(tw, imageRow{
+			Name: "REPOSITORY", Tag: "TAG", Digest: "DIGEST", ID: "IMAGE ID", Created: "CREATED", Size: "SIZE", History: "HISTORY",
+		})
 	}
 	for _, r := range rows {
-		fmt.Fprintln(tw, progress.Line(r.Name)+"\t"+progress.Line(r.Tag)+"\t"+column(f.digests, r.Digest+"\t")+r.ID+"\t"+r.Created+"\t"+r.Size+column(f.history, "\t"+progress.Line(r.History)))
+		f.line(tw, r)
 	}
-	return tw.Flush() // and with it what Fprintln could not write
+	return tw.Flush() // returns the errors of Fprintln too
 }
 
-func column(shown bool, text string) string {
-	if shown {
-		return text
+// line prints the columns of a row, without the columns that are not shown.
+func (f imagesFlags) line(w io.Writer, r imageRow) {
+	columns := []string{progress.Line(r.Name), progress.Line(r.Tag)}
+	if f.digests {
+		columns = append(columns, r.Digest)
 	}
-	return ""
+	columns = append(columns, r.ID, r.Created, r.Size)
+	if f.history {
+		columns = append(columns, progress.Line(r.History))
+	}
+	fmt.Fprintln(w, strings.Join(columns, "\t"))
 }
 
 func printIDs(w io.Writer, all []*listed, truncate bool) error {

@@ -52,7 +52,10 @@ type info map[string]map[string]any
 
 // debugInfo returns the entries that info --debug adds, with buildah's keys.
 func debugInfo(v versionInfo) map[string]any {
-	return map[string]any{"rbuild version": v.Version, "compiler": runtime.Compiler, "git commit": v.GitCommit, "go version": v.GoVersion}
+	return map[string]any{
+		"rbuild version": v.Version, "compiler": runtime.Compiler, "git commit": v.GitCommit,
+		"go version": v.GoVersion,
+	}
 }
 
 func (a *app) gatherInfo(st *containers.Store) (info, error) {

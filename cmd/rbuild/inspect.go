@@ -67,14 +67,27 @@ func newInspectCmd(a *app) *cobra.Command {
 // idField matches the field ID in templates by its JSON name, which podman and docker accept.
 var idField = regexp.MustCompile(`\.Id\b`)
 
-// imageInfo is the output of rbuild inspect.
+// imageInfo is the output of rbuild inspect: first the fields of podman image inspect, then those of buildah inspect.
 type imageInfo struct {
-	Type         string
-	ID           string `json:"Id"`
-	Digest       digest.Digest
-	RepoTags     []string
-	RepoDigests  []string
-	Names        []string
+	imageNames
+	imageSystem
+	imageContent
+	imageRecord
+	buildahInfo
+}
+
+// imageNames are the names of an image.
+type imageNames struct {
+	Type        string
+	ID          string `json:"Id"`
+	Digest      digest.Digest
+	RepoTags    []string
+	RepoDigests []string
+	Names       []string
+}
+
+// imageSystem says when, by whom and for which system an image was made.
+type imageSystem struct {
 	Created      *time.Time
 	Author       string
 	Architecture string
@@ -82,19 +95,30 @@ type imageInfo struct {
 	Os           string
 	Comment      string
 	User         string
-	Size         int64 // bytes of all layers, uncompressed
-	VirtualSize  int64 // the same; docker's old word
-	Config       dockerspec.DockerOCIImageConfig
-	Labels       map[string]string
-	Annotations  map[string]string
-	RootFS       rootFS
-	History      []ocispec.History
+}
+
+// imageContent is the content of an image.
+type imageContent struct {
+	Size        int64 // bytes of all layers, uncompressed
+	VirtualSize int64 // the same; docker's old word
+	Config      dockerspec.DockerOCIImageConfig
+	Labels      map[string]string
+	Annotations map[string]string
+	RootFS      rootFS
+	History     []ocispec.History
+}
+
+// imageRecord is the record of an image in the store.
+type imageRecord struct {
 	NamesHistory []string
 	TopLayer     string
 	ManifestType string
 	GraphDriver  driverData
 	Healthcheck  *dockerspec.HealthcheckConfig `json:",omitempty"`
+}
 
+// buildahInfo has the fields of buildah inspect.
+type buildahInfo struct {
 	FromImage        string
 	FromImageID      string
 	FromImageDigest  string
@@ -129,43 +153,58 @@ func inspectImage(st images.Store, img images.Image, found string) (*imageInfo, 
 		return nil, fmt.Errorf("reading the config of image %s: %w", img.ID, err)
 	}
 
+	return newImageInfo(img, found, content, config), nil
+}
+
+// newImageInfo joins the record, the documents and the config of an image.
+func newImageInfo(img images.Image, found string, content images.Content, config dockerspec.DockerOCIImage) *imageInfo {
 	var size int64
 	for _, l := range content.Layers {
 		size += l.Size
 	}
 	sum := images.Digest(content.Origins, found, img.Digest)
 	info := &imageInfo{
-		Type:             "image",
-		ID:               img.ID,
-		Digest:           sum,
-		RepoTags:         tags(img),
-		RepoDigests:      images.RepoDigests(content.Origins),
-		Names:            img.Names,
-		Created:          config.Created,
-		Author:           config.Author,
-		Architecture:     config.Architecture,
-		Variant:          config.Variant,
-		Os:               config.OS,
-		User:             config.Config.User,
-		Size:             size,
-		VirtualSize:      size,
-		Config:           config.Config,
-		Labels:           config.Config.Labels,
-		Annotations:      content.Annotations,
-		RootFS:           rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
-		History:          config.History,
-		NamesHistory:     img.NamesHistory,
-		TopLayer:         img.TopLayer,
-		ManifestType:     manifest.GuessMIMEType(content.Manifest),
-		GraphDriver:      driverData{Name: content.Driver, Data: layerPaths(content.Directories)},
-		Healthcheck:      config.Config.Healthcheck,
-		FromImageID:      img.ID,
-		FromImageDigest:  sum.String(),
-		ImageAnnotations: content.Annotations,
-		OCIv1:            config,
-		Docker:           config,
-		Manifest:         string(content.Manifest),
-		ConfigText:       string(content.Config),
+		imageNames: imageNames{
+			Type:        "image",
+			ID:          img.ID,
+			Digest:      sum,
+			RepoTags:    tags(img),
+			RepoDigests: images.RepoDigests(content.Origins),
+			Names:       img.Names,
+		},
+		imageSystem: imageSystem{
+			Created:      config.Created,
+			Author:       config.Author,
+			Architecture: config.Architecture,
+			Variant:      config.Variant,
+			Os:           config.OS,
+			User:         config.Config.User,
+		},
+		imageContent: imageContent{
+			Size:        size,
+			VirtualSize: size,
+			Config:      config.Config,
+			Labels:      config.Config.Labels,
+			Annotations: content.Annotations,
+			RootFS:      rootFS{Type: config.RootFS.Type, Layers: config.RootFS.DiffIDs},
+			History:     config.History,
+		},
+		imageRecord: imageRecord{
+			NamesHistory: img.NamesHistory,
+			TopLayer:     img.TopLayer,
+			ManifestType: manifest.GuessMIMEType(content.Manifest),
+			GraphDriver:  driverData{Name: content.Driver, Data: layerPaths(content.Directories)},
+			Healthcheck:  config.Config.Healthcheck,
+		},
+		buildahInfo: buildahInfo{
+			FromImageID:      img.ID,
+			FromImageDigest:  sum.String(),
+			ImageAnnotations: content.Annotations,
+			OCIv1:            config,
+			Docker:           config,
+			Manifest:         string(content.Manifest),
+			ConfigText:       string(content.Config),
+		},
 	}
 
 	if found != img.ID {
@@ -174,7 +213,7 @@ func inspectImage(st images.Store, img images.Image, found string) (*imageInfo, 
 	if len(config.History) > 0 {
 		info.Comment = config.History[len(config.History)-1].Comment
 	}
-	return info, nil
+	return info
 }
 
 // layerPaths names the directories of layers, topmost first, as docker does; nil: there are none.

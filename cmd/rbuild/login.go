@@ -51,11 +51,14 @@ func newLoginCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&authFile, "authfile", "", "File for the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
-	f.StringVar(&o.CompatAuthFile, "compat-auth-file", "", "File for the credentials in docker's format instead, e.g. config.json")
+	f.StringVar(&authFile, "authfile", "",
+		"File for the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
+	f.StringVar(&o.CompatAuthFile, "compat-auth-file", "",
+		"File for the credentials in docker's format instead, e.g. config.json")
 	f.StringVar(&o.CertDir, "cert-dir", "", "Directory with certificates for the registry, e.g. /etc/certs with ca.crt")
 	f.StringVarP(&o.Username, "username", "u", "", "User name")
-	f.StringVarP(&o.Password, "password", "p", "", "Password; other users of the machine can see it, prefer --password-stdin")
+	f.StringVarP(&o.Password, "password", "p", "",
+		"Password; other users of the machine can see it, prefer --password-stdin")
 	f.BoolVar(&o.PasswordStdin, "password-stdin", false, "Read the password from standard input")
 	f.BoolVar(&getLogin, "get-login", false, "Print the user name that is stored for the registry")
 	f.BoolVar(&tlsVerify, "tls-verify", true, "Require TLS, with a certificate that can be verified")

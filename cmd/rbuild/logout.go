@@ -43,7 +43,8 @@ func newLogoutCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&authFile, "authfile", "", "File with the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
+	f.StringVar(&authFile, "authfile", "",
+		"File with the credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's)")
 	f.StringVar(&compat, "compat-auth-file", "", "File with the credentials in docker's format, e.g. config.json")
 	f.BoolVarP(&all, "all", "a", false, "Remove the credentials for all registries")
 

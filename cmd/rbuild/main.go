@@ -19,9 +19,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"go.podman.io/storage/pkg/reexec"
-	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/internal/engine"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/lookpath"
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -32,7 +32,7 @@ const (
 	exitFindings    = 1                       // of a check
 	exitTool        = 125                     // a failure that is not that of a command in RUN, as podman has it
 	exitInterrupted = 130                     // as a shell has it for SIGINT
-	exitPipe        = 128 + int(unix.SIGPIPE) // nobody reads standard output any more
+	exitPipe        = 128 + int(fdfs.SIGPIPE) // nobody reads standard output any more
 )
 
 func main() {
@@ -57,9 +57,9 @@ func run() int {
 	}
 	a.State = state
 
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), fdfs.SIGINT, fdfs.SIGTERM, fdfs.SIGHUP)
 	defer stop()
-	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a reader who goes away is an error of the write, and ends no build
+	signal.Notify(make(chan os.Signal, 1), fdfs.SIGPIPE) // a reader who goes away is an error of the write, and ends no build
 	if state == nil {
 		a.Watch(ctx) // a configuration file may be a pipe
 	}
@@ -70,7 +70,8 @@ func run() int {
 		}
 		return a.report(err)
 	}
-	if err := a.stdout.Err(); err != nil && a.ExitCode == 0 { // some callers drop this error, for example the help of cobra
+	// Some callers drop this error, for example the help of cobra.
+	if err := a.stdout.Err(); err != nil && a.ExitCode == 0 {
 		return a.report(err)
 	}
 	return a.ExitCode
@@ -123,7 +124,7 @@ func (a *app) report(err error) int {
 	}
 
 	logrus.Debugf("error: %+v", err)
-	if gone := a.stdout.Err(); errors.Is(gone, unix.EPIPE) && errors.Is(err, gone) {
+	if gone := a.stdout.Err(); errors.Is(gone, fdfs.EPIPE) && errors.Is(err, gone) {
 		return exitPipe
 	}
 

@@ -46,9 +46,11 @@ func newPruneCmd(a *app) *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.BoolVarP(&all, "all", "a", false, "Remove all images without a container, and the caches of RUN --mount=type=cache; "+
-		"ask first on a terminal")
-	f.BoolVarP(&force, "force", "f", false, "Ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
+	f.BoolVarP(&all, "all", "a", false,
+		"Remove all images without a container, and the caches of RUN --mount=type=cache; "+
+			"ask first on a terminal")
+	f.BoolVarP(&force, "force", "f", false,
+		"Ask nothing, and remove containers of podman and buildah that stand in the way, unless they are mounted")
 
 	return cmd
 }

@@ -19,8 +19,10 @@ func newPullCmd(a *app) *cobra.Command {
 		Long: "Copy images into the store and print their IDs. IMAGE is a name in a registry, or names another place:\n" +
 			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
 			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
-		Example: "  rbuild pull alpine:3\n  rbuild pull --platform linux/arm64 docker.io/library/debian\n  rbuild pull oci-archive:app.tar",
-		Args:    cobra.MinimumNArgs(1),
+		Example: "  rbuild pull alpine:3\n" +
+			"  rbuild pull --platform linux/arm64 docker.io/library/debian\n" +
+			"  rbuild pull oci-archive:app.tar",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.Parse(hostPlatform())
 			if err != nil {

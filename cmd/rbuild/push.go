@@ -21,8 +21,10 @@ func newPushCmd(a *app) *cobra.Command {
 		Long: "Copy an image to DESTINATION: a name in a registry (default: the name of the image), or\n" +
 			"docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR.\n" +
 			"docker:cli and dir:latest are names of images. Write dir:./latest for the directory.",
-		Example: "  rbuild push registry.example/app:1\n  rbuild push app docker://registry.example/app:1\n  rbuild push app oci-archive:app.tar",
-		Args:    cobra.RangeArgs(1, 2),
+		Example: "  rbuild push registry.example/app:1\n" +
+			"  rbuild push app docker://registry.example/app:1\n" +
+			"  rbuild push app oci-archive:app.tar",
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			destination := ""
 			if len(args) > 1 {

@@ -65,7 +65,8 @@ func newRmiCmd(a *app) *cobra.Command {
 	f.BoolVarP(&force, "force", "f", false, "Remove images with several names, and containers made of them")
 	f.BoolVarP(&ignore, "ignore", "i", false, "Ignore images that are not in the store")
 	peers.Register("rmi", f)
-	f.BoolVarP(&pruneDangling, "prune", "p", false, "Remove images that have no name and that no other image was built on")
+	f.BoolVarP(&pruneDangling, "prune", "p", false,
+		"Remove images that have no name and that no other image was built on")
 
 	return cmd
 }

@@ -73,6 +73,7 @@ func (w logWriter) Write(line []byte) (int, error) {
 	case 'E', 'F', 'P': // error, fatal, panic
 		style = progress.Red
 	}
-	err := progress.Print(w.to, progress.Piece{Style: style, Text: string(line[:levelLength])}, progress.Piece{Text: string(line[levelLength:])})
+	err := progress.Print(w.to, progress.Piece{Style: style, Text: string(line[:levelLength])},
+		progress.Piece{Text: string(line[levelLength:])})
 	return len(line), err
 }

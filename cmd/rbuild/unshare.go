@@ -9,8 +9,8 @@ import (
 	"os/signal"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
@@ -50,32 +50,32 @@ func runCommand(args []string) error {
 	c := exec.Command(args[0], args[1:]...) //nolint:noctx // an interrupt is the command's business
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, stdoutFile(), stderrFile()
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(signals, fdfs.SIGTERM, fdfs.SIGHUP)
 	defer signal.Stop(signals)
 
-	err := c.Start()
-	if err == nil {
-		go func() {
-			for s := range signals {
-				_ = c.Process.Signal(s) // fails only when the command has just ended
-			}
-		}()
-		err = c.Wait()
+	if err := c.Start(); err != nil {
+		return commandError(args[0], err)
 	}
-
-	var failed *exec.ExitError
-	switch {
-	case errors.As(err, &failed):
-		code := failed.ExitCode()
-		if code < 0 { // by a signal
-			code = exitTool
+	go func() {
+		for s := range signals {
+			_ = c.Process.Signal(s) // fails only when the command has just ended
 		}
-		return &exitError{code: code}
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return &exitError{code: 127, err: fmt.Errorf("running %s: %w", args[0], err)}
-	case err != nil:
-		return &exitError{code: 126, err: fmt.Errorf("running %s: %w", args[0], err)}
-	}
+	}()
+	return commandError(args[0], c.Wait())
+}
 
-	return nil
+// commandError gives an error about a command the exit code that a shell gives it. It is nil if err is nil.
+func commandError(name string, err error) error {
+	failed, ended := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		return nil
+	case ended && failed.ExitCode() < 0: // by a signal
+		return &exitError{code: exitTool}
+	case ended:
+		return &exitError{code: failed.ExitCode()}
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
+		return &exitError{code: 127, err: fmt.Errorf("running %s: %w", name, err)}
+	}
+	return &exitError{code: 126, err: fmt.Errorf("running %s: %w", name, err)}
 }

@@ -25,8 +25,10 @@ type AccessFlags struct {
 // Register defines the flags.
 func (f *AccessFlags) Register(fs *pflag.FlagSet) {
 	section(fs, SubjectRegistry, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.authfile, "authfile", "", "File with credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's and docker's)")
-		fs.StringVar(&f.certDir, "cert-dir", "", "Directory with certificates for the registry, e.g. /etc/certs with ca.crt")
+		fs.StringVar(&f.authfile, "authfile", "",
+			"File with credentials, e.g. auth.json (default: $REGISTRY_AUTH_FILE, then podman's and docker's)")
+		fs.StringVar(&f.certDir, "cert-dir", "",
+			"Directory with certificates for the registry, e.g. /etc/certs with ca.crt")
 		fs.StringVar(&f.creds, "creds", "", "Credentials for the registry as USER:PASSWORD, e.g. ci:secret")
 		fs.BoolVar(&f.tlsVerify, "tls-verify", true, "Require TLS, with a certificate that can be verified")
 		f.flags = fs
@@ -64,7 +66,8 @@ type RetryFlags struct {
 func (f *RetryFlags) Register(fs *pflag.FlagSet) {
 	section(fs, SubjectRegistry, func(fs *pflag.FlagSet) {
 		fs.IntVar(&f.retries, "retry", 3, "Number of attempts after a failed pull or push")
-		fs.DurationVar(&f.delay, "retry-delay", time.Second, "Time before the first of these attempts, doubled for each further attempt, e.g. 500ms")
+		fs.DurationVar(&f.delay, "retry-delay", time.Second,
+			"Time before the first of these attempts, doubled for each further attempt, e.g. 500ms")
 	})
 }
 
@@ -94,8 +97,10 @@ type CompressionFlags struct {
 func (f *CompressionFlags) Register(fs *pflag.FlagSet) {
 	section(fs, SubjectRegistry, func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.format, "compression-format", "", "Compression of pushed layers: "+images.CompressionChoice())
-		fs.IntVar(&f.level, "compression-level", 0, "Level of the compression, from 0 to 9 for gzip and to 20 for zstd, e.g. 1 for the fastest")
-		fs.BoolVar(&f.force, "force-compression", true, "Compress layers again that the destination has in another format")
+		fs.IntVar(&f.level, "compression-level", 0,
+			"Level of the compression, from 0 to 9 for gzip and to 20 for zstd, e.g. 1 for the fastest")
+		fs.BoolVar(&f.force, "force-compression", true,
+			"Compress layers again that the destination has in another format")
 		f.flags = fs
 	})
 }

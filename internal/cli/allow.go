@@ -18,7 +18,8 @@ type allowFlags struct {
 func (f *allowFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
 		fs.StringArrayVar(&f.list, "allow", nil,
-			"Permission for the Dockerfile: security.insecure (RUN --security=insecure), fs.read=PATH (FROM oci:PATH and related names; * for every path), "+
+			"Permission for the Dockerfile: security.insecure (RUN --security=insecure), "+
+				"fs.read=PATH (FROM oci:PATH and related names; * for every path), "+
 				"network.host (RUN --network=host whatever --network is); e.g. fs.read=/srv/images")
 		fs.BoolVar(&f.noRemote, "no-remote", false,
 			"Refuse ADD of URLs and git repositories, also in triggers of base images; base images are still pulled")

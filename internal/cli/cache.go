@@ -23,14 +23,18 @@ type cacheFlags struct {
 
 func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectCache, func(fs *pflag.FlagSet) {
-		fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever earlier builds left")
-		fs.StringSliceVar(&f.uncached, "no-cache-filter", nil, "Stages of which every step is run, as STAGE[,STAGE...], e.g. test")
+		fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, and use no layers of earlier builds")
+		fs.StringSliceVar(&f.uncached, "no-cache-filter", nil,
+			"Stages of which every step is run, as STAGE[,STAGE...], e.g. test")
 		fs.StringVar(&f.ttl, "cache-ttl", "", "Run steps again that were run longer ago, e.g. 24h")
-		fs.BoolVar(&f.layers, "layers", true, "Make a layer for each instruction and keep it for later builds; false: one layer for all (default: $BUILDAH_LAYERS, else true)")
+		fs.BoolVar(&f.layers, "layers", true,
+			"Make a layer for each instruction and keep it for later builds; false: one layer for all (default: "+
+				"$BUILDAH_LAYERS, else true)")
 		fs.BoolVar(&f.squash, "squash", false, "Make one layer for the whole image, with the layers of the base")
 		fs.BoolVar(&f.squash, "squash-all", false, "Same as --squash") // podman's, whose --squash keeps the base's layers
 		hide(fs, "squash-all")
-		fs.IntVar(&f.jobs, "jobs", 0, "Number of steps that may run at the same time, e.g. 4 (default: as many as there are processors)")
+		fs.IntVar(&f.jobs, "jobs", 0,
+			"Number of steps that may run at the same time, e.g. 4 (default: as many as there are processors)")
 		f.flags = fs
 	})
 }

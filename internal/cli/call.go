@@ -20,7 +20,8 @@ type callFlags struct {
 }
 
 func (f *callFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.call, "call", spec.CallBuild, "Method: build, check, outline or targets; with ,format=json for programs, e.g. outline,format=json")
+	fs.StringVar(&f.call, "call", spec.CallBuild,
+		"Method: build, check, outline or targets; with ,format=json for programs, e.g. outline,format=json")
 	fs.BoolVar(&f.check, "check", false, "Look for mistakes in the Dockerfile, and build nothing (--call=check)")
 }
 

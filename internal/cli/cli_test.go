@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -88,7 +89,7 @@ func TestBuild(t *testing.T) {
 	if diff := cmp.Diff([]string{"db 10.0.0.5", "six ::1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if b.Input.Context != "dir" || b.Network.Mode != spec.NetworkHost || !b.Cache.Off || !b.Cache.OneLayer || len(b.Network.DNS) != 1 {
+	if b.Input.Context != "dir" || b.Network.Mode != runner.Host || !b.Cache.Off || !b.Cache.OneLayer || len(b.Network.DNS) != 1 {
 		t.Errorf("build: %+v", b)
 	}
 	c := b.Image.Time
@@ -102,7 +103,7 @@ func TestBuild(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	b := mustParse(t, nil, "BUILDAH_FORMAT=docker", "SOURCE_DATE_EPOCH=7")
-	if b.Input.Context != "." || b.Image.Format != "docker" || b.Network.Mode != spec.NetworkHost || b.Cache.OneLayer || b.Cache.Off {
+	if b.Input.Context != "." || b.Image.Format != "docker" || b.Network.Mode != runner.Host || b.Cache.OneLayer || b.Cache.Off {
 		t.Errorf("build: %+v", b)
 	}
 	c := b.Image.Time
@@ -126,7 +127,10 @@ func TestSubjects(t *testing.T) {
 		{
 			"-f - --ignorefile i", nil,
 			func(b *spec.Build) any { return b.Input },
-			spec.Input{Context: ".", Dockerfiles: []string{"-"}, IgnoreFile: spec.File{Path: "i", From: "--ignorefile"}},
+			spec.Input{
+				Context: ".", Dockerfiles: []string{"-"}, IgnoreFile: spec.File{Path: "i", From: "--ignorefile"},
+				From: "--file", Remedy: "for the file of this machine give it on standard input: --file - < ",
+			},
 		},
 		{
 			"--build-arg A=1 --build-arg-file f --http-proxy=false --source-date-epoch 5", nil,
@@ -173,11 +177,11 @@ func TestSubjects(t *testing.T) {
 		{
 			"--network none --no-hosts --no-hostname", nil,
 			func(b *spec.Build) any { return b.Network },
-			spec.Network{Mode: "none", From: "--network none", NoHosts: true, NoHostname: true},
+			spec.Network{Mode: "none", From: "--network none", Etc: runner.Etc{KeepHosts: true, KeepHostname: true}},
 		},
 		{
 			"--dns none", nil,
-			func(b *spec.Build) any { return b.Network.NoResolver },
+			func(b *spec.Build) any { return b.Network.KeepResolver },
 			true,
 		},
 		{

@@ -36,12 +36,18 @@ const (
 // compatFlags are the flags that are accepted without effect, by command.
 var compatFlags = map[string][]compatFlag{
 	BuildCommand: {
-		{name: "all-platforms", alone: "true", allowed: "false", why: "one platform is built at a time; name it with --platform"},
+		{
+			name: "all-platforms", alone: "true", allowed: "false",
+			why: "one platform is built at a time; name it with --platform",
+		},
 		{name: "builder", why: "there is one builder, rbuild"},
 		{name: "cni-config-dir", why: "RUN's network is set up without CNI, in newer buildah too"},
 		{name: "cni-plugin-path", why: "RUN's network is set up without CNI, in newer buildah too"},
 		{name: "compress", alone: "true", why: "the context is sent nowhere"},
-		{name: "disable-compression", shorthand: "D", alone: "true", allowed: "true", why: "layers in the store are not compressed; use --compression-format for a push"},
+		{
+			name: "disable-compression", shorthand: "D", alone: "true", allowed: "true",
+			why: "layers in the store are not compressed; use --compression-format for a push",
+		},
 		{name: "disable-content-trust", alone: "true", why: noContentTrust},
 		{name: "force-rm", alone: "true", why: "a build leaves no containers"},
 		{name: "loglevel", why: "a no-op in buildah too; see --log-level"},
@@ -53,7 +59,10 @@ var compatFlags = map[string][]compatFlag{
 	"pull": {{name: "disable-content-trust", alone: "true", why: noContentTrust}},
 	"push": {
 		{name: "all", alone: "true", allowed: "false", why: noLists},
-		{name: "compress", alone: "true", why: "layers are compressed in any case; choose how with --compression-format"},
+		{
+			name: "compress", alone: "true",
+			why: "layers are compressed in any case; choose how with --compression-format",
+		},
 		{
 			name: "disable-compression", shorthand: "D", alone: "true", allowed: "false",
 			why: "layers are compressed on their way; --compression-level 1 takes the least time",
@@ -61,7 +70,10 @@ var compatFlags = map[string][]compatFlag{
 		{name: "disable-content-trust", alone: "true", why: noContentTrust},
 		{name: "rm", alone: "true", allowed: "false", why: noLists},
 	},
-	"rmi":     {{name: "no-prune", alone: "true", why: "layers that another image or the cache needs stay in any case"}},
+	"rmi": {{
+		name: "no-prune", alone: "true",
+		why: "layers that another image or the cache needs stay in any case",
+	}},
 	"inspect": {{name: "size", shorthand: "s", alone: "true", why: "the size is always shown"}},
 }
 
@@ -97,7 +109,8 @@ func (f *CompatFlags) Check() error {
 func (p compatFlag) check(value string) error {
 	if p.alone == "" { // no truth value
 		if len(p.values) > 0 && !slices.Contains(p.values, path.Base(value)) {
-			return fmt.Errorf("--%s=%s is not supported by this version of rbuild, nothing was done: %s", p.name, value, p.why)
+			return fmt.Errorf("--%s=%s is not supported by this version of rbuild, nothing was done: %s", p.name, value,
+				p.why)
 		}
 		return nil
 	}
@@ -107,7 +120,8 @@ func (p compatFlag) check(value string) error {
 		return fmt.Errorf("--%s=%s: want true or false", p.name, value)
 	}
 	if p.allowed != "" && (err != nil || strconv.FormatBool(b) != p.allowed) {
-		return fmt.Errorf("--%s=%s is not supported by this version of rbuild, nothing was done: %s", p.name, value, p.why)
+		return fmt.Errorf("--%s=%s is not supported by this version of rbuild, nothing was done: %s", p.name, value,
+			p.why)
 	}
 	return nil
 }

@@ -54,7 +54,8 @@ func (c Config) cgroupFiles() (map[string]string, error) {
 	for _, text := range c.Containers.CgroupConf.Get() {
 		file, value, ok := strings.Cut(text, "=")
 		if !ok || !strings.Contains(file, ".") || strings.Contains(file, "/") {
-			return nil, fmt.Errorf("containers.conf: cgroup_conf %q: want FILE=VALUE, e.g. memory.high=1073741824", text)
+			return nil, fmt.Errorf("containers.conf: cgroup_conf %q: want FILE=VALUE, e.g. memory.high=1073741824",
+				text)
 		}
 		if files == nil {
 			files = map[string]string{}

@@ -150,6 +150,11 @@ func TestFlagsOfPush(t *testing.T) {
 	}
 }
 
+// TestFlagsOfPull walks over every flag of pull.
+func TestFlagsOfPull(t *testing.T) {
+	classify(t, "pull", func(fs *pflag.FlagSet) { new(PullFlags).Register(fs) }, pullClasses)
+}
+
 // checkPush returns the error of the flags of a push.
 func checkPush(t *testing.T, flag, destination string) error {
 	t.Helper()

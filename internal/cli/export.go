@@ -115,7 +115,8 @@ func completeExport(e *spec.Export) error {
 		e.Push = true
 	case spec.ExportDocker, spec.ExportImage, spec.ExportCacheOnly:
 	default:
-		return fmt.Errorf("type=%s is not supported (local, tar, oci, docker, image, registry and cacheonly are)", e.Kind)
+		return fmt.Errorf("type=%s is not supported (local, tar, oci, docker, image, registry and cacheonly are)",
+			e.Kind)
 	}
 	return nil
 }

@@ -37,19 +37,23 @@ type FileFlags struct {
 
 // Register defines the flags.
 func (f *GlobalFlags) Register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.Root, "root", "", "Directory of the store's images and layers, e.g. /srv/images (default: storage.conf)")
-	fs.StringVar(&f.RunRoot, "runroot", "", "Directory of the store's run-time state, e.g. /run/user/1000/images (default: storage.conf)")
+	fs.StringVar(&f.Root, "root", "",
+		"Directory of the store's images and layers, e.g. /srv/images (default: storage.conf)")
+	fs.StringVar(&f.RunRoot, "runroot", "",
+		"Directory of the store's run-time state, e.g. /run/user/1000/images (default: storage.conf)")
 	fs.StringVar(&f.Driver, "storage-driver", "", "Storage driver; only overlay is supported")
-	fs.StringArrayVar(&f.DriverOptions, "storage-opt", nil, "Option of the storage driver, e.g. overlay.mountopt=nodev; replaces those of storage.conf")
+	fs.StringArrayVar(&f.DriverOptions, "storage-opt", nil,
+		"Option of the storage driver, e.g. overlay.mountopt=nodev; replaces those of storage.conf")
 	fs.StringVar(&f.Files.RegistriesConf, "registries-conf", "", "File in place of registries.conf")
 	fs.StringVar(&f.Files.RegistriesConfDir, "registries-conf-dir", "", "Directory in place of registries.conf.d")
 	fs.StringVar(&f.Files.ShortNames, "short-name-alias-conf", "", "File in place of the user's record of short names")
 	fs.StringVar(&f.Files.SignaturePolicy, "signature-policy", "", "File in place of policy.json")
-	fs.StringVar(&f.logLevel, "log-level", "warn", "Lowest level of log lines: trace, debug, info, warn, error or fatal")
+	fs.StringVar(&f.logLevel, "log-level", "warn",
+		"Lowest level of log lines: trace, debug, info, warn, error or fatal")
 
 	// buildah's, which a script may give with every command
 	fs.BoolVar(&f.debug, "debug", false, "Same as --log-level debug")
-	fs.StringVar(&f.manager, "cgroup-manager", "", "Maker of the cgroups of RUN: systemd, cgroupfs or disabled")
+	fs.StringVar(&f.manager, "cgroup-manager", "", "Manager of the cgroups of RUN: systemd, cgroupfs or disabled")
 	fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000")
 	fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000")
 	hide(fs, "debug", "cgroup-manager", "userns-uid-map", "userns-gid-map")

@@ -36,18 +36,24 @@ type imageFlags struct {
 func (f *imageFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectImage, func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.format, "format", "", "Format of the image: oci or docker (default: $BUILDAH_FORMAT, else oci)")
-		fs.StringArrayVar(&f.labels, "label", nil, "Label of the image as KEY=VALUE, over those of the Dockerfile, e.g. version=1.2")
-		fs.StringArrayVar(&f.annotations, "annotation", nil, "Annotation of the manifest as KEY=VALUE, e.g. org.opencontainers.image.licenses=MIT")
+		fs.StringArrayVar(&f.labels, "label", nil,
+			"Label of the image as KEY=VALUE, over those of the Dockerfile, e.g. version=1.2")
+		fs.StringArrayVar(&f.annotations, "annotation", nil,
+			"Annotation of the manifest as KEY=VALUE, e.g. org.opencontainers.image.licenses=MIT")
 		fs.BoolVar(&f.inherit, "inherit-labels", true, "Keep the labels of base images and stages")
 		fs.BoolVar(&f.noHistory, "omit-history", false, "Leave the history out of the image")
 		fs.BoolVar(&f.created, "created-annotation", false, "Annotate the manifest with the time of the image")
 		fs.StringSliceVar(&f.unset.Env, "unsetenv", nil, "Variable that the image must not have, e.g. TOKEN")
 		fs.StringSliceVar(&f.unset.Labels, "unsetlabel", nil, "Label that the image must not have, e.g. maintainer")
-		fs.StringSliceVar(&f.unset.Annotations, "unsetannotation", nil, "Annotation that the image must not have, e.g. org.opencontainers.image.base.name")
+		fs.StringSliceVar(&f.unset.Annotations, "unsetannotation", nil,
+			"Annotation that the image must not have, e.g. org.opencontainers.image.base.name")
 		f.identity.define(fs)
-		fs.StringVar(&f.timestamp, "timestamp", "", "Time of the image, its history and every file of its new layers, in seconds since 1970, e.g. 0")
-		fs.StringVar(&f.epoch, "source-date-epoch", "", "Time of the image and its history, in seconds since 1970, e.g. 1700000000 (default: $SOURCE_DATE_EPOCH)")
-		fs.BoolVar(&f.rewrite, "rewrite-timestamp", false, "Let no file of the new layers be later than --source-date-epoch")
+		fs.StringVar(&f.timestamp, "timestamp", "",
+			"Time of the image, its history and every file of its new layers, in seconds since 1970, e.g. 0")
+		fs.StringVar(&f.epoch, "source-date-epoch", "",
+			"Time of the image and its history, in seconds since 1970, e.g. 1700000000 (default: $SOURCE_DATE_EPOCH)")
+		fs.BoolVar(&f.rewrite, "rewrite-timestamp", false,
+			"Let no file of the new layers be later than --source-date-epoch")
 	})
 }
 
@@ -92,7 +98,8 @@ func (f *imageFlags) parseAnnotations(format string) (map[string]string, error) 
 			return nil, fmt.Errorf("--annotation %q: want KEY=VALUE", text)
 		}
 		if format == formatDocker {
-			return nil, errors.New("--annotation: images of --format docker have no annotations, use --label or --format oci")
+			return nil, errors.New("--annotation: images of --format docker have no annotations, " +
+				"use --label or --format oci")
 		}
 		if annotations == nil {
 			annotations = map[string]string{}
@@ -131,7 +138,8 @@ func (f *imageFlags) clock(env spec.Lookup) (c spec.Clock, err error) {
 
 	if text == "" {
 		if f.rewrite {
-			return c, errors.New("--rewrite-timestamp needs --source-date-epoch, or SOURCE_DATE_EPOCH in the environment")
+			return c, errors.New("--rewrite-timestamp needs --source-date-epoch, " +
+				"or SOURCE_DATE_EPOCH in the environment")
 		}
 		return c, nil
 	}
@@ -182,11 +190,15 @@ const builderLabel = "io.rbuild.version"
 func (f *identityFlags) define(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.builder, "identity-label", false, "Add the label "+builderLabel+"=VERSION, the version of rbuild")
 	fs.BoolVar(&f.annotated, "inherit-annotations", true, "Inherit the annotations of base images")
-	fs.StringVar(&f.osVersion, "os-version", "", "Value of os.version, e.g. 10.0.17763 (default: the value of the base)")
-	fs.StringArrayVar(&f.osFeatures, "os-feature", nil, "Name to add to the os.features of the base, e.g. win32k; NAME- removes NAME")
+	fs.StringVar(&f.osVersion, "os-version", "",
+		"Value of os.version, e.g. 10.0.17763 (default: the value of the base)")
+	fs.StringArrayVar(&f.osFeatures, "os-feature", nil,
+		"Name to add to the os.features of the base, e.g. win32k; NAME- removes NAME")
 	fs.BoolVar(&f.saveStages, "save-stages", false, "Keep each stage before the target as an image without a name")
-	fs.BoolVar(&f.stageLabels, "stage-labels", false, "Label the images of --save-stages and the target with the names of their stage and base")
-	fs.StringArrayVar(&f.layerLabels, "layer-label", nil, "Label for the images of --save-stages as KEY[=VALUE], e.g. ci=1234")
+	fs.BoolVar(&f.stageLabels, "stage-labels", false,
+		"Label the images of --save-stages and the target with the names of their stage and base")
+	fs.StringArrayVar(&f.layerLabels, "layer-label", nil,
+		"Label for the images of --save-stages as KEY[=VALUE], e.g. ci=1234")
 }
 
 func (f *identityFlags) parse(h *Host, image *spec.Image) (err error) {

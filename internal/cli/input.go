@@ -18,8 +18,10 @@ type inputFlags struct {
 
 func (f *inputFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectInput, func(fs *pflag.FlagSet) {
-		fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, its URL, or - for standard input, e.g. build/Dockerfile; several are read as one")
-		fs.StringVar(&f.ignoreFile, "ignorefile", "", "Ignore file in place of those of the Dockerfile and the context, e.g. ci.dockerignore")
+		fs.StringArrayVarP(&f.files, "file", "f", nil,
+			"Dockerfile, its URL, or - for standard input, e.g. build/Dockerfile; several are read as one")
+		fs.StringVar(&f.ignoreFile, "ignorefile", "",
+			"Ignore file in place of those of the Dockerfile and the context, e.g. ci.dockerignore")
 	})
 }
 
@@ -32,7 +34,8 @@ func (f *inputFlags) parse(_ *Host, b *spec.Build) error {
 		case name == "":
 			return errors.New("--file: the name is empty")
 		case strings.HasSuffix(name, ".in"):
-			return fmt.Errorf("--file %s: text for the C preprocessor is not supported: give the output of cpp -E -traditional", name)
+			return fmt.Errorf("--file %s: text for the C preprocessor is not supported: "+
+				"give the output of cpp -E -traditional", name)
 		}
 	}
 
@@ -44,6 +47,8 @@ func (f *inputFlags) parse(_ *Host, b *spec.Build) error {
 	}
 
 	b.Input.Dockerfiles = f.files
+	b.Input.From = "--file"
+	b.Input.Remedy = "for the file of this machine give it on standard input: --file - < "
 	b.Input.IgnoreFile = spec.File{Path: f.ignoreFile, From: "--ignorefile"}
 	return nil
 }

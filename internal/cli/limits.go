@@ -53,17 +53,25 @@ const (
 func (f *limitFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectLimits, func(fs *pflag.FlagSet) {
 		fs.StringVarP(&f.memory, "memory", "m", "", "Memory of a RUN, a number with b, k, m or g, e.g. 512m")
-		fs.StringVar(&f.memorySwap, "memory-swap", "", "Memory and swap space together, e.g. 1g (default: twice --memory); -1: no limit")
+		fs.StringVar(&f.memorySwap, "memory-swap", "",
+			"Memory and swap space together, e.g. 1g (default: twice --memory); -1: no limit")
 		fs.Float64Var(&f.cpu.cpus, "cpus", 0, "CPU time of a RUN in processors, e.g. 1.5")
-		fs.Uint64Var(&f.cpu.period, "cpu-period", 0, "Period of --cpu-quota in microseconds, e.g. 50000 (default: 100000)")
+		fs.Uint64Var(&f.cpu.period, "cpu-period", 0,
+			"Period of --cpu-quota in microseconds, e.g. 50000 (default: 100000)")
 		fs.Int64Var(&f.cpu.quota, "cpu-quota", 0, "CPU time of a RUN in each period, in microseconds, e.g. 25000")
-		fs.Uint64VarP(&f.cpu.shares, "cpu-shares", "c", 0, "Weight of a RUN where CPU time is short, e.g. 512; the usual weight is 1024")
+		fs.Uint64VarP(&f.cpu.shares, "cpu-shares", "c", 0,
+			"Weight of a RUN where CPU time is short, e.g. 512; the usual weight is 1024")
 		fs.StringVar(&f.cpu.set, "cpuset-cpus", "", "Processors of a RUN, e.g. 0-3,7")
 		fs.StringVar(&f.cpu.mems, "cpuset-mems", "", "Memory nodes of a RUN, e.g. 0,1")
-		fs.Int64Var(&f.pids, "pids-limit", 0, "Processes of a RUN at a time (default: containers.conf, else 2048 where that can be enforced); -1: no limit")
-		fs.StringVar(&f.parent, "cgroup-parent", "", "Cgroup for the cgroups of RUN, e.g. /user/builds; with systemd a slice, e.g. builds.slice")
-		fs.StringVar(&f.manager, "cgroup-manager", "", "Maker of cgroups: systemd, cgroupfs or disabled (default: the first that works)")
-		fs.StringVar(&f.effort, "limits", effortRequired, "Enforcement of limits: required, or best-effort to run with the limits that can be enforced here")
+		fs.Int64Var(&f.pids, "pids-limit", 0,
+			"Processes of a RUN at a time (default: containers.conf, else 2048 where that can be enforced); -1: "+
+				"no limit")
+		fs.StringVar(&f.parent, "cgroup-parent", "",
+			"Cgroup for the cgroups of RUN, e.g. /user/builds; with systemd a slice, e.g. builds.slice")
+		fs.StringVar(&f.manager, "cgroup-manager", "",
+			"Manager of the cgroups of RUN: systemd, cgroupfs or disabled (default: the first that works)")
+		fs.StringVar(&f.effort, "limits", effortRequired,
+			"Enforcement of limits: required, or best-effort to run with the limits that can be enforced here")
 		fs.StringSliceVar(&f.ulimits, "ulimit", nil, "Resource limit of RUN as TYPE=SOFT[:HARD], e.g. nofile=1024:2048")
 		fs.StringVar(&f.shmSize, "shm-size", "", "Size of /dev/shm in RUN, e.g. 128m (default 64m); 0: no limit")
 		f.flags = fs
@@ -141,7 +149,8 @@ func (f *limitFlags) parseMemory(l *cgroup.Limits) (err error) {
 	case l.Memory == 0:
 		return errors.New("--memory-swap needs --memory")
 	case l.MemorySwap != -1 && l.MemorySwap < l.Memory:
-		return fmt.Errorf("--memory-swap %s is memory and swap space together: it cannot be less than --memory %s", f.memorySwap, f.memory)
+		return fmt.Errorf("--memory-swap %s is memory and swap space together: it cannot be less than --memory %s",
+			f.memorySwap, f.memory)
 	}
 	return nil
 }
@@ -292,7 +301,8 @@ func (f *limitFlags) parseUlimits(h *Host, l *spec.Limits) (err error) {
 			return fmt.Errorf("--ulimit %q: %w", text, err)
 		}
 		if limit.Hard > highest {
-			return fmt.Errorf("--ulimit %q: the hard limit of %s is above rbuild's own, %s, and only root can raise that (limits.conf(5), systemd's LimitXXX=)",
+			return fmt.Errorf("--ulimit %q: the hard limit of %s is above rbuild's own, %s, "+
+				"and only root can raise that (limits.conf(5), systemd's LimitXXX=)",
 				text, ulimitText(limit.Hard), ulimitText(highest))
 		}
 		l.Ulimits = setUlimit(l.Ulimits, limit)
@@ -318,7 +328,8 @@ func ulimitText(n uint64) string {
 // parseUlimit reads TYPE=SOFT[:HARD], for example nofile=1024:2048; -1 is unlimited.
 func parseUlimit(text string) (specs.POSIXRlimit, error) {
 	if text == "host" {
-		return specs.POSIXRlimit{}, errors.New("host: RUN has the limits of rbuild anyway, but nofile=1024:1048576 at most")
+		return specs.POSIXRlimit{}, errors.New("host: RUN has the limits of rbuild anyway, " +
+			"but nofile=1024:1048576 at most")
 	}
 	u, err := units.ParseUlimit(text)
 	if err != nil {

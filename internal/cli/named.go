@@ -20,7 +20,8 @@ type contextFlags struct{ list []string }
 func (f *contextFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectInput, func(fs *pflag.FlagSet) {
 		fs.StringArrayVar(&f.list, "build-context", nil,
-			"Context NAME=VALUE for FROM, --from and mounts: a directory, docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST], a git URL or the URL of a tar, e.g. docs=../docs")
+			"Context NAME=VALUE for FROM, --from and mounts: a directory, docker-image://IMAGE, "+
+				"oci-layout://DIR[:TAG|@DIGEST], a git URL or the URL of a tar, e.g. docs=../docs")
 	})
 }
 
@@ -56,7 +57,8 @@ func checkContext(value string) error {
 	case !ok || source.IsContext(value):
 		return nil
 	case scheme != spec.LayoutScheme && !slices.Contains(spec.ImageSchemes(), scheme):
-		return fmt.Errorf("unknown kind %s: want a directory, docker-image://, oci-layout://, a git URL, http:// or https://", scheme)
+		return fmt.Errorf("unknown kind %s: want a directory, docker-image://, oci-layout://, a git URL, "+
+			"http:// or https://", scheme)
 	case rest == "":
 		return errors.New("nothing is named")
 	case scheme == spec.LayoutScheme:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -28,12 +29,17 @@ func (f *networkFlags) register(fs *pflag.FlagSet) {
 		fs.StringVar(&f.network, "network", "", "Network of RUN: host (default), none or private")
 		fs.StringVar(&f.net, "net", "", "Same as --network")
 		hide(fs, "net")
-		fs.StringSliceVar(&f.addHosts, "add-host", nil, "Line NAME:ADDRESS of /etc/hosts in RUN, e.g. db:10.0.0.5; ADDRESS may be host-gateway")
+		fs.StringSliceVar(&f.addHosts, "add-host", nil,
+			"Line NAME:ADDRESS of /etc/hosts in RUN, e.g. db:10.0.0.5; ADDRESS may be host-gateway")
 		fs.BoolVar(&f.noHosts, "no-hosts", false, "Keep the image's /etc/hosts")
 		fs.BoolVar(&f.noName, "no-hostname", false, "Keep the image's /etc/hostname")
-		fs.StringSliceVar(&f.servers, "dns", nil, "Address of a nameserver for RUN, in place of the host's, e.g. 192.0.2.1; none: keep the image's /etc/resolv.conf")
-		fs.StringSliceVar(&f.search, "dns-search", nil, "Search domain for RUN, in place of the host's, e.g. example.com; a dot alone: none")
-		fs.StringSliceVar(&f.options, "dns-option", nil, "Option for the resolver of RUN, beside the host's, e.g. timeout:2")
+		fs.StringSliceVar(&f.servers, "dns", nil,
+			"Address of a nameserver for RUN, in place of the host's, e.g. 192.0.2.1; none: "+
+				"keep the image's /etc/resolv.conf")
+		fs.StringSliceVar(&f.search, "dns-search", nil,
+			"Search domain for RUN, in place of the host's, e.g. example.com; a dot alone: none")
+		fs.StringSliceVar(&f.options, "dns-option", nil,
+			"Option for the resolver of RUN, beside the host's, e.g. timeout:2")
 	})
 }
 
@@ -43,18 +49,18 @@ func (f *networkFlags) parse(_ *Host, b *spec.Build) (err error) {
 	}
 
 	n := &b.Network
-	switch mode := f.network + f.net; mode {
-	case spec.NetworkHost, spec.NetworkNone, spec.NetworkPrivate:
+	switch mode := runner.NetworkMode(f.network + f.net); mode {
+	case runner.Host, runner.None, runner.Private:
 		n.Mode = mode
 	case "default", "":
-		n.Mode = spec.NetworkHost
+		n.Mode = runner.Host
 	default:
 		return fmt.Errorf("--network %q: choose host, none or private", mode)
 	}
-	n.From = "--network " + n.Mode
+	n.From = "--network " + string(n.Mode)
 
-	n.NoHosts = f.noHosts
-	n.NoHostname = f.noName
+	n.KeepHosts = f.noHosts
+	n.KeepHostname = f.noName
 	if f.noHosts && len(f.addHosts) > 0 {
 		return errors.New("--no-hosts and --add-host contradict each other: give one of them")
 	}
@@ -68,7 +74,7 @@ func (f *networkFlags) parse(_ *Host, b *spec.Build) (err error) {
 const hostGateway = "host-gateway"
 
 // parseHosts reads --add-host: NAME:ADDRESS, or several names with semicolons between them.
-func parseHosts(list []string, network string) (out []spec.Host, err error) {
+func parseHosts(list []string, network runner.NetworkMode) (out []runner.HostEntry, err error) {
 	for _, text := range list {
 		name, addr, ok := strings.Cut(text, ":")
 		if !ok {
@@ -88,7 +94,7 @@ func parseHosts(list []string, network string) (out []spec.Host, err error) {
 			return nil, fmt.Errorf("--add-host %q: want NAME:ADDRESS, e.g. db:10.0.0.5", text)
 		}
 		for n := range strings.SplitSeq(name, ";") {
-			out = append(out, spec.Host{Name: n, Addr: ip})
+			out = append(out, runner.HostEntry{Name: n, Addr: ip})
 		}
 	}
 
@@ -96,9 +102,10 @@ func parseHosts(list []string, network string) (out []spec.Host, err error) {
 }
 
 // gateway returns the address by which RUN reaches the host. A private network does not lead to the host.
-func gateway(network string) (netip.Addr, error) {
-	if network != spec.NetworkHost {
-		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can", network)
+func gateway(network runner.NetworkMode) (netip.Addr, error) {
+	if network != runner.Host {
+		return netip.Addr{}, fmt.Errorf("with --network %s the host cannot be reached; with --network host it can",
+			network)
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
@@ -120,17 +127,17 @@ func (f *networkFlags) resolver(n *spec.Network) error {
 		}
 	}
 
-	if flag != "" && n.Mode == spec.NetworkNone {
+	if flag != "" && n.Mode == runner.None {
 		return fmt.Errorf("%s: with --network none there is nobody to ask", flag)
 	}
 
 	n.Search = f.search
-	n.Options = f.options
+	n.ResolverOptions = f.options
 	if len(f.servers) == 1 && f.servers[0] == "none" {
 		if flag != "--dns" {
 			return errors.New(flag + " and --dns none contradict each other: give one of them")
 		}
-		n.NoResolver = true
+		n.KeepResolver = true
 		return nil
 	}
 

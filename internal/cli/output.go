@@ -24,10 +24,12 @@ type outputFlags struct {
 
 func (f *outputFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectOutput, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.progress, "progress", "auto", "Form of the progress: auto, plain, tty, quiet, none or rawjson (default: $BUILDKIT_PROGRESS, else auto)")
+		fs.StringVar(&f.progress, "progress", "auto",
+			"Form of the progress: auto, plain, tty, quiet, none or rawjson (default: $BUILDKIT_PROGRESS, else auto)")
 		fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print the image's ID only")
 		fs.StringVar(&f.logFile, "logfile", "", "File for the text that standard error would show, e.g. build.log")
-		fs.BoolVar(&f.logSplit, "logsplit", false, "Add the platform to the name of --logfile, e.g. build.log_linux_amd64")
+		fs.BoolVar(&f.logSplit, "logsplit", false,
+			"Add the platform to the name of --logfile, e.g. build.log_linux_amd64")
 		fs.BoolVar(&f.usage, "log-rusage", false, "Print a line with the time and the resources of each step")
 		fs.StringVar(&f.usageFile, "rusage-logfile", "", "File for the lines of --log-rusage, e.g. usage.log")
 		f.flags = fs
@@ -45,7 +47,8 @@ func (f *outputFlags) parse(h *Host, b *spec.Build) error {
 	mode := f.progress
 	if text, _ := h.Env("BUILDKIT_PROGRESS"); text != "" && !f.flags.Changed("progress") {
 		if !slices.Contains(progressModes, text) {
-			return fmt.Errorf("BUILDKIT_PROGRESS in the environment: %q: choose %s", text, strings.Join(progressModes, ", "))
+			return fmt.Errorf("BUILDKIT_PROGRESS in the environment: %q: choose %s", text,
+				strings.Join(progressModes, ", "))
 		}
 		mode = text
 	}

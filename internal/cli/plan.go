@@ -29,17 +29,23 @@ type planFlags struct {
 
 func (f *planFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectInput, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.target, "target", "", "Stage to build, by its name or number, e.g. test (default: the last)")
-		fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Value of an ARG as NAME=VALUE, e.g. VERSION=1.2; NAME alone takes the environment's value")
-		fs.StringArrayVar(&f.argFiles, "build-arg-file", nil, "File with one NAME=VALUE for an ARG on each line, e.g. args.conf; --build-arg wins")
+		fs.StringVar(&f.target, "target", "", "Name of the stage to build, e.g. test (default: the last stage)")
+		fs.StringArrayVar(&f.buildArgs, "build-arg", nil,
+			"Value of an ARG as NAME=VALUE, e.g. VERSION=1.2; NAME alone takes the environment's value")
+		fs.StringArrayVar(&f.argFiles, "build-arg-file", nil,
+			"File with one NAME=VALUE for an ARG on each line, e.g. args.conf; --build-arg wins")
 		fs.StringVar(&f.from, "from", "", "Image in place of the image of the first FROM, e.g. alpine:3")
-		fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "Build only the stages that the target needs; false: all stages before it")
+		fs.BoolVar(&f.skipUnused, "skip-unused-stages", true,
+			"Build only the stages that the target needs; false: all stages before it")
 		f.platform.define(fs)
 	})
 	section(fs, SubjectRun, func(fs *pflag.FlagSet) {
-		fs.StringArrayVar(&f.env, "env", nil, "Variable NAME=VALUE of RUN and of the image, e.g. LANG=C; NAME alone takes the environment's value")
-		fs.BoolVar(&f.httpProxy, "http-proxy", true, "Pass the proxy variables of the environment to RUN, e.g. HTTPS_PROXY")
-		fs.StringArrayVar(&f.mounts, "mount", nil, "Mount for every RUN, written as for RUN --mount, e.g. type=cache,target=/root/.cache")
+		fs.StringArrayVar(&f.env, "env", nil,
+			"Variable NAME=VALUE of RUN and of the image, e.g. LANG=C; NAME alone takes the environment's value")
+		fs.BoolVar(&f.httpProxy, "http-proxy", true,
+			"Pass the proxy variables of the environment to RUN, e.g. HTTPS_PROXY")
+		fs.StringArrayVar(&f.mounts, "mount", nil,
+			"Mount for every RUN, written as for RUN --mount, e.g. type=cache,target=/root/.cache")
 	})
 }
 
@@ -115,7 +121,8 @@ type PlatformFlags struct {
 func (f *PlatformFlags) Register(fs *pflag.FlagSet) { section(fs, SubjectInput, f.define) }
 
 func (f *PlatformFlags) define(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.platforms, "platform", nil, "Platform of the image as OS/ARCH[/VARIANT], e.g. linux/arm64 (default: the host's)")
+	fs.StringSliceVar(&f.platforms, "platform", nil,
+		"Platform of the image as OS/ARCH[/VARIANT], e.g. linux/arm64 (default: the host's)")
 	fs.StringVar(&f.os, "os", "", "Operating system of the image, e.g. linux")
 	fs.StringVar(&f.arch, "arch", "", "Architecture of the image, e.g. arm64")
 	fs.StringVar(&f.variant, "variant", "", "Variant of the architecture, e.g. v7")
@@ -139,7 +146,8 @@ func (f *PlatformFlags) Wanted(host ocispec.Platform) (p ocispec.Platform, err e
 	parts := f.os != "" || f.arch != "" || f.variant != ""
 	switch {
 	case len(f.platforms) > 1:
-		return p, fmt.Errorf("--platform %s: one platform at a time; this version of rbuild makes no lists of images", strings.Join(f.platforms, ","))
+		return p, fmt.Errorf("--platform %s: one platform at a time; this version of rbuild makes no lists of images",
+			strings.Join(f.platforms, ","))
 	case len(f.platforms) == 1 && parts:
 		return p, errors.New("--platform says what --os, --arch and --variant say: give it alone")
 	case len(f.platforms) == 1 && f.platforms[0] != "local":

@@ -38,7 +38,8 @@ func (f *PullFlags) Register(fs *pflag.FlagSet) {
 	f.platform.Register(fs)
 	f.compat.Register("pull", fs)
 	section(fs, SubjectInput, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.policy, "policy", string(transfer.PullAlways), "When to ask the registry: always, missing, newer or never")
+		fs.StringVar(&f.policy, "policy", string(transfer.PullAlways),
+			"When to ask the registry: always, missing, newer or never")
 		fs.BoolVarP(&f.AllTags, "all-tags", "a", false, "Pull every tag of the repository")
 		fs.BoolVar(&f.unsigned, "remove-signatures", false, "Leave the signatures of the image behind")
 	})

@@ -39,7 +39,8 @@ func (f *PushFlags) Register(fs *pflag.FlagSet) {
 	f.compat.Register("push", fs)
 	section(fs, SubjectImage, func(fs *pflag.FlagSet) {
 		fs.BoolVar(&f.unsigned, "remove-signatures", false, "Leave the signatures of the image behind")
-		fs.StringVarP(&f.format, "format", "f", "", "Format of the manifest: oci, docker or v2s2 (default: as the image is stored)")
+		fs.StringVarP(&f.format, "format", "f", "",
+			"Format of the manifest: oci, docker or v2s2 (default: as the image is stored)")
 	})
 	section(fs, SubjectOutput, func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.DigestFile, "digestfile", "", "File for the digest of the pushed manifest, e.g. app.digest")

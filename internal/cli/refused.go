@@ -13,9 +13,10 @@ import (
 
 // Reasons that several flags share.
 const (
-	noService     = "rbuild has no daemon and no service to connect to"
-	noRuntime     = "RUN is started by rbuild itself, without an OCI runtime"
-	noSignatures  = "rbuild makes no signatures; sign the pushed image, for example with skopeo copy --sign-by or cosign"
+	noService    = "rbuild has no daemon and no service to connect to"
+	noRuntime    = "RUN is started by rbuild itself, without an OCI runtime"
+	noSignatures = "rbuild makes no signatures; sign the pushed image, " +
+		"for example with skopeo copy --sign-by or cosign"
 	noEncryption  = "rbuild encrypts no layers; use skopeo copy --encryption-key"
 	noDecryption  = "rbuild reads no encrypted layers; decrypt the image with skopeo copy --decryption-key"
 	noLists       = "rbuild makes no lists of images; push each image under a tag of its own, and use buildah manifest"
@@ -37,7 +38,8 @@ var refusedFlags = map[string]map[string]string{
 		"url": noService, "c": noService, "r": noService, "H": noService, "tls": noService, "tlscacert": noService,
 		"tlscert": noService,
 		"tlskey":  noService, "tlsverify": noService,
-		"config":           "choose docker's directory of credentials with $DOCKER_CONFIG, or a file of them with --authfile",
+		"config": "choose docker's directory of credentials with $DOCKER_CONFIG, " +
+			"or a file of them with --authfile",
 		"conmon":           noContainers,
 		"namespace":        noContainers,
 		"volumepath":       noContainers,
@@ -53,9 +55,11 @@ var refusedFlags = map[string]map[string]string{
 		"tmpdir":              "choose the directory of the store's run-time state with --runroot",
 		"default-mounts-file": "RUN has no mounts that are not asked for; see --volume of rbuild build",
 		"cpu-profile":         noProfile, "memory-profile": noProfile,
-		"imagestore":      "images and layers are in one directory, --root; storage.conf can name additionalimagestores",
-		"pull-option":     "set pull_options in storage.conf",
-		"transient-store": "images always survive a restart of the machine; choose another place with --root, --runroot",
+		"imagestore": "images and layers are in one directory, --root; " +
+			"storage.conf can name additionalimagestores",
+		"pull-option": "set pull_options in storage.conf",
+		"transient-store": "images always survive a restart of the machine; choose another place with --root, " +
+			"--runroot",
 	},
 	BuildCommand: {
 		"attest":     noSBOM,
@@ -72,8 +76,9 @@ var refusedFlags = map[string]map[string]string{
 		"runtime-flag":      noRuntime,
 		"sbom-image-output": noSBOM, "sbom-image-purl-output": noSBOM, "sbom-merge-strategy": noSBOM, "sbom-output": noSBOM,
 		"sbom-purl-output": noSBOM, "sbom-scanner-command": noSBOM, "sbom-scanner-image": noSBOM,
-		"sign-by":              noSignatures,
-		"source-policy-file":   "see --signature-policy and $BUILD_REGISTRY_SOURCES; replace a source with --build-context",
+		"sign-by": noSignatures,
+		"source-policy-file": "see --signature-policy and $BUILD_REGISTRY_SOURCES; " +
+			"replace a source with --build-context",
 		"userns-gid-map-group": noUserMaps, "userns-uid-map-user": noUserMaps,
 	},
 	"pull": {"blob-cache": noBlobs, "decryption-key": noDecryption},

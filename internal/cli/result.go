@@ -29,15 +29,20 @@ type resultFlags struct {
 
 func (f *resultFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectOutput, func(fs *pflag.FlagSet) {
-		fs.StringArrayVarP(&f.tags, "tag", "t", nil, "Name of the image as NAME[:TAG], e.g. app:1, or TRANSPORT:... to copy it to, e.g. oci:./app; may be repeated")
+		fs.StringArrayVarP(&f.tags, "tag", "t", nil,
+			"Name of the image as NAME[:TAG], e.g. app:1, or TRANSPORT:... to copy it to, e.g. oci:./app; "+
+				"may be repeated")
 		fs.StringArrayVarP(&f.outputs, "output", "o", nil,
-			"Destination of the result: DIR, - for a tar, or type=local|tar|oci|docker|image|registry|cacheonly[,dest=PATH][,...], e.g. type=oci,dest=app.tar; may be repeated")
+			"Destination of the result: DIR, - for a tar, or "+
+				"type=local|tar|oci|docker|image|registry|cacheonly[,dest=PATH][,...], e.g. type=oci,dest=app.tar; "+
+				"may be repeated")
 		fs.BoolVar(&f.push, "push", false, "Push the image to the registry of each --tag")
 		fs.StringVar(&f.iidfile, "iidfile", "", "File to write the image's ID to, e.g. image.id")
 		fs.StringVar(&f.iidfileRaw, "iidfile-raw", "", "File to write the image's ID to, without sha256:")
 		fs.StringVar(&f.iidfileRaw, "raw-iidfile", "", "Same as --iidfile-raw")
 		hide(fs, "raw-iidfile")
-		fs.StringVar(&f.metadataFile, "metadata-file", "", "File to write digests, names and the times of steps to, as JSON, e.g. build.json")
+		fs.StringVar(&f.metadataFile, "metadata-file", "",
+			"File to write digests, names and the times of steps to, as JSON, e.g. build.json")
 	})
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
 		fs.BoolVar(&f.load, "load", false, "Accepted without effect: the image is in the store in any case")
@@ -122,7 +127,8 @@ func checkStdout(exports []spec.Export, terminal bool) error {
 	case n > 1:
 		return errors.New("--output: only one can go to standard output")
 	case n == 1 && terminal:
-		return errors.New("--output: standard output is a terminal: send it to a file or a program, or give a destination")
+		return errors.New("--output: standard output is a terminal: send it to a file or a program, " +
+			"or give a destination")
 	}
 	return nil
 }
@@ -177,7 +183,8 @@ func (f *resultFlags) withoutEffect(b *spec.Build) (warnings []string) {
 	if b.Result.NoImage {
 		for _, name := range imageFlagNames {
 			if f.flags.Changed(name) {
-				warnings = append(warnings, fmt.Sprintf("--%s has no effect: this build makes files only, and no image", name))
+				warnings = append(warnings,
+					fmt.Sprintf("--%s has no effect: this build makes files only, and no image", name))
 			}
 		}
 		return warnings
@@ -193,7 +200,8 @@ func (f *resultFlags) withoutEffect(b *spec.Build) (warnings []string) {
 		}
 		for _, name := range []string{"annotation", "created-annotation"} {
 			if f.flags.Changed(name) {
-				warnings = append(warnings, fmt.Sprintf("--%s has no effect on %s: a docker-archive has no annotations", name, to))
+				warnings = append(warnings,
+					fmt.Sprintf("--%s has no effect on %s: a docker-archive has no annotations", name, to))
 			}
 		}
 	}
@@ -218,7 +226,8 @@ func (f *resultFlags) checkCompression(b *spec.Build) error {
 		return nil
 	}
 	if f.compression.needsOCI() && b.Image.Format == formatDocker {
-		return fmt.Errorf("--compression-format %s: images of --format docker have no layers of this kind: use --format oci", f.compression.format)
+		return fmt.Errorf("--compression-format %s: images of --format docker have no layers of this kind: "+
+			"use --format oci", f.compression.format)
 	}
 
 	for _, to := range b.Result.Pushes {
@@ -238,7 +247,8 @@ func (f *resultFlags) checkCompression(b *spec.Build) error {
 	}
 
 	if !compressed {
-		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, --output type=oci "+
+		return fmt.Errorf("%s: layers in the store are not compressed: copy the image elsewhere with --push, "+
+			"--output type=oci "+
 			"or a --tag such as oci:./DIR", flag)
 	}
 	return nil

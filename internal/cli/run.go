@@ -28,13 +28,17 @@ func (f *runFlags) register(fs *pflag.FlagSet) {
 		fs.BoolVar(&f.compat, "compat-volumes", false, "Discard files that RUN writes below a VOLUME")
 		fs.BoolVar(&f.stdin, "stdin", false, "Pass standard input to RUN")
 		fs.StringArrayVarP(&f.volumes, "volume", "v", nil,
-			"Path of the host for RUN as HOST-PATH:PATH[:OPTION,...], e.g. /srv/data:/data:ro; options: ro, noexec, nosuid, nodev, O")
-		fs.StringArrayVar(&f.secrets, "secret", nil, "Secret for RUN --mount=type=secret as id=ID[,src=FILE|,env=VARIABLE], e.g. id=npm,src=.npmrc")
+			"Path of the host for RUN as HOST-PATH:PATH[:OPTION,...], e.g. /srv/data:/data:ro; options: ro, "+
+				"noexec, nosuid, nodev, O")
+		fs.StringArrayVar(&f.secrets, "secret", nil,
+			"Secret for RUN --mount=type=secret as id=ID[,src=FILE|,env=VARIABLE], e.g. id=npm,src=.npmrc")
 		fs.StringArrayVar(&f.ssh, "ssh", nil,
-			"SSH agent or keys for RUN --mount=type=ssh as ID[=SOCKET|=KEY[,KEY]], e.g. default; ID alone is the agent at $SSH_AUTH_SOCK")
+			"SSH agent or keys for RUN --mount=type=ssh as ID[=SOCKET|=KEY[,KEY]], e.g. default; "+
+				"ID alone is the agent at $SSH_AUTH_SOCK")
 	})
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.isolation, "isolation", "", "Isolation of RUN, accepted as oci, rootless, chroot or default: RUN always has rbuild's own sandbox")
+		fs.StringVar(&f.isolation, "isolation", "",
+			"Isolation of RUN, accepted as oci, rootless, chroot or default: RUN always has rbuild's own sandbox")
 	})
 }
 
@@ -72,7 +76,8 @@ func (f *runFlags) checkIsolation(env spec.Lookup) error {
 		from = "BUILDAH_ISOLATION in the environment:"
 	}
 	if !slices.Contains([]string{"", "default", "oci", "rootless", "chroot"}, strings.ToLower(word)) {
-		return fmt.Errorf("%s %q: RUN always has rbuild's own sandbox, for which oci, rootless and chroot are accepted", from, word)
+		return fmt.Errorf("%s %q: RUN always has rbuild's own sandbox, for which oci, rootless and chroot are accepted",
+			from, word)
 	}
 	return nil
 }
@@ -115,7 +120,8 @@ func parseVolume(text string, selinux bool) (v spec.Volume, warnings []string, e
 	for option := range strings.SplitSeq(parts[2], ",") {
 		if strings.EqualFold(option, "z") && selinux {
 			warnings = append(warnings,
-				fmt.Sprintf("--volume %s: option %s relabels no file: RUN has the SELinux label of rbuild itself", text, option))
+				fmt.Sprintf("--volume %s: option %s relabels no file: RUN has the SELinux label of rbuild itself", text,
+					option))
 		}
 		if err := setVolumeOption(&v, option); err != nil {
 			return v, nil, fmt.Errorf("%s: %w", v.From, err)
@@ -231,7 +237,8 @@ func parseAgents(list []string, env spec.Lookup) (out []spec.Agent, err error) {
 		if !given || rest == "" {
 			socket, _ := env("SSH_AUTH_SOCK")
 			if socket == "" {
-				return nil, fmt.Errorf("--ssh %q: no agent runs ($SSH_AUTH_SOCK is not set): start one, or give a key's file", text)
+				return nil, fmt.Errorf("--ssh %q: no agent runs ($SSH_AUTH_SOCK is not set): start one, "+
+					"or give a key's file", text)
 			}
 			paths = []string{socket}
 		}

@@ -32,9 +32,12 @@ func (f *securityFlags) register(fs *pflag.FlagSet) {
 		fs.StringSliceVar(&f.capAdd, "cap-add", nil, "Capability for RUN beside the default ones, e.g. NET_RAW; or all")
 		fs.StringSliceVar(&f.capDrop, "cap-drop", nil, "Capability that RUN must not have, e.g. CHOWN; or all")
 		fs.StringArrayVar(&f.options, "security-opt", nil,
-			"Option of the sandbox: seccomp=FILE or unconfined, apparmor=PROFILE, no-new-privileges, mask=PATH[:PATH], unmask=ALL or PATH[:PATH]; e.g. mask=/proc/cpuinfo")
-		fs.StringArrayVar(&f.devices, "device", nil, "Device for RUN as HOST-DEVICE[:PATH], e.g. /dev/fuse; a directory stands for all devices in it")
-		fs.StringSliceVar(&f.groups, "group-add", nil, "Supplementary group of RUN, e.g. audio or 44; keep-groups: those of the user who builds")
+			"Option of the sandbox: seccomp=FILE or unconfined, apparmor=PROFILE, no-new-privileges, "+
+				"mask=PATH[:PATH], unmask=ALL or PATH[:PATH]; e.g. mask=/proc/cpuinfo")
+		fs.StringArrayVar(&f.devices, "device", nil,
+			"Device for RUN as HOST-DEVICE[:PATH], e.g. /dev/fuse; a directory stands for all devices in it")
+		fs.StringSliceVar(&f.groups, "group-add", nil,
+			"Supplementary group of RUN, e.g. audio or 44; keep-groups: those of the user who builds")
 	})
 	f.ids.register(fs)
 	f.namespaces.register(fs)
@@ -70,8 +73,7 @@ func (f *securityFlags) parse(h *Host, b *spec.Build) (err error) {
 	}
 	s.CgroupNames = f.namespaces.cgroupNames(h.Config.Containers.CgroupNS)
 
-	s.IDs, err = f.ids.parse()
-	return err
+	return f.ids.parse(s)
 }
 
 func (f *securityFlags) parseCapabilities(c Config, s *spec.Security) (err error) {
@@ -94,9 +96,9 @@ func (f *securityFlags) parseCapabilities(c Config, s *spec.Security) (err error
 // setSeccomp chooses a profile in place of an earlier choice: a path, "unconfined" for none, or "" for docker's own.
 func setSeccomp(s *spec.Security, profile, from string) {
 	s.NoSeccomp = profile == "unconfined"
-	s.Seccomp = spec.File{}
+	s.SeccompFile = spec.File{}
 	if profile != "" && !s.NoSeccomp {
-		s.Seccomp = spec.File{Path: profile, From: from}
+		s.SeccompFile = spec.File{Path: profile, From: from}
 	}
 }
 
@@ -131,14 +133,16 @@ func parseSecurityOption(s *spec.Security, text string, h *Host) error {
 	case name == "label" && value == "disable": // RUN has the label of rbuild
 	case name == "label" && !h.SELinux: // nothing has a label, as with podman
 	case name == "label":
-		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, is accepted")
+		return refuse("RUN has no SELinux label but rbuild's own; only label=disable, which changes nothing, " +
+			"is accepted")
 	case name == "apparmor":
 		if strings.ContainsFunc(value, unicode.IsControl) || len(value) > maxProfileName {
 			return refuse("it is no name of a profile")
 		}
-		s.AppArmor = spec.File{}
-		if value != "unconfined" { // else RUN has the profile of rbuild
-			s.AppArmor = spec.File{Path: value, From: "--security-opt apparmor=" + value}
+		s.From.AppArmor = "--security-opt apparmor=" + value
+		s.AppArmor = value
+		if value == "unconfined" { // RUN has the profile of rbuild
+			s.AppArmor = ""
 		}
 	default:
 		return refuse("choose seccomp, no-new-privileges, mask, unmask, apparmor or label=disable")
@@ -162,7 +166,7 @@ func maskPaths(s *spec.Security, value string, refuse func(string) error) error 
 func unmaskPaths(s *spec.Security, value string, refuse func(string) error) error {
 	usual := sandbox.DefaultSpec().Linux
 	hidden := slices.Concat(usual.MaskedPaths, usual.ReadonlyPaths)
-	s.UnmaskFrom = "--security-opt unmask"
+	s.From.Unmask = "--security-opt unmask"
 	for p := range strings.SplitSeq(value, ":") {
 		if strings.EqualFold(p, "all") {
 			s.Unmask = append(s.Unmask, hidden...)
@@ -213,7 +217,8 @@ func parseDevice(text string) (spec.Device, error) {
 	dest, permissions, ok := deviceParts(source, rest, strings.Contains(text, ":"))
 	switch {
 	case permissions != "" && (!strings.Contains(permissions, "r") || !strings.Contains(permissions, "w")):
-		return refuse("permissions less than rw cannot be enforced without root: what the mode of the device grants to the user, RUN has")
+		return refuse("permissions less than rw cannot be enforced without root: " +
+			"what the mode of the device grants to the user, RUN has")
 	case !path.IsAbs(source) && strings.Contains(source, "=") && strings.Contains(source, "/"):
 		return refuse("devices of CDI (VENDOR/CLASS=NAME) are not supported: name the device files")
 	case !ok, !path.IsAbs(source), !path.IsAbs(dest), strings.ContainsRune(text, 0):
@@ -260,44 +265,51 @@ type idFlags struct {
 
 func (f *idFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
-		fs.StringSliceVar(&f.uids, "userns-uid-map", nil, "User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; as they are, and 0 among them")
-		fs.StringSliceVar(&f.gids, "userns-gid-map", nil, "Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; one of the two flags stands for both")
+		fs.StringSliceVar(&f.uids, "userns-uid-map", nil,
+			"User ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; both ids are the same, and a range has id 0")
+		fs.StringSliceVar(&f.gids, "userns-gid-map", nil,
+			"Group ids that RUN knows as ID:ID:COUNT, e.g. 0:0:1000; one of the two flags stands for both")
 	})
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.userns, "userns", "", "User namespace of RUN: private (default) or host, both with the ids of the namespace that rbuild makes")
+		fs.StringVar(&f.userns, "userns", "",
+			"User namespace of RUN: private (default) or host, both with the ids of the namespace that rbuild makes")
 	})
 }
 
-func (f *idFlags) parse() (ids spec.IDs, err error) {
-	ids = spec.IDs{UIDsFrom: "--userns-uid-map", GIDsFrom: "--userns-gid-map", HostFrom: "--userns=host"}
+func (f *idFlags) parse(s *spec.Security) (err error) {
+	s.From.UIDs = "--userns-uid-map"
+	s.From.GIDs = "--userns-gid-map"
+	s.From.HostIDs = "--userns=host"
 	how, _, _ := strings.Cut(f.userns, ":")
 	switch how {
 	case "", "private", "container":
 	case "host":
 		if len(f.uids)+len(f.gids) > 0 {
-			return ids, errors.New("--userns=host has no maps: leave --userns-uid-map and --userns-gid-map out")
+			return errors.New("--userns=host has no maps: leave --userns-uid-map and --userns-gid-map out")
 		}
-		ids.Host = true
+		s.HostIDs = true
 	case "auto", "keep-id", "nomap":
-		return ids, fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; private and host are", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: it gives RUN other ids than the files of the image have; "+
+			"private and host are", f.userns)
 	default:
-		return ids, fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host", f.userns)
+		return fmt.Errorf("--userns=%s is not supported: RUN has a user namespace of its own; choose private or host",
+			f.userns)
 	}
 
-	if ids.UIDs, err = ParseIDs(ids.UIDsFrom, f.uids); err != nil {
-		return ids, err
+	if s.UIDs, err = ParseIDs(s.From.UIDs, f.uids); err != nil {
+		return err
 	}
-	if ids.GIDs, err = ParseIDs(ids.GIDsFrom, f.gids); err != nil {
-		return ids, err
+	if s.GIDs, err = ParseIDs(s.From.GIDs, f.gids); err != nil {
+		return err
 	}
 
 	switch { // as with buildah
-	case len(ids.UIDs) == 0:
-		ids.UIDs = ids.GIDs
-	case len(ids.GIDs) == 0:
-		ids.GIDs = ids.UIDs
+	case len(s.UIDs) == 0:
+		s.UIDs = s.GIDs
+	case len(s.GIDs) == 0:
+		s.GIDs = s.UIDs
 	}
-	return ids, nil
+	return nil
 }
 
 // maxIDRanges is the number of ranges that the kernel accepts in a map (user_namespaces(7)).
@@ -324,7 +336,8 @@ func ParseIDs(flag string, list []string) (out []sandbox.IDRange, err error) {
 		overlaps := func(o sandbox.IDRange) bool { return spec.CommonIDs(o, r) > 0 }
 		switch {
 		case n[0] != n[1]:
-			return nil, fmt.Errorf("%s %q: id %d cannot be %d on disk: the store keeps the ids of the image; choose ID:ID:COUNT", flag, text, n[0], n[1])
+			return nil, fmt.Errorf("%s %q: id %d cannot be %d on disk: the store keeps the ids of the image; "+
+				"choose ID:ID:COUNT", flag, text, n[0], n[1])
 		case n[2] == 0 || n[0]+n[2] > 1<<32-1:
 			return nil, fmt.Errorf("%s %q: %d ids from %d on are none, or beyond the last", flag, text, n[2], n[0])
 		case slices.ContainsFunc(out, overlaps):
@@ -347,11 +360,13 @@ type namespaceFlags struct{ pid, ipc, uts, cgroup string }
 func (f *namespaceFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectCompatibility, func(fs *pflag.FlagSet) {
 		for _, n := range f.all() {
-			fs.StringVar(n.value, n.name, "", "Namespace of RUN, accepted as private (default): RUN has "+n.what+" of its own")
+			fs.StringVar(n.value, n.name, "",
+				"Namespace of RUN, accepted as private (default): RUN has "+n.what+" of its own")
 		}
 	})
 	section(fs, SubjectSecurity, func(fs *pflag.FlagSet) {
-		fs.StringVar(&f.cgroup, "cgroupns", "", "Names of cgroups in RUN: private (default where RUN has a cgroup of its own) or host")
+		fs.StringVar(&f.cgroup, "cgroupns", "",
+			"Names of cgroups in RUN: private (default where RUN has a cgroup of its own) or host")
 	})
 }
 
@@ -363,7 +378,10 @@ type namespaceFlag struct {
 
 func (f *namespaceFlags) all() []namespaceFlag {
 	return []namespaceFlag{
-		{"pid", "a PID namespace", &f.pid, "could signal the builder, and what it leaves running would not end with it"},
+		{
+			"pid", "a PID namespace", &f.pid,
+			"could signal the builder, and what it leaves running would not end with it",
+		},
 		{"ipc", "an IPC namespace", &f.ipc, "would share memory with the user's other programs"},
 		{"uts", "a UTS namespace", &f.uts, "would see the machine's name, and the build would depend on it"},
 	}
@@ -391,7 +409,8 @@ func (f *namespaceFlags) check() error {
 		case "host":
 			return fmt.Errorf("--%s=host is not supported: RUN %s; it has %s of its own", n.name, n.reach, n.what)
 		default:
-			return fmt.Errorf("--%s=%s is not supported: RUN has %s of its own; private is the only choice", n.name, how, n.what)
+			return fmt.Errorf("--%s=%s is not supported: RUN has %s of its own; private is the only choice", n.name,
+				how, n.what)
 		}
 	}
 	return nil

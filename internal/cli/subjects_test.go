@@ -17,6 +17,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
@@ -53,7 +54,7 @@ func TestNetwork(t *testing.T) {
 	if diff := cmp.Diff([]string{"a=127.0.0.1", "b=127.0.0.1"}, hosts); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{".", "ndots:2"}, append(n.Search, n.Options...)); diff != "" {
+	if diff := cmp.Diff([]string{".", "ndots:2"}, append(n.Search, n.ResolverOptions...)); diff != "" {
 		t.Errorf("resolver (-want +got):\n%s", diff)
 	}
 }
@@ -63,10 +64,12 @@ func TestSecurityOptions(t *testing.T) {
 		"--security-opt no-new-privileges --security-opt mask=/a/:/b --security-opt apparmor=p --security-opt seccomp:f.json --security-opt label=disable",
 	)).Security
 	want := spec.Security{
-		NoNewPrivileges: true, Mask: []string{"/a", "/b"},
-		AppArmor: spec.File{Path: "p", From: "--security-opt apparmor=p"},
-		Seccomp:  spec.File{Path: "f.json", From: "--security-opt seccomp=f.json"},
-		IDs:      spec.IDs{UIDsFrom: "--userns-uid-map", GIDsFrom: "--userns-gid-map", HostFrom: "--userns=host"},
+		Security:    runner.Security{NoNewPrivileges: true, Mask: []string{"/a", "/b"}, AppArmor: "p"},
+		SeccompFile: spec.File{Path: "f.json", From: "--security-opt seccomp=f.json"},
+		From: spec.SecurityFrom{
+			AppArmor: "--security-opt apparmor=p",
+			UIDs:     "--userns-uid-map", GIDs: "--userns-gid-map", HostIDs: "--userns=host",
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -75,12 +78,12 @@ func TestSecurityOptions(t *testing.T) {
 	unconfined := mustParse(t, strings.Fields(
 		"--security-opt seccomp=f --security-opt seccomp=unconfined --security-opt apparmor=a --security-opt apparmor=unconfined --security-opt no-new-privileges=false",
 	)).Security
-	if !unconfined.NoSeccomp || unconfined.Seccomp.Path != "" || unconfined.AppArmor.Path != "" || unconfined.NoNewPrivileges {
+	if !unconfined.NoSeccomp || unconfined.SeccompFile.Path != "" || unconfined.AppArmor != "" || unconfined.NoNewPrivileges {
 		t.Errorf("the last option of a name counts: %+v", unconfined)
 	}
 
 	all := mustParse(t, strings.Fields("--security-opt systempaths=unconfined")).Security
-	if len(all.Unmask) == 0 || all.UnmaskFrom == "" {
+	if len(all.Unmask) == 0 || all.From.Unmask == "" {
 		t.Errorf("unmasked paths: %q", all.Unmask)
 	}
 
@@ -124,7 +127,7 @@ func TestSELinux(t *testing.T) {
 func TestSecurityOfRun(t *testing.T) {
 	s := mustParse(t, strings.Fields("--group-add audio --group-add 44 --userns-uid-map 0:0:10 --cgroupns host --device /dev/fuse:/x")).Security
 	ids := []sandbox.IDRange{{First: 0, Count: 10}}
-	if diff := cmp.Diff([]any{[]string{"audio", "44"}, ids, ids, sandbox.CgroupHost}, []any{s.Groups, s.IDs.UIDs, s.IDs.GIDs, s.CgroupNames}); diff != "" {
+	if diff := cmp.Diff([]any{[]string{"audio", "44"}, ids, ids, sandbox.CgroupHost}, []any{s.Groups, s.UIDs, s.GIDs, s.CgroupNames}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	want := []spec.Device{{Path: "/dev/fuse", Dest: "/x", From: `--device "/dev/fuse:/x"`}}
@@ -190,7 +193,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := b.Security
-	if s.Seccomp.From != "seccomp_profile of containers.conf" || len(s.Capabilities) != 1 || s.CgroupNames != sandbox.CgroupPrivate {
+	if s.SeccompFile.From != "seccomp_profile of containers.conf" || len(s.Capabilities) != 1 || s.CgroupNames != sandbox.CgroupPrivate {
 		t.Errorf("%+v", s)
 	}
 }

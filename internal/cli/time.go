@@ -22,7 +22,8 @@ func (f *timeFlags) register(fs *pflag.FlagSet) {
 	section(fs, SubjectLimits, func(fs *pflag.FlagSet) {
 		fs.Var(&f.build, "timeout", "End the build after this time, e.g. 30m, 1h30m or 90 (seconds); 0: never")
 		fs.Var(&f.step, "step-timeout", "End the build when a step takes longer, e.g. 10m; 0: never")
-		fs.Var(&f.silence, "no-output-timeout", "End the build when a RUN prints nothing for this time, e.g. 5m; 0: never")
+		fs.Var(&f.silence, "no-output-timeout",
+			"End the build when a RUN prints nothing for this time, e.g. 5m; 0: never")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -127,20 +128,13 @@ func (b *build) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, report.finish()) }()
 
-	b.steps = &stepLog{to: report.to}
-	b.log = b.steps
-	if !b.spec.Pull.Quiet {
-		b.notices = notices{b.log}
-	}
-	for _, text := range b.spec.Result.Notices {
-		warn(b.log, text)
-	}
-
+	b.listen(report)
 	o := b.options
 	o.Listener = b.log
 	if o.Outputs, err = b.prepareExports(); err != nil {
 		return err
 	}
+
 	cgroups, err := b.openCgroups(ctx)
 	if err != nil {
 		return err
@@ -155,35 +149,26 @@ func (b *build) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 
-	p, err := b.makePlan(in)
-	if err != nil {
-		b.warnFindings(p)
+	if err := b.planAll(in, &o); err != nil {
 		return in.locate(err)
 	}
-	o.Plan = p.plan
-	o.Checks = builder.Checks{Linter: p.linter, Options: p.lint}
-	if o.Layers.Epoch == nil {
-		o.Layers.Epoch = p.plan.Epoch
-	}
-
 	if err := b.images.use(&o); err != nil {
 		return in.locate(err)
 	}
 	if cgroups != nil && o.Caches != nil {
-		if err := openSecurity(b.spec, &o.Run, b.engine.State); err != nil {
+		if err := b.confine(&o.Run, cgroups); err != nil {
 			return err
 		}
-		cgroups.allow(o.Run)
-		o.Run.Limits.NewCgroup = cgroups.new
 	}
 
 	puller := &puller{build: b}
-	o.Inputs.Pull = puller.pull
-	o.Inputs.Origin = puller.origin
 	contexts := &namedContexts{build: b, puller: puller, remote: in.remote}
 	defer func() { err = errors.Join(err, contexts.close()) }()
+	o.Inputs.Pull = puller.pull
+	o.Inputs.Origin = puller.origin
 	o.Inputs.Contexts = contexts.openers()
 	o.Explain = b.engine.explainStep
+
 	path, _ := b.engine.Env("PATH")
 	o.Run.Emulators = binfmt.New(path)
 	defer func() { err = errors.Join(err, o.Run.Emulators.Close()) }()
@@ -193,6 +178,45 @@ func (b *build) run(ctx context.Context) (err error) {
 		return in.locate(err)
 	}
 	return b.finish(ctx, result, report)
+}
+
+// listen directs the events of the build to the report, and shows the warnings of the spec.
+func (b *build) listen(to report) {
+	b.steps = &stepLog{to: to.to}
+	b.log = b.steps
+	if !b.spec.Pull.Quiet {
+		b.notices = notices{b.log}
+	}
+	for _, text := range b.spec.Result.Notices {
+		warn(b.log, text)
+	}
+}
+
+// planAll plans the Dockerfile. If the plan has an error, planAll also shows the findings of the linter, which may be the
+// reason.
+func (b *build) planAll(in *input, o *builder.Options) error {
+	p, err := b.makePlan(in)
+	if err != nil {
+		b.warnFindings(p)
+		return err
+	}
+
+	o.Plan = p.plan
+	o.Checks = builder.Checks{Linter: p.linter, Options: p.lint}
+	if o.Layers.Epoch == nil {
+		o.Layers.Epoch = p.plan.Epoch
+	}
+	return nil
+}
+
+// confine opens the files of the sandbox, and lets RUN make cgroups.
+func (b *build) confine(o *runner.Options, cgroups *stepCgroups) error {
+	if err := openSecurity(b.spec, o, b.engine.State); err != nil {
+		return err
+	}
+	cgroups.allow(*o)
+	o.Limits.NewCgroup = cgroups.new
+	return nil
 }
 
 // finish delivers the image and closes the report before the ID is printed.
@@ -235,7 +259,7 @@ func (b *build) openCgroups(ctx context.Context) (*stepCgroups, error) {
 	return newStepCgroups(ctx, s, func(text string) { warn(b.log, text) })
 }
 
-// warnFindings reports the findings of the linter, which may be the reason why the plan has an error.
+// warnFindings shows the findings of the linter.
 func (b *build) warnFindings(p planned) {
 	if p.linter == nil {
 		return

@@ -57,13 +57,12 @@ func newStepCgroups(ctx context.Context, s spec.Limits, warn func(text string)) 
 	}
 
 	c.open()
-	if c.err == nil {
+	why := c.unavailable(s.Asked)
+	if why == nil {
 		c.limits = s.Asked
-		c.err = c.parent.Missing(s.Asked)
-	}
-	if c.err == nil {
 		return c, c.try(ctx)
 	}
+	c.err = why
 	if !s.BestEffort {
 		return c, errors.Join(c.refuse(), c.close())
 	}
@@ -76,6 +75,14 @@ func newStepCgroups(ctx context.Context, s spec.Limits, warn func(text string)) 
 	}
 	c.limits = s.Asked.Only(c.parent.Controllers())
 	return c, c.try(ctx)
+}
+
+// unavailable returns the reason why limits cannot be enforced, or nil if each of them can be.
+func (s *stepCgroups) unavailable(l cgroup.Limits) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.parent.Missing(l)
 }
 
 func (s *stepCgroups) openParent(ctx context.Context) {
@@ -119,12 +126,15 @@ func (s *stepCgroups) lacking() []string {
 
 // try finds out whether the kernel accepts the values, for example the numbers of processors.
 func (s *stepCgroups) try(ctx context.Context) error {
-	g, err := s.new(ctx)
-	if err == nil {
-		err = g.Remove()
-	}
-	if err != nil {
+	refuse := func(err error) error {
 		return errors.Join(fmt.Errorf("%s: %w", s.flags(s.limits.Controllers()), err), s.close())
+	}
+	g, err := s.new(ctx)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := g.Remove(); err != nil {
+		return refuse(err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -92,10 +93,7 @@ func (in *input) fetchDockerfile(ctx context.Context, url string) error {
 	}
 
 	text, err := in.remote.access.Text(ctx, url, dir)
-	if releaseErr := release(); err == nil && releaseErr != nil {
-		err = releaseErr
-	}
-	if err != nil {
+	if err := cmp.Or(err, release()); err != nil {
 		return fmt.Errorf("the Dockerfile: %w", err)
 	}
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
@@ -112,13 +114,13 @@ func TestCheckIDs(t *testing.T) {
 		{[]sandbox.IDRange{{First: 0, Count: 1}, {First: 1999, Count: 2}}, false},
 		{[]sandbox.IDRange{{First: 0, Count: 4294967295}}, false},
 	} {
-		if err := checkIDs(spec.IDs{UIDs: tc.ids, UIDsFrom: "--x"}, state); (err == nil) != tc.ok {
+		if err := checkIDs(spec.Security{Security: runner.Security{UIDs: tc.ids}, From: spec.SecurityFrom{UIDs: "--x"}}, state); (err == nil) != tc.ok {
 			t.Errorf("%v: %v", tc.ids, err)
 		}
 	}
 
 	root := &userns.State{Mode: userns.Root}
-	if err := checkIDs(spec.IDs{Host: true, HostFrom: "--x"}, root); err == nil {
+	if err := checkIDs(spec.Security{HostIDs: true, From: spec.SecurityFrom{HostIDs: "--x"}}, root); err == nil {
 		t.Error("real root gives RUN the IDs of the host")
 	}
 }
@@ -367,11 +369,11 @@ func TestLocalInput(t *testing.T) {
 		{spec.Input{Context: dir}, 1, ""},
 		{spec.Input{Context: file}, 1, ""},
 		{spec.Input{Context: dir, Dockerfiles: []string{"Dockerfile", file}}, 2, ""},
-		{spec.Input{Context: file, Dockerfiles: []string{"x"}}, 0, "is a file"},
+		{spec.Input{Context: file, Dockerfiles: []string{"x"}, From: "--file"}, 0, "is a file: beside --file give a directory"},
 		{spec.Input{Context: "/no/such"}, 0, "no such directory"},
 		{spec.Input{Context: ""}, 0, "empty name"},
-		{spec.Input{Context: t.TempDir()}, 0, "neither a Containerfile nor a Dockerfile"},
-		{spec.Input{Context: dir, Dockerfiles: []string{"none"}}, 0, "no such file"},
+		{spec.Input{Context: t.TempDir(), From: "--file"}, 0, "neither a Containerfile nor a Dockerfile: name the file with --file"},
+		{spec.Input{Context: dir, Dockerfiles: []string{"none"}, From: "--file"}, 0, "--file none: there is no such file"},
 		{spec.Input{Context: dir, IgnoreFile: spec.File{Path: "/no/such", From: "--ignorefile"}}, 0, "--ignorefile: "},
 	} {
 		b, _ := testBuild(&spec.Build{Input: tc.input})
@@ -428,8 +430,12 @@ func TestOptions(t *testing.T) {
 		Cache:   spec.Cache{Off: true, OneLayer: true, Squash: true, Jobs: 3, TTL: time.Hour},
 		Time:    spec.Time{Step: time.Minute, Silence: time.Second},
 		Image:   spec.Image{Format: "docker", Labels: []spec.Label{{Key: "a"}}, Time: spec.Clock{Epoch: &epoch, Files: spec.ClampTimes}},
-		Network: spec.Network{Mode: spec.NetworkNone},
+		Network: spec.Network{Mode: runner.None, Etc: runner.Etc{KeepHosts: true, Search: []string{"."}}},
 		Allow:   spec.Allow{HostNetwork: true},
+		Security: spec.Security{
+			Security:    runner.Security{CapAdd: []string{"NET_RAW"}, KeepGroups: true},
+			SeccompFile: spec.File{Path: "opened later"},
+		},
 	}
 	o, err := options(s, "")
 	if err != nil {
@@ -443,7 +449,18 @@ func TestOptions(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 
-	s.Network = spec.Network{Mode: spec.NetworkPrivate, From: "--network private"}
+	if diff := cmp.Diff(s.Network.Etc, o.Run.Etc, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("files below /etc (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(s.Security.Security, o.Run.Security); diff != "" {
+		t.Errorf("security (-want +got):\n%s", diff)
+	}
+
+	s.Network = spec.Network{}
+	if o, err := options(s, ""); err != nil || o.Run.Network.Mode != runner.Host {
+		t.Errorf("without a mode RUN has network %q, %v", o.Run.Network.Mode, err)
+	}
+	s.Network = spec.Network{Mode: runner.Private, From: "--network private"}
 	if _, err := options(s, "/no/such"); err == nil || !strings.HasPrefix(err.Error(), "--network private: ") {
 		t.Errorf("without a helper: %v", err)
 	}

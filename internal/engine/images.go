@@ -104,7 +104,8 @@ func (e *Engine) withoutNamespace(err error) (*layoutImages, error) {
 	if e.State != nil || !errors.As(err, &refused) || refused.Reason == userns.Unjoined {
 		return nil, err
 	}
-	return e.openLayout(refused, "building without a user namespace, in memory and without a cache ("+refused.Detail+")")
+	return e.openLayout(refused,
+		"building without a user namespace, in memory and without a cache ("+refused.Detail+")")
 }
 
 func (e *Engine) openLayout(why error, notice string) (*layoutImages, error) {
@@ -115,7 +116,8 @@ func (e *Engine) openLayout(why error, notice string) (*layoutImages, error) {
 
 	l := &layoutImages{why: why, notice: notice}
 	if l.Layout, err = layout.Open(filepath.Join(root, LayoutName), e.RegistryOptions().TempDir); err != nil {
-		return nil, fmt.Errorf("%w; builds without RUN need a directory that can be written to%s: %w", why, e.RootRemedy, err)
+		return nil, fmt.Errorf("%w; builds without RUN need a directory that can be written to%s: %w", why,
+			e.RootRemedy, err)
 	}
 	return l, nil
 }
@@ -153,7 +155,8 @@ func (l *layoutImages) checkTriggers(name string, config []byte) error {
 }
 
 func (l *layoutImages) use(o *builder.Options) error {
-	withoutRun, err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; a Dockerfile without RUN is built here as it is", l.why))
+	withoutRun, err := o.Plan.WithoutRun(fmt.Errorf("RUN needs a user namespace: %w; "+
+		"a Dockerfile without RUN is built here as it is", l.why))
 	if err != nil {
 		return err
 	}
@@ -176,7 +179,8 @@ type singleImages struct {
 
 func (s *singleImages) use(o *builder.Options) error {
 	if !s.runs {
-		kept, err := s.engine.openLayout(s.engine.singleOwner(1, 1), "building in memory and without a cache, because files could have one owner only")
+		kept, err := s.engine.openLayout(s.engine.singleOwner(1, 1),
+			"building in memory and without a cache, because files could have one owner only")
 		if err != nil {
 			return err
 		}

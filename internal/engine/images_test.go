@@ -371,8 +371,12 @@ func TestStdinInput(t *testing.T) {
 		{name: "a Dockerfile", input: spec.Input{Context: "-"}, stdin: []byte(dockerfile), from: "Dockerfile from standard input"},
 		{name: "a tar", input: spec.Input{Context: "-"}, stdin: archive, from: "Dockerfile", tree: true},
 		{name: "a tar with a file", input: spec.Input{Context: "-", Dockerfiles: []string{"sub/Other"}}, stdin: archive, from: "sub/Other", tree: true},
-		{name: "a file beside the tar", input: spec.Input{Context: "-", Dockerfiles: []string{"/etc/passwd"}}, stdin: archive, err: "the context has no such file"},
-		{name: "no tar beside a file", input: spec.Input{Context: "-", Dockerfiles: []string{"x"}}, stdin: []byte(dockerfile), err: "is no tar"},
+		{name: "a file beside the tar", input: spec.Input{Context: "-", Dockerfiles: []string{"/etc/passwd"}, From: "--file", Remedy: "give it with <"}, stdin: archive, err: "--file /etc/passwd: the context has no such file (the tar on standard input)"},
+		{name: "no tar beside a file", input: spec.Input{Context: "-", Dockerfiles: []string{"x"}, From: "--file"}, stdin: []byte(dockerfile), err: "is no tar: --file needs a context"},
+		{
+			name: "no tar beside an ignore file", input: spec.Input{Context: "-", IgnoreFile: spec.File{Path: "x", From: "--ignorefile"}},
+			stdin: []byte(dockerfile), err: "is no tar: --ignorefile needs a context",
+		},
 		{name: "a directory", input: spec.Input{Context: t.TempDir(), Dockerfiles: []string{"-"}}, stdin: []byte(dockerfile), from: "Dockerfile from standard input", tree: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

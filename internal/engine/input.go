@@ -13,13 +13,12 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/bounded"
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/ignore"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/source"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -99,10 +98,7 @@ func (b *build) openInput(ctx context.Context, o *builder.Options) (_ *input, er
 		return nil, err
 	}
 	if dir == "" { // a Dockerfile without a context
-		if len(files) > 0 || s.IgnoreFile.Path != "" {
-			return nil, fmt.Errorf("what %s has is no tar: a context is needed beside --file and --ignorefile", in.from)
-		}
-		return in, nil
+		return in, checkAlone(s, in.from)
 	}
 
 	if err := in.readDockerfiles(ctx, dir, files); err != nil {
@@ -115,6 +111,17 @@ func (b *build) openInput(ctx context.Context, o *builder.Options) (_ *input, er
 		return nil, err
 	}
 	return in, nil
+}
+
+// checkAlone refuses files of a context beside a Dockerfile that has no context. from is the source of the Dockerfile.
+func checkAlone(s spec.Input, from string) error {
+	if len(s.Dockerfiles) > 0 {
+		return fmt.Errorf("%s is no tar: %s needs a context", from, s.From)
+	}
+	if s.IgnoreFile.Path != "" {
+		return fmt.Errorf("%s is no tar: %s needs a context", from, s.IgnoreFile.From)
+	}
+	return nil
 }
 
 // localContext returns the directory of the context, and the Dockerfiles. As with buildah the argument may be a Dockerfile:
@@ -133,7 +140,7 @@ func localContext(s spec.Input) (dir string, files []string, err error) {
 	case !info.Mode().IsRegular():
 		return "", nil, fmt.Errorf("the context %s is neither a directory nor a Dockerfile", s.Context)
 	case len(s.Dockerfiles) > 0:
-		return "", nil, fmt.Errorf("the context %s is a file: beside --file give a directory", s.Context)
+		return "", nil, fmt.Errorf("the context %s is a file: beside %s give a directory", s.Context, s.From)
 	}
 	return filepath.Dir(s.Context), []string{s.Context}, nil
 }
@@ -218,7 +225,8 @@ func (in *input) findDockerfile(dir, name string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with --file", name)
+	return fmt.Errorf("%s has neither a Containerfile nor a Dockerfile: name the file with %s", name,
+		in.build.spec.Input.From)
 }
 
 // openDockerfile reads a Dockerfile that the user names.
@@ -235,15 +243,16 @@ func (in *input) openDockerfile(ctx context.Context, file, dir string) error {
 		}
 	}
 
+	s := in.build.spec.Input
 	if in.from == "" {
-		return fmt.Errorf("--file %s: there is no such file", file)
+		return fmt.Errorf("%s %s: there is no such file", s.From, file)
 	}
 	hint := ""
 	info, err := os.Stat(file)
-	if err == nil && !info.IsDir() && in.build.spec.Input.Context != "-" {
-		hint = fmt.Sprintf("; for the file of this machine give it on standard input: --file - < %s", file)
+	if err == nil && !info.IsDir() && s.Context != "-" && s.Remedy != "" {
+		hint = "; " + s.Remedy + file
 	}
-	return fmt.Errorf("--file %s: the context has no such file (%s)%s", file, in.from, hint)
+	return fmt.Errorf("%s %s: the context has no such file (%s)%s", s.From, file, in.from, hint)
 }
 
 // readFile reads a Dockerfile at a path of the user, inside the context or not. The file may be a pipe.
@@ -288,7 +297,7 @@ func (in *input) readBelow(dir, path string) (found bool, err error) {
 	}
 	defer root.Close()
 
-	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := root.OpenFile(path, os.O_RDONLY|fdfs.NonBlocking, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

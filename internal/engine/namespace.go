@@ -119,7 +119,8 @@ func (e *Engine) LeaveHome() error {
 	if _, err := os.ReadDir(home); !errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	logrus.Warnf("%s is closed to the builder, which runs with the ids from %d on: no settings and credentials are read there",
+	logrus.Warnf("%s is closed to the builder, which runs with the ids from %d on: "+
+		"no settings and credentials are read there",
 		home, e.State.UIDMap[0].Outside)
 	return os.Setenv("HOME", "/nonexistent") // as Debian has it for users without a home
 }
@@ -169,7 +170,8 @@ func watchStopped(ctx context.Context, o containers.Options) {
 			return // the builder reports it
 		}
 		if pid := containers.Stopped(root); pid != 0 {
-			logrus.Warnf("process %d holds a lock of the store at %s and is stopped, so others wait: kill -CONT %d lets it go on, kill -KILL %d ends it",
+			logrus.Warnf("process %d holds a lock of the store at %s and is stopped, so others wait: "+
+				"kill -CONT %d lets it go on, kill -KILL %d ends it",
 				pid, root, pid, pid)
 			return
 		}

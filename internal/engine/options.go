@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
@@ -73,49 +74,19 @@ func labels(list []spec.Label) (out []builder.Label) {
 // runOptions leaves out the files that openRun and openSecurity open: volumes, secrets, devices, the seccomp profile.
 func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
 	n := s.Network
-	o.Network.Mode = runner.NetworkMode(n.Mode)
+	o.Network.Mode = cmp.Or(n.Mode, runner.Host)
 	o.Network.AllowHost = s.Allow.HostNetwork
-	if n.Mode == "" {
-		o.Network.Mode = runner.Host
-	}
 	if o.Network.Mode == runner.Private {
 		if o.Network.Helper, err = sandbox.FindNetworkHelper(path); err != nil {
 			return o, fmt.Errorf("%s: %w", n.From, err)
 		}
 	}
 
-	for _, h := range n.Hosts {
-		o.Etc.Hosts = append(o.Etc.Hosts, runner.HostEntry(h))
-	}
-	o.Etc.DNS = n.DNS
-	o.Etc.Search = n.Search
-	o.Etc.ResolverOptions = n.Options
-	o.Etc.KeepHosts = n.NoHosts
-	o.Etc.KeepHostname = n.NoHostname
-	o.Etc.KeepResolver = n.NoResolver
-
+	o.Etc = n.Etc
+	o.Security = s.Security.Security
 	o.Machine = s.Plan.Host
 	o.CompatVolumes = s.Run.CompatVolumes
 	o.Limits.Rlimits = s.Limits.Ulimits
 	o.Limits.ShmSize = s.Limits.ShmSize
-	o.Security = security(s.Security)
 	return o, nil
-}
-
-func security(s spec.Security) runner.Security {
-	return runner.Security{
-		Capabilities:    s.Capabilities,
-		CapAdd:          s.CapAdd,
-		CapDrop:         s.CapDrop,
-		NoSeccomp:       s.NoSeccomp,
-		AppArmor:        s.AppArmor.Path,
-		NoNewPrivileges: s.NoNewPrivileges,
-		Mask:            s.Mask,
-		Unmask:          s.Unmask,
-		Groups:          s.Groups,
-		KeepGroups:      s.KeepGroups,
-		UIDs:            s.IDs.UIDs,
-		GIDs:            s.IDs.GIDs,
-		CgroupNames:     s.CgroupNames,
-	}
 }

@@ -89,7 +89,8 @@ func refuseImage(image string, s *spec.Build) error {
 		return err
 	}
 	if path, _ := n.Path(); len(s.Allow.Read) == 0 {
-		return fmt.Errorf("%s is refused: it reads files of this machine (allow it with %s%s)", image, s.Allow.ReadFrom, path)
+		return fmt.Errorf("%s is refused: it reads files of this machine (allow it with %s%s)", image, s.Allow.ReadFrom,
+			path)
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ func (p *puller) pull(ctx context.Context, name, platform string) (string, error
 	case n.InFiles():
 		return p.load(ctx, n, name, o)
 	case n.Transport == imagename.Store:
-		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", name)
+		return "", fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, "+
+			"and use the name", name)
 	}
 
 	policy := p.build.spec.Pull.Policy
@@ -66,10 +67,13 @@ func (p *puller) pull(ctx context.Context, name, platform string) (string, error
 		policy = transfer.PullMissing
 	}
 	id, found, err := p.build.images.Pull(ctx, name, policy, o)
-	if err == nil && found != id {
+	if err != nil {
+		return "", err
+	}
+	if found != id {
 		p.found.Store(pulledImage{name, id}, found)
 	}
-	return id, err
+	return id, nil
 }
 
 // load reads an image that the Dockerfile names by its transport, if the file may be read. The image is read through the

@@ -11,8 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 )
 
@@ -25,7 +24,7 @@ func checkDestination(path string, directory bool) error {
 	case err == nil && !directory && info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
 	case err == nil && directory, err == nil && !info.Mode().IsRegular():
-		return writable(path)
+		return fdfs.CheckWritable(path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -40,7 +39,7 @@ func checkDestination(path string, directory bool) error {
 		}
 	}
 
-	return writable(parent)
+	return fdfs.CheckWritable(parent)
 }
 
 // checkFile refuses a file that cannot be written in place.
@@ -48,13 +47,13 @@ func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return writable(filepath.Dir(path))
+		return fdfs.CheckWritable(filepath.Dir(path))
 	case err != nil:
 		return err
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
 	}
-	return writable(path)
+	return fdfs.CheckWritable(path)
 }
 
 // removeStale removes the file of an earlier build, so that nobody takes it for the result of this build if this build
@@ -90,13 +89,6 @@ func checkDistinct(files []spec.File) error {
 	return nil
 }
 
-func writable(path string) error {
-	if err := unix.Access(path, unix.W_OK); err != nil {
-		return &os.PathError{Op: "writing to", Path: path, Err: err}
-	}
-	return nil
-}
-
 // target is a file that a result is written to.
 type target struct {
 	path   string                  // "-": standard output
@@ -108,14 +100,7 @@ type target struct {
 // directly. If ctx ends, write waits one second for a blocked write and then returns.
 func (t target) write(ctx context.Context, r io.Reader) error {
 	done := make(chan error, 1)
-	go func() {
-		out, err := t.create()
-		if err == nil {
-			_, err = io.Copy(out.File, contextReader{ctx, r})
-			err = out.finish(err)
-		}
-		done <- err
-	}()
+	go func() { done <- t.copy(ctx, r) }()
 
 	select {
 	case err := <-done:
@@ -129,6 +114,16 @@ func (t target) write(ctx context.Context, r io.Reader) error {
 	case <-time.After(time.Second):
 		return context.Cause(ctx)
 	}
+}
+
+// copy copies r to the target until ctx ends. A write to a full pipe blocks all the same.
+func (t target) copy(ctx context.Context, r io.Reader) error {
+	out, err := t.create()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out.File, contextReader{ctx, r})
+	return out.finish(err)
 }
 
 // contextReader is a reader that ends with ctx.
@@ -158,11 +153,11 @@ func (t target) create() (*resultFile, error) {
 	path := t.path
 	if path == "-" {
 		// Under another number, so that a reader who goes away is an error to report and no SIGPIPE.
-		fd, err := unix.FcntlInt(t.stdout.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		f, err := fdfs.Duplicate(t.stdout, stdoutName)
 		if err != nil {
 			return nil, fmt.Errorf("opening standard output: %w", err)
 		}
-		return &resultFile{File: os.NewFile(uintptr(fd), stdoutName)}, nil
+		return &resultFile{File: f}, nil
 	}
 
 	if target, err := filepath.EvalSymlinks(path); err == nil {
@@ -196,10 +191,11 @@ func (f *resultFile) finish(err error) error {
 	if f.path == "" {
 		return err
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), f.path)
-	}
+
 	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), f.path); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"codeberg.org/rbuild/rbuild/internal/bounded"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
@@ -119,21 +119,22 @@ func readBounded(name string, limit int64, what string) ([]byte, error) {
 func openSecurity(s *spec.Build, o *runner.Options, state *userns.State) (err error) {
 	security := s.Security
 	if len(security.Unmask) > 0 && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; run it as an ordinary user", security.UnmaskFrom)
+		return fmt.Errorf("%s: rbuild runs as root, and by what is hidden RUN would be root of the machine; "+
+			"run it as an ordinary user", security.From.Unmask)
 	}
-	if err := checkIDs(security.IDs, state); err != nil {
+	if err := checkIDs(security, state); err != nil {
 		return err
 	}
 
-	if security.AppArmor.Path != "" {
-		if err := sandbox.CheckAppArmor(security.AppArmor.Path); err != nil {
-			return fmt.Errorf("%s: %w", security.AppArmor.From, err)
+	if security.AppArmor != "" {
+		if err := sandbox.CheckAppArmor(security.AppArmor); err != nil {
+			return fmt.Errorf("%s: %w", security.From.AppArmor, err)
 		}
 	}
 
-	if security.Seccomp.Path != "" {
-		if err := readProfile(security.Seccomp.Path, &o.Security); err != nil {
-			return fmt.Errorf("%s: %w", security.Seccomp.From, err)
+	if security.SeccompFile.Path != "" {
+		if err := readProfile(security.SeccompFile.Path, &o.Security); err != nil {
+			return fmt.Errorf("%s: %w", security.SeccompFile.From, err)
 		}
 	}
 
@@ -150,14 +151,15 @@ func readProfile(name string, c *runner.Security) (err error) {
 }
 
 // checkIDs refuses IDs that the builder does not have.
-func checkIDs(ids spec.IDs, state *userns.State) error {
-	if ids.Host && !state.Rootless() {
-		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same", ids.HostFrom)
+func checkIDs(s spec.Security, state *userns.State) error {
+	if s.HostIDs && !state.Rootless() {
+		return fmt.Errorf("%s: rbuild runs as root, and RUN has a user namespace of its own all the same",
+			s.From.HostIDs)
 	}
-	if err := checkRanges(ids.UIDsFrom, ids.UIDs, state.UIDMap); err != nil {
+	if err := checkRanges(s.From.UIDs, s.UIDs, state.UIDMap); err != nil {
 		return err
 	}
-	return checkRanges(ids.GIDsFrom, ids.GIDs, state.GIDMap)
+	return checkRanges(s.From.GIDs, s.GIDs, state.GIDMap)
 }
 
 func checkRanges(from string, want []sandbox.IDRange, have []userns.IDMap) error {
@@ -169,7 +171,8 @@ func checkRanges(from string, want []sandbox.IDRange, have []userns.IDMap) error
 			ranges = append(ranges, fmt.Sprintf("%d-%d", m.Inside, uint64(m.Inside)+uint64(m.Size)-1))
 		}
 		if n < uint64(r.Count) {
-			return fmt.Errorf("%s %d:%d:%d: the builder has only the ids %s", from, r.First, r.First, r.Count, strings.Join(ranges, ", "))
+			return fmt.Errorf("%s %d:%d:%d: the builder has only the ids %s", from, r.First, r.First, r.Count,
+				strings.Join(ranges, ", "))
 		}
 	}
 	return nil
@@ -223,7 +226,10 @@ func openDevice(d spec.Device) ([]runner.Device, error) {
 
 // inEveryDev reports whether every RUN has a file of that path in /dev.
 func inEveryDev(dest string) bool {
-	names := []string{"null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr", "core"}
+	names := []string{
+		"null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr",
+		"core",
+	}
 	name, ok := strings.CutPrefix(dest, "/dev/")
 	return ok && slices.Contains(names, name)
 }
@@ -242,7 +248,7 @@ func openDevicesBelow(d spec.Device) (out []runner.Device, err error) {
 			return err
 		}
 
-		file, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+		file, err := root.OpenFile(name, fdfs.PathOnly|fdfs.NoFollow, 0)
 		if err != nil {
 			return err
 		}
@@ -270,6 +276,6 @@ func openDevicesBelow(d spec.Device) (out []runner.Device, err error) {
 }
 
 // openPath finds a file without opening its content: the file may be a pipe or a device.
-func openPath(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+func openPath(path string) (*os.File, error) { return os.OpenFile(path, fdfs.PathOnly, 0) }
 
 func descriptorPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

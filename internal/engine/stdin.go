@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/signal"
 
-	"golang.org/x/sys/unix"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
 // stepInput returns the standard input of RUN: in itself if that is a pipe or a socket, else a pipe that a goroutine fills
@@ -30,7 +30,7 @@ func stepInput(in *os.File) (*os.File, error) {
 		return nil, err
 	}
 
-	signal.Ignore(unix.SIGTTIN) // a build in the background that reads a terminal gets an error, and RUN the end of the input
+	signal.Ignore(fdfs.SIGTTIN) // a build in the background that reads a terminal gets an error, and RUN the end of the input
 	go func() {
 		_, _ = io.Copy(w, in) // RUN sees only that the input ends
 		_ = w.Close()

@@ -5,6 +5,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
 // Limits says how much of the machine RUN may use, and who enforces that.
@@ -27,34 +28,25 @@ type LimitFlag struct{ Name, Controller string }
 
 // Security says what the processes of RUN may do, and which users they know.
 type Security struct {
-	Capabilities    []string // before CapAdd and CapDrop; nil: docker's defaults
-	CapAdd, CapDrop []string
-	Seccomp         File // profile in docker's format; none: docker's own
-	NoSeccomp       bool
-	AppArmor        File     // Path is the name of a profile; none: the caller's
-	NoNewPrivileges bool     // an executed file gives no more rights
-	Mask            []string // absolute paths to hide
-	Unmask          []string // patterns of paths that are hidden or read-only by default
-	UnmaskFrom      string   // for errors
-	Devices         []Device
-	Groups          []string // supplementary groups beside those of the user: names or numbers
-	KeepGroups      bool     // the caller's supplementary groups in place of all others
-	IDs             IDs
-	CgroupNames     sandbox.CgroupNames
+	runner.Security      // Seccomp stays empty here: the engine reads SeccompFile
+	SeccompFile     File // profile in docker's format; no path: docker's own profile
+
+	HostIDs bool // the user asked for the IDs of the host, which real root cannot give
+	Devices []Device
+
+	From SecurityFrom
+}
+
+// SecurityFrom names the sources of values of Security in errors, for example "--userns-uid-map".
+type SecurityFrom struct {
+	AppArmor, Unmask    string
+	UIDs, GIDs, HostIDs string
 }
 
 // Device is a device of the host, or a directory of devices, for RUN.
 type Device struct {
 	Path, Dest string // both absolute
 	From       string
-}
-
-// IDs are the user and group IDs that RUN knows.
-type IDs struct {
-	UIDs, GIDs []sandbox.IDRange // none: all; 0 is always among them
-	Host       bool              // the user asked for the IDs of the host, which real root cannot give
-
-	UIDsFrom, GIDsFrom, HostFrom string // for errors
 }
 
 // CommonIDs returns the number of IDs that are in both ranges.

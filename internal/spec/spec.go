@@ -10,13 +10,13 @@
 package spec
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -51,6 +51,9 @@ type Input struct {
 	Context     string   // a directory, a Dockerfile, a git repository, a URL, or "-" for standard input
 	Dockerfiles []string // paths, URLs or "-"; several are read as one; none: Containerfile or Dockerfile of the context
 	IgnoreFile  File     // replaces the ignore files of the Dockerfile and the context
+
+	From   string // for errors about Dockerfiles, for example "--file"
+	Remedy string // for errors about a file that a fetched context lacks: how the user gives a file of this machine
 }
 
 // FromStdin reports whether the Dockerfile or the context is read from standard input.
@@ -58,7 +61,7 @@ func (i Input) FromStdin() bool { return i.Context == "-" || slices.Contains(i.D
 
 // Plan says which stages are built, and for which platform.
 type Plan struct {
-	Target    string                   // name or number of the last stage to build; empty: the last stage of the file
+	Target    string                   // name of the last stage to build, in any case; empty: the last stage of the file
 	AllStages bool                     // build the stages before the target too, needed or not
 	From      string                   // image in place of the image of the first FROM
 	Env       []plan.EnvVar            // environment of RUN and of the image, over the Dockerfile's
@@ -141,30 +144,12 @@ type Agent struct {
 	From  string
 }
 
-// The values of Network.Mode.
-const (
-	NetworkHost    = "host"
-	NetworkNone    = "none"
-	NetworkPrivate = "private"
-)
-
 // Network is the network of RUN and the files below /etc that name hosts.
 type Network struct {
-	Mode       string // empty: host
-	From       string // for errors about Mode
-	Hosts      []Host // lines of /etc/hosts
-	DNS        []netip.Addr
-	Search     []string // search domains; "." alone: none
-	Options    []string // of resolv.conf(5)
-	NoHosts    bool     // keep the image's /etc/hosts
-	NoHostname bool     // keep the image's /etc/hostname
-	NoResolver bool     // keep the image's /etc/resolv.conf
-}
+	Mode runner.NetworkMode // empty: the host's network
+	From string             // for errors about Mode, for example "--network private"
 
-// Host is a name for /etc/hosts.
-type Host struct {
-	Name string
-	Addr netip.Addr
+	runner.Etc
 }
 
 // Time bounds how long things may take; 0: no bound.

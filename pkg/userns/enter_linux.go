@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
 // programExposed is the warning if the builder runs from a file that a RUN can possibly change.
@@ -134,7 +136,7 @@ func (r *refusal) Error() string { return fmt.Sprintf("%s: %v", r.Stage, r.Err) 
 
 // start runs the builder once, to its end.
 func (l launcher) start(ctx context.Context, m mapper) (int, error) {
-	ours, theirs, err := socketpair()
+	ours, theirs, err := fdfs.SocketPair("builder", "launcher")
 	if err != nil {
 		return 0, err
 	}
@@ -365,13 +367,4 @@ func exitCode(state *os.ProcessState, err error) (int, error) {
 		return 128 + int(ws.Signal()), nil
 	}
 	return state.ExitCode(), nil
-}
-
-// socketpair returns two connected stream sockets with close-on-exec.
-func socketpair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "builder"), os.NewFile(uintptr(fds[1]), "launcher"), nil
 }

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
 // The steps of Join that the kernel can refuse, as parts of error messages.
@@ -83,8 +85,7 @@ func inherited(value string) (*os.File, error) {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return nil, fmt.Errorf("%s=%q is no socket", joinEnv, value)
 	}
-	unix.CloseOnExec(fd)
-	return os.NewFile(uintptr(fd), "launcher"), nil
+	return fdfs.Inherited(fd, "launcher"), nil
 }
 
 // reportOf returns the report about the error of a step.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
@@ -57,7 +58,7 @@ func readOnlyProgram(newUserNS bool) (*os.File, error) {
 		return nil, err
 	}
 
-	ours, theirs, err := socketpair()
+	ours, theirs, err := fdfs.SocketPair("builder", "launcher")
 	if err != nil {
 		return nil, err
 	}

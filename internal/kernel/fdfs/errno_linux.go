@@ -27,9 +27,9 @@ const (
 
 // The flags of open(2) that package os does not have.
 const (
-	O_NOFOLLOW = unix.O_NOFOLLOW
-	O_NONBLOCK = unix.O_NONBLOCK
-	O_PATH     = unix.O_PATH
+	NoFollow    = unix.O_NOFOLLOW // a symbolic link as the last component of the path is ELOOP
+	NonBlocking = unix.O_NONBLOCK // opening a fifo does not wait for its other end
+	PathOnly    = unix.O_PATH     // the descriptor names the file, and its content is not opened
 )
 
 // The signals that a program passes on, ignores, or sends (signal(7)).
@@ -38,6 +38,7 @@ const (
 	SIGINT  = unix.SIGINT
 	SIGKILL = unix.SIGKILL
 	SIGPIPE = unix.SIGPIPE
+	SIGQUIT = unix.SIGQUIT
 	SIGTERM = unix.SIGTERM
 	SIGTTIN = unix.SIGTTIN
 )

@@ -404,3 +404,66 @@ func TestCopyRange(t *testing.T) {
 		t.Errorf("at the end: %d, %t, %v", n, ok, err)
 	}
 }
+
+// TestSocketPair: each end reads the bytes of the other end, CloseWrite ends one stream and Shutdown both.
+func TestSocketPair(t *testing.T) {
+	ours, theirs, err := SocketPair("ours", "theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	if ours.Name() != "ours" || theirs.Name() != "theirs" {
+		t.Errorf("names %s and %s", ours.Name(), theirs.Name())
+	}
+	for _, f := range []*os.File{ours, theirs} {
+		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("%s is not close-on-exec: %#x, %v", f.Name(), flags, err)
+		}
+	}
+
+	if _, err := ours.WriteString("request"); err != nil {
+		t.Fatal(err)
+	}
+	if err := CloseWrite(ours); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(theirs); err != nil || string(got) != "request" {
+		t.Errorf("theirs read %q, %v", got, err)
+	}
+
+	if _, err := theirs.WriteString("answer"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Shutdown(theirs); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(ours); err != nil || string(got) != "answer" {
+		t.Errorf("ours read %q, %v", got, err)
+	}
+	if _, err := ours.WriteString("x"); !errors.Is(err, EPIPE) {
+		t.Errorf("writing after Shutdown: %v", err)
+	}
+}
+
+// TestInherited: programs that this process starts do not inherit the descriptor further.
+func TestInherited(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	fd, err := unix.Dup(int(r.Fd())) // without close-on-exec, as after an exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	f := Inherited(fd, "channel")
+	defer f.Close()
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 || f.Name() != "channel" {
+		t.Errorf("%s: flags %#x, %v", f.Name(), flags, err)
+	}
+}
