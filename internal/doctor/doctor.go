@@ -109,7 +109,9 @@ func NewReport(mode userns.Mode, findings []Finding) Report {
 	sorted := slices.Clone(findings)
 	slices.SortStableFunc(sorted, func(a, b Finding) int { return place(a) - place(b) })
 
-	prevents := func(f Finding) bool { return f.Status == Missing && !strings.HasPrefix(string(f.ID), string(Registry)) }
+	prevents := func(f Finding) bool {
+		return f.Status == Missing && !strings.HasPrefix(string(f.ID), string(Registry))
+	}
 	return Report{Mode: mode, Findings: sorted, Run: !slices.ContainsFunc(sorted, prevents)}
 }
 

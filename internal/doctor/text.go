@@ -30,7 +30,11 @@ func (r Report) Write(w io.Writer) error {
 			if f.Status != OK && f.Fix != "" {
 				text += fmt.Sprintf("%*s  fix: %s\n", len(Degraded)+2+width, "", progress.Line(f.Fix))
 			}
-			pieces = append(pieces, progress.Piece{Text: gap}, progress.Piece{Style: styles[f.Status], Text: status}, progress.Piece{Text: text})
+			pieces = append(pieces,
+				progress.Piece{Text: gap},
+				progress.Piece{Style: styles[f.Status], Text: status},
+				progress.Piece{Text: text},
+			)
 			gap = ""
 		}
 	}

@@ -86,17 +86,15 @@ func Claim(form Form, path string) (*Lease, error) {
 		}
 
 		l, err := take(form, path)
-		if err == nil {
-			return restore(l)
-		}
-		if errors.Is(err, errTaken) && time.Now().Before(deadline) {
+		switch {
+		case errors.Is(err, errTaken) && time.Now().Before(deadline):
 			continue
+		case errors.Is(err, errTaken) || err != nil && createErr != nil:
+			return nil, err
+		case err != nil:
+			return nil, errors.Join(err, form.remove(path))
 		}
-
-		if createErr == nil && !errors.Is(err, errTaken) {
-			err = errors.Join(err, form.remove(path))
-		}
-		return nil, err
+		return restore(l)
 	}
 }
 
@@ -124,11 +122,11 @@ func take(form Form, path string) (*Lease, error) {
 	}
 
 	free, err := form.tryLock(lock)
-	if err == nil && (!free || !isAt(lock, lock.Name())) {
-		err = errTaken
-	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
+	}
+	if !free || !isAt(lock, lock.Name()) {
+		return nil, errors.Join(errTaken, lock.Close())
 	}
 
 	return &Lease{form: form, path: path, lock: lock}, nil
@@ -147,7 +145,10 @@ func isAt(f *os.File, path string) bool {
 		return false
 	}
 	there, err := os.Lstat(path)
-	return err == nil && os.SameFile(open, there)
+	if err != nil {
+		return false
+	}
+	return os.SameFile(open, there)
 }
 
 // Path returns the path of the file or directory.
@@ -182,7 +183,7 @@ func (l *Lease) Leave() error {
 // that does not exist has no leases.
 func Dead(form Form, parent string, match func(name string) bool) (dead []*Lease, err error) {
 	err = each(form, parent, match, func(l *Lease, err error) error {
-		if err == nil {
+		if l != nil {
 			dead = append(dead, l)
 		}
 		return nil

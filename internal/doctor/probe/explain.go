@@ -103,7 +103,13 @@ func refusedSetup(err error) (doctor.Finding, bool) {
 	if e == nil {
 		return doctor.Finding{}, false
 	}
-	return doctor.Finding{ID: doctor.Sandbox, Status: doctor.Missing, Summary: e.Detail, Detail: err.Error(), Fix: e.Fix}, true
+	return doctor.Finding{
+		ID:      doctor.Sandbox,
+		Status:  doctor.Missing,
+		Summary: e.Detail,
+		Detail:  err.Error(),
+		Fix:     e.Fix,
+	}, true
 }
 
 // remembered reports whether err is the failure that the storage library has recorded of an earlier attempt.
@@ -125,10 +131,12 @@ func (o Options) full() (doctor.Finding, bool) {
 			return f, true
 		}
 	}
-	if p, err := tempPlace(o.Temp); err == nil {
-		return p.full()
+
+	p, err := tempPlace(o.Temp)
+	if err != nil {
+		return doctor.Finding{}, false
 	}
-	return doctor.Finding{}, false
+	return p.full()
 }
 
 // noSpace says which file system is full. If the file that filled the disk was removed already, it says how much room there is
@@ -140,10 +148,16 @@ func (o Options) noSpace() doctor.Finding {
 
 	p, err := storePlace(o.Store)
 	if err != nil {
-		return doctor.Finding{ID: doctor.StoreDisk, Status: doctor.Missing, Summary: "the store cannot be looked at: " + err.Error()}
+		return doctor.Finding{
+			ID:      doctor.StoreDisk,
+			Status:  doctor.Missing,
+			Summary: "the store cannot be looked at: " + err.Error(),
+		}
 	}
 	f := p.diskFinding()
-	f.Status, f.Summary, f.Fix = doctor.Missing, "now "+f.Summary, p.fix
+	f.Status = doctor.Missing
+	f.Summary = "now " + f.Summary
+	f.Fix = p.fix
 	return f
 }
 
@@ -158,13 +172,19 @@ func (o Options) denied(err error, dir string) (doctor.Finding, bool) {
 		return doctor.Finding{}, false
 	}
 	return doctor.Finding{
-		ID: doctor.Store, Status: doctor.Missing, Summary: "this user cannot use the store's directory " + o.Store, Detail: path.Error(),
-		Fix: "pass --root with a directory of your own; in a pod give the volume to the user with fsGroup",
+		ID:      doctor.Store,
+		Status:  doctor.Missing,
+		Summary: "this user cannot use the store's directory " + o.Store,
+		Detail:  path.Error(),
+		Fix:     "pass --root with a directory of your own; in a pod give the volume to the user with fsGroup",
 	}, true
 }
 
 // within reports whether path is dir or below dir.
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
+	if err != nil {
+		return false
+	}
+	return filepath.IsLocal(rel)
 }

@@ -59,12 +59,12 @@ func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) 
 func tunDevice() (why, fix string) {
 	const device = "/dev/net/tun"
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	switch {
-	case err == nil:
-		f.Close() // nothing was written
-		return "", ""
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return err.Error(), "run as root: chmod 666 " + device + ", as udev does on most machines"
 	}
-	return err.Error(), "run as root: modprobe tun; give a container the device " + device
+	if err != nil {
+		return err.Error(), "run as root: modprobe tun; give a container the device " + device
+	}
+	f.Close() // nothing was written
+	return "", ""
 }

@@ -77,7 +77,8 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 
 		if in.note && regs[regReport] != 0 {
 			record[0], record[1] = uint32(i)|noteBit, uint32(errno)
-			_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
+			_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE,
+				regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 		}
 
 		i = in.other
@@ -133,12 +134,15 @@ type cloneArgs struct {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func fork(flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs []uintptr, record *[2]uint32) (uintptr, syscall.Errno) {
+func fork(
+	flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs []uintptr, record *[2]uint32,
+) (uintptr, syscall.Errno) {
 	var pid uintptr
 	var errno syscall.Errno
 	runtimeBeforeFork()
 	if args != nil {
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3,
+			uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
 	} else {
 		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
 	}
@@ -253,11 +257,13 @@ func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, star
 	}
 
 	err := c.follow(p, steps)
-	if err == nil {
+	if err != nil {
+		if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
+			started <- errors.Join(err, kill)
+			return
+		}
+	} else {
 		started <- nil
-	} else if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
-		started <- errors.Join(err, kill)
-		return
 	}
 
 	c.state, c.err = reap(c.pidfd)
@@ -500,8 +506,7 @@ const cldExited = 1
 // ProcDir returns the directory of the child below the /proc of this process, for example "/proc/42". If
 // /proc was mounted for an outer PID namespace, the number is not Pid, and is read from the pidfd.
 func (c *Child) ProcDir() (string, error) {
-	self, err := fdfs.ProcSelf()
-	if err == nil && self == "/proc/"+strconv.Itoa(os.Getpid()) {
+	if self, _ := fdfs.ProcSelf(); self == "/proc/"+strconv.Itoa(os.Getpid()) {
 		return "/proc/" + strconv.Itoa(c.Pid), nil
 	}
 

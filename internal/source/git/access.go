@@ -101,9 +101,13 @@ func (f *fetcher) connectSSH(ctx context.Context) error {
 		return err
 	}
 
-	f.env = append(f.env, "GIT_SSH_VARIANT=ssh", "GIT_SSH_COMMAND="+ssh+" -F none -o BatchMode=yes -o IdentityFile=none"+
-		" -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o UserKnownHostsFile="+base+knownHosts+
-		" -o ConnectTimeout=60 -o ServerAliveInterval=30 -o ServerAliveCountMax=4")
+	f.env = append(
+		f.env,
+		"GIT_SSH_VARIANT=ssh",
+		"GIT_SSH_COMMAND="+ssh+" -F none -o BatchMode=yes -o IdentityFile=none"+
+			" -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o UserKnownHostsFile="+base+knownHosts+
+			" -o ConnectTimeout=60 -o ServerAliveInterval=30 -o ServerAliveCountMax=4",
+	)
 	if f.Agent == nil {
 		return nil
 	}

@@ -43,12 +43,26 @@ const (
 // settings returns git's whole configuration, without credentials, as options -c NAME=VALUE.
 func (f *fetcher) settings() []string {
 	list := []string{
-		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null",
-		"core.askPass=", "core.logAllRefUpdates=false", "core.protectHFS=true", "credential.helper=", "init.defaultBranch=main",
-		"gc.auto=0", "maintenance.auto=false", "fetch.recurseSubmodules=false", "submodule.recurse=false",
-		"transfer.bundleURI=false", "transfer.fsckObjects=true", "fetch.fsckObjects=true",
+		"core.hooksPath=/dev/null",
+		"core.fsmonitor=false",
+		"core.attributesFile=/dev/null",
+		"core.excludesFile=/dev/null",
+		"core.askPass=",
+		"core.logAllRefUpdates=false",
+		"core.protectHFS=true",
+		"credential.helper=",
+		"init.defaultBranch=main",
+		"gc.auto=0",
+		"maintenance.auto=false",
+		"fetch.recurseSubmodules=false",
+		"submodule.recurse=false",
+		"transfer.bundleURI=false",
+		"transfer.fsckObjects=true",
+		"fetch.fsckObjects=true",
 		// Faults that old programs have left in many repositories, and that do no harm.
-		"fetch.fsck.badTimezone=ignore", "fetch.fsck.missingSpaceBeforeDate=ignore", "fetch.fsck.zeroPaddedFilemode=ignore",
+		"fetch.fsck.badTimezone=ignore",
+		"fetch.fsck.missingSpaceBeforeDate=ignore",
+		"fetch.fsck.zeroPaddedFilemode=ignore",
 	}
 
 	if f.authorized() {
@@ -64,9 +78,17 @@ func (f *fetcher) settings() []string {
 // environment returns git's environment. Nothing is inherited but PATH and the proxies.
 func (f *fetcher) environment() []string {
 	env := []string{
-		"PATH=" + lookpath.Clean(searchPath(f.Environment)), "HOME=" + f.home, "LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_CEILING_DIRECTORIES=" + f.dir,
-		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=http:https:ssh:git", "GIT_LITERAL_PATHSPECS=1", "GIT_LFS_SKIP_SMUDGE=1",
+		"PATH=" + lookpath.Clean(searchPath(f.Environment)),
+		"HOME=" + f.home,
+		"LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_ATTR_NOSYSTEM=1",
+		"GIT_CEILING_DIRECTORIES=" + f.dir,
+		"GIT_TERMINAL_PROMPT=0",
+		"GIT_ALLOW_PROTOCOL=http:https:ssh:git",
+		"GIT_LITERAL_PATHSPECS=1",
+		"GIT_LFS_SKIP_SMUDGE=1",
 	}
 
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"} {
@@ -136,7 +158,8 @@ func find(name string, env []string) (string, error) {
 	if file, err := lookpath.Find(searchPath(env), name); err == nil {
 		return file, nil
 	}
-	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)", name)
+	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)",
+		name)
 }
 
 // run runs git and returns what it prints.
@@ -155,7 +178,10 @@ func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args .
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	silent := time.AfterFunc(f.limits.silence, func() { cancel(fmt.Errorf("git %s: nothing happens for %v", args[0], f.limits.silence)) })
+	silent := time.AfterFunc(
+		f.limits.silence,
+		func() { cancel(fmt.Errorf("git %s: nothing happens for %v", args[0], f.limits.silence)) },
+	)
 	defer silent.Stop()
 
 	heard := func() { silent.Reset(f.limits.silence) }
@@ -273,8 +299,14 @@ func (t *tail) String() string {
 // hints say what to do about messages of git and ssh.
 var hints = []struct{ message, hint string }{
 	{"could not read Username", "does it exist? If it needs credentials give --secret id=GIT_AUTH_TOKEN"},
-	{"Authentication failed", "the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER"},
-	{"returned error: 30", "the server redirects, which is not followed with credentials: use the URL that it redirects to"},
+	{
+		"Authentication failed",
+		"the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER",
+	},
+	{
+		"returned error: 30",
+		"the server redirects, which is not followed with credentials: use the URL that it redirects to",
+	},
 	{"Host key verification failed", "compare the host's key and add it to ~/.ssh/known_hosts (ssh-keyscan HOST)"},
 	{"Permission denied (", "give a key or an agent that the server knows: --ssh default, --ssh default=KEY"},
 }
@@ -284,7 +316,8 @@ func (f *fetcher) explain(command string, err error, messages string) error {
 	var said []string
 	for line := range strings.SplitSeq(messages, "\n") {
 		line = strings.TrimSpace(line)
-		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") && !strings.HasPrefix(line, "remote: Total ")
+		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") &&
+			!strings.HasPrefix(line, "remote: Total ")
 		if remote || strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") ||
 			strings.HasPrefix(line, "Host key") || strings.Contains(line, "Permission denied") {
 			said = append(said, line)
