@@ -16,7 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// Inside makes the probes of the builder, in its namespaces.
+// Inside makes the probes of the builder, in the namespaces of the builder.
 func Inside(ctx context.Context, state *userns.State, o Options) []doctor.Finding {
 	out := namespaces(state)
 	out = append(out, overlays(o)...)
@@ -31,7 +31,7 @@ func Inside(ctx context.Context, state *userns.State, o Options) []doctor.Findin
 // namespaces describes the namespaces of the builder.
 func namespaces(state *userns.State) []doctor.Finding {
 	out := []doctor.Finding{{ID: doctor.Userns, Status: doctor.OK, Summary: usernsSummary(state.Mode)}}
-	if state.Mode != userns.Single { // Refused says why there is but one id
+	if state.Mode != userns.Single { // Refused says why there is a single id
 		out = append(out, idMap(state))
 	}
 	if !state.PIDNamespace {

@@ -11,7 +11,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// network runs a process with the network of RUN --network private, with its files below dir.
+// network runs a process with the network of RUN --network private, with files below dir.
 func network(ctx context.Context, o Options, dir string) doctor.Finding {
 	f := doctor.Finding{ID: doctor.Network, Status: doctor.Degraded}
 	helper, err := sandbox.FindNetworkHelper(o.Path)
@@ -54,7 +54,7 @@ func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) 
 	return wait(ctx, process)
 }
 
-// tunDevice reports why the helper of a private network cannot open its device, and what to do. Both are empty if the device
+// tunDevice reports why the helper of a private network cannot open the tun device, and the remedy. Both are empty if the device
 // can be opened.
 func tunDevice() (why, fix string) {
 	const device = "/dev/net/tun"

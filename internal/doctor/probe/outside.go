@@ -53,7 +53,7 @@ func kernel(release string, err error) doctor.Finding {
 	return f
 }
 
-// confinement helps to read other findings: nothing that it names forbids anything by itself.
+// confinement helps to read other findings: no profile or filter in the finding forbids anything by itself.
 func confinement(c userns.Confinement) doctor.Finding {
 	parts := []string{"no seccomp filter", "no AppArmor profile", "no_new_privs is not set"}
 	if c.Seccomp {
@@ -125,7 +125,7 @@ func storeFinding(err error) doctor.Finding {
 	return doctor.Finding{ID: doctor.Store, Status: doctor.OK}
 }
 
-// tryWriting makes a directory in dir and removes it.
+// tryWriting makes a directory in dir and removes the directory.
 func tryWriting(dir string) error {
 	made, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {
@@ -134,7 +134,7 @@ func tryWriting(dir string) error {
 	return os.Remove(made)
 }
 
-// tryWritingBelow is tryWriting in dir, or in its next ancestor that exists.
+// tryWritingBelow is tryWriting in dir, or in the next ancestor that exists.
 func tryWritingBelow(dir string) error {
 	at, err := existing(dir)
 	if err != nil {
@@ -192,7 +192,7 @@ func noCgroups(consequence string, err error) doctor.Finding {
 	return f
 }
 
-// gitProgram starts git and asks for its version.
+// gitProgram starts git and asks for the version.
 func gitProgram(ctx context.Context, path string) doctor.Finding {
 	env := []string{"PATH=" + path}
 	f := doctor.Finding{ID: doctor.Git, Status: doctor.Degraded, Fix: "run as root: apt-get install git"}

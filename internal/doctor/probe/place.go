@@ -21,13 +21,13 @@ const (
 	lowInodes  = 10000
 )
 
-// place is a directory that builds write to, and its file system.
+// place is a directory that builds write to, with the file system of the directory.
 type place struct {
 	name   string    // "the store"
 	dir    string    // the directory, or its next ancestor that exists
 	disk   doctor.ID // of the finding about bytes
 	inodes doctor.ID // of the finding about inodes
-	fix    string    // what helps, beside removing files
+	fix    string    // the remedy, beside removing files
 
 	fdfs.FileSystem
 }
@@ -47,7 +47,7 @@ func tempPlace(dir string) (place, error) {
 	return p, p.look(dir)
 }
 
-// look asks the file system of dir, or of its next ancestor that exists.
+// look asks the file system of dir, or of the next ancestor that exists.
 func (p *place) look(dir string) (err error) {
 	if p.dir, err = existing(dir); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (p *place) look(dir string) (err error) {
 	return err
 }
 
-// existing returns dir, or its next ancestor that exists.
+// existing returns dir, or the next ancestor that exists.
 func existing(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

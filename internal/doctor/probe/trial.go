@@ -17,7 +17,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// trials runs a process as RUN does, with its files on the file system of the store or, if that cannot hold them, of temporary
+// trials runs a process as RUN does, with files on the file system of the store or, if that cannot hold them, of temporary
 // files. ran is the directory where a process ran; empty: no process could be run.
 func trials(ctx context.Context, o Options) (findings []doctor.Finding, ran string) {
 	var failed error
@@ -37,7 +37,7 @@ func trials(ctx context.Context, o Options) (findings []doctor.Finding, ran stri
 	return []doctor.Finding{o.untried(doctor.Sandbox, failed)}, ""
 }
 
-// tryBelow is try in dir, or in its next ancestor that exists, and returns that directory.
+// tryBelow is try in dir, or in the next ancestor that exists, and returns that directory.
 func tryBelow(ctx context.Context, dir string, trusted bool) (trial, string, error) {
 	dir, err := existing(dir)
 	if err != nil {
@@ -53,7 +53,7 @@ type trial struct {
 	degraded []string          // as in sandbox.Process
 }
 
-// try runs a program that does nothing, in the sandbox of RUN, with its files below a directory in dir that is removed again.
+// try runs a program that does nothing, in the sandbox of RUN, with files below a directory in dir that is removed again.
 func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
 	base, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {
@@ -84,7 +84,7 @@ func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
 	return t, nil
 }
 
-// trialConfig describes the process. It makes the directory base for the files of the process.
+// trialConfig describes the process, and makes the directory base for the files of the process.
 func trialConfig(base string, trusted bool) (sandbox.Config, error) {
 	at := func(name string) string { return filepath.Join(base, name) }
 	for _, name := range []string{"", "lower", "upper", "work"} {

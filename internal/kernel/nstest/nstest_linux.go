@@ -31,7 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The environment tells the re-executed binary which stage it is, or why there is none.
+// The environment names the stage of the re-executed binary, or the reason why no stage runs.
 const (
 	stageVar  = "RBUILD_NSTEST_STAGE" // "wait": wait for the map and execute again; "run": run the tests
 	reasonVar = "RBUILD_NSTEST_REASON"
