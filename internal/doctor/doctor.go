@@ -1,6 +1,6 @@
-// Package doctor holds the report on what a host lacks for builds, and what to do about it.
+// Package doctor holds the report on things that a host lacks for builds, with remedies.
 //
-// The report is a list of findings, one for each thing that was tried:
+// The report is a list of findings, each the result of a trial:
 //
 //	report := doctor.NewReport(mode, findings)
 //	err := report.Write(os.Stdout) // or json.Marshal(report)
@@ -71,11 +71,11 @@ type Finding struct {
 	ID      ID     `json:"id"`
 	Status  Status `json:"status"`
 	Summary string `json:"summary"`          // one line
-	Detail  string `json:"detail,omitempty"` // the system's own error, or what else is known; not printed by Write
+	Detail  string `json:"detail,omitempty"` // the system's own error, or other details; not printed by Write
 	Fix     string `json:"fix,omitempty"`    // the command or the field of a pod that helps
 }
 
-// FromError is the finding for a trial that failed with err: with the cause and the remedy of err if it has them.
+// FromError is the finding for a trial that failed with err: with the cause and the remedy of err, if err has them.
 func FromError(id ID, status Status, err error) Finding {
 	e, ok := remedy.Of(err)
 	if !ok {
@@ -109,7 +109,9 @@ func NewReport(mode userns.Mode, findings []Finding) Report {
 	sorted := slices.Clone(findings)
 	slices.SortStableFunc(sorted, func(a, b Finding) int { return place(a) - place(b) })
 
-	prevents := func(f Finding) bool { return f.Status == Missing && !strings.HasPrefix(string(f.ID), string(Registry)) }
+	prevents := func(f Finding) bool {
+		return f.Status == Missing && !strings.HasPrefix(string(f.ID), string(Registry))
+	}
 	return Report{Mode: mode, Findings: sorted, Run: !slices.ContainsFunc(sorted, prevents)}
 }
 

@@ -12,7 +12,7 @@ import (
 // None is the mode of a host on which no namespace can be made for RUN.
 const None userns.Mode = "none"
 
-// Write prints the report for people: the verdict, then a line for each finding and a line for its remedy. Findings that are
+// Write prints the report for people: the verdict, then a line for each finding and a line for the remedy. Findings that are
 // not OK come first. If w is a progress.Stream with colours, the verdict and each status have the colour of the status.
 // Control characters are escaped.
 func (r Report) Write(w io.Writer) error {
@@ -30,7 +30,11 @@ func (r Report) Write(w io.Writer) error {
 			if f.Status != OK && f.Fix != "" {
 				text += fmt.Sprintf("%*s  fix: %s\n", len(Degraded)+2+width, "", progress.Line(f.Fix))
 			}
-			pieces = append(pieces, progress.Piece{Text: gap}, progress.Piece{Style: styles[f.Status], Text: status}, progress.Piece{Text: text})
+			pieces = append(pieces,
+				progress.Piece{Text: gap},
+				progress.Piece{Style: styles[f.Status], Text: status},
+				progress.Piece{Text: text},
+			)
 			gap = ""
 		}
 	}

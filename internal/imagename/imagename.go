@@ -46,7 +46,9 @@ var (
 
 // tagged matches a tag, or a tag and a digest: v1, v1@sha256:.... Source:
 // go.podman.io/image/v5/docker/reference, "Grammar".
-var tagged = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@[A-Za-z0-9]+([+._-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,})?$`)
+var tagged = regexp.MustCompile(
+	`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@[A-Za-z0-9]+([+._-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,})?$`,
+)
 
 // tarFile matches the name of a tar file, plain or compressed.
 var tarFile = regexp.MustCompile(`\.(tar|tgz|tar\.[a-z0-9]+)$`)
@@ -71,8 +73,12 @@ func Parse(text string) (Name, error) {
 		return Name{Rest: text}, nil
 	}
 	if !known {
-		return Name{}, fmt.Errorf("%s: transport %s: is not supported (docker://, oci:, oci-archive:, docker-archive:, "+
-			"dir: and containers-storage: are)", text, word)
+		return Name{}, fmt.Errorf(
+			"%s: transport %s: is not supported (docker://, oci:, oci-archive:, docker-archive:, "+
+				"dir: and containers-storage: are)",
+			text,
+			word,
+		)
 	}
 
 	switch word {

@@ -30,14 +30,14 @@ func (File) tryLock(lock *os.File) (bool, error) { return fdfs.TryLock(lock) }
 func (File) remove(path string) error { return ignoreMissing(os.Remove(path)) }
 
 // Inside is the form of a lease that is a directory with mode 0700, and has a lock file of this name
-// in it, for example Inside("staging.lock").
+// in the directory, for example Inside("staging.lock").
 type Inside string
 
 func (Inside) path(parent, name string) string { return filepath.Join(parent, name) }
 
 func (Inside) create(path string) error { return os.Mkdir(path, 0o700) }
 
-// open makes the lock file if it is missing: the owner may be about to make it.
+// open makes a missing lock file: the owner may be about to make the lock file too.
 func (name Inside) open(path string) (*os.File, error) {
 	return openLock(filepath.Join(path, string(name)))
 }
@@ -74,7 +74,7 @@ func (name Inside) remove(path string) error {
 	return err
 }
 
-// Beside is the form of a lease that is a directory with mode 0700, and has its lock file next to it.
+// Beside is the form of a lease that is a directory with mode 0700, with a lock file next to the directory.
 // The name of the lock file is that of the directory with this suffix: with Beside(".lock") the
 // directory rbuild-1 has the lock file rbuild-1.lock.
 type Beside string
@@ -97,11 +97,11 @@ func (suffix Beside) remove(path string) error {
 	return ignoreMissing(os.Remove(path + string(suffix)))
 }
 
-// Directory is the form of a lease that is a directory and carries the lock itself, by flock(2). It is
-// for file systems without regular files, such as cgroup. Both functions must be set.
+// Directory is the form of a lease that is a directory and carries the lock itself, by flock(2). Use this
+// form for file systems without regular files, such as cgroup. Both functions must be set.
 type Directory struct {
-	Make   func(path string) error // makes the directory; fs.ErrExist if it exists
-	Remove func(path string) error // removes the directory and all below; nil if it does not exist
+	Make   func(path string) error // makes the directory; fs.ErrExist if the directory exists
+	Remove func(path string) error // removes the directory and all below; nil if the directory does not exist
 }
 
 func (Directory) path(parent, name string) string { return filepath.Join(parent, name) }
@@ -114,7 +114,7 @@ func (Directory) tryLock(lock *os.File) (bool, error) { return fdfs.TryFlock(loc
 
 func (d Directory) remove(path string) error { return d.Remove(path) }
 
-// openLock opens a lock file, and makes it with mode 0600 if it is missing.
+// openLock opens a lock file, and makes a missing lock file with mode 0600.
 func openLock(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 }

@@ -1,8 +1,8 @@
-// Package lease lends a process a file or a directory that the next process removes if this one dies.
+// Package lease lends a process a file or a directory that the next process removes if this process dies.
 //
 // A lease belongs to the process that holds its lock. The kernel gives the lock back when that
-// process ends, also if the process is killed, so the lock alone says whether the owner lives. It is
-// valid between PID namespaces and containers, where the number of a process means nothing.
+// process ends, also if the process is killed, so the lock alone says whether the owner lives. This is
+// true between PID namespaces and containers, where the number of a process means nothing.
 //
 //	l, err := lease.New(lease.Inside("staging.lock"), "/store/overlay/tempdirs", "rbuild-")
 //	...                      // use l.Path(), for example /store/overlay/tempdirs/rbuild-7QXK…
@@ -12,19 +12,19 @@
 //
 // # Rules
 //
-//   - A [Form] says how a lease looks on disk and which file carries the lock. All leases below one
-//     directory that have names of one kind must have one form.
+//   - A [Form] says how a lease looks on disk and which file carries the lock. All leases below a
+//     directory whose names have the same prefix must have the same form.
 //   - Only the process that has the lock may remove the lease. The lock file is removed last: as long
 //     as the lock file exists, no other process can get the lock.
 //   - A new lease is not locked for a moment. Reap of another process can then take the lease for that
-//     of a dead process. Therefore Claim looks again after locking, and makes the lease again if it is
+//     of a dead process. Therefore Claim looks again after locking, and makes the lease again if the lease is
 //     gone. Claim retries for up to [Patience].
 //   - A process can be killed between any two steps. Reap removes every state that the process can
 //     leave, for example a directory without a lock file.
 //   - Release and Reap of existing files need no free space on the disk.
 //
-// Locks are those of open file descriptions (fcntl(2), F_OFD_SETLK, Linux 3.15), or flock(2) where
-// the lease is a directory of a file system that has no regular files of its own, such as cgroup.
+// Locks belong to open file descriptions (fcntl(2), F_OFD_SETLK, Linux 3.15), or flock(2) where
+// the lease is a directory of a file system without regular files, such as cgroup.
 // The functions may be called by several goroutines and processes at once.
 package lease
 
@@ -45,21 +45,21 @@ const Patience = 30 * time.Second
 // pause is the time between two tries.
 const pause = time.Millisecond
 
-// errTaken says that another process has taken a lease that was just made for one of a dead process.
+// errTaken says that another process has taken a new lease for a lease of a dead process.
 var errTaken = errors.New("another process keeps removing it")
 
 // Form is the form of a lease on disk, with the place of the lock: [File], [Inside], [Beside] or [Directory].
 type Form interface {
 	// path returns the path of the lease to which the directory entry name belongs.
 	path(parent, name string) string
-	// create makes the lease at path. The error is fs.ErrExist if there is one.
+	// create makes the lease at path. The error is fs.ErrExist if the path exists.
 	create(path string) error
 	// open opens the file that carries the lock. A missing lock file is made, except with File and Directory.
 	open(path string) (*os.File, error)
 	// tryLock locks the file that open has returned, or reports false if somebody else has the lock.
 	tryLock(lock *os.File) (bool, error)
-	// remove removes the lease at path and its lock file, the lock file last. The caller has the lock.
-	// It is no error if the lease does not exist.
+	// remove removes the lease at path and the lock file, the lock file last. The caller has the lock.
+	// A missing lease is no error.
 	remove(path string) error
 }
 
@@ -70,7 +70,7 @@ type Lease struct {
 	lock *os.File // nil: ended
 }
 
-// New makes a lease below parent, which exists. Its name is prefix followed by 26 random characters
+// New makes a lease below parent, which exists. The name is prefix followed by 26 random characters
 // from A-Z and 2-7.
 func New(form Form, parent, prefix string) (*Lease, error) {
 	return Claim(form, filepath.Join(parent, prefix+rand.Text()))
@@ -86,17 +86,15 @@ func Claim(form Form, path string) (*Lease, error) {
 		}
 
 		l, err := take(form, path)
-		if err == nil {
-			return restore(l)
-		}
-		if errors.Is(err, errTaken) && time.Now().Before(deadline) {
+		switch {
+		case errors.Is(err, errTaken) && time.Now().Before(deadline):
 			continue
+		case errors.Is(err, errTaken) || err != nil && createErr != nil:
+			return nil, err
+		case err != nil:
+			return nil, errors.Join(err, form.remove(path))
 		}
-
-		if createErr == nil && !errors.Is(err, errTaken) {
-			err = errors.Join(err, form.remove(path))
-		}
-		return nil, err
+		return restore(l)
 	}
 }
 
@@ -124,11 +122,11 @@ func take(form Form, path string) (*Lease, error) {
 	}
 
 	free, err := form.tryLock(lock)
-	if err == nil && (!free || !isAt(lock, lock.Name())) {
-		err = errTaken
-	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
+	}
+	if !free || !isAt(lock, lock.Name()) {
+		return nil, errors.Join(errTaken, lock.Close())
 	}
 
 	return &Lease{form: form, path: path, lock: lock}, nil
@@ -147,18 +145,21 @@ func isAt(f *os.File, path string) bool {
 		return false
 	}
 	there, err := os.Lstat(path)
-	return err == nil && os.SameFile(open, there)
+	if err != nil {
+		return false
+	}
+	return os.SameFile(open, there)
 }
 
 // Path returns the path of the file or directory.
 func (l *Lease) Path() string { return l.path }
 
-// File returns the file that carries the lock. With the form [File] it is the lease, open for reading
-// and writing. The Lease closes it. Nil after Release or Leave.
+// File returns the file that carries the lock. With the form [File] this file is the lease, open for
+// reading and writing. The Lease closes the file. Nil after Release or Leave.
 func (l *Lease) File() *os.File { return l.lock }
 
 // Release removes the lease and gives the lock back, also if the removal fails. After Release or
-// Leave, and for a nil Lease, it does nothing.
+// Leave, and for a nil Lease, Release does nothing.
 func (l *Lease) Release() error {
 	if l == nil || l.lock == nil {
 		return nil
@@ -167,7 +168,7 @@ func (l *Lease) Release() error {
 }
 
 // Leave gives the lock back and leaves the files to the next Reap. After Release or Leave, and for a
-// nil Lease, it does nothing.
+// nil Lease, Leave does nothing.
 func (l *Lease) Leave() error {
 	if l == nil || l.lock == nil {
 		return nil
@@ -182,7 +183,7 @@ func (l *Lease) Leave() error {
 // that does not exist has no leases.
 func Dead(form Form, parent string, match func(name string) bool) (dead []*Lease, err error) {
 	err = each(form, parent, match, func(l *Lease, err error) error {
-		if err == nil {
+		if l != nil {
 			dead = append(dead, l)
 		}
 		return nil
@@ -190,7 +191,7 @@ func Dead(form Form, parent string, match func(name string) bool) (dead []*Lease
 	return dead, err
 }
 
-// Reap removes the leases of dead processes below parent whose names match accepts. It goes on after
+// Reap removes the leases of dead processes below parent whose names match accepts. Reap goes on after
 // an error. A parent that does not exist has no leases.
 func Reap(form Form, parent string, match func(name string) bool) error {
 	return each(form, parent, match, func(l *Lease, err error) error {

@@ -39,7 +39,10 @@ func Find(path string, names ...string) (string, error) {
 		for _, dir := range Dirs(path) {
 			file := filepath.Join(dir, name)
 			info, err := os.Stat(file)
-			if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			if err != nil {
+				continue
+			}
+			if info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 				return file, nil
 			}
 		}

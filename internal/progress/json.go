@@ -52,9 +52,13 @@ func (j *jsonLines) Event(e Event) {
 	e = j.running.note(e)
 	r := record{Time: e.Time.UTC(), Kind: e.Kind.String(), Data: string(e.Data), Text: e.Text, Usage: e.Usage}
 	if s := e.Step; s != nil {
-		r.Stage, r.Number, r.Total = s.Stage, s.Number, s.Total
+		r.Stage = s.Stage
+		r.Number = s.Number
+		r.Total = s.Total
 		if e.Kind != StepOutput {
-			r.Instruction, r.File, r.Line = s.Text, s.File, s.Line
+			r.Instruction = s.Text
+			r.File = s.File
+			r.Line = s.Line
 		}
 	}
 

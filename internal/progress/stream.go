@@ -138,7 +138,10 @@ func Print(w io.Writer, pieces ...Piece) error {
 
 // escape makes text fit for a terminal, as Write says. The escapes are Go's: \x1b, \u202e.
 func escape(text string) string {
-	plain := strings.IndexFunc(text, func(r rune) bool { return r == utf8.RuneError || !strconv.IsGraphic(r) && r != '\n' && r != '\t' })
+	plain := strings.IndexFunc(
+		text,
+		func(r rune) bool { return r == utf8.RuneError || !strconv.IsGraphic(r) && r != '\n' && r != '\t' },
+	)
 	if plain < 0 {
 		return text
 	}

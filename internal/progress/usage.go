@@ -44,7 +44,8 @@ func used(u *Usage) string {
 	if u.MemorySource == Rusage {
 		memory = "largest process"
 	}
-	return fmt.Sprintf(", cpu %s, %s %s, read %s, written %s", seconds(u.CPUSeconds), memory, size(u.Memory), size(u.Read), size(u.Written))
+	return fmt.Sprintf(", cpu %s, %s %s, read %s, written %s", seconds(u.CPUSeconds), memory, size(u.Memory),
+		size(u.Read), size(u.Written))
 }
 
 // seconds writes CPU time, of which most steps use little.

@@ -1,4 +1,4 @@
-// Package remedy holds errors that say why something failed and what to do about it.
+// Package remedy holds errors with the cause of a failure and a remedy.
 //
 //	return &remedy.Error{
 //		What: "programs for arm64 cannot be executed on this machine",
@@ -20,16 +20,16 @@ import (
 	"strings"
 )
 
-// Error is an error with its cause and its remedy. Each text is one line, starts in lower case and has
+// Error is an error with a cause and a remedy. Each text is a single line, starts in lower case and has
 // no full stop. At least one of What and Why is set.
 type Error struct {
-	What string // what failed, and on what; empty: Why says it
-	Why  string // the cause; empty: What says it
-	Do   string // what to run or to change; empty: nothing is known to help
-	Err  error  // the system's error, for errors.Is; it is not printed; may be nil
+	What string // the operation that failed, with its object; empty: Why names the operation
+	Why  string // the cause; empty: What names the cause
+	Do   string // the command to run, or the setting to change; empty: no remedy is known
+	Err  error  // the system's error, for errors.Is; never printed; may be nil
 }
 
-// Explained is an error that knows its cause and its remedy. Both are as in [Error]; do may be empty.
+// Explained is an error with a cause and a remedy. Both are as in [Error]; do may be empty.
 type Explained interface {
 	error
 	Remedy() (why, do string)
@@ -60,8 +60,8 @@ func join(separator string, texts ...string) string {
 	return strings.Join(set, separator)
 }
 
-// Of returns the cause and the remedy of the first error in the chain of err that has them, and that
-// error's own error in Err. It reports false if there is none.
+// Of returns the cause and the remedy of the first error in the chain of err that is an [Explained], and in
+// Err the error that this error wraps. Of reports false if the chain has no such error.
 func Of(err error) (Error, bool) {
 	var e Explained
 	if !errors.As(err, &e) {

@@ -35,11 +35,11 @@ func TestError(t *testing.T) {
 // reasoned is an error type of another package.
 type reasoned struct{ err error }
 
-func (reasoned) Error() string               { return "text" }
-func (reasoned) Remedy() (why, do string)    { return "why", "do" }
-func (r reasoned) Unwrap() error             { return r.err }
-func wrapped(err error) error                { return fmt.Errorf("step 1: %w", err) }
-func explained(why, do string) *remedy.Error { return &remedy.Error{Why: why, Do: do, Err: io.EOF} }
+func (reasoned) Error() string            { return "text" }
+func (reasoned) Remedy() (why, do string) { return "why", "do" }
+func (r reasoned) Unwrap() error          { return r.err }
+func wrapped(err error) error             { return fmt.Errorf("step 1: %w", err) }
+func explained() *remedy.Error            { return &remedy.Error{Why: "a", Do: "b", Err: io.EOF} }
 
 func TestOf(t *testing.T) {
 	for _, tc := range []struct {
@@ -50,11 +50,11 @@ func TestOf(t *testing.T) {
 	}{
 		{"nil", nil, remedy.Error{}, false},
 		{"other", wrapped(io.EOF), remedy.Error{}, false},
-		{"Error", explained("a", "b"), remedy.Error{Why: "a", Do: "b", Err: io.EOF}, true},
+		{"Error", explained(), remedy.Error{Why: "a", Do: "b", Err: io.EOF}, true},
 		{"What and Why", &remedy.Error{What: "w", Why: "a"}, remedy.Error{Why: "w: a"}, true},
-		{"wrapped", wrapped(explained("a", "b")), remedy.Error{Why: "a", Do: "b", Err: io.EOF}, true},
+		{"wrapped", wrapped(explained()), remedy.Error{Why: "a", Do: "b", Err: io.EOF}, true},
 		{"another type", wrapped(reasoned{io.EOF}), remedy.Error{Why: "why", Do: "do", Err: io.EOF}, true},
-		{"outermost first", wrapped(reasoned{explained("a", "b")}), remedy.Error{Why: "why", Do: "do", Err: explained("a", "b")}, true},
+		{"outermost first", wrapped(reasoned{explained()}), remedy.Error{Why: "why", Do: "do", Err: explained()}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, found := remedy.Of(tc.err)

@@ -138,10 +138,13 @@ func (a *Access) urlContext(ctx context.Context, text, dir string) (c Context, e
 	if text := devices.Text(); text != "" {
 		c.Warnings = append(c.Warnings, file.Text+": "+text)
 	}
-	if err == nil && c.Time.IsZero() {
-		c.Time, err = newest(c.Dir)
+	if err != nil {
+		return c, err
 	}
 
+	if c.Time.IsZero() {
+		c.Time, err = newest(c.Dir)
+	}
 	return c, err
 }
 
@@ -236,10 +239,13 @@ func newest(dir string) (t time.Time, err error) {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil && info.ModTime().After(t) {
+		if err != nil {
+			return err
+		}
+		if info.ModTime().After(t) {
 			t = info.ModTime()
 		}
-		return err
+		return nil
 	})
 	return t, err
 }
@@ -254,11 +260,11 @@ type GitOptions struct {
 // removes dir.
 func (a *Access) Git(ctx context.Context, text, dir string, o GitOptions) (r copier.Remote, warn []string, err error) {
 	ref, ok, err := git.Parse(text)
-	if err == nil && !ok {
-		err = fmt.Errorf("%s is no git repository", text)
-	}
 	if err != nil {
 		return r, nil, err
+	}
+	if !ok {
+		return r, nil, fmt.Errorf("%s is no git repository", text)
 	}
 
 	if o.Checksum != "" {

@@ -30,8 +30,15 @@ func Tar(tb testing.TB, entries ...Entry) []byte {
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
 		h := &tar.Header{
-			Name: e.Name, Typeflag: e.Type, Mode: e.Mode, Size: int64(len(e.Data)), Linkname: e.Link, Uid: e.UID, Gid: e.GID,
-			ModTime: time.Unix(1, 0), PAXRecords: e.PAX,
+			Name:       e.Name,
+			Typeflag:   e.Type,
+			Mode:       e.Mode,
+			Size:       int64(len(e.Data)),
+			Linkname:   e.Link,
+			Uid:        e.UID,
+			Gid:        e.GID,
+			ModTime:    time.Unix(1, 0),
+			PAXRecords: e.PAX,
 		}
 		if h.Typeflag == 0 {
 			h.Typeflag = tar.TypeReg

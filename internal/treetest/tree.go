@@ -23,11 +23,10 @@ func Build(tb testing.TB, dir string, lines ...string) string {
 	for _, line := range lines {
 		words := strings.Fields(line)
 		at := filepath.Join(dir, words[1])
-		err := os.MkdirAll(filepath.Dir(at), 0o755)
-		if err == nil {
-			err = build(dir, at, words)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			tb.Fatalf("%s: %v", line, err)
 		}
-		if err != nil {
+		if err := build(dir, at, words); err != nil {
 			tb.Fatalf("%s: %v", line, err)
 		}
 	}

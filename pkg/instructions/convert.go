@@ -81,7 +81,11 @@ func cmdLine(c bk.ShellDependantCmdLine) CmdLine {
 }
 
 func convertRun(c *bk.RunCommand) (Command, error) {
-	run := Run{CmdLine: cmdLine(c.ShellDependantCmdLine), Network: bk.GetNetwork(c), Insecure: bk.GetSecurity(c) == bk.SecurityInsecure}
+	run := Run{
+		CmdLine:  cmdLine(c.ShellDependantCmdLine),
+		Network:  bk.GetNetwork(c),
+		Insecure: bk.GetSecurity(c) == bk.SecurityInsecure,
+	}
 	for _, d := range c.Files {
 		if err := checkDocName(d.Name); err != nil {
 			return nil, err

@@ -82,7 +82,12 @@ func ParseTexts(texts ...Text) (*File, error) {
 
 		size, count = size+len(text.Data), count+len(nodes)
 		if size > MaxFile || count > MaxInstructions {
-			return nil, f.Errorf(Range{}, "together more than the %d bytes or %d instructions that a Dockerfile may have", MaxFile, MaxInstructions)
+			return nil, f.Errorf(
+				Range{},
+				"together more than the %d bytes or %d instructions that a Dockerfile may have",
+				MaxFile,
+				MaxInstructions,
+			)
 		}
 		for _, node := range nodes {
 			if err := f.add(node); err != nil {
@@ -288,8 +293,14 @@ func (f *File) addStage(node *parser.Node) error {
 		words = append(words, n.Value)
 	}
 	f.Stages = append(f.Stages, Stage{
-		Range: nodeRange(node), Name: st.Name, Base: st.BaseName, Platform: st.Platform, After: after, Text: oneLine(node),
-		Words: words, Comments: node.PrevComment,
+		Range:    nodeRange(node),
+		Name:     st.Name,
+		Base:     st.BaseName,
+		Platform: st.Platform,
+		After:    after,
+		Text:     oneLine(node),
+		Words:    words,
+		Comments: node.PrevComment,
 	})
 
 	return nil
@@ -409,7 +420,8 @@ func (f *File) parse(node *parser.Node) (any, error) {
 	if err := checkNode(f, node); err != nil {
 		return nil, err
 	}
-	if next := node.Next; next != nil && len(next.Children) == 1 && strings.EqualFold(next.Children[0].Value, "ONBUILD") {
+	if next := node.Next; next != nil && len(next.Children) == 1 &&
+		strings.EqualFold(next.Children[0].Value, "ONBUILD") {
 		return nil, f.Errorf(r, "ONBUILD may not be the trigger of ONBUILD") // BuildKit looks at all of a chain first
 	}
 

@@ -203,11 +203,12 @@ func heredocsOf(text, line []byte) []parser.Heredoc {
 	}
 
 	lex := shell.NewLex('\\')
-	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
+	lex.RawQuotes, lex.RawEscapes = true, true
+	lex.SkipUnsetEnv = true
 	words, _ := lex.ProcessWords(string(line), shell.EnvsFromSlice(nil)) // the words before an error count
 	var docs []parser.Heredoc
 	for _, w := range words {
-		if d, err := parser.ParseHeredoc(w); err == nil && d != nil {
+		if d, _ := parser.ParseHeredoc(w); d != nil { // nil after an error
 			docs = append(docs, *d)
 		}
 	}

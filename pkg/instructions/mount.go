@@ -1,6 +1,7 @@
 package instructions
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -66,12 +67,37 @@ type Mount struct {
 
 // mountAliases maps every accepted key to the name of the option: dst -> target.
 var mountAliases = map[string]string{
-	"type": "type", "from": "from", "source": "source", "src": "source", "target": "target", "dst": "target",
-	"destination": "target", "readonly": "ro", "ro": "ro", "readwrite": "rw", "rw": "rw", "id": "id", "sharing": "sharing",
-	"required": "required", "size": "size", "tmpfs-size": "size", "tmpfs-mode": "tmpfs-mode", "mode": "mode", "uid": "uid",
-	"gid": "gid", "env": "env", "nosuid": "nosuid", "nodev": "nodev", "noexec": "noexec", "exec": "exec",
-	"relabel": "relabel", "z": "relabel", // keys are compared without case, so Z is z
-	"bind-propagation": "private", "private": "private", "rprivate": "private", "consistency": "consistency",
+	"type":             "type",
+	"from":             "from",
+	"source":           "source",
+	"src":              "source",
+	"target":           "target",
+	"dst":              "target",
+	"destination":      "target",
+	"readonly":         "ro",
+	"ro":               "ro",
+	"readwrite":        "rw",
+	"rw":               "rw",
+	"id":               "id",
+	"sharing":          "sharing",
+	"required":         "required",
+	"size":             "size",
+	"tmpfs-size":       "size",
+	"tmpfs-mode":       "tmpfs-mode",
+	"mode":             "mode",
+	"uid":              "uid",
+	"gid":              "gid",
+	"env":              "env",
+	"nosuid":           "nosuid",
+	"nodev":            "nodev",
+	"noexec":           "noexec",
+	"exec":             "exec",
+	"relabel":          "relabel",
+	"z":                "relabel", // keys are compared without case, so Z is z
+	"bind-propagation": "private",
+	"private":          "private",
+	"rprivate":         "private",
+	"consistency":      "consistency",
 }
 
 // bareMountKeys lists the keys that need no value, for example "ro".
@@ -98,7 +124,8 @@ const (
 var mountUses = map[string][]string{
 	MountBind: {"from", "source", "ro", "rw", "nosuid", "nodev", "noexec", "exec", "private", "relabel", "consistency"},
 	MountCache: {
-		"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid", "nosuid", "nodev", "noexec", "exec", "private", "relabel",
+		"from", "source", "ro", "rw", "id", "sharing", "mode", "uid", "gid",
+		"nosuid", "nodev", "noexec", "exec", "private", "relabel",
 	},
 	MountTmpfs:  {"ro", "rw", "size", "tmpfs-mode", "nosuid", "nodev", "noexec", "exec"},
 	MountSecret: {"source", "id", "env", "required", "mode", "uid", "gid"},
@@ -205,14 +232,19 @@ func (m MountFlag) Mount() (Mount, error) {
 	uses, ok := mountUses[out.Type]
 	if !ok {
 		types := slices.Collect(maps.Keys(mountUses))
-		return out, &hintError{"--mount: unknown type " + strconv.Quote(shown(out.Type)), didYouMean(out.Type, types, "")}
+		return out, &hintError{
+			"--mount: unknown type " + strconv.Quote(shown(out.Type)),
+			didYouMean(out.Type, types, ""),
+		}
 	}
 
 	out.ReadOnly = out.Type == MountBind
 	for _, f := range m.Fields {
 		key := mountAliases[f.Key]
 		if key != "type" && key != "target" && !slices.Contains(uses, key) {
-			if slices.Contains(misplaced, key) || key == "from" && out.Type == MountSecret || key == "source" && out.Type == MountSSH {
+			if slices.Contains(misplaced, key) ||
+				key == "from" && out.Type == MountSecret ||
+				key == "source" && out.Type == MountSSH {
 				return out, fmt.Errorf("--mount: a mount of type %s has no option %s", out.Type, f.Key)
 			}
 			out.Idle = append(out.Idle, f.Key)
@@ -251,8 +283,9 @@ func (m *Mount) set(key string, f MountField) (err error) {
 	case "private", "relabel":
 		return checkIdle(f)
 	case "size":
-		if m.Size, err = units.RAMInBytes(f.Value); err == nil && m.Size < 0 {
-			err = fmt.Errorf("a size is not negative")
+		m.Size, err = units.RAMInBytes(f.Value)
+		if m.Size < 0 {
+			err = cmp.Or(err, errors.New("a size is not negative"))
 		}
 	case "mode", "tmpfs-mode":
 		m.Mode, err = mountNumber(f.Value, 8, 0o7777, "an octal mode up to 7777")

@@ -29,7 +29,9 @@ type Syntax struct {
 // mirrors are accepted. Digests and tags that are not versions (latest, labs, master) give no
 // warning.
 func (f *File) CheckSyntax(override string) (*Warning, error) {
-	image, r, what := f.Syntax.Image, Range{Line: f.Syntax.Line}, "# syntax="
+	image := f.Syntax.Image
+	r := Range{Line: f.Syntax.Line}
+	what := "# syntax="
 	if override != "" {
 		image, _, _ = strings.Cut(strings.TrimSpace(override), " ")
 		r, what = Range{}, "BUILDKIT_SYNTAX="
@@ -45,8 +47,10 @@ func (f *File) CheckSyntax(override string) (*Warning, error) {
 		return nil, f.Errorf(r, "%s: not the name of an image", what)
 	}
 	if name := path.Base(reference.Path(named)); name != "dockerfile" && name != "dockerfile-upstream" {
-		return nil, f.Hintf(r, "is the file a Dockerfile after all? --build-arg BUILDKIT_SYNTAX=docker/dockerfile:1 says so",
-			"%s is refused: no frontend is run, and the language is that of docker/dockerfile", what)
+		return nil, f.Hintf(r,
+			"is the file a Dockerfile after all? --build-arg BUILDKIT_SYNTAX=docker/dockerfile:1 says so",
+			"%s is refused: no frontend is run, and the language is that of docker/dockerfile",
+			what)
 	}
 
 	tagged, ok := named.(reference.Tagged)
@@ -55,7 +59,8 @@ func (f *File) CheckSyntax(override string) (*Warning, error) {
 	}
 
 	return &Warning{Range: r, Msg: what + " is newer than what is known here, version " +
-		strconv.Itoa(knownMajor) + "." + strconv.Itoa(knownMinor) + ": what was added since is refused where it is used"}, nil
+		strconv.Itoa(knownMajor) + "." + strconv.Itoa(knownMinor) +
+		": what was added since is refused where it is used"}, nil
 }
 
 // newer reports whether a tag is a later version than the version of this package.

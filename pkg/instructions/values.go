@@ -25,10 +25,10 @@ func parsePorts(word string) ([]string, error) {
 	}
 
 	lo, hi, err := portRange(port)
-	if err == nil {
-		err = checkHost(host, hi-lo)
-	}
 	if err != nil {
+		return nil, fmt.Errorf("invalid port %q: %w", shown(word), err)
+	}
+	if err := checkHost(host, hi-lo); err != nil {
 		return nil, fmt.Errorf("invalid port %q: %w", shown(word), err)
 	}
 
@@ -54,10 +54,13 @@ func checkHost(host string, size int) error {
 	}
 
 	lo, hi, err := portRange(host[i+1:])
-	if err == nil && hi-lo != size && size > 0 {
-		err = errors.New("the ranges of host and container differ in size")
+	if err != nil {
+		return err
 	}
-	return err
+	if hi-lo != size && size > 0 {
+		return errors.New("the ranges of host and container differ in size")
+	}
+	return nil
 }
 
 func portRange(s string) (lo, hi int, err error) {
@@ -83,8 +86,8 @@ func portRange(s string) (lo, hi int, err error) {
 }
 
 // signals lists the names of signals of Linux (signal(7)) without SIG.
-const signals = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS " +
-	"TERM TRAP TSTP TTIN TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX "
+const signals = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP " +
+	"SYS TERM TRAP TSTP TTIN TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX "
 
 // validSignal reports whether s is the number of a signal or the name of a signal, in any case,
 // with or without SIG. Names of real-time signals are RTMIN+n and RTMAX-n.
@@ -96,7 +99,10 @@ func validSignal(s string) bool {
 	for _, base := range []string{"RTMIN+", "RTMAX-"} {
 		if off, ok := strings.CutPrefix(name, base); ok {
 			n, err := strconv.ParseUint(off, 10, 8)
-			return err == nil && n >= 1 && n <= 15
+			if err != nil {
+				return false
+			}
+			return n >= 1 && n <= 15
 		}
 	}
 	return name != "" && !strings.Contains(name, " ") && strings.Contains(signals, " "+name+" ")

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -42,8 +43,8 @@ func Probe(dir string, trusted bool) (err error) {
 		return fmt.Errorf("probing overlay: %w", err)
 	}
 	defer func() {
-		if removeErr := os.RemoveAll(base); removeErr != nil && err == nil {
-			err = fmt.Errorf("probing overlay: %w", removeErr)
+		if removeErr := os.RemoveAll(base); removeErr != nil {
+			err = cmp.Or(err, fmt.Errorf("probing overlay: %w", removeErr))
 		}
 	}()
 

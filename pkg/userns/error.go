@@ -179,13 +179,15 @@ func explainHelper(f helperFailure, s situation) *Error {
 			"in a container drop --security-opt no-new-privileges"
 	case s.NoSetIDs && s.EUID != 0:
 		e.Reason = HelperRights
-		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container lacks (%s)", tool, said)
+		e.Detail = fmt.Sprintf("%s cannot have the capabilities SETUID and SETGID, which this container lacks (%s)",
+			tool, said)
 		e.Fix = "in a pod set no capabilities.drop, or hostUsers: false and runAsUser: 0; " +
 			"in a container add --cap-add SETUID,SETGID"
 	case f.NoSUID:
 		e.Reason = HelperRights
 		e.Detail = fmt.Sprintf("%s has no effect because its file system is mounted nosuid (%s)", f.Path, said)
-		e.Fix = fmt.Sprintf("run as root: mount -o remount,suid %s, or install %s elsewhere", filepath.Dir(f.Path), tool)
+		e.Fix = fmt.Sprintf("run as root: mount -o remount,suid %s, or install %s elsewhere", filepath.Dir(f.Path),
+			tool)
 	case !f.SetUID && !f.FileCaps:
 		e.Reason = HelperRights
 		e.Detail = fmt.Sprintf("%s is neither setuid root nor has it cap_%s (%s)", f.Path, capOf(tool), said)

@@ -162,8 +162,8 @@ func findTool(dirs []string, name string) string {
 }
 
 func hasFileCaps(path string) bool {
-	n, err := unix.Getxattr(path, "security.capability", nil)
-	return err == nil && n > 0
+	n, _ := unix.Getxattr(path, "security.capability", nil) // -1 after an error
+	return n > 0
 }
 
 // readDelegation reads the login name and the subordinate IDs of the user, and finds the programs

@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -95,11 +96,7 @@ func writeProc(path, text string) (err error) {
 	if err != nil {
 		return fmt.Errorf("mapping ids: %w", err)
 	}
-	defer func() {
-		if closeErr := f.Close(); closeErr != nil && err == nil {
-			err = closeErr
-		}
-	}()
+	defer func() { err = cmp.Or(err, f.Close()) }()
 
 	if _, err := f.WriteString(text); err != nil {
 		return &Error{

@@ -52,11 +52,13 @@ func (r *run) words(in instructions.Instruction) {
 func (r *run) fromWords(st *instructions.Stage) {
 	l := r.linter.WithMergedConfigFromComments(st.Comments)
 	if len(st.Words) > 3 {
-		from, as, name := st.Words[0], st.Words[2], st.Words[3]
+		from, as := st.Words[0], st.Words[2]
+		name := st.Words[3]
 		if name != strings.ToLower(name) {
 			l.Run(&linter.RuleStageNameCasing, at(st.Range), linter.RuleStageNameCasing.Format(name))
 		}
-		if from == strings.ToLower(from) && as != strings.ToLower(as) || from == strings.ToUpper(from) && as != strings.ToUpper(as) {
+		if from == strings.ToLower(from) && as != strings.ToLower(as) ||
+			from == strings.ToUpper(from) && as != strings.ToUpper(as) {
 			l.Run(&linter.RuleFromAsCasing, at(st.Range), linter.RuleFromAsCasing.Format(from, as))
 		}
 	}
@@ -83,7 +85,8 @@ func (r *run) description(instruction string, names, comments []string, place in
 		example = "<arg_key>"
 	}
 	l := r.linter.WithMergedConfigFromComments(comments)
-	l.Run(&linter.RuleInvalidDefinitionDescription, at(place), linter.RuleInvalidDefinitionDescription.Format(instruction, example))
+	l.Run(&linter.RuleInvalidDefinitionDescription, at(place),
+		linter.RuleInvalidDefinitionDescription.Format(instruction, example))
 }
 
 func (r *run) stageNames() {
@@ -133,7 +136,8 @@ func (r *run) casing() {
 	}
 	for _, w := range words {
 		if w.text != same(w.text) {
-			r.linter.Run(&linter.RuleConsistentInstructionCasing, at(w.place), linter.RuleConsistentInstructionCasing.Format(w.text, want))
+			r.linter.Run(&linter.RuleConsistentInstructionCasing, at(w.place),
+				linter.RuleConsistentInstructionCasing.Format(w.text, want))
 		}
 	}
 }
@@ -145,18 +149,22 @@ type used struct{ set, unset []string }
 func (r *run) expand(st *instructions.Stage, word string, lookup func(string) (string, bool)) (string, used, error) {
 	var u used
 	seen := map[string]bool{}
-	out, err := instructions.Expander{Escape: r.file.EscapeAt(st.Range), Total: &r.budget.growth, Lookup: func(name string) (string, bool) {
-		v, ok := lookup(name)
-		switch {
-		case seen[name]:
-		case ok:
-			u.set = append(u.set, name)
-		default:
-			u.unset = append(u.unset, name)
-		}
-		seen[name] = true
-		return v, ok
-	}}.Word(word)
+	out, err := instructions.Expander{
+		Escape: r.file.EscapeAt(st.Range),
+		Total:  &r.budget.growth,
+		Lookup: func(name string) (string, bool) {
+			v, ok := lookup(name)
+			switch {
+			case seen[name]:
+			case ok:
+				u.set = append(u.set, name)
+			default:
+				u.unset = append(u.unset, name)
+			}
+			seen[name] = true
+			return v, ok
+		},
+	}.Word(word)
 
 	return out, u, err
 }
@@ -176,7 +184,8 @@ func (r *run) defaultArgs() {
 			continue
 		}
 		if _, err := reference.ParseNormalizedNamed(name); err != nil {
-			r.linter.Run(&linter.RuleInvalidDefaultArgInFrom, at(st.Range), linter.RuleInvalidDefaultArgInFrom.Format(st.Base))
+			r.linter.Run(&linter.RuleInvalidDefaultArgInFrom, at(st.Range),
+				linter.RuleInvalidDefaultArgInFrom.Format(st.Base))
 		}
 	}
 }
@@ -217,18 +226,22 @@ func (r *run) fromArgs() {
 
 		platform, u, err := r.expand(&st, st.Platform, lookup)
 		undefined(u)
-		if err == nil {
-			r.platform(l, st, platform, u, lookup)
+		if err != nil {
+			continue // the plan reports the error
 		}
+		r.platform(l, st, platform, u, lookup)
 	}
 }
 
 // platform checks --platform of FROM.
-func (r *run) platform(l *linter.Linter, st instructions.Stage, value string, u used, lookup func(string) (string, bool)) {
+func (r *run) platform(
+	l *linter.Linter, st instructions.Stage, value string, u used, lookup func(string) (string, bool),
+) {
 	const target = "TARGETPLATFORM"
 	if len(u.set) == 1 && len(u.unset) == 0 && u.set[0] == target {
 		if v, _ := lookup(target); v == value {
-			l.Run(&linter.RuleRedundantTargetPlatform, at(st.Range), linter.RuleRedundantTargetPlatform.Format(st.Platform))
+			l.Run(&linter.RuleRedundantTargetPlatform, at(st.Range),
+				linter.RuleRedundantTargetPlatform.Format(st.Platform))
 		}
 	}
 
@@ -238,6 +251,7 @@ func (r *run) platform(l *linter.Linter, st instructions.Stage, value string, u 
 
 	p, ok := plan.ParsePlatform(value, r.PlanOptions.Platform)
 	if ok && !strings.Contains(st.Name, p.OS) && !strings.Contains(st.Name, p.Architecture) {
-		l.Run(&linter.RuleFromPlatformFlagConstDisallowed, at(st.Range), linter.RuleFromPlatformFlagConstDisallowed.Format(value))
+		l.Run(&linter.RuleFromPlatformFlagConstDisallowed, at(st.Range),
+			linter.RuleFromPlatformFlagConstDisallowed.Format(value))
 	}
 }

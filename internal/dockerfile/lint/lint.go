@@ -142,7 +142,13 @@ func (r *run) add(rule, description, url, msg string, location []parser.Range) {
 	}
 	at := instructions.Range{Line: location[0].Start.Line, EndLine: location[0].End.Line}
 	r.findings = append(r.findings, Finding{
-		Place: r.file.Place(at), Range: at, Rule: rule, Description: description, URL: url, Msg: msg, Source: r.file.Excerpt(at),
+		Place:       r.file.Place(at),
+		Range:       at,
+		Rule:        rule,
+		Description: description,
+		URL:         url,
+		Msg:         msg,
+		Source:      r.file.Excerpt(at),
 	})
 }
 

@@ -50,9 +50,17 @@ func (l *Linter) Duplicated(where instructions.Place, bytes int64) (f Finding, o
 		}
 	}
 
-	rules.Run(ownRule(RecursiveChangeDuplicatesFiles, "A recursive chown or chmod stores the files of lower layers once more"), at(place),
-		fmt.Sprintf("%s of this layer are files of lower layers with another owner or mode; set them where the files are made, "+
-			"with COPY --chown or --chmod or in the same RUN", units.HumanSizeWithPrecision(float64(bytes), 3)))
+	rules.Run(
+		ownRule(RecursiveChangeDuplicatesFiles,
+			"A recursive chown or chmod stores the files of lower layers once more"),
+		at(place),
+		fmt.Sprintf(
+			"%s of this layer are files of lower layers with another owner or mode; "+
+				"set them where the files are made, "+
+				"with COPY --chown or --chmod or in the same RUN",
+			units.HumanSizeWithPrecision(float64(bytes), 3),
+		),
+	)
 	if len(r.findings) == 0 {
 		return f, false
 	}
@@ -84,15 +92,19 @@ func (st *stageWalk) emptySources(l *linter.Linter, in *instructions.Instruction
 	for _, src := range c.Sources {
 		var empty []string
 		unknown := false
-		out, err := instructions.Expander{Escape: st.file.EscapeAt(in.Range), Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
-			v, ok := st.lookup(name)
-			if v == "" && !slices.Contains(empty, name) {
-				empty = append(empty, name)
-			}
-			_, isArg := st.args[name]
-			unknown = unknown || !ok && !isArg && st.unknown && !st.doubtful(name, "")
-			return v, ok
-		}}.Word(src)
+		out, err := instructions.Expander{
+			Escape: st.file.EscapeAt(in.Range),
+			Total:  &st.budget.growth,
+			Lookup: func(name string) (string, bool) {
+				v, ok := st.lookup(name)
+				if v == "" && !slices.Contains(empty, name) {
+					empty = append(empty, name)
+				}
+				_, isArg := st.args[name]
+				unknown = unknown || !ok && !isArg && st.unknown && !st.doubtful(name, "")
+				return v, ok
+			},
+		}.Word(src)
 
 		if err != nil || out != "" || unknown {
 			continue
@@ -100,8 +112,12 @@ func (st *stageWalk) emptySources(l *linter.Linter, in *instructions.Instruction
 
 		msg := fmt.Sprintf("Source %q is empty: %s. Write . if that is meant", src, all)
 		if len(empty) > 0 {
-			msg = fmt.Sprintf("Source %q is empty, because of %s: %s. Give the variable a value, or write . if that is meant",
-				src, strings.Join(empty, ", "), all)
+			msg = fmt.Sprintf(
+				"Source %q is empty, because of %s: %s. Give the variable a value, or write . if that is meant",
+				src,
+				strings.Join(empty, ", "),
+				all,
+			)
 		}
 
 		l.Run(ownRule(EmptyCopySource, "A source of COPY or ADD that is empty stands for all files"), at(in.Range), msg)
@@ -133,7 +149,8 @@ func installers() []installer {
 		of("npm", "package.json and package-lock.json", `npm(?: --?\S+)* (?:ci|clean-install|install|i)`+flags),
 		of("yarn", "package.json and yarn.lock", `yarn(?: install)?`+flags),
 		of("pnpm", "package.json and pnpm-lock.yaml", `pnpm (?:install|i|fetch)`+flags),
-		of("pip", "the requirements file", `(?:python[0-9.]* -m )?pip[0-9.]* install (?:.* )?(?:-r|--requirement)[ =]?\S`),
+		of("pip", "the requirements file",
+			`(?:python[0-9.]* -m )?pip[0-9.]* install (?:.* )?(?:-r|--requirement)[ =]?\S`),
 		of("go", "go.mod and go.sum", `go mod download`),
 		of("bundle", "Gemfile and Gemfile.lock", `bundle install\b`),
 		of("composer", "composer.json and composer.lock", `composer install\b`),
@@ -149,7 +166,10 @@ func installers() []installer {
 func (st *stageWalk) installs(in *instructions.Instruction, c instructions.Run) {
 	mounted := slices.ContainsFunc(c.Mounts, func(m instructions.MountFlag) bool {
 		mount, err := m.Mount()
-		return err == nil && (mount.Type == instructions.MountCache || mount.Type == instructions.MountBind)
+		if err != nil {
+			return false
+		}
+		return mount.Type == instructions.MountCache || mount.Type == instructions.MountBind
 	})
 
 	for _, words := range st.commands(c) {
@@ -162,9 +182,18 @@ func (st *stageWalk) installs(in *instructions.Instruction, c instructions.Run) 
 				continue
 			}
 			l := st.linter.WithMergedConfigFromComments(st.whole.Comments).WithMergedConfigFromComments(in.Comments)
-			l.Run(ownRule(CopyAllBeforeInstall, "What is needed to install dependencies should be copied before the rest of the context"), at(st.whole.Range),
-				fmt.Sprintf("Any change of the context runs %q in line %d again; copy %s first, install, and then copy the rest",
-					short(words), in.Line, known.manifests))
+			l.Run(
+				ownRule(CopyAllBeforeInstall,
+					"What is needed to install dependencies should be copied before the rest of the context"),
+				at(st.whole.Range),
+				fmt.Sprintf(
+					"Any change of the context runs %q in line %d again; "+
+						"copy %s first, install, and then copy the rest",
+					short(words),
+					in.Line,
+					known.manifests,
+				),
+			)
 		}
 	}
 }
@@ -216,5 +245,6 @@ func endsCommand(r rune) bool { return strings.ContainsRune(";&|\n(){}", r) }
 // as A=1, or sudo.
 func isPrefix(word string) bool {
 	name, _, ok := strings.Cut(word, "=")
-	return ok && !strings.HasPrefix(name, "-") || slices.Contains([]string{"if", "then", "else", "elif", "do", "while", "!", "exec", "sudo", "time", "env"}, word)
+	return ok && !strings.HasPrefix(name, "-") ||
+		slices.Contains([]string{"if", "then", "else", "elif", "do", "while", "!", "exec", "sudo", "time", "env"}, word)
 }

@@ -53,8 +53,14 @@ type inherited struct {
 // stages checks the instructions of the stages.
 func (r *run) stages() {
 	w := &walk{
-		run: r, children: map[*plan.Stage][]*plan.Stage{}, env: map[string]string{}, args: map[string]*string{}, triggers: 1000,
-		secret:     regexp.MustCompile(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`),
+		run:      r,
+		children: map[*plan.Stage][]*plan.Stage{},
+		env:      map[string]string{},
+		args:     map[string]*string{},
+		triggers: 1000,
+		secret: regexp.MustCompile(
+			`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`,
+		),
 		public:     regexp.MustCompile(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`),
 		installers: installers(),
 	}
@@ -64,7 +70,7 @@ func (r *run) stages() {
 		return
 	}
 
-	if m, err := patternmatcher.New(r.Ignore); err == nil && len(m.Patterns()) > 0 && !m.Exclusions() {
+	if m, _ := patternmatcher.New(r.Ignore); m != nil && len(m.Patterns()) > 0 && !m.Exclusions() {
 		w.ignore = m
 	}
 	w.declared = declared(r.file)
@@ -140,7 +146,8 @@ func (w *walk) begin(s *plan.Stage) inherited {
 // basePlatform compares the platform of a base image with the platform of the stage.
 func (w *walk) basePlatform(s *plan.Stage, base instructions.Image) {
 	want := s.Platform
-	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" && (got.OS != want.OS || got.Architecture != want.Architecture) {
+	if got := base.Platform; len(base.RootFS.DiffIDs) > 0 && got.OS+got.Architecture != "" &&
+		(got.OS != want.OS || got.Architecture != want.Architecture) {
 		msg := linter.RuleInvalidBaseImagePlatform.Format(s.From.Image, platforms.Format(want), platforms.Format(got))
 		w.linter.Run(&linter.RuleInvalidBaseImagePlatform, at(s.Range), msg)
 	}
@@ -206,10 +213,12 @@ func (w *walk) stage(s *plan.Stage, in inherited) {
 		if w.triggers--; w.triggers < 0 {
 			break
 		}
-		if _, trigger, err := instructions.ParseTrigger(w.file.Name, text); err == nil {
-			trigger.Range = s.Range
-			st.instruction(&trigger)
+		_, trigger, err := instructions.ParseTrigger(w.file.Name, text)
+		if err != nil {
+			continue // the plan reports the error
 		}
+		trigger.Range = s.Range
+		st.instruction(&trigger)
 	}
 
 	for _, v := range w.PlanOptions.Env {
@@ -280,13 +289,17 @@ func (st *stageWalk) instruction(in *instructions.Instruction) {
 // expander returns an expander for an instruction. It appends the names of unset variables to
 // unset.
 func (st *stageWalk) expander(in *instructions.Instruction, unset *[]string) instructions.Expander {
-	return instructions.Expander{Escape: st.file.EscapeAt(in.Range), Total: &st.budget.growth, Lookup: func(name string) (string, bool) {
-		v, ok := st.lookup(name)
-		if !ok {
-			*unset = append(*unset, name)
-		}
-		return v, ok
-	}}
+	return instructions.Expander{
+		Escape: st.file.EscapeAt(in.Range),
+		Total:  &st.budget.growth,
+		Lookup: func(name string) (string, bool) {
+			v, ok := st.lookup(name)
+			if !ok {
+				*unset = append(*unset, name)
+			}
+			return v, ok
+		},
+	}
 }
 
 // undefined reports variables without an ARG or ENV.
@@ -368,7 +381,8 @@ func (st *stageWalk) secrets(l *linter.Linter, in *instructions.Instruction, wha
 // about the earlier instruction.
 func (st *stageWalk) command(l *linter.Linter, in *instructions.Instruction, shell bool) {
 	if last := st.once[in.Name]; last != nil {
-		l.Run(&linter.RuleMultipleInstructionsDisallowed, at(last.Range), linter.RuleMultipleInstructionsDisallowed.Format(in.Word))
+		l.Run(&linter.RuleMultipleInstructionsDisallowed, at(last.Range),
+			linter.RuleMultipleInstructionsDisallowed.Format(in.Word))
 	}
 	st.once[in.Name] = in
 	if shell && !st.shell {
@@ -416,7 +430,7 @@ func (st *stageWalk) copy(l *linter.Linter, in *instructions.Instruction, c inst
 		if (src == "." || src == "/") && !slices.ContainsFunc(st.ignore.Patterns(), ignoresAll) {
 			continue
 		}
-		if ok, err := st.ignore.MatchesOrParentMatches(src); err == nil && ok {
+		if ok, _ := st.ignore.MatchesOrParentMatches(src); ok { // false after an error
 			l.Run(&linter.RuleCopyIgnoredFile, at(in.Range), linter.RuleCopyIgnoredFile.Format(verb, src))
 		}
 	}

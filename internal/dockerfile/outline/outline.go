@@ -50,7 +50,8 @@ func At(f *instructions.File, r instructions.Range) Location {
 
 // compare orders locations by their position in the file.
 func (l Location) compare(o Location) int {
-	return cmp.Or(cmp.Compare(l.SourceIndex, o.SourceIndex), cmp.Compare(l.Ranges[0].Start.Line, o.Ranges[0].Start.Line))
+	return cmp.Or(cmp.Compare(l.SourceIndex, o.SourceIndex),
+		cmp.Compare(l.Ranges[0].Start.Line, o.Ranges[0].Start.Line))
 }
 
 // Targets lists the stages of a file.
@@ -129,14 +130,22 @@ type Cache struct {
 // New returns the outline of the target of the plan, with the values of all stages that the target
 // needs. The plan does not change.
 func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
-	c := collector{file: f, options: o, globals: map[string]*global{}, scopes: map[*plan.Stage]*plan.Scope{}, args: map[string]Arg{}, seen: map[[2]string]int{}}
+	c := collector{
+		file:    f,
+		options: o,
+		globals: map[string]*global{},
+		scopes:  map[*plan.Stage]*plan.Scope{},
+		args:    map[string]Arg{},
+		seen:    map[[2]string]int{},
+	}
 	if err := c.setGlobals(); err != nil {
 		return Outline{}, err
 	}
 
 	st := f.Stages[p.Target.Index]
 	c.out.Name, c.out.Description = st.Name, describe(f, st.Range, st.Comments, st.Name)
-	for _, s := range p.Stages { // dependencies first, so that an argument of the target replaces an argument with the same name
+	// Dependencies come first, so that an argument of the target replaces an argument with the same name.
+	for _, s := range p.Stages {
 		if err := c.stage(s); err != nil {
 			return Outline{}, err
 		}
@@ -194,7 +203,9 @@ func (c *collector) setGlobals() (err error) {
 			g := &global{arg: c.arg(in, v.Key)}
 			g.arg.Value, _ = c.lookup(v.Key)
 			if _, given := c.options.BuildArgs[v.Key]; !given && v.Default != nil {
-				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), func(name string) bool { return c.globals[name] == nil }) // the other arguments are declared below
+				// Arguments that are declared below have no effect here.
+				below := func(name string) bool { return c.globals[name] == nil }
+				g.uses = slices.DeleteFunc(c.expand(in.Range, *v.Default), below)
 			}
 			if old := c.globals[v.Key]; old != nil && slices.Contains(g.uses, v.Key) {
 				g.uses = append(g.uses, old.uses...)

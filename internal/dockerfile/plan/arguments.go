@@ -59,7 +59,13 @@ func (p *Plan) checkHostname() error {
 		ok = ok && (letter || i > 0 && (c == '-' || c == '.' || c == '_'))
 	}
 	if !ok {
-		return p.file.Errorf(instructions.Range{}, "%s=%s: want up to %d letters, digits, dots and dashes", argHostname, shown(name), maxHostname)
+		return p.file.Errorf(
+			instructions.Range{},
+			"%s=%s: want up to %d letters, digits, dots and dashes",
+			argHostname,
+			shown(name),
+			maxHostname,
+		)
 	}
 	return nil
 }

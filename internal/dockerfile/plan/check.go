@@ -35,7 +35,8 @@ func checkCopy(c *Copy, dest string) error {
 	if c.Checksum == "" {
 		return nil
 	}
-	if len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
+	if len(c.Sources) != 1 || len(c.Inline) > 0 ||
+		!instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
 		return fmt.Errorf("--checksum=%s needs exactly one source, a URL or a git repository", c.Checksum)
 	}
 	return nil
@@ -48,17 +49,19 @@ func (p *Plan) checkRemote(add bool, sources []string) error {
 	}
 	for _, src := range sources {
 		if instructions.IsURL(src) || instructions.IsGit(src) {
-			return fmt.Errorf("ADD of %s is refused by --no-remote: copy the file into the build context, or build without the flag", instructions.Redact(src))
+			return fmt.Errorf(
+				"ADD of %s is refused by --no-remote: copy the file into the build context, or build without the flag",
+				instructions.Redact(src),
+			)
 		}
 	}
 	return nil
 }
 
 func checkMode(mode string) error {
-	if n, err := strconv.ParseUint(mode, 8, 32); mode == "" || err == nil && n <= 0o7777 {
-		return nil
-	}
-	if !symbolicMode().MatchString(mode) {
+	n, err := strconv.ParseUint(mode, 8, 32)
+	octal := err == nil && n <= 0o7777
+	if mode != "" && !octal && !symbolicMode().MatchString(mode) {
 		return fmt.Errorf("--chmod=%s is neither octal from 0 to 7777 nor symbolic like u=rwX,go=rX", mode)
 	}
 	return nil

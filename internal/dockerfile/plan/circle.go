@@ -45,9 +45,15 @@ func (c *circles) follow(s *Stage) error {
 				continue
 			}
 			if c.state[to] == open {
-				return c.plan.file.Hintf(in.Range, "give the stage or the build context another name",
-					"%s=%s: circular: stage %s needs itself, and a build context has the name of a stage, which it replaces",
-					ref.option, ref.name, to.label())
+				return c.plan.file.Hintf(
+					in.Range,
+					"give the stage or the build context another name",
+					"%s=%s: circular: stage %s needs itself, "+
+						"and a build context has the name of a stage, which it replaces",
+					ref.option,
+					ref.name,
+					to.label(),
+				)
 			}
 			if err := c.follow(to); err != nil {
 				return err

@@ -156,7 +156,8 @@ func (p *planner) epochAdd(c instructions.Copy) (*EpochSource, error) {
 	if err := p.checkRemote(c.Add, c.Sources); err != nil {
 		return nil, err
 	}
-	if !c.Add || len(c.Sources) != 1 || len(c.Inline) > 0 || !instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
+	if !c.Add || len(c.Sources) != 1 || len(c.Inline) > 0 ||
+		!instructions.IsURL(c.Sources[0]) && !instructions.IsGit(c.Sources[0]) {
 		return nil, errors.New(argEpoch + ": the stage has to ADD one URL or git repository, and nothing else")
 	}
 	return &EpochSource{URL: c.Sources[0], Checksum: c.Checksum}, nil

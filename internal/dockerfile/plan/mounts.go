@@ -99,8 +99,19 @@ func canonMounts(mounts []Mount) string {
 			env = "=" + *m.Env
 		}
 		all := []string{
-			m.Type, m.From, path.Join("/", m.Source), m.Target, strconv.FormatBool(m.ReadOnly), m.ID, m.Sharing,
-			strconv.FormatInt(m.Size, 10), env, strconv.FormatBool(m.Required), number(m.Mode), number(m.UID), number(m.GID),
+			m.Type,
+			m.From,
+			path.Join("/", m.Source),
+			m.Target,
+			strconv.FormatBool(m.ReadOnly),
+			m.ID,
+			m.Sharing,
+			strconv.FormatInt(m.Size, 10),
+			env,
+			strconv.FormatBool(m.Required),
+			number(m.Mode),
+			number(m.UID),
+			number(m.GID),
 		}
 		fields = append(fields, canon(append(all, slices.Sorted(slices.Values(m.Attributes))...)...))
 	}

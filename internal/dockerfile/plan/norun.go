@@ -51,10 +51,10 @@ func (p *Plan) CheckTriggers(image string, triggers []string) error {
 		}
 		for i, text := range triggers {
 			f, in, err := s.parseTrigger(i, text)
-			if err == nil {
-				err = s.refuseTrigger(f, in)
-			}
 			if err != nil {
+				return err
+			}
+			if err := s.refuseTrigger(f, in); err != nil {
 				return err
 			}
 		}

@@ -37,7 +37,8 @@ func (sc *Scope) run(in located, c instructions.Run, step *Step) error {
 		return err
 	}
 
-	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, op.Hostname, inline(op.Files), canonMounts(op.Mounts))
+	step.Canon = canon("RUN", join(op.Argv), join(op.Env), op.User, op.Dir, op.Network, op.Hostname, inline(op.Files),
+		canonMounts(op.Mounts))
 	if op.Insecure {
 		step.Canon += canon("insecure")
 	}
@@ -178,8 +179,19 @@ func (sc *Scope) copy(in located, c instructions.Copy, step *Step) error {
 	step.Op = op
 	step.Text, step.CreatedBy = instructions.Redact(step.Text), instructions.Redact(copyText(c))
 	step.Canon = canon(
-		in.Name, strconv.FormatBool(op.From != nil), join(redact(op.Sources)), inline(op.Inline), op.Dest, op.Chown, op.Chmod,
-		op.Checksum, join(op.Exclude), strconv.FormatBool(op.Parents), strconv.FormatBool(op.Link), optional(op.Unpack), optional(op.KeepGitDir),
+		in.Name,
+		strconv.FormatBool(op.From != nil),
+		join(redact(op.Sources)),
+		inline(op.Inline),
+		op.Dest,
+		op.Chown,
+		op.Chmod,
+		op.Checksum,
+		join(op.Exclude),
+		strconv.FormatBool(op.Parents),
+		strconv.FormatBool(op.Link),
+		optional(op.Unpack),
+		optional(op.KeepGitDir),
 	)
 
 	return nil

@@ -83,7 +83,9 @@ type Stage struct {
 	Index int
 	Name  string // lower case; may be empty
 	From  Source
-	Needs []Source // of COPY --from and RUN --mount=from=, in order, without repetition; triggers of the base can add more
+	// Needs are the sources of COPY --from and RUN --mount=from=, in order, without repetition.
+	// Triggers of the base can add more sources.
+	Needs []Source
 	After []*Stage // of FROM --after: these stages run before this stage begins and before its base is resolved
 	Text  string   // the FROM instruction as written
 

@@ -107,7 +107,9 @@ func (sc *Scope) addEnv() {
 
 	var env instructions.Env
 	in := located{file: s.plan.file, flag: "--env"}
-	in.Range, in.Name, in.Text = s.Range, "ENV", "ENV"
+	in.Range = s.Range
+	in.Name = "ENV"
+	in.Text = "ENV"
 	for _, v := range s.plan.options.Env {
 		quote := expanded
 		if v.Literal {

@@ -153,7 +153,8 @@ func checkImageName(text string) error {
 	case n.InFiles():
 		return nil
 	case n.Transport == imagename.Store:
-		return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name", text)
+		return fmt.Errorf("%s: an image in a Dockerfile is a name; pull it first with rbuild pull, and use the name",
+			text)
 	}
 
 	id := strings.TrimPrefix(strings.TrimPrefix(n.Rest, "@"), "sha256:")

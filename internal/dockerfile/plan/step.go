@@ -16,7 +16,9 @@ type Step struct {
 	// not contain the contents of the build context, of stages and of images, nor proxies.
 	Canon string
 
-	Args  []string // of RUN: NAME=VALUE of the build arguments that the process sees, in order of declaration, without arguments that ENV hides
+	// Args are the build arguments that the process of a RUN sees, each NAME=VALUE, in order of
+	// declaration, without arguments that ENV hides.
+	Args  []string
 	Proxy []string // of RUN: NAME=VALUE of predefined proxy arguments; part of Run.Env, never of a key
 	Op    Op       // nil: the step changes the config only
 

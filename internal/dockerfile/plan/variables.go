@@ -64,7 +64,9 @@ func (v *Args) list() []string {
 
 // Globals returns the build arguments that FROM sees: all names, also names without a value, and a
 // function that looks up a value.
-func Globals(f *instructions.File, o Options) (names []string, lookup func(name string) (value string, ok bool), err error) {
+func Globals(
+	f *instructions.File, o Options,
+) (names []string, lookup func(name string) (value string, ok bool), err error) {
 	p := newPlanner(f, o)
 	if err := p.setGlobals(); err != nil {
 		return nil, nil, err
@@ -156,7 +158,8 @@ func (p *planner) expandFrom(s *instructions.Stage, part, word string) (string, 
 	if err != nil {
 		return "", p.file.At(s.Range, err)
 	}
-	if word != "" && (out == "" || strings.HasSuffix(out, ":") || strings.HasSuffix(out, "@") || strings.HasSuffix(out, "/")) {
+	if word != "" &&
+		(out == "" || strings.HasSuffix(out, ":") || strings.HasSuffix(out, "@") || strings.HasSuffix(out, "/")) {
 		hint := ""
 		if len(unset) > 0 {
 			hint = "FROM sees the ARGs before the first FROM: " + strings.Join(unset, ", ") + " has no value there"

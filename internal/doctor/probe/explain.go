@@ -22,7 +22,7 @@ import (
 // Explain adds the thing that the host lacks to the error of a build, if that is why the build failed. The added text is that
 // of the finding. Otherwise Explain returns err, also if err has a cause and a remedy (package remedy).
 //
-// Explain looks at the host as it is now. Call it before the files of the build are removed, which may have filled the disk.
+// Explain looks at the present state of the host. Call Explain before the files of the build are removed, which may have filled the disk.
 func Explain(err error, o Options) error {
 	if err == nil {
 		return nil
@@ -43,7 +43,7 @@ func Explain(err error, o Options) error {
 }
 
 // ExplainFull adds to err that a file system of the build is full, if that is so, whatever err says: a command of RUN that
-// fails for that reason reports it in its own words.
+// fails for that reason reports the failure in other words.
 func ExplainFull(err error, o Options) error {
 	if f, ok := o.full(); ok && err != nil {
 		return explained(err, f)
@@ -70,7 +70,7 @@ func (o Options) cause(err error) (doctor.Finding, bool) {
 	}
 
 	switch {
-	case errors.Is(err, graphdriver.ErrIncompatibleFS), o.remembered(err): // the storage library found it out by itself
+	case errors.Is(err, graphdriver.ErrIncompatibleFS), o.remembered(err): // found by the storage library
 		if f := overlays(o); len(f) > 0 && f[0].Status != doctor.OK {
 			return f[0], true
 		}
@@ -109,7 +109,13 @@ func refusedSetup(err error) (doctor.Finding, bool) {
 	if e == nil {
 		return doctor.Finding{}, false
 	}
-	return doctor.Finding{ID: doctor.Sandbox, Status: doctor.Missing, Summary: e.Detail, Detail: err.Error(), Fix: e.Fix}, true
+	return doctor.Finding{
+		ID:      doctor.Sandbox,
+		Status:  doctor.Missing,
+		Summary: e.Detail,
+		Detail:  err.Error(),
+		Fix:     e.Fix,
+	}, true
 }
 
 // remembered reports whether err is the failure that the storage library has recorded of an earlier attempt.
@@ -118,7 +124,7 @@ func (o Options) remembered(err error) bool {
 	return text != "" && strings.Contains(err.Error(), text)
 }
 
-// says reports whether err is this error number, or has its text. The library unpacks layers in another process, and only the
+// says reports whether err is this error number, or contains the text of the error number. The library unpacks layers in another process, and only the
 // text of an error of that process is left.
 func says(err, errno error) bool {
 	return errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error())
@@ -131,13 +137,15 @@ func (o Options) full() (doctor.Finding, bool) {
 			return f, true
 		}
 	}
-	if p, err := tempPlace(o.Temp); err == nil {
-		return p.full()
+
+	p, err := tempPlace(o.Temp)
+	if err != nil {
+		return doctor.Finding{}, false
 	}
-	return doctor.Finding{}, false
+	return p.full()
 }
 
-// noSpace says which file system is full. If the file that filled the disk was removed already, it says how much room there is
+// noSpace says which file system is full. If the file that filled the disk was removed already, noSpace says how much room there is
 // now.
 func (o Options) noSpace() doctor.Finding {
 	if f, ok := o.full(); ok {
@@ -146,14 +154,20 @@ func (o Options) noSpace() doctor.Finding {
 
 	p, err := storePlace(o.Store)
 	if err != nil {
-		return doctor.Finding{ID: doctor.StoreDisk, Status: doctor.Missing, Summary: "the store cannot be looked at: " + err.Error()}
+		return doctor.Finding{
+			ID:      doctor.StoreDisk,
+			Status:  doctor.Missing,
+			Summary: "the store cannot be looked at: " + err.Error(),
+		}
 	}
 	f := p.diskFinding()
-	f.Status, f.Summary, f.Fix = doctor.Missing, "now "+f.Summary, p.fix
+	f.Status = doctor.Missing
+	f.Summary = "now " + f.Summary
+	f.Fix = p.fix
 	return f
 }
 
-// denied is the finding that the store's directory belongs to somebody else. It applies if err is about a file below dir, or
+// denied is the finding that the store's directory belongs to somebody else. The finding applies if err is about a file below dir, or
 // about an ancestor of the store.
 func (o Options) denied(err error, dir string) (doctor.Finding, bool) {
 	path, ok := errors.AsType[*fs.PathError](err)
@@ -164,13 +178,19 @@ func (o Options) denied(err error, dir string) (doctor.Finding, bool) {
 		return doctor.Finding{}, false
 	}
 	return doctor.Finding{
-		ID: doctor.Store, Status: doctor.Missing, Summary: "this user cannot use the store's directory " + o.Store, Detail: path.Error(),
-		Fix: "pass --root with a directory of your own; in a pod give the volume to the user with fsGroup",
+		ID:      doctor.Store,
+		Status:  doctor.Missing,
+		Summary: "this user cannot use the store's directory " + o.Store,
+		Detail:  path.Error(),
+		Fix:     "pass --root with a directory of your own; in a pod give the volume to the user with fsGroup",
 	}, true
 }
 
 // within reports whether path is dir or below dir.
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
+	if err != nil {
+		return false
+	}
+	return filepath.IsLocal(rel)
 }

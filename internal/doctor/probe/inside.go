@@ -16,7 +16,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// Inside makes the probes of the builder, in its namespaces.
+// Inside makes the probes of the builder, in the namespaces of the builder.
 func Inside(ctx context.Context, state *userns.State, o Options) []doctor.Finding {
 	out := namespaces(state)
 	out = append(out, overlays(o)...)
@@ -31,7 +31,7 @@ func Inside(ctx context.Context, state *userns.State, o Options) []doctor.Findin
 // namespaces describes the namespaces of the builder.
 func namespaces(state *userns.State) []doctor.Finding {
 	out := []doctor.Finding{{ID: doctor.Userns, Status: doctor.OK, Summary: usernsSummary(state.Mode)}}
-	if state.Mode != userns.Single { // Refused says why there is but one id
+	if state.Mode != userns.Single { // Refused says why there is a single id
 		out = append(out, idMap(state))
 	}
 	if !state.PIDNamespace {
@@ -96,20 +96,28 @@ func overlays(o Options) []doctor.Finding {
 	}
 
 	dir, err := existing(o.Store)
-	if err == nil {
-		err = overlay.Probe(dir, o.Trusted)
-	}
 	if err != nil {
+		return []doctor.Finding{o.untried(doctor.Overlay, err)}
+	}
+	if err := overlay.Probe(dir, o.Trusted); err != nil {
 		return []doctor.Finding{o.untried(doctor.Overlay, err)}
 	}
 
 	if file, text := containers.Refusal(o.RunRoot); file != "" {
 		return []doctor.Finding{{
-			ID: doctor.Overlay, Status: doctor.Missing, Detail: text, Fix: "rm " + file,
-			Summary: "overlays work on the store's file system, but the storage library remembers that once they did not",
+			ID:     doctor.Overlay,
+			Status: doctor.Missing,
+			Detail: text,
+			Fix:    "rm " + file,
+			Summary: "overlays work on the store's file system, " +
+				"but the storage library remembers that once they did not",
 		}}
 	}
-	return []doctor.Finding{{ID: doctor.Overlay, Status: doctor.OK, Summary: "overlays work on the store's file system"}}
+	return []doctor.Finding{{
+		ID:      doctor.Overlay,
+		Status:  doctor.OK,
+		Summary: "overlays work on the store's file system",
+	}}
 }
 
 // untried is the finding for a trial that failed with err. A cause for which Outside has a finding is not repeated.
@@ -123,7 +131,8 @@ func (o Options) untried(id doctor.ID, err error) doctor.Finding {
 		return doctor.Finding{ID: id, Status: doctor.Missing, Summary: err.Error()}
 	}
 
-	deniedHere := f.ID == doctor.Store && existErr == nil && !says(err, fdfs.EROFS) // Outside tries the store's own directory only
+	// Outside tries the store's own directory only.
+	deniedHere := f.ID == doctor.Store && existErr == nil && !says(err, fdfs.EROFS)
 	places := []doctor.ID{doctor.StoreDisk, doctor.StoreInodes, doctor.TempDisk, doctor.TempInodes, doctor.Store}
 	if !deniedHere && slices.Contains(places, f.ID) {
 		return untriedBecause(id, f.ID, err)
@@ -135,14 +144,23 @@ func (o Options) untried(id doctor.ID, err error) doctor.Finding {
 
 // untriedBecause is the finding for a trial that failed for a reason that the finding cause explains.
 func untriedBecause(id, cause doctor.ID, err error) doctor.Finding {
-	return doctor.Finding{ID: id, Status: doctor.Missing, Summary: "could not be tried: see " + string(cause), Detail: err.Error()}
+	return doctor.Finding{
+		ID:      id,
+		Status:  doctor.Missing,
+		Summary: "could not be tried: see " + string(cause),
+		Detail:  err.Error(),
+	}
 }
 
 // emulators tries the programs of every architecture.
 func emulators(ctx context.Context, o Options) doctor.Finding {
 	dir, err := existing(o.Temp)
 	if err != nil {
-		return doctor.Finding{ID: doctor.Emulators, Status: doctor.Degraded, Summary: "could not be tried: " + err.Error()}
+		return doctor.Finding{
+			ID:      doctor.Emulators,
+			Status:  doctor.Degraded,
+			Summary: "could not be tried: " + err.Error(),
+		}
 	}
 
 	e := binfmt.New(o.Path)
@@ -155,17 +173,28 @@ func emulators(ctx context.Context, o Options) doctor.Finding {
 		case err == nil:
 			can = append(can, architecture)
 		case ok:
-			cannot, why = append(cannot, architecture), failed
+			cannot = append(cannot, architecture)
+			why = failed
 		}
 	}
 
 	if err := e.Close(); err != nil || len(cannot)+len(can) == 0 {
-		return doctor.Finding{ID: doctor.Emulators, Status: doctor.Degraded, Summary: "programs of other architectures could not be tried"}
+		return doctor.Finding{
+			ID:      doctor.Emulators,
+			Status:  doctor.Degraded,
+			Summary: "programs of other architectures could not be tried",
+		}
 	}
 
-	f := doctor.Finding{ID: doctor.Emulators, Status: doctor.OK, Summary: "RUN executes programs of " + strings.Join(can, ", ")}
+	f := doctor.Finding{
+		ID:      doctor.Emulators,
+		Status:  doctor.OK,
+		Summary: "RUN executes programs of " + strings.Join(can, ", "),
+	}
 	if len(cannot) > 0 {
-		f.Status, f.Detail, f.Fix = doctor.Degraded, why.Error(), why.Do
+		f.Status = doctor.Degraded
+		f.Detail = why.Error()
+		f.Fix = why.Do
 		f.Summary += ", not of " + strings.Join(cannot, ", ")
 	}
 	return f

@@ -11,7 +11,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// network runs a process with the network of RUN --network private, with its files below dir.
+// network runs a process with the network of RUN --network private, with files below dir.
 func network(ctx context.Context, o Options, dir string) doctor.Finding {
 	f := doctor.Finding{ID: doctor.Network, Status: doctor.Degraded}
 	helper, err := sandbox.FindNetworkHelper(o.Path)
@@ -54,17 +54,17 @@ func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) 
 	return wait(ctx, process)
 }
 
-// tunDevice reports why the helper of a private network cannot open its device, and what to do. Both are empty if the device
+// tunDevice reports why the helper of a private network cannot open the tun device, and the remedy. Both are empty if the device
 // can be opened.
 func tunDevice() (why, fix string) {
 	const device = "/dev/net/tun"
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	switch {
-	case err == nil:
-		f.Close() // nothing was written
-		return "", ""
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return err.Error(), "run as root: chmod 666 " + device + ", as udev does on most machines"
 	}
-	return err.Error(), "run as root: modprobe tun; give a container the device " + device
+	if err != nil {
+		return err.Error(), "run as root: modprobe tun; give a container the device " + device
+	}
+	f.Close() // nothing was written
+	return "", ""
 }

@@ -36,7 +36,12 @@ const (
 // kernel judges the release of the kernel, for example "6.1.0-13-amd64".
 func kernel(release string, err error) doctor.Finding {
 	if err != nil {
-		return doctor.Finding{ID: doctor.Kernel, Status: doctor.Degraded, Summary: "the kernel does not tell its version", Detail: err.Error()}
+		return doctor.Finding{
+			ID:      doctor.Kernel,
+			Status:  doctor.Degraded,
+			Summary: "the kernel does not tell its version",
+			Detail:  err.Error(),
+		}
 	}
 
 	f := doctor.Finding{ID: doctor.Kernel, Status: doctor.OK, Summary: "Linux " + release}
@@ -48,7 +53,7 @@ func kernel(release string, err error) doctor.Finding {
 	return f
 }
 
-// confinement helps to read other findings: nothing that it names forbids anything by itself.
+// confinement helps to read other findings: no profile or filter in the finding forbids anything by itself.
 func confinement(c userns.Confinement) doctor.Finding {
 	parts := []string{"no seccomp filter", "no AppArmor profile", "no_new_privs is not set"}
 	if c.Seccomp {
@@ -68,14 +73,16 @@ func places(o Options) []doctor.Finding {
 	store, out := storeFindings(o)
 	temp, err := tempPlace(o.Temp)
 	if err != nil || temp.dir != filepath.Clean(o.Temp) {
-		return append(out, noTemp(fmt.Sprintf("there is no directory %s for temporary files", o.Temp), "set TMPDIR to one that is there"))
+		summary := fmt.Sprintf("there is no directory %s for temporary files", o.Temp)
+		return append(out, noTemp(summary, "set TMPDIR to one that is there"))
 	}
 
 	if temp.Dev != store.Dev {
 		out = append(out, temp.findings()...)
 	}
 	if err := tryWriting(o.Temp); err != nil {
-		out = append(out, noTemp("temporary files cannot be made: "+err.Error(), "set TMPDIR to a directory of your own"))
+		summary := "temporary files cannot be made: " + err.Error()
+		out = append(out, noTemp(summary, "set TMPDIR to a directory of your own"))
 	}
 	return out
 }
@@ -86,28 +93,39 @@ func noTemp(summary, fix string) doctor.Finding {
 
 // storeFindings looks at the directory of the store.
 func storeFindings(o Options) (store place, out []doctor.Finding) {
-	f := doctor.Finding{ID: doctor.Store, Status: doctor.OK}
-	var err error
-	if o.Store != "" {
-		store, err = storePlace(o.Store)
-	}
-	if o.Store != "" && err == nil {
-		f.Summary = fmt.Sprintf("%s on %s", o.Store, store.Kind)
-		if store.ReadOnly {
-			f = store.readOnly()
-		}
-		out = store.findings()
+	if o.Store == "" {
+		return store, []doctor.Finding{storeFinding(o.StoreErr)}
 	}
 
+	store, err := storePlace(o.Store)
 	if denied, ok := o.denied(err, o.Store); ok {
-		f = denied
-	} else if err := errors.Join(o.StoreErr, err); err != nil {
-		f = doctor.FromError(doctor.Store, doctor.Missing, err)
+		return store, []doctor.Finding{denied}
+	}
+	if err != nil {
+		return store, []doctor.Finding{storeFinding(errors.Join(o.StoreErr, err))}
+	}
+
+	out = store.findings()
+	f := storeFinding(o.StoreErr)
+	switch {
+	case o.StoreErr != nil:
+	case store.ReadOnly:
+		f = store.readOnly()
+	default:
+		f.Summary = fmt.Sprintf("%s on %s", o.Store, store.Kind)
 	}
 	return store, append(out, f)
 }
 
-// tryWriting makes a directory in dir and removes it.
+// storeFinding is the finding for the store's directory, without a summary if err is nil.
+func storeFinding(err error) doctor.Finding {
+	if err != nil {
+		return doctor.FromError(doctor.Store, doctor.Missing, err)
+	}
+	return doctor.Finding{ID: doctor.Store, Status: doctor.OK}
+}
+
+// tryWriting makes a directory in dir and removes the directory.
 func tryWriting(dir string) error {
 	made, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {
@@ -116,17 +134,26 @@ func tryWriting(dir string) error {
 	return os.Remove(made)
 }
 
+// tryWritingBelow is tryWriting in dir, or in the next ancestor that exists.
+func tryWritingBelow(dir string) error {
+	at, err := existing(dir)
+	if err != nil {
+		return err
+	}
+	return tryWriting(at)
+}
+
 // WithoutRun tries dir, the directory in which builds keep images if they have no namespace. Then only Dockerfiles without RUN
 // can be built.
 func WithoutRun(dir string) doctor.Finding {
-	at, err := existing(dir)
-	if err == nil {
-		err = tryWriting(at)
-	}
-	if err != nil {
+	if err := tryWritingBelow(dir); err != nil {
 		return doctor.Finding{
-			ID: doctor.WithoutRun, Status: doctor.Missing, Summary: "images cannot be kept in " + dir, Detail: err.Error(),
-			Fix: "pass --root with a directory of your own; in a pod mount a volume there, and give it to the user with fsGroup",
+			ID:      doctor.WithoutRun,
+			Status:  doctor.Missing,
+			Summary: "images cannot be kept in " + dir,
+			Detail:  err.Error(),
+			Fix: "pass --root with a directory of your own; " +
+				"in a pod mount a volume there, and give it to the user with fsGroup",
 		}
 	}
 
@@ -144,22 +171,28 @@ func cgroups(ctx context.Context, o cgroup.Options) doctor.Finding {
 		return noCgroups("some limits are refused: ", r.Missing)
 	}
 	return doctor.Finding{
-		ID: doctor.Cgroup, Status: doctor.OK,
-		Summary: fmt.Sprintf("RUN gets a cgroup (v%d) by %s, with %s", r.Version, r.Manager, strings.Join(r.Controllers, ", ")),
+		ID:     doctor.Cgroup,
+		Status: doctor.OK,
+		Summary: fmt.Sprintf("RUN gets a cgroup (v%d) by %s, with %s", r.Version, r.Manager,
+			strings.Join(r.Controllers, ", ")),
 	}
 }
 
 // noCgroups is the finding for an error of package cgroup.
 func noCgroups(consequence string, err error) doctor.Finding {
 	if e, ok := errors.AsType[*cgroup.Error](err); ok && e.Reason == cgroup.Off {
-		return doctor.Finding{ID: doctor.Cgroup, Status: doctor.OK, Summary: "RUN gets no cgroup: they are switched off"}
+		return doctor.Finding{
+			ID:      doctor.Cgroup,
+			Status:  doctor.OK,
+			Summary: "RUN gets no cgroup: they are switched off",
+		}
 	}
 	f := doctor.FromError(doctor.Cgroup, doctor.Degraded, err)
 	f.Summary = consequence + f.Summary
 	return f
 }
 
-// gitProgram starts git and asks for its version.
+// gitProgram starts git and asks for the version.
 func gitProgram(ctx context.Context, path string) doctor.Finding {
 	env := []string{"PATH=" + path}
 	f := doctor.Finding{ID: doctor.Git, Status: doctor.Degraded, Fix: "run as root: apt-get install git"}
@@ -177,7 +210,8 @@ func gitProgram(ctx context.Context, path string) doctor.Finding {
 	case err != nil:
 		f.Summary = fmt.Sprintf("git repositories cannot be fetched: %s does not work: %v", file, err)
 	case !git.Supported(version):
-		f.Summary = fmt.Sprintf("git repositories cannot be fetched: %s is git %s, and %s is needed", file, version, git.OldestVersion)
+		f.Summary = fmt.Sprintf("git repositories cannot be fetched: %s is git %s, and %s is needed",
+			file, version, git.OldestVersion)
 	default:
 		return doctor.Finding{ID: doctor.Git, Status: doctor.OK, Summary: fmt.Sprintf("%s, version %s", file, version)}
 	}
@@ -187,18 +221,23 @@ func gitProgram(ctx context.Context, path string) doctor.Finding {
 // configuration reads registries.conf and policy.json as a pull does.
 func configuration(o transfer.Options) []doctor.Finding {
 	return []doctor.Finding{
-		parsed(doctor.RegistriesConf, "registries.conf", transfer.CheckRegistriesConf(o), "containers-registries.conf(5)"),
+		parsed(doctor.RegistriesConf, "registries.conf", transfer.CheckRegistriesConf(o),
+			"containers-registries.conf(5)"),
 		parsed(doctor.Policy, "policy.json", transfer.CheckPolicy(o), "containers-policy.json(5)"),
 	}
 }
 
 // parsed is the finding for a configuration file that a pull reads. err is the error of reading the file.
 func parsed(id doctor.ID, file string, err error, manual string) doctor.Finding {
-	if err == nil {
-		return doctor.Finding{ID: id, Status: doctor.OK, Summary: file + " can be read"}
+	if err != nil {
+		return doctor.Finding{
+			ID:      id,
+			Status:  doctor.Degraded,
+			Summary: "images cannot be pulled: " + err.Error(),
+			Fix:     "correct the file that is named: " + manual,
+		}
 	}
-	fix := "correct the file that is named: " + manual
-	return doctor.Finding{ID: id, Status: doctor.Degraded, Summary: "images cannot be pulled: " + err.Error(), Fix: fix}
+	return doctor.Finding{ID: id, Status: doctor.OK, Summary: file + " can be read"}
 }
 
 // auth reads the user's credentials, and asks the helpers that keep credentials, in bounded time.
@@ -219,7 +258,9 @@ func auth(o transfer.Options) doctor.Finding {
 	case a := <-answers:
 		switch {
 		case a.err != nil:
-			f.Status, f.Summary, f.Fix = doctor.Degraded, a.err.Error(), "mend or remove the file"
+			f.Status = doctor.Degraded
+			f.Summary = a.err.Error()
+			f.Fix = "fix or remove the file"
 		case len(a.names) == 0:
 			f.Summary = "no credentials are kept; public images need none"
 		default:
@@ -250,10 +291,6 @@ func checkRegistry(ctx context.Context, host string, o transfer.Options) doctor.
 	f := doctor.Finding{ID: doctor.Registry + doctor.ID(host), Status: doctor.Missing}
 	location, user, err := transfer.Check(ctx, host, o)
 	switch {
-	case err == nil && user == "":
-		f.Status, f.Summary = doctor.OK, location+" answers, without credentials"
-	case err == nil:
-		f.Status, f.Summary = doctor.OK, location+" answers, as "+user
 	case errors.Is(err, transfer.ErrUnauthorized):
 		f.Summary, f.Fix = fmt.Sprintf("%s does not let in %s", location, user), "rbuild login "+host
 		if user == "" {
@@ -262,9 +299,16 @@ func checkRegistry(ctx context.Context, host string, o transfer.Options) doctor.
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Summary = fmt.Sprintf("%s has not answered after %v", host, patience)
 		f.Fix = "look at the network, and at the proxy variables of the environment"
-	default:
+	case err != nil:
 		f.Summary = err.Error()
-		f.Fix = "look at the name, the network and the proxy variables; registries.conf can mark it insecure, and certs.d hold its certificate"
+		f.Fix = "look at the name, the network and the proxy variables; " +
+			"registries.conf can mark it insecure, and certs.d hold its certificate"
+	case user == "":
+		f.Status = doctor.OK
+		f.Summary = location + " answers, without credentials"
+	default:
+		f.Status = doctor.OK
+		f.Summary = location + " answers, as " + user
 	}
 	return f
 }

@@ -21,13 +21,13 @@ const (
 	lowInodes  = 10000
 )
 
-// place is a directory that builds write to, and its file system.
+// place is a directory that builds write to, with the file system of the directory.
 type place struct {
 	name   string    // "the store"
 	dir    string    // the directory, or its next ancestor that exists
 	disk   doctor.ID // of the finding about bytes
 	inodes doctor.ID // of the finding about inodes
-	fix    string    // what helps, beside removing files
+	fix    string    // the remedy, beside removing files
 
 	fdfs.FileSystem
 }
@@ -35,7 +35,8 @@ type place struct {
 // storePlace looks at the directory of the store, which need not exist.
 func storePlace(dir string) (place, error) {
 	p := place{name: "the store", disk: doctor.StoreDisk, inodes: doctor.StoreInodes}
-	p.fix = "rbuild prune, or pass --root with a directory of a larger one; in a pod raise sizeLimit of the store's emptyDir"
+	p.fix = "rbuild prune, or pass --root with a directory of a larger one; " +
+		"in a pod raise sizeLimit of the store's emptyDir"
 	return p, p.look(dir)
 }
 
@@ -46,7 +47,7 @@ func tempPlace(dir string) (place, error) {
 	return p, p.look(dir)
 }
 
-// look asks the file system of dir, or of its next ancestor that exists.
+// look asks the file system of dir, or of the next ancestor that exists.
 func (p *place) look(dir string) (err error) {
 	if p.dir, err = existing(dir); err != nil {
 		return err
@@ -55,7 +56,7 @@ func (p *place) look(dir string) (err error) {
 	return err
 }
 
-// existing returns dir, or its next ancestor that exists.
+// existing returns dir, or the next ancestor that exists.
 func existing(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -64,15 +65,17 @@ func existing(dir string) (string, error) {
 
 	for {
 		info, err := os.Stat(dir)
-		switch {
-		case err == nil && !info.IsDir():
-			return "", fdfs.PathError("stat", dir, fdfs.ENOTDIR)
-		case err == nil:
-			return dir, nil
-		case !errors.Is(err, fs.ErrNotExist) || dir == "/":
+		if errors.Is(err, fs.ErrNotExist) && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
 			return "", err
 		}
-		dir = filepath.Dir(dir)
+		if !info.IsDir() {
+			return "", fdfs.PathError("stat", dir, fdfs.ENOTDIR)
+		}
+		return dir, nil
 	}
 }
 
@@ -86,7 +89,11 @@ func (p *place) findings() []doctor.Finding {
 
 func (p *place) diskFinding() doctor.Finding {
 	free, total := size(p.Bytes.Free), size(p.Bytes.Total)
-	f := doctor.Finding{ID: p.disk, Status: doctor.OK, Summary: fmt.Sprintf("%s of %s are free for %s (%s)", free, total, p.name, p.dir)}
+	f := doctor.Finding{
+		ID:      p.disk,
+		Status:  doctor.OK,
+		Summary: fmt.Sprintf("%s of %s are free for %s (%s)", free, total, p.name, p.dir),
+	}
 	switch {
 	case p.Bytes.Total == 0:
 		f.Summary = fmt.Sprintf("the file system of %s does not tell its size (%s)", p.name, p.dir)
@@ -101,11 +108,16 @@ func (p *place) diskFinding() doctor.Finding {
 
 func (p *place) inodesFinding() doctor.Finding {
 	free, total := p.Inodes.Free, p.Inodes.Total
-	f := doctor.Finding{ID: p.inodes, Status: doctor.OK, Summary: fmt.Sprintf("%d of %d inodes are free for %s", free, total, p.name)}
+	f := doctor.Finding{
+		ID:      p.inodes,
+		Status:  doctor.OK,
+		Summary: fmt.Sprintf("%d of %d inodes are free for %s", free, total, p.name),
+	}
 	switch {
 	case free < fullInodes:
 		f.Status, f.Fix = doctor.Missing, p.fix
-		f.Summary = fmt.Sprintf("the file system of %s has no inodes left: %d of %d are free at %s", p.name, free, total, p.dir)
+		f.Summary = fmt.Sprintf("the file system of %s has no inodes left: %d of %d are free at %s",
+			p.name, free, total, p.dir)
 	case free < lowInodes:
 		f.Status, f.Fix = doctor.Degraded, p.fix
 	}

@@ -1,4 +1,4 @@
-// Package probe finds out what a host lacks for builds, by trying what a build does.
+// Package probe finds out which things a host lacks for builds, by trying the operations of a build.
 //
 // A build has two parts, and so have the probes: [Outside] runs as the user, in the launcher; [Inside]
 // runs as root of the user namespace, in the builder (package userns). Where no namespace can be made,
@@ -14,7 +14,7 @@
 //
 // The probes do not open the store, leave no directory behind, change no setting, and ask only the
 // registries that are named. For the trials they make a directory in the store, or where the store
-// would be made, and in the directory of temporary files, and remove it.
+// would be made, and in the directory of temporary files, and remove the directory.
 package probe
 
 import (
@@ -30,7 +30,7 @@ const Prefix = "doctor-probe-"
 // patience bounds a wait for others: registries, credential helpers, git, a trial process.
 const patience = 10 * time.Second
 
-// Options says what is probed.
+// Options select the trials.
 type Options struct {
 	Store    string // directory of images and layers; empty: not known
 	RunRoot  string // directory of the store's run-time state
@@ -42,5 +42,5 @@ type Options struct {
 	Registries []string         // hosts to ask, each HOST[:PORT]
 	Registry   transfer.Options // how registries are reached
 	Cgroups    cgroup.Options   // who makes cgroups
-	Trusted    bool             // real root: overlayfs keeps its marks in the attributes trusted.*
+	Trusted    bool             // real root: overlayfs keeps marks in the attributes trusted.*
 }

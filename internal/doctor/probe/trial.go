@@ -17,7 +17,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// trials runs a process as RUN does, with its files on the file system of the store or, if that cannot hold them, of temporary
+// trials runs a process as RUN does, with files on the file system of the store or, if that cannot hold them, of temporary
 // files. ran is the directory where a process ran; empty: no process could be run.
 func trials(ctx context.Context, o Options) (findings []doctor.Finding, ran string) {
 	var failed error
@@ -37,7 +37,7 @@ func trials(ctx context.Context, o Options) (findings []doctor.Finding, ran stri
 	return []doctor.Finding{o.untried(doctor.Sandbox, failed)}, ""
 }
 
-// tryBelow is try in dir, or in its next ancestor that exists, and returns that directory.
+// tryBelow is try in dir, or in the next ancestor that exists, and returns that directory.
 func tryBelow(ctx context.Context, dir string, trusted bool) (trial, string, error) {
 	dir, err := existing(dir)
 	if err != nil {
@@ -53,7 +53,7 @@ type trial struct {
 	degraded []string          // as in sandbox.Process
 }
 
-// try runs a program that does nothing, in the sandbox of RUN, with its files below a directory in dir that is removed again.
+// try runs a program that does nothing, in the sandbox of RUN, with files below a directory in dir that is removed again.
 func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
 	base, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {
@@ -84,7 +84,7 @@ func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
 	return t, nil
 }
 
-// trialConfig describes the process. It makes the directory base for the files of the process.
+// trialConfig describes the process, and makes the directory base for the files of the process.
 func trialConfig(base string, trusted bool) (sandbox.Config, error) {
 	at := func(name string) string { return filepath.Join(base, name) }
 	for _, name := range []string{"", "lower", "upper", "work"} {
@@ -93,7 +93,8 @@ func trialConfig(base string, trusted bool) (sandbox.Config, error) {
 		}
 	}
 
-	if err := os.WriteFile(at("lower/probe"), binfmt.Program(runtime.GOARCH), 0o755); err != nil { //nolint:gosec // it is executed
+	program := binfmt.Program(runtime.GOARCH)
+	if err := os.WriteFile(at("lower/probe"), program, 0o755); err != nil { //nolint:gosec // it is executed
 		return sandbox.Config{}, err
 	}
 
@@ -111,8 +112,16 @@ func trialConfig(base string, trusted bool) (sandbox.Config, error) {
 	spec.Process.Args = []string{"/probe"}
 
 	return sandbox.Config{
-		Spec: spec, Filter: filter, Stubs: at("stubs"),
-		Root: overlay.Mount{Lowers: []string{at("lower")}, Upper: at("upper"), Work: at("work"), Trusted: trusted, Volatile: true},
+		Spec:   spec,
+		Filter: filter,
+		Stubs:  at("stubs"),
+		Root: overlay.Mount{
+			Lowers:   []string{at("lower")},
+			Upper:    at("upper"),
+			Work:     at("work"),
+			Trusted:  trusted,
+			Volatile: true,
+		},
 	}, nil
 }
 
@@ -124,15 +133,21 @@ func wait(ctx context.Context, p *sandbox.Process) error {
 	defer stop()
 
 	state, err := p.Wait()
-	if err == nil && (state.Signal != 0 || state.ExitCode != 0) {
-		err = fmt.Errorf("a trial process ended with status %d, signal %d", state.ExitCode, int(state.Signal))
+	if err != nil {
+		return err
 	}
-	return err
+	if state.Signal != 0 || state.ExitCode != 0 {
+		return fmt.Errorf("a trial process ended with status %d, signal %d", state.ExitCode, int(state.Signal))
+	}
+	return nil
 }
 
 // findings says how the process ran.
 func (t trial) findings() []doctor.Finding {
-	out := []doctor.Finding{{ID: doctor.Sandbox, Status: doctor.OK, Summary: "a process ran as those of RUN do"}, t.procFinding()}
+	out := []doctor.Finding{
+		{ID: doctor.Sandbox, Status: doctor.OK, Summary: "a process ran as those of RUN do"},
+		t.procFinding(),
+	}
 	if len(t.degraded) > 0 {
 		out = append(out, doctor.Finding{
 			ID: doctor.PivotRoot, Status: doctor.Degraded, Summary: strings.Join(t.degraded, "; "),
@@ -151,11 +166,13 @@ func (t trial) procFinding() doctor.Finding {
 	case sandbox.ProcSubset:
 		f.Summary = "RUN has a /proc of its own with processes only (subset=pid)"
 	case sandbox.ProcBind:
-		f.Summary = "RUN sees the processes around the builder in /proc, under other numbers: a /proc of its own is refused"
+		f.Summary = "RUN sees the processes around the builder in /proc, under other numbers: " +
+			"a /proc of its own is refused"
 	}
 
 	f.Status = doctor.Degraded
 	f.Detail = "the /proc of this process is partly masked"
-	f.Fix = "in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2; in a container use --security-opt unmask=ALL"
+	f.Fix = "in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2; " +
+		"in a container use --security-opt unmask=ALL"
 	return f
 }

@@ -69,7 +69,11 @@ func (e *Emulators) Close() error {
 
 // cannot is the error for an architecture whose programs cannot be executed.
 func cannot(architecture, why, do string) *remedy.Error {
-	return &remedy.Error{What: fmt.Sprintf("programs for %s cannot be executed on this machine", architecture), Why: why, Do: do}
+	return &remedy.Error{
+		What: fmt.Sprintf("programs for %s cannot be executed on this machine", architecture),
+		Why:  why,
+		Do:   do,
+	}
 }
 
 // Ensure makes programs of an architecture, for example "arm64", executable for this process and its descendants, also in
@@ -94,12 +98,11 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 		return cannot(architecture, "no emulator of it is known", "")
 	}
 
-	err := m.try(ctx, dir)
-	if err == nil {
+	if err := m.try(ctx, dir); !errors.Is(err, errNotExecuted) {
+		if err != nil {
+			return fmt.Errorf("trying a program for %s: %w", architecture, err)
+		}
 		return nil
-	}
-	if !errors.Is(err, errNotExecuted) {
-		return fmt.Errorf("trying a program for %s: %w", architecture, err)
 	}
 
 	emulator, err := e.find(m)
@@ -115,8 +118,10 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 
 	if e.root == nil {
 		if e.root, err = fdfs.BinfmtMisc(); err != nil {
-			why := fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)", emulator.Name(), err)
-			return cannot(architecture, why, "root can: apt install qemu-user-static, or systemctl restart systemd-binfmt")
+			why := fmt.Sprintf("%s is not registered, and registering it without root needs Linux 6.7 (%v)",
+				emulator.Name(), err)
+			return cannot(architecture, why,
+				"root can: apt install qemu-user-static, or systemctl restart systemd-binfmt")
 		}
 	}
 
@@ -195,7 +200,8 @@ func (m machine) try(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
-	if err := os.WriteFile(filepath.Join(root, "probe"), m.program(), 0o700); err != nil { //nolint:gosec // it is executed
+	probe := filepath.Join(root, "probe")
+	if err := os.WriteFile(probe, m.program(), 0o700); err != nil { //nolint:gosec // it is executed
 		return err
 	}
 
@@ -221,7 +227,8 @@ func (m machine) try(ctx context.Context, dir string) (err error) {
 func (m machine) register(root *os.File, name string, emulator *os.File) error {
 	// P: the emulator gets argument 0 of the program; O: it gets a descriptor of the program; C: the process has the
 	// credentials of the program; F: the kernel opens the emulator now.
-	line := fmt.Sprintf(":rbuild-%s:M::%s:%s:/proc/self/fd/%d:POCF", name, escape(m.magic()), escape(m.mask()), emulator.Fd())
+	line := fmt.Sprintf(":rbuild-%s:M::%s:%s:/proc/self/fd/%d:POCF", name, escape(m.magic()), escape(m.mask()),
+		emulator.Fd())
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d/register", root.Fd()), os.O_WRONLY, 0)
 	if err != nil {
 		return err

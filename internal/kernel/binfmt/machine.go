@@ -34,7 +34,7 @@ func machines() map[string]machine {
 	}
 }
 
-// Architectures returns the known architectures in alphabetical order, by the names of Go: "386", "amd64", "arm" …
+// Architectures returns the known architectures in alphabetical order, by the names of Go: "386", "amd64", "arm" and so on.
 func Architectures() []string { return slices.Sorted(maps.Keys(machines())) }
 
 // Program returns a static ELF program for an architecture that exits with 0. It is nil for an unknown architecture.

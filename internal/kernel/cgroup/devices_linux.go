@@ -136,7 +136,8 @@ func deviceFilter(list []Device) []uint64 {
 		if !d.All {
 			yes = append([]uint64{op(unlessEqual, 5, 0, 2, d.Minor)}, yes...)
 		}
-		rules = append(rules, op(unlessEqual, 2, 0, int16(len(yes)+1), kind), op(unlessEqual, 4, 0, int16(len(yes)), d.Major))
+		rules = append(rules, op(unlessEqual, 2, 0, int16(len(yes)+1), kind),
+			op(unlessEqual, 4, 0, int16(len(yes)), d.Major))
 		rules = append(rules, yes...)
 	}
 

@@ -43,12 +43,21 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // The remedies.
 const (
-	fixPod       = "in a pod set resources.limits instead (or let containerd delegate: cgroup_writable of the runtime class, Kubernetes CgroupOptions)"
-	fixScope     = "run it in a scope of its own: systemd-run --user --scope -p Delegate=yes rbuild ..."
-	fixInit      = "move them into one below it before: mkdir /sys/fs/cgroup/init && xargs -rn1 </sys/fs/cgroup/cgroup.procs >/sys/fs/cgroup/init/cgroup.procs"
-	fixBus       = "install dbus-user-session and log in again, or run: loginctl enable-linger, with XDG_RUNTIME_DIR=/run/user/UID set"
-	fixV1        = "boot with systemd.unified_cgroup_hierarchy=1, or let root delegate: for c in memory pids cpu cpuacct cpuset; do mkdir /sys/fs/cgroup/$c/NAME && chown -R USER /sys/fs/cgroup/$c/NAME; done, and use --cgroup-manager cgroupfs --cgroup-parent /NAME"
-	fixDelegate  = `run as root: mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\nDelegate=cpu cpuset io memory pids\n' > /etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload, then log in again`
+	fixPod = "in a pod set resources.limits instead (or let containerd delegate: " +
+		"cgroup_writable of the runtime class, Kubernetes CgroupOptions)"
+	fixScope = "run it in a scope of its own: systemd-run --user --scope -p Delegate=yes rbuild ..."
+	fixInit  = "move them into one below it before: mkdir /sys/fs/cgroup/init && " +
+		"xargs -rn1 </sys/fs/cgroup/cgroup.procs >/sys/fs/cgroup/init/cgroup.procs"
+	fixBus = "install dbus-user-session and log in again, " +
+		"or run: loginctl enable-linger, with XDG_RUNTIME_DIR=/run/user/UID set"
+	fixV1 = "boot with systemd.unified_cgroup_hierarchy=1, or let root delegate: " +
+		"for c in memory pids cpu cpuacct cpuset; " +
+		"do mkdir /sys/fs/cgroup/$c/NAME && chown -R USER /sys/fs/cgroup/$c/NAME; done, " +
+		"and use --cgroup-manager cgroupfs --cgroup-parent /NAME"
+	fixDelegate = `run as root: mkdir -p /etc/systemd/system/user@.service.d && ` +
+		`printf '[Service]\nDelegate=cpu cpuset io memory pids\n' ` +
+		`> /etc/systemd/system/user@.service.d/delegate.conf && ` +
+		`systemctl daemon-reload, then log in again`
 	fixSwap      = "boot with swapaccount=1 on the kernel's command line, or leave out the limit of swap"
 	fixContainer = "let what started this container delegate the controller"
 )
@@ -63,7 +72,10 @@ func (p *Parent) noController(missing []string) *Error {
 		if p.underSystemd() {
 			e.Fix = fixScope
 		}
-		e.Detail = fmt.Sprintf("cgroup %s holds other processes, a shell for example, so that no cgroup below it can have controllers", path.Dir(p.name))
+		e.Detail = fmt.Sprintf(
+			"cgroup %s holds other processes, a shell for example, so that no cgroup below it can have controllers",
+			path.Dir(p.name),
+		)
 	case len(missing) == 1 && missing[0] == Swap:
 		e.Detail, e.Fix = "the kernel does not account swap space to cgroups", fixSwap
 	case p.manager == Systemd:
@@ -75,7 +87,8 @@ func (p *Parent) noController(missing []string) *Error {
 			e.Fix = fixDelegate
 		}
 	default:
-		e.Detail = fmt.Sprintf("cgroup v1, and no directory of the controller %s is delegated to the user", list(missing))
+		e.Detail = fmt.Sprintf("cgroup v1, and no directory of the controller %s is delegated to the user",
+			list(missing))
 		e.Fix = fixV1
 	}
 

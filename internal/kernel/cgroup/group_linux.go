@@ -131,8 +131,8 @@ func (g *Group) Add(pid int) error {
 // Kill kills all processes of the group.
 func (g *Group) Kill() error {
 	if dir, ok := g.paths[""]; ok {
-		if err := cgroups.WriteFile(dir, "cgroup.kill", "1"); err == nil {
-			return nil // Linux 5.14
+		if cgroups.WriteFile(dir, "cgroup.kill", "1") == nil { // Linux 5.14
+			return nil
 		}
 	}
 
@@ -145,7 +145,8 @@ func (g *Group) Kill() error {
 			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
 		}
 		for _, pid := range pids {
-			if pid == os.Getpid() || pid <= 0 { // a thread that could not leave; a process outside of this PID namespace
+			// A thread of this process that could not leave, or a process outside of this PID namespace.
+			if pid == os.Getpid() || pid <= 0 {
 				continue
 			}
 			if err := syscall.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -163,16 +164,15 @@ func (g *Group) Remove() error {
 	if g.dir != nil {
 		g.dir.Close()
 	}
-	var err error
-	for delay := time.Millisecond; ; delay *= 2 {
-		if err = g.remove(); err == nil || delay > time.Second {
-			return err
-		}
+	err := g.remove()
+	for delay := time.Millisecond; err != nil && delay <= time.Second; delay *= 2 {
 		if kill := g.Kill(); kill != nil {
 			return errors.Join(err, kill)
 		}
 		time.Sleep(delay) // a killed process needs time to end, up to a second if it waits for a disk
+		err = g.remove()
 	}
+	return err
 }
 
 func (g *Group) remove() error {

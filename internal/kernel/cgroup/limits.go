@@ -71,7 +71,8 @@ func (l Limits) Only(controllers []string) Limits {
 		l.MemorySwap = 0
 	}
 	if !has(CPU) {
-		l.CPUQuota, l.CPUPeriod, l.CPUShares = 0, 0, 0
+		l.CPUQuota, l.CPUPeriod = 0, 0
+		l.CPUShares = 0
 	}
 	if !has(CPUSet) {
 		l.CPUs, l.Mems = "", ""

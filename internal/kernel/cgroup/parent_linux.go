@@ -23,7 +23,9 @@ const root = "/sys/fs/cgroup"
 // The names of directories that this package makes.
 const (
 	prefix = "rbuild-" // of directories and scopes
-	leaf   = "builder" // the cgroup of this process: a cgroup of v2 with children holds no process; on v1 of some threads
+	// leaf is the cgroup of this process, because a cgroup of v2 with children holds no process. On v1 it
+	// holds some threads.
+	leaf = "builder"
 )
 
 // Parent is a cgroup in which cgroups can be made. It is safe for concurrent use.
@@ -57,7 +59,11 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 	}
 	if !unified() {
 		if o.Manager == Systemd {
-			return nil, &Error{Reason: NoHierarchy, Detail: "systemd delegates cgroups of version 2 only, and this machine has version 1", Fix: fixV1}
+			return nil, &Error{
+				Reason: NoHierarchy,
+				Detail: "systemd delegates cgroups of version 2 only, and this machine has version 1",
+				Fix:    fixV1,
+			}
 		}
 		return openV1(o)
 	}
@@ -80,7 +86,10 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 		return nil, err
 	}
 
-	return nil, errors.Join(&Error{Reason: Busy, Detail: fmt.Sprintf("cgroup %s holds other processes", own), Fix: fixScope}, release())
+	return nil, errors.Join(
+		&Error{Reason: Busy, Detail: fmt.Sprintf("cgroup %s holds other processes", own), Fix: fixScope},
+		release(),
+	)
 }
 
 // Close removes the cgroups that Open has made.
@@ -88,10 +97,7 @@ func (p *Parent) Close() error {
 	var errs []error
 	for _, l := range p.leases {
 		err := p.tree.remove(l.Path())
-		for range 50 {
-			if err == nil {
-				break
-			}
+		for tries := 0; err != nil && tries < 50; tries++ {
 			time.Sleep(time.Millisecond) // the threads of the cgroup end
 			err = p.tree.remove(l.Path())
 		}
@@ -134,12 +140,20 @@ func isFresh(name string) bool {
 // refusal returns the error of a directory that this process could not make or enter.
 func refusal(dir string, err error) error {
 	name := "/" + strings.TrimPrefix(strings.TrimPrefix(dir, root), "/")
-	e := &Error{Reason: NotDelegated, Err: err, Detail: fmt.Sprintf("cgroup %s is not delegated to the user (%v)", name, underlying(err)), Fix: fixScope}
+	e := &Error{
+		Reason: NotDelegated,
+		Err:    err,
+		Detail: fmt.Sprintf("cgroup %s is not delegated to the user (%v)", name, underlying(err)),
+		Fix:    fixScope,
+	}
 	switch {
 	case errors.Is(err, unix.EROFS):
-		e.Reason, e.Detail, e.Fix = ReadOnly, root+" is read-only here", fixPod
+		e.Reason = ReadOnly
+		e.Detail = root + " is read-only here"
+		e.Fix = fixPod
 	case errors.Is(err, unix.ENOENT):
-		e.Reason, e.Detail = NoParent, fmt.Sprintf("there is no cgroup %s", name)
+		e.Reason = NoParent
+		e.Detail = fmt.Sprintf("there is no cgroup %s", name)
 		e.Fix = "make it and give it to the user, or leave out --cgroup-parent"
 	case !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM):
 		return fmt.Errorf("making a cgroup in %s: %w", dir, underlying(err))

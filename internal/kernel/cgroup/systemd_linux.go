@@ -60,7 +60,11 @@ func listens(path string) bool {
 // openScope asks systemd for a scope that contains this process. The scope ends with the process.
 func openScope(ctx context.Context, o Options) (*Parent, error) {
 	if o.Parent != "" && !strings.HasSuffix(o.Parent, ".slice") {
-		return nil, &Error{Reason: NoParent, Detail: fmt.Sprintf("the parent %s is no slice of systemd", o.Parent), Fix: "name one that ends in .slice, or use --cgroup-manager cgroupfs"}
+		return nil, &Error{
+			Reason: NoParent,
+			Detail: fmt.Sprintf("the parent %s is no slice of systemd", o.Parent),
+			Fix:    "name one that ends in .slice, or use --cgroup-manager cgroupfs",
+		}
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, scopeTimeout)
@@ -74,7 +78,12 @@ func openScope(ctx context.Context, o Options) (*Parent, error) {
 
 	unit := fresh() + ".scope"
 	if err := startScope(ctx, conn, unit, o.Parent); err != nil {
-		return nil, &Error{Reason: Refused, Err: err, Detail: fmt.Sprintf("the user's systemd made no scope: %v", err), Fix: "see journalctl --user, or use --cgroup-manager cgroupfs in a delegated cgroup"}
+		return nil, &Error{
+			Reason: Refused,
+			Err:    err,
+			Detail: fmt.Sprintf("the user's systemd made no scope: %v", err),
+			Fix:    "see journalctl --user, or use --cgroup-manager cgroupfs in a delegated cgroup",
+		}
 	}
 
 	name, err := ownPath()
@@ -82,7 +91,10 @@ func openScope(ctx context.Context, o Options) (*Parent, error) {
 		return nil, err
 	}
 	if filepath.Base(name) != unit {
-		return nil, &Error{Reason: Refused, Detail: fmt.Sprintf("systemd made the scope %s, and this process is in cgroup %s still", unit, name)}
+		return nil, &Error{
+			Reason: Refused,
+			Detail: fmt.Sprintf("systemd made the scope %s, and this process is in cgroup %s still", unit, name),
+		}
 	}
 
 	return settle(o.Tree, name)
@@ -98,8 +110,7 @@ func settle(t *Tree, name string) (*Parent, error) {
 	// Processes that this process has started since it is in the scope are there, too, and move to
 	// the leaf.
 	for range 100 {
-		_, err := enable(dir)
-		if err == nil {
+		if _, err := enable(dir); err == nil {
 			break
 		}
 		pids, err := cgroups.GetPids(dir)
@@ -117,12 +128,22 @@ func settle(t *Tree, name string) (*Parent, error) {
 // dial connects to the bus. The bus knows a process in a user namespace by the user's ID outside.
 func dial(ctx context.Context, o Options) (*dbus.Conn, error) {
 	if o.Bus == "" {
-		return nil, &Error{Reason: NoBus, Detail: "no D-Bus of the user's systemd is known: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR leads to one", Fix: fixBus}
+		return nil, &Error{
+			Reason: NoBus,
+			Detail: "no D-Bus of the user's systemd is known: " +
+				"neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR leads to one",
+			Fix: fixBus,
+		}
 	}
 
 	conn, err := connect(ctx, o)
 	if err != nil {
-		return nil, &Error{Reason: NoBus, Err: err, Detail: fmt.Sprintf("the user's D-Bus at %s: %v", o.Bus, err), Fix: fixBus}
+		return nil, &Error{
+			Reason: NoBus,
+			Err:    err,
+			Detail: fmt.Sprintf("the user's D-Bus at %s: %v", o.Bus, err),
+			Fix:    fixBus,
+		}
 	}
 	return conn, nil
 }
@@ -166,7 +187,11 @@ func startScope(ctx context.Context, conn *dbus.Conn, unit, slice string) error 
 	if slice != "" {
 		properties = append(properties, property{"Slice", dbus.MakeVariant(slice)})
 	}
-	if err := conn.AddMatchSignalContext(ctx, dbus.WithMatchInterface(systemdInterface), dbus.WithMatchMember("JobRemoved")); err != nil {
+	if err := conn.AddMatchSignalContext(
+		ctx,
+		dbus.WithMatchInterface(systemdInterface),
+		dbus.WithMatchMember("JobRemoved"),
+	); err != nil {
 		return err
 	}
 
@@ -180,7 +205,15 @@ func startScope(ctx context.Context, conn *dbus.Conn, unit, slice string) error 
 	}
 
 	var job dbus.ObjectPath
-	call := manager.CallWithContext(ctx, systemdInterface+".StartTransientUnit", 0, unit, "fail", properties, []auxiliary{})
+	call := manager.CallWithContext(
+		ctx,
+		systemdInterface+".StartTransientUnit",
+		0,
+		unit,
+		"fail",
+		properties,
+		[]auxiliary{},
+	)
 	if err := call.Store(&job); err != nil {
 		return err
 	}

@@ -96,14 +96,14 @@ func (t *Tree) reap(parent string) { _ = lease.Reap(t.form(), parent, isFresh) }
 
 // remove removes a cgroup and all cgroups below. A missing cgroup is no error.
 func (t *Tree) remove(dir string) error {
-	err := t.rmdir(dir)
-	if err == nil || errors.Is(err, unix.ENOENT) {
+	busy := t.rmdir(dir)
+	if busy == nil || errors.Is(busy, unix.ENOENT) {
 		return nil
 	}
 
-	entries, readErr := os.ReadDir(dir)
-	if readErr != nil {
-		return &os.PathError{Op: "removing cgroup", Path: dir, Err: err}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return &os.PathError{Op: "removing cgroup", Path: dir, Err: busy}
 	}
 
 	for _, e := range entries {

@@ -32,10 +32,7 @@ func openV1(o Options) (*Parent, error) {
 	id := fresh()
 	var refused error
 	for _, c := range wanted {
-		parent, err := parentV1(c, o.Parent)
-		if err == nil {
-			err = p.claimV1(c, filepath.Join(parent, id))
-		}
+		parent, err := p.makeV1(c, o.Parent, id)
 		if cgroups.IsNotFound(err) {
 			continue // the kernel lacks it
 		}
@@ -48,10 +45,21 @@ func openV1(o Options) (*Parent, error) {
 		return nil, refusalV1(refused)
 	}
 
-	p.controllers = slices.DeleteFunc(p.controllers, func(c string) bool { return c == deviceHierarchy }) // which limits nothing
+	// The hierarchy of devices limits nothing.
+	isDevices := func(c string) bool { return c == deviceHierarchy }
+	p.controllers = slices.DeleteFunc(p.controllers, isDevices)
 	slices.Sort(p.controllers)
 
 	return p, nil
+}
+
+// makeV1 makes the directory id of a controller, and returns the directory in which it was made.
+func (p *Parent) makeV1(controller, parent, id string) (string, error) {
+	parent, err := parentV1(controller, parent)
+	if err != nil {
+		return parent, err
+	}
+	return parent, p.claimV1(controller, filepath.Join(parent, id))
 }
 
 // parentV1 returns the directory in which a controller's cgroups are made.
@@ -68,7 +76,7 @@ func parentV1(controller, parent string) (string, error) {
 
 // claimV1 makes the directory of a controller. Two controllers may share a directory.
 func (p *Parent) claimV1(controller, dir string) error {
-	if real, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
+	if real, _ := filepath.EvalSymlinks(filepath.Dir(dir)); real != "" {
 		dir = filepath.Join(real, filepath.Base(dir))
 	}
 	shared := false
@@ -108,14 +116,19 @@ func (p *Parent) claimV1(controller, dir string) error {
 	return nil
 }
 
-func refusalV1(err error) error {
-	if err == nil {
-		return &Error{Reason: NoHierarchy, Detail: "no cgroup file system is mounted at " + root, Fix: "mount one, or run where the host's is visible"}
+// refusalV1 returns the error that explains refused, the first failure. Nil: there is no hierarchy.
+func refusalV1(refused error) error {
+	if refused == nil {
+		return &Error{
+			Reason: NoHierarchy,
+			Detail: "no cgroup file system is mounted at " + root,
+			Fix:    "mount one, or run where the host's is visible",
+		}
 	}
-	path, _ := errors.AsType[*os.PathError](err)
-	refused := refusal(path.Path, err)
-	if e, ok := errors.AsType[*Error](refused); ok && e.Reason == NotDelegated {
+	path, _ := errors.AsType[*os.PathError](refused)
+	err := refusal(path.Path, refused)
+	if e, ok := errors.AsType[*Error](err); ok && e.Reason == NotDelegated {
 		e.Detail, e.Fix = "cgroup v1, and "+path.Path+" is not delegated to the user ("+path.Err.Error()+")", fixV1
 	}
-	return refused
+	return err
 }

@@ -131,7 +131,8 @@ func openPrepared(t *Tree, name string) (*Parent, error) {
 	}
 	above := filepath.Dir(p.dirs[""])
 	available, _ := words(above, fileAvailable)
-	p.busy = len(p.controllers) == 0 && slices.ContainsFunc(wanted(), func(c string) bool { return slices.Contains(available, c) })
+	p.busy = len(p.controllers) == 0 &&
+		slices.ContainsFunc(wanted(), func(c string) bool { return slices.Contains(available, c) })
 	return p, nil
 }
 

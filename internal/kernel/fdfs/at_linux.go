@@ -26,7 +26,16 @@ const (
 
 // String returns the type in words, for example "symbolic link".
 func (t Type) String() string {
-	names := [...]string{"unknown", "regular file", "directory", "symbolic link", "fifo", "socket", "character device", "block device"}
+	names := [...]string{
+		"unknown",
+		"regular file",
+		"directory",
+		"symbolic link",
+		"fifo",
+		"socket",
+		"character device",
+		"block device",
+	}
 	if int(t) < len(names) {
 		return names[t]
 	}
@@ -70,24 +79,32 @@ func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	}
 
 	fd, err := retry(func() (int, error) {
-		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return unix.Openat(int(dir.Fd()), name,
+			unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, Stat{}, pathError("open", name, err)
 	}
 
-	var st unix.Stat_t
-	err = retry0(func() error { return unix.Fstat(fd, &st) })
-	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		// Without O_NONBLOCK package os does not offer the file to its poller, which takes no regular files.
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
-	}
+	st, err := statToRead(fd)
 	if err != nil {
 		unix.Close(fd)
 		return nil, Stat{}, pathError("open", name, err)
 	}
 
 	return os.NewFile(uintptr(fd), name), newStat(&st), nil
+}
+
+// statToRead describes the open file fd, and takes O_NONBLOCK from a regular file: package os then does not offer the file to
+// its poller, which takes no regular files.
+func statToRead(fd int) (st unix.Stat_t, err error) {
+	if err := retry0(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return st, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
+	}
+	return st, err
 }
 
 // CreateAt makes the file name in dir with mode 0600, and opens the file for reading and writing. If anything has that name,
@@ -120,8 +137,8 @@ func FileStat(f *os.File) (Stat, error) {
 
 // IsDevice reports whether the open file f, which may be open with O_PATH, is a device node.
 func IsDevice(f *os.File) bool {
-	st, err := FileStat(f)
-	return err == nil && (st.Type == CharDevice || st.Type == BlockDevice)
+	st, _ := FileStat(f) // the zero value is no device
+	return st.Type == CharDevice || st.Type == BlockDevice
 }
 
 // StatAt describes name of dir, or dir itself for ".". For a symbolic link it describes the link.
@@ -257,7 +274,8 @@ func Chown(f *os.File, uid, gid uint32) error {
 
 func chownError(name string, uid, gid uint32, err error) error {
 	if errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("owner %d:%d is outside the ids that the user namespace maps: %w", uid, gid, pathError("chown", name, err))
+		return fmt.Errorf("owner %d:%d is outside the ids that the user namespace maps: %w", uid, gid,
+			pathError("chown", name, err))
 	}
 	return pathError("chown", name, err)
 }
@@ -371,18 +389,17 @@ func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err er
 	copied, err = retry(func() (int, error) {
 		return unix.CopyFileRange(int(src.Fd()), &in, int(dst.Fd()), &out, n, 0)
 	})
-	if err == nil {
-		return copied, true, nil
-	}
-
 	// EXDEV: other file system type (man copy_file_range); EINVAL, EOPNOTSUPP, ENOSYS, EPERM (seccomp): not here.
 	for _, e := range []error{unix.EXDEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM} {
 		if errors.Is(err, e) {
 			return 0, false, nil
 		}
 	}
+	if err != nil {
+		return 0, false, pathError("copy_file_range", dst.Name(), err)
+	}
 
-	return 0, false, pathError("copy_file_range", dst.Name(), err)
+	return copied, true, nil
 }
 
 // checkName refuses a name that is not one component of a path, so that no call can leave its directory.
@@ -425,12 +442,12 @@ func OpenRegular(path string) (f *os.File, size int64, err error) {
 	}
 
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
 	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	if !info.Mode().IsRegular() {
 		_ = f.Close() // nothing was written
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	}
 	return f, info.Size(), nil
 }

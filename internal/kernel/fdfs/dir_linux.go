@@ -87,7 +87,9 @@ type Owner struct{ UID, GID uint32 }
 // (chown(2)): owner, mode, extended attributes, time.
 type Attributes struct {
 	Owner *Owner
-	Mode  *uint32 // permission bits with setuid, setgid and sticky: at most 07777; ignored for a symbolic link that is made
+	// Mode has the permission bits with setuid, setgid and sticky: at most 07777. It is ignored for
+	// a symbolic link that is made.
+	Mode *uint32
 	// Xattrs are extended attributes, for example "user.kind": "blue". Others of the inode stay.
 	// With [Writer.SetAttributes] they are for directories only.
 	Xattrs map[string]string
@@ -98,7 +100,9 @@ type Attributes struct {
 // of a new inode of the caller; the mode is 0700 for a directory and 0600 for a fifo or device
 // then.
 type Entry struct {
-	Type   Type   // Directory, Symlink, Fifo, CharDevice or BlockDevice; the kernel forbids devices in a user namespace (EPERM)
+	// Type is Directory, Symlink, Fifo, CharDevice or BlockDevice. In a user namespace the kernel
+	// forbids devices (EPERM).
+	Type   Type
 	Target string // of a symbolic link: the text as it is, absolute or relative
 	Rdev   uint64 // of a device: its number
 	Attributes

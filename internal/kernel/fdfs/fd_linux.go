@@ -102,10 +102,10 @@ func (d FD) Pread(p []byte, off int64) (int, error) {
 // extended attributes gives an empty list.
 func (d FD) Xattrs() ([]string, error) {
 	list, err := sized(func(buf []byte) (int, error) { return unix.Flistxattr(int(d), buf) })
-	if errors.Is(err, unix.ENOTSUP) || err == nil && list == "" {
+	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
-	if err != nil {
+	if err != nil || list == "" {
 		return nil, err
 	}
 	return strings.Split(strings.TrimSuffix(list, "\x00"), "\x00"), nil

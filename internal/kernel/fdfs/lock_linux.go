@@ -23,7 +23,10 @@ func TryFlock(f *os.File) (bool, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}
-	return err == nil, os.NewSyscallError("flock", err)
+	if err != nil {
+		return false, os.NewSyscallError("flock", err)
+	}
+	return true, nil
 }
 
 // Unlock gives the lock of f back, and f stays open.
@@ -38,7 +41,10 @@ func tryLock(f *os.File, kind int16) (bool, error) {
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return false, nil
 	}
-	return err == nil, os.NewSyscallError("fcntl", err)
+	if err != nil {
+		return false, os.NewSyscallError("fcntl", err)
+	}
+	return true, nil
 }
 
 // LockFileAt opens the file name of dir for locking. If there is no such file, it is made with mode 0600. A symbolic link is

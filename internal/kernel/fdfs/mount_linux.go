@@ -54,7 +54,8 @@ func newFS(fsType string, options ...string) (*os.File, error) {
 		return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsconfig", err))
 	}
 
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("mounting %s: %w", fsType, os.NewSyscallError("fsmount", err))
 	}

@@ -12,7 +12,9 @@ import (
 
 // TCPCount says how many bytes a TCP connection has transferred.
 type TCPCount struct {
-	Received uint64 // bytes that the kernel has received; also 0 if the kernel does not count (before Linux 4.1, gVisor)
+	// Received is the number of bytes that the kernel has received. It is also 0 if the kernel does
+	// not count (before Linux 4.1, gVisor).
+	Received uint64
 	Unread   uint64 // bytes of Received that the program has not read
 	Acked    uint64 // bytes that were sent and that the peer has acknowledged
 }

@@ -31,7 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The environment tells the re-executed binary which stage it is, or why there is none.
+// The environment names the stage of the re-executed binary, or the reason why no stage runs.
 const (
 	stageVar  = "RBUILD_NSTEST_STAGE" // "wait": wait for the map and execute again; "run": run the tests
 	reasonVar = "RBUILD_NSTEST_REASON"
@@ -56,21 +56,28 @@ func Main(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	code, err := reexec()
-	if err == nil {
-		os.Exit(code)
+	if err != nil {
+		code = runOutside(m, err)
 	}
-	if err := os.Setenv(reasonVar, err.Error()); err != nil {
-		fmt.Fprintln(os.Stderr, "nstest:", err)
-		os.Exit(1)
-	}
+	os.Exit(code)
+}
 
-	os.Exit(m.Run())
+// runOutside runs the tests without a namespace. Need skips tests with this reason.
+func runOutside(m *testing.M, reason error) int {
+	if err := os.Setenv(reasonVar, reason.Error()); err != nil {
+		fmt.Fprintln(os.Stderr, "nstest:", err)
+		return 1
+	}
+	return m.Run()
 }
 
 // Inside reports whether this process is root of a user namespace that is not the first one.
 func Inside() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && os.Getuid() == 0 && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
+	if err != nil || os.Getuid() != 0 {
+		return false
+	}
+	return strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 }
 
 // Need skips t, with the reason, where Main found no way into a user namespace.
@@ -100,7 +107,9 @@ func reexec() (int, error) {
 
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin = os.Stdin
+	cmd.Stdout = os.Stdout
+	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 		Pdeathsig:  unix.SIGKILL,
@@ -153,14 +162,12 @@ func startMapped(cmd *exec.Cmd, maps idMap) error {
 		return fmt.Errorf("starting in a new user namespace: %w", err)
 	}
 
-	err = maps.write(cmd.Process.Pid)
-	if err == nil {
-		_, err = ready.Write([]byte{1})
-	}
-	if err != nil {
+	if err := maps.write(cmd.Process.Pid); err != nil {
 		return errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()))
 	}
-
+	if _, err := ready.Write([]byte{1}); err != nil {
+		return errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()))
+	}
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Package program runs lists of system calls, in this process or in a child that never runs Go code.
 //
-// A Go program cannot call fork(2): the child would have one of many threads, and the Go runtime does
+// A Go program cannot call fork(2): the child would have a single thread of many, and the Go runtime does
 // not work there. So [Program] prepares everything before the fork: each string, buffer and structure
 // is allocated, and each system call is a line of a table. The child executes the table up to execve(2):
 //

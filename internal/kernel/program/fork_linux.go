@@ -36,8 +36,8 @@ const (
 )
 
 // execute runs code. It returns the index of the op that failed and the error number, or len(code) and
-// 0 at the end. In a child it runs in a process that has one thread of a Go program and no Go runtime:
-// it must not allocate, grow its stack, or need a write barrier.
+// 0 at the end. In a child, execute runs in a process with a single thread of a Go program and without the Go
+// runtime: execute must not allocate, grow its stack, or need a write barrier.
 //
 //go:norace
 //go:nosplit
@@ -77,7 +77,8 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 
 		if in.note && regs[regReport] != 0 {
 			record[0], record[1] = uint32(i)|noteBit, uint32(errno)
-			_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
+			_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE,
+				regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 		}
 
 		i = in.other
@@ -86,7 +87,7 @@ func execute(code []instruction, regs []uintptr, record *[2]uint32) (int, syscal
 	return i, 0
 }
 
-// call makes the system call of an instruction. It retries EINTR.
+// call makes the system call of an instruction, again after EINTR.
 //
 //go:norace
 //go:nosplit
@@ -133,12 +134,15 @@ type cloneArgs struct {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func fork(flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs []uintptr, record *[2]uint32) (uintptr, syscall.Errno) {
+func fork(
+	flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs []uintptr, record *[2]uint32,
+) (uintptr, syscall.Errno) {
 	var pid uintptr
 	var errno syscall.Errno
 	runtimeBeforeFork()
 	if args != nil {
-		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3,
+			uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
 	} else {
 		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
 	}
@@ -152,7 +156,7 @@ func fork(flags uintptr, pidfd *int32, args *cloneArgs, code []instruction, regs
 	return 0, 0
 }
 
-// child is the life of the child up to execve(2). It does not return.
+// child is the life of the child up to execve(2). child does not return.
 //
 //go:norace
 //go:nosplit
@@ -170,7 +174,7 @@ func child(code []instruction, regs []uintptr, record *[2]uint32) {
 	}
 }
 
-// Run executes p in the calling thread. The error is a *Failure. Close closes the descriptors that it has opened.
+// Run executes p in the calling thread. The error is a *Failure. Close closes the descriptors that p has opened.
 func (p *Program) Run() error {
 	p.compile()
 	runtime.LockOSThread()
@@ -205,10 +209,10 @@ type Child struct {
 	err   error
 }
 
-// State is how a process ended and what it used.
+// State is the end of a process and the resources that the process used.
 type State struct {
-	ExitCode int            // 0 to 255; -1 if a signal ended it
-	Signal   syscall.Signal // 0 if it exited
+	ExitCode int            // 0 to 255; -1 if a signal ended the process
+	Signal   syscall.Signal // 0 if the process exited
 	Rusage   syscall.Rusage // of the process and of its descendants that were waited for
 }
 
@@ -237,7 +241,7 @@ func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, err
 	return c, nil
 }
 
-// live is the goroutine, and the thread, that is the child's parent. It takes the steps itself: to
+// live is the goroutine, and the thread, that is the child's parent. live takes the steps in this goroutine: to
 // hand a step to another goroutine would cost more than most steps.
 func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, started chan<- error) {
 	runtime.LockOSThread()
@@ -253,11 +257,13 @@ func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, star
 	}
 
 	err := c.follow(p, steps)
-	if err == nil {
+	if err != nil {
+		if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
+			started <- errors.Join(err, kill)
+			return
+		}
+	} else {
 		started <- nil
-	} else if kill := c.Signal(unix.SIGKILL); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
-		started <- errors.Join(err, kill)
-		return
 	}
 
 	c.state, c.err = reap(c.pidfd)
@@ -330,8 +336,8 @@ func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, sysc
 	return pid, errno
 }
 
-// enter moves this thread into the cgroup of p, if that is possible, and returns the function that moves it out. A thread
-// that cannot be moved out does no harm in the cgroup: it waits for the child, and ends.
+// enter moves this thread into the cgroup of p, if that is possible, and returns the function that moves the thread out. A
+// thread that cannot be moved out does no harm in the cgroup: the thread waits for the child, and ends.
 func (c *Child) enter(p *Program) (leave func()) {
 	nothing := func() {}
 	if p.cgroup == nil || unix.Gettid() == unix.Getpid() { // the main thread does not end with its goroutine
@@ -345,7 +351,7 @@ func (c *Child) enter(p *Program) (leave func()) {
 	return func() { _ = out() }
 }
 
-// prologue compiles p, and puts ops before it that close every descriptor that is not inherited: a child
+// prologue compiles p, and prepends ops that close every descriptor that is not inherited: a child
 // that waits must not keep the pipes of other children open.
 func (p *Program) prologue(report, sync int) {
 	p.compile()
@@ -442,7 +448,7 @@ func (c *Child) read(p *Program) (waits bool, err error) {
 	}
 }
 
-// Wait waits until the child has ended and returns its state. It may be called several times, and
+// Wait waits until the child has ended and returns the state of the child. Wait may be called several times, and
 // from several goroutines.
 func (c *Child) Wait() (State, error) {
 	<-c.done
@@ -500,8 +506,7 @@ const cldExited = 1
 // ProcDir returns the directory of the child below the /proc of this process, for example "/proc/42". If
 // /proc was mounted for an outer PID namespace, the number is not Pid, and is read from the pidfd.
 func (c *Child) ProcDir() (string, error) {
-	self, err := fdfs.ProcSelf()
-	if err == nil && self == "/proc/"+strconv.Itoa(os.Getpid()) {
+	if self, _ := fdfs.ProcSelf(); self == "/proc/"+strconv.Itoa(os.Getpid()) {
 		return "/proc/" + strconv.Itoa(c.Pid), nil
 	}
 

@@ -46,7 +46,7 @@ type Cgroup interface {
 }
 
 // InCgroup makes the child begin in c, before the first step given to Start is taken. The child is born in c if the kernel
-// can do that, and otherwise moved into c while it waits. The program must have a Sync.
+// can do that, and otherwise moved into c while the child waits. The program must have a Sync.
 func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
 // A Reg is a register of a Program: an argument whose value becomes known while the program runs.
@@ -96,7 +96,7 @@ type check struct {
 	mask, want uint32
 }
 
-// instruction is an Op as it is executed. The only pointer that the garbage collector must know is that of a check.
+// instruction is the compiled form of an Op. The only pointer that the garbage collector must know is that of a check.
 type instruction struct {
 	nr    uintptr
 	args  [6]uintptr
@@ -117,7 +117,7 @@ func (p *Program) Reg() Reg {
 	return Reg(len(p.regs) - 1)
 }
 
-// Label returns a new label. Mark gives the label its place.
+// Label returns a new label. Mark sets the position of the label.
 func (p *Program) Label() Label {
 	p.init()
 	p.labels = append(p.labels, -1)
@@ -212,7 +212,7 @@ func (p *Program) Sync(what string) {
 // inherited nor arguments of type *os.File.
 func (p *Program) Inherit(fd int) { p.inherit = append(p.inherit, fd) }
 
-// Keep keeps values alive as long as the program. It is for memory to which only a structure of the program points.
+// Keep keeps values alive as long as the program. Use Keep for memory to which only a structure of the program points.
 func (p *Program) Keep(values ...any) { p.keep = append(p.keep, values...) }
 
 // Own makes Close close f, whose descriptor is an argument of the program.
@@ -339,9 +339,9 @@ func (p *Program) failure(index int, errno syscall.Errno) *Failure {
 
 // A Failure is an op of a Program that failed.
 type Failure struct {
-	What  string // what the op was for, as given to Do
+	What  string // the purpose of the op, as given to Do
 	Errno syscall.Errno
-	Notes []Failure // the tolerated failures before it, of ops with Note
+	Notes []Failure // the earlier tolerated failures, of ops with Note
 }
 
 // Error returns "what: error".
@@ -350,7 +350,7 @@ func (f *Failure) Error() string { return f.What + ": " + f.Errno.Error() }
 // Unwrap returns the error number.
 func (f *Failure) Unwrap() error { return f.Errno }
 
-// String lists the program for a debug log, one op a line. Of a row of similar ops it shows the first and their number.
+// String lists the program for a debug log, an op a line. Of a row of similar ops String shows the first and the number of ops.
 func (p *Program) String() string {
 	var b strings.Builder
 	marked := func(i int) bool { return slices.Contains(p.labels, i) }

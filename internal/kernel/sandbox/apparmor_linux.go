@@ -24,11 +24,13 @@ func appArmor(p *program.Program, proc any, profile string) {
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
 	}
 
-	file, older, opened := p.Reg(), p.Label(), p.Label()
+	file := p.Reg()
+	older, opened := p.Label(), p.Label()
 	p.Do(whatFindAppArmor, unix.SYS_OPENAT2, proc, "self/attr/apparmor/exec", program.Pointer(how), unix.SizeofOpenHow).
 		Into(file).Tolerate(unix.ENOENT).Else(older).Then(opened)
 	p.Mark(older) // before Linux 5.8
-	p.Do(whatFindAppArmor, unix.SYS_OPENAT2, proc, "self/attr/exec", program.Pointer(how), unix.SizeofOpenHow).Into(file)
+	p.Do(whatFindAppArmor, unix.SYS_OPENAT2, proc, "self/attr/exec", program.Pointer(how), unix.SizeofOpenHow).
+		Into(file)
 	p.Mark(opened)
 	text := "exec " + profile
 	p.Do(whatAppArmor, unix.SYS_WRITE, file, []byte(text), len(text))

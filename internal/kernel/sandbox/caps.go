@@ -47,7 +47,10 @@ func MergeCapabilities(base, add, drop []string) ([]string, error) {
 	}
 
 	every := uint64(1)<<len(capabilityNames()) - 1
-	switch has, added, dropped := masks[0], masks[1], masks[2]; {
+	has := masks[0]
+	added := masks[1]
+	dropped := masks[2]
+	switch {
 	case all[1] && all[2]:
 		return nil, errors.New("all capabilities cannot be both added and dropped")
 	case added&dropped != 0:

@@ -119,21 +119,24 @@ func (g *compiler) birth() {
 	g.p.Sync("waiting for the id maps of the sandbox")
 	if g.c.ownCgroups() {
 		// By unshare(2): clone(2) would make the caller's cgroup the root of the namespace.
-		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
+		g.do("making a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP).
+			Tolerate(unix.EPERM, unix.EINVAL, unix.ENOSPC)
 	}
 
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil || g.c.Filter.keys {
 		// Otherwise the process could read the keys of the user's session. Where a filter refuses
 		// keyctl(2) to the caller, the process cannot read keys either.
-		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
+		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).
+			Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
 	}
 
 	g.do("setting the umask", unix.SYS_UMASK, 0o022) // for the files that the set-up makes in /dev
 	g.do("making all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_SLAVE|unix.MS_REC, 0)
 	if g.c.Spec.Hostname != "" {
 		// EPERM: podman's seccomp profile allows new namespaces and refuses sethostname(2).
-		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).Tolerate(unix.EPERM).Note()
+		g.do(whatHostname, unix.SYS_SETHOSTNAME, []byte(g.c.Spec.Hostname), len(g.c.Spec.Hostname)).
+			Tolerate(unix.EPERM).Note()
 	}
 
 	if g.c.Network != Host {
@@ -192,7 +195,8 @@ func (g *compiler) tree(targets string) (*tree, error) {
 	g.files = append(g.files, root)
 	t := &tree{compiler: g, root: g.p.Reg()}
 	g.do("taking the root file system", unix.SYS_FCNTL, root, unix.F_DUPFD_CLOEXEC, 3).Into(t.root)
-	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, t.root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	g.do("attaching the root file system", unix.SYS_MOVE_MOUNT, t.root, "", unix.AT_FDCWD, "/",
+		unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return t, nil
 }
 
@@ -237,7 +241,8 @@ func (t *tree) enter() {
 	cwd := t.c.Spec.Process.Cwd
 	dir := t.p.Reg()
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
-	t.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, program.Pointer(how), unix.SizeofOpenHow).Into(dir)
+	t.do("entering the working directory "+cwd, unix.SYS_OPENAT2, unix.AT_FDCWD, cwd, program.Pointer(how),
+		unix.SizeofOpenHow).Into(dir)
 	t.do("entering the working directory "+cwd, unix.SYS_FCHDIR, dir)
 }
 
@@ -334,7 +339,8 @@ func (g *compiler) explain(err error) error {
 		return fmt.Errorf("%w: a symbolic link in the image leads it into another mount", err)
 	case isTarget(f.What) && f.Errno == unix.ELOOP:
 		return fmt.Errorf("%w: the image has a symbolic link there, which cannot be mounted on", err)
-	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 && (f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
+	case f.Errno == unix.EINVAL && len(g.c.UIDs)+len(g.c.GIDs) > 0 &&
+		(f.What == whatGroups || strings.HasPrefix(f.What, "becoming ")):
 		return fmt.Errorf("%w: the ID is not in the ranges of IDs that the process was given", err)
 	case f.Errno == unix.EINVAL && strings.HasPrefix(f.What, "becoming "):
 		return fmt.Errorf("%w: the ID is not mapped here; more subordinate IDs would map it", err)
@@ -358,9 +364,12 @@ func (g *compiler) notes(p *Process) {
 	}
 	switch {
 	case noted(whatProcSubset):
-		add("a /proc of its own is refused here, because parts of /proc are masked: RUN sees the processes around it, " +
-			"/proc/PID does not match its pids, and nothing in /proc can be written; " +
-			"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer")
+		add(
+			"a /proc of its own is refused here, because parts of /proc are masked: " +
+				"RUN sees the processes around it, " +
+				"/proc/PID does not match its pids, and nothing in /proc can be written; " +
+				"in a pod set procMount: Unmasked with hostUsers: false, or use Linux 7.2 or newer",
+		)
 	case noted(whatProcFresh):
 		add("a full /proc is refused here: RUN sees only the process directories (subset=pid)")
 	}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -171,10 +172,7 @@ func writeOnce(path, text string) error {
 	}
 
 	_, err = unix.Write(fd, []byte(text))
-	if e := unix.Close(fd); err == nil {
-		err = e
-	}
-	if err != nil {
+	if err := cmp.Or(err, unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "writing", Path: path, Err: err}
 	}
 	return nil

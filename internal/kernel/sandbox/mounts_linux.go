@@ -90,7 +90,8 @@ func isBind(m specs.Mount) bool {
 }
 
 func (t *tree) attach(dest string, source, target program.Reg) {
-	t.do("mounting at "+dest, unix.SYS_MOVE_MOUNT, source, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	t.do("mounting at "+dest, unix.SYS_MOVE_MOUNT, source, "", target, "",
+		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 // target returns the register of a descriptor of dest. In the image, the lookup follows symbolic
@@ -109,13 +110,17 @@ func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 	if slices.Contains([]string{"/proc", "/dev", "/sys"}, dest) {
 		how.Resolve |= unix.RESOLVE_NO_SYMLINKS // otherwise the masked paths below could be elsewhere
 	}
-	at, rel, under := t.root, dest, ""
+	at := t.root
+	rel := dest
+	under := "" // the type of the file system at the target
 	for _, m := range t.mounts {
 		if dest == m.dest {
 			return m.root, nil
 		}
 		if rest, ok := strings.CutPrefix(dest, m.dest+"/"); ok {
-			at, rel, under = m.root, rest, m.fsType
+			at = m.root
+			rel = rest
+			under = m.fsType
 		}
 	}
 
@@ -170,7 +175,8 @@ func (t *tree) bindSource(m specs.Mount, o mountOptions) (_ program.Reg, isDir b
 		return 0, false, &os.PathError{Op: "examining the source", Path: from.Name(), Err: err}
 	}
 
-	fd, err := unix.OpenTree(int(from.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
+	fd, err := unix.OpenTree(int(from.Fd()), "",
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return 0, false, &os.PathError{Op: "cloning the source", Path: from.Name(), Err: err}
 	}
@@ -241,8 +247,10 @@ func (t *tree) proc(o mountOptions) program.Reg {
 			key, value, _ := strings.Cut(param, "=")
 			t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, key, value, 0)
 		}
-		t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).Tolerate(t.unlessForced()...).Note().Else(next)
-		t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).Tolerate(t.unlessForced()...).Note().Into(mnt).Else(next).Then(end)
+		t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).
+			Tolerate(t.unlessForced()...).Note().Else(next)
+		t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).
+			Tolerate(t.unlessForced()...).Note().Into(mnt).Else(next).Then(end)
 		t.p.Mark(next)
 	}
 
@@ -273,14 +281,17 @@ func (t *tree) unlessForced() []unix.Errno {
 // sys clones the caller's /sys. If the process has a network namespace, a new sysfs shows the
 // interfaces of that namespace, where the kernel allows a new sysfs.
 func (t *tree) sys(o mountOptions) program.Reg {
-	mnt, bind, end := t.p.Reg(), t.p.Label(), t.p.Label()
+	mnt := t.p.Reg()
+	bind, end := t.p.Label(), t.p.Label()
 	if t.c.Network != Host {
 		fs := t.p.Reg()
 		const what = "mounting sysfs"
 		t.do(what, unix.SYS_FSOPEN, "sysfs", unix.FSOPEN_CLOEXEC).Into(fs)
 		t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, "ro", 0, 0)
-		t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).Tolerate(unix.EPERM, unix.EACCES).Else(bind)
-		t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).Tolerate(unix.EPERM, unix.EACCES).Into(mnt).Else(bind).Then(end)
+		t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).
+			Tolerate(unix.EPERM, unix.EACCES).Else(bind)
+		t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).
+			Tolerate(unix.EPERM, unix.EACCES).Into(mnt).Else(bind).Then(end)
 		t.p.Mark(bind)
 	}
 
@@ -293,14 +304,23 @@ func (t *tree) sys(o mountOptions) program.Reg {
 // limits. If that fails, the caller's view remains. Both are read-only (CVE-2023-25809).
 func (t *tree) cgroups() {
 	sys := t.mounts[len(t.mounts)-1]
-	fs, mnt, target, end := t.p.Reg(), t.p.Reg(), t.p.Reg(), t.p.Label()
+	fs := t.p.Reg()
+	mnt := t.p.Reg()
+	target := t.p.Reg()
+	end := t.p.Label()
 	const what = "mounting cgroup2 at /sys/fs/cgroup"
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-	t.do(what, unix.SYS_OPENAT2, sys.root, "fs/cgroup", program.Pointer(how), unix.SizeofOpenHow).Tolerate(unix.ENOENT).Into(target).Else(end)
+	how := &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	t.do(what, unix.SYS_OPENAT2, sys.root, "fs/cgroup", program.Pointer(how), unix.SizeofOpenHow).
+		Tolerate(unix.ENOENT).Into(target).Else(end)
 	t.do(what, unix.SYS_FSOPEN, "cgroup2", unix.FSOPEN_CLOEXEC).Tolerate(unix.ENODEV, unix.EPERM).Into(fs).Else(end)
-	t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).Tolerate(unix.EPERM, unix.EACCES, unix.EBUSY).Else(end)
+	t.do(what, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0).
+		Tolerate(unix.EPERM, unix.EACCES, unix.EBUSY).Else(end)
 	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(attrs)).Tolerate(unix.EPERM, unix.EACCES).Into(mnt).Else(end)
+	t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(attrs)).
+		Tolerate(unix.EPERM, unix.EACCES).Into(mnt).Else(end)
 	t.attach("/sys/fs/cgroup", mnt, target)
 	t.p.Mark(end)
 }
@@ -308,7 +328,8 @@ func (t *tree) cgroups() {
 // cloneTree clones a mount of the caller with all mounts below it: the kernel does not reveal files
 // that a mount of the parent namespace hides.
 func (t *tree) cloneTree(dir string, attrs uint64, mnt program.Reg) {
-	t.do("cloning "+dir, unix.SYS_OPEN_TREE, unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(mnt)
+	t.do("cloning "+dir, unix.SYS_OPEN_TREE, unix.AT_FDCWD, dir,
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(mnt)
 	attr := &unix.MountAttr{Attr_set: attrs}
 	t.do("setting the attributes of "+dir, unix.SYS_MOUNT_SETATTR, mnt, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE,
 		program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)

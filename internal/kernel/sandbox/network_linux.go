@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,12 @@ const networkTimeout = 30 * time.Second
 // FindNetworkHelper returns the path of pasta or, if pasta is missing, of slirp4netns. It searches
 // the absolute directories of a PATH.
 func FindNetworkHelper(dirs string) (string, error) {
-	if file, err := hostprogram.Find(dirs, "pasta", "slirp4netns"); err == nil {
-		return file, nil
+	file, err := hostprogram.Find(dirs, "pasta", "slirp4netns")
+	if err != nil {
+		return "", errors.New("a private network needs pasta (Debian: apt install passt) or " +
+			"slirp4netns (apt install slirp4netns), and neither is installed")
 	}
-	return "", errors.New("a private network needs pasta (Debian: apt install passt) or slirp4netns (apt install slirp4netns), and neither is installed")
+	return file, nil
 }
 
 // Nameserver returns the nameserver for /etc/resolv.conf of a process with a private network: an
@@ -151,9 +154,7 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 
 		select {
 		case err := <-ended:
-			if err == nil {
-				err = errors.New("it has ended and created no route")
-			}
+			err = cmp.Or(err, errors.New("it has ended and created no route"))
 			return nil, &NetworkError{cmd.Path, err, h.output.String()}
 		case <-time.After(2 * time.Millisecond):
 		}
@@ -189,7 +190,8 @@ const (
 // this process has a default route for IPv4, the namespace needs one too: the route for IPv4 may
 // come after the route for IPv6.
 func connected(dir string) bool {
-	return hasLine(dir+routesV4, defaultV4) || hasLine(dir+routesV6, defaultV6) && !hasLine("/proc/self"+routesV4, defaultV4)
+	return hasLine(dir+routesV4, defaultV4) ||
+		hasLine(dir+routesV6, defaultV6) && !hasLine("/proc/self"+routesV4, defaultV4)
 }
 
 // hasLine reports whether a table of routes has a line with text for an interface other than lo.

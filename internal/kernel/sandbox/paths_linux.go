@@ -22,7 +22,8 @@ func (t *tree) devices(dev program.Reg) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := t.p.Reg(), t.p.Reg()
 		what := "binding /dev/" + name
-		t.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).Into(node)
+		t.do(what, unix.SYS_OPEN_TREE, unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC).
+			Into(node)
 		t.protect(what, node)
 		t.do(what, unix.SYS_OPENAT, dev, name, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666).Into(place)
 		t.attach("/dev/"+name, node, place)
@@ -31,7 +32,8 @@ func (t *tree) devices(dev program.Reg) {
 	for i, f := range []*os.File{t.c.Stdin, t.c.Stdout, t.c.Stderr} {
 		if f == nil {
 			null := t.p.Reg()
-			t.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).Into(null)
+			t.do("opening /dev/null of the sandbox", unix.SYS_OPENAT, dev, "null", unix.O_RDWR|unix.O_CLOEXEC, 0).
+				Into(null)
 			t.do("setting up the standard streams", unix.SYS_DUP3, null, i, 0)
 		}
 	}
@@ -113,7 +115,8 @@ func (t *tree) mask(p string) {
 	what := "masking " + p
 	target := t.inside(p, end)
 	cover := t.p.Reg()
-	t.do(what, unix.SYS_OPEN_TREE, t.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).Into(cover)
+	t.do(what, unix.SYS_OPEN_TREE, t.null, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH).
+		Into(cover)
 	t.protect(what, cover)
 	t.do(what, unix.SYS_MOVE_MOUNT, cover, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH).
 		Tolerate(unix.EINVAL, unix.ENOTDIR).Else(dir).Then(end) // a file over a directory
@@ -129,9 +132,13 @@ func (t *tree) readonly(p string) {
 	what := "making " + p + " read-only"
 	target := t.inside(p, end)
 	clone := t.p.Reg()
-	t.do(what, unix.SYS_OPEN_TREE, target, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE).Into(clone)
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
-	t.do(what, unix.SYS_MOUNT_SETATTR, clone, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
+	t.do(what, unix.SYS_OPEN_TREE, target, "",
+		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE).Into(clone)
+	attr := &unix.MountAttr{
+		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+	}
+	t.do(what, unix.SYS_MOUNT_SETATTR, clone, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, program.Pointer(attr),
+		unix.MOUNT_ATTR_SIZE_VER0)
 	t.attach(p, clone, target)
 	t.p.Mark(end)
 }
@@ -168,7 +175,8 @@ func (t *tree) hideCaller() error {
 func (t *tree) hide(proc program.Reg, pids []string) {
 	end := t.p.Label()
 	for i, pid := range pids {
-		dir, cover, next := t.p.Reg(), t.p.Reg(), t.p.Label()
+		dir, cover := t.p.Reg(), t.p.Reg()
+		next := t.p.Label()
 		missing := next
 		if i == 0 {
 			missing = end

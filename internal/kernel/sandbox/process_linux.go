@@ -33,7 +33,8 @@ func (l *launch) become() error {
 	for n := range 64 {
 		if bounding&(1<<n) == 0 {
 			// EINVAL: the kernel has no capability with this number or a higher one.
-			l.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Tolerate(unix.EINVAL).Else(dropped)
+			l.do("limiting the capabilities", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).
+				Tolerate(unix.EINVAL).Else(dropped)
 		}
 	}
 

@@ -128,8 +128,8 @@ type Cgroup = program.Cgroup
 // failed. After an error no process and no mount is left.
 func Start(c Config) (*Process, error) {
 	p, err := c.start("")
-	var missing *program.Failure
-	if err == nil || !errors.As(err, &missing) || missing.Errno != unix.ENOENT || !isTarget(missing.What) {
+	missing, failed := errors.AsType[*program.Failure](err)
+	if !failed || missing.Errno != unix.ENOENT || !isTarget(missing.What) {
 		return p, err
 	}
 

@@ -107,7 +107,8 @@ func NewFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 
 	code = append(code, ret(retKillProcess))
 	if len(code) > maxInstructions {
-		return nil, fmt.Errorf("compiling the seccomp profile: %d instructions, the kernel takes %d", len(code), maxInstructions)
+		return nil, fmt.Errorf("compiling the seccomp profile: %d instructions, the kernel takes %d",
+			len(code), maxInstructions)
 	}
 
 	return &Filter{code: code, flags: flags, keys: letsKeys(s)}, nil
@@ -429,13 +430,37 @@ func compare(arg specs.LinuxSeccompArg, skip int) ([]instruction, error) {
 			{opJumpEqual, 0, no, wl},
 		}, nil
 	case specs.OpGreaterThan:
-		return []instruction{loadHigh, {opJumpGreater, 3, 0, vh}, {opJumpEqual, 0, no + 2, vh}, loadLow, {opJumpGreater, 0, no, vl}}, nil
+		return []instruction{
+			loadHigh,
+			{opJumpGreater, 3, 0, vh},
+			{opJumpEqual, 0, no + 2, vh},
+			loadLow,
+			{opJumpGreater, 0, no, vl},
+		}, nil
 	case specs.OpGreaterEqual:
-		return []instruction{loadHigh, {opJumpGreater, 3, 0, vh}, {opJumpEqual, 0, no + 2, vh}, loadLow, {opJumpGreaterEqual, 0, no, vl}}, nil
+		return []instruction{
+			loadHigh,
+			{opJumpGreater, 3, 0, vh},
+			{opJumpEqual, 0, no + 2, vh},
+			loadLow,
+			{opJumpGreaterEqual, 0, no, vl},
+		}, nil
 	case specs.OpLessThan:
-		return []instruction{loadHigh, {opJumpGreater, no + 3, 0, vh}, {opJumpEqual, 0, 2, vh}, loadLow, {opJumpGreaterEqual, no, 0, vl}}, nil
+		return []instruction{
+			loadHigh,
+			{opJumpGreater, no + 3, 0, vh},
+			{opJumpEqual, 0, 2, vh},
+			loadLow,
+			{opJumpGreaterEqual, no, 0, vl},
+		}, nil
 	case specs.OpLessEqual:
-		return []instruction{loadHigh, {opJumpGreater, no + 3, 0, vh}, {opJumpEqual, 0, 2, vh}, loadLow, {opJumpGreater, no, 0, vl}}, nil
+		return []instruction{
+			loadHigh,
+			{opJumpGreater, no + 3, 0, vh},
+			{opJumpEqual, 0, 2, vh},
+			loadLow,
+			{opJumpGreater, no, 0, vl},
+		}, nil
 	}
 
 	return nil, fmt.Errorf("operator %q is not supported", arg.Op)

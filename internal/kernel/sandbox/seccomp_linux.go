@@ -31,7 +31,8 @@ func (l *launch) seccomp() error {
 	}
 
 	prog := &fprog{length: uint16(len(filter.code)), code: unsafe.SliceData(filter.code)}
-	l.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags, program.Pointer(prog))
+	l.do("installing the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, filter.flags,
+		program.Pointer(prog))
 	return nil
 }
 
@@ -56,7 +57,10 @@ func (f *Filter) Check(noNewPrivs bool) error {
 	}
 	for _, call := range needed {
 		if result := f.run(call.nr, call.args...); result != retAllow && result != retLog {
-			return fmt.Errorf("checking the seccomp profile: it does not allow %s, without which nothing can be started", call.name)
+			return fmt.Errorf(
+				"checking the seccomp profile: it does not allow %s, without which nothing can be started",
+				call.name,
+			)
 		}
 	}
 

@@ -109,16 +109,23 @@ func makeStubs(base string, list []stub) (string, error) {
 		return "", fmt.Errorf("making mount stubs: %w", err)
 	}
 
-	err = os.Chmod(temp, 0o755)
-	for _, s := range list {
-		if err == nil {
-			err = s.make(temp)
-		}
-	}
-	if err != nil {
+	if err := fillStubs(temp, list); err != nil {
 		return "", errors.Join(fmt.Errorf("making mount stubs: %w", err), os.RemoveAll(temp))
 	}
 	return temp, nil
+}
+
+// fillStubs makes the stubs of list in the directory dir.
+func fillStubs(dir string, list []stub) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	for _, s := range list {
+		if err := s.make(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // make makes s below base, to which only this package writes. If the image lacks a parent of the
@@ -133,10 +140,13 @@ func (s stub) make(base string) error {
 	for _, name := range names {
 		dir = filepath.Join(dir, name)
 		err := os.Mkdir(dir, 0o755)
-		if err == nil {
-			err = os.Chmod(dir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
 		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		if err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -169,7 +179,11 @@ func (c Config) stubsOnTop() (_ string, err error) {
 	}
 
 	lowers := append([]string{c.Root.Upper}, c.Root.Lowers...)
-	root, err := overlay.Open(overlay.Mount{Lowers: append(lowers, lowest), Trusted: c.Root.Trusted, Classic: c.Root.Classic})
+	root, err := overlay.Open(overlay.Mount{
+		Lowers:  append(lowers, lowest),
+		Trusted: c.Root.Trusted,
+		Classic: c.Root.Classic,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -180,19 +194,24 @@ func (c Config) stubsOnTop() (_ string, err error) {
 		return "", fmt.Errorf("making mount stubs: %w", err)
 	}
 
-	if err = copyAttributes(int(root.Fd()), temp); err == nil {
-		for _, s := range list {
-			if err = s.makeOnTop(root, temp); err != nil {
-				err = fmt.Errorf("making a mount stub for %s: %w", s.path, err)
-				break
-			}
-		}
-	}
-	if err != nil {
+	if err := fillOnTop(root, temp, list); err != nil {
 		return "", errors.Join(err, os.RemoveAll(temp))
 	}
 
 	return temp, nil
+}
+
+// fillOnTop makes the stubs of list in top, which gets the attributes of root.
+func fillOnTop(root *os.File, top string, list []stub) error {
+	if err := copyAttributes(int(root.Fd()), top); err != nil {
+		return err
+	}
+	for _, s := range list {
+		if err := s.makeOnTop(root, top); err != nil {
+			return fmt.Errorf("making a mount stub for %s: %w", s.path, err)
+		}
+	}
+	return nil
 }
 
 // makeOnTop makes s below top unless the target exists in root.
@@ -230,7 +249,10 @@ func (s stub) makeOnTop(root *os.File, top string) error {
 }
 
 func openInRoot(root *os.File, name string, flags uint64) (int, error) {
-	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV}
+	how := &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
 	fd, err := unix.Openat2(int(root.Fd()), path.Clean("/"+name), how)
 	if err != nil {
 		return -1, &os.PathError{Op: "opening in the image", Path: name, Err: err}

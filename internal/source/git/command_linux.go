@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,18 +41,43 @@ const (
 	stdPath   = "/usr/local/bin:/usr/bin:/bin"
 )
 
-// settings returns git's whole configuration, without credentials, as options -c NAME=VALUE.
-func (f *fetcher) settings() []string {
+// command runs git for one Fetch, one process at a time. Its environment gets the repository once that exists.
+type command struct {
+	program string   // path of git
+	home    string   // an empty directory, in which git starts
+	work    string   // the repository, its files around its .git; may not exist yet
+	env     []string // NAME=VALUE
+	options []string // before the name of git's command
+	limits  limits
+}
+
+// configuration returns git's whole configuration, without credentials, as options -c NAME=VALUE. authorized says that git has
+// credentials for an HTTP server.
+func configuration(authorized bool) []string {
 	list := []string{
-		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null",
-		"core.askPass=", "core.logAllRefUpdates=false", "core.protectHFS=true", "credential.helper=", "init.defaultBranch=main",
-		"gc.auto=0", "maintenance.auto=false", "fetch.recurseSubmodules=false", "submodule.recurse=false",
-		"transfer.bundleURI=false", "transfer.fsckObjects=true", "fetch.fsckObjects=true",
+		"core.hooksPath=/dev/null",
+		"core.fsmonitor=false",
+		"core.attributesFile=/dev/null",
+		"core.excludesFile=/dev/null",
+		"core.askPass=",
+		"core.logAllRefUpdates=false",
+		"core.protectHFS=true",
+		"credential.helper=",
+		"init.defaultBranch=main",
+		"gc.auto=0",
+		"maintenance.auto=false",
+		"fetch.recurseSubmodules=false",
+		"submodule.recurse=false",
+		"transfer.bundleURI=false",
+		"transfer.fsckObjects=true",
+		"fetch.fsckObjects=true",
 		// Faults that old programs have left in many repositories, and that do no harm.
-		"fetch.fsck.badTimezone=ignore", "fetch.fsck.missingSpaceBeforeDate=ignore", "fetch.fsck.zeroPaddedFilemode=ignore",
+		"fetch.fsck.badTimezone=ignore",
+		"fetch.fsck.missingSpaceBeforeDate=ignore",
+		"fetch.fsck.zeroPaddedFilemode=ignore",
 	}
 
-	if f.authorized() {
+	if authorized {
 		list = append(list, "http.followRedirects=false") // git would send the header to the new host too
 	}
 	args := make([]string, 0, 2*len(list))
@@ -61,17 +87,26 @@ func (f *fetcher) settings() []string {
 	return args
 }
 
-// environment returns git's environment. Nothing is inherited but PATH and the proxies.
-func (f *fetcher) environment() []string {
+// environment returns git's environment, without credentials. Of the variables in inherited, NAME=VALUE, only PATH and the
+// proxies are passed on. No repository is searched above dir.
+func environment(inherited []string, dir, home string) []string {
 	env := []string{
-		"PATH=" + lookpath.Clean(searchPath(f.Environment)), "HOME=" + f.home, "LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_CEILING_DIRECTORIES=" + f.dir,
-		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=http:https:ssh:git", "GIT_LITERAL_PATHSPECS=1", "GIT_LFS_SKIP_SMUDGE=1",
+		"PATH=" + lookpath.Clean(searchPath(inherited)),
+		"HOME=" + home,
+		"LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_ATTR_NOSYSTEM=1",
+		"GIT_CEILING_DIRECTORIES=" + dir,
+		"GIT_TERMINAL_PROMPT=0",
+		"GIT_ALLOW_PROTOCOL=http:https:ssh:git",
+		"GIT_LITERAL_PATHSPECS=1",
+		"GIT_LFS_SKIP_SMUDGE=1",
 	}
 
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"} {
 		for _, name := range []string{name, strings.ToLower(name)} {
-			if value := lookup(f.Environment, name, ""); value != "" {
+			if value := lookup(inherited, name, ""); value != "" {
 				env = append(env, name+"="+value)
 			}
 		}
@@ -108,7 +143,9 @@ func Version(ctx context.Context, env []string) (string, error) {
 	}
 
 	cmd := exec.CommandContext(ctx, file, "--version")
-	cmd.Env, cmd.Dir, cmd.WaitDelay = []string{"PATH=" + lookpath.Clean(searchPath(env)), "LC_ALL=C"}, "/", waitDelay
+	cmd.Env = []string{"PATH=" + lookpath.Clean(searchPath(env)), "LC_ALL=C"}
+	cmd.Dir = "/"
+	cmd.WaitDelay = waitDelay
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("git --version: %w", err)
@@ -133,16 +170,18 @@ func Supported(version string) bool {
 
 // find finds a program by the PATH of env.
 func find(name string, env []string) (string, error) {
-	if file, err := lookpath.Find(searchPath(env), name); err == nil {
-		return file, nil
+	file, err := lookpath.Find(searchPath(env), name)
+	if err != nil {
+		return "", fmt.Errorf("the program %s is not there: install it "+
+			"(package git, for ssh URLs also openssh-client)", name)
 	}
-	return "", fmt.Errorf("the program %s is not there: install it (package git, for ssh URLs also openssh-client)", name)
+	return file, nil
 }
 
 // run runs git and returns what it prints.
-func (f *fetcher) run(ctx context.Context, args ...string) (string, error) {
+func (c *command) run(ctx context.Context, args ...string) (string, error) {
 	var out []byte
-	err := f.stream(ctx, func(r io.Reader) (err error) {
+	err := c.stream(ctx, func(r io.Reader) (err error) {
 		out, err = bounded.ReadAll(r, maxOutput, "the output of git "+args[0])
 		return err
 	}, args...)
@@ -151,17 +190,22 @@ func (f *fetcher) run(ctx context.Context, args ...string) (string, error) {
 
 // stream runs git and passes its output to read. It kills git when read fails, when git prints nothing for too long, and when
 // the fetched objects are too large.
-func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args ...string) error {
+func (c *command) stream(ctx context.Context, read func(io.Reader) error, args ...string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	silent := time.AfterFunc(f.limits.silence, func() { cancel(fmt.Errorf("git %s: nothing happens for %v", args[0], f.limits.silence)) })
+	silent := time.AfterFunc(c.limits.silence, func() {
+		cancel(fmt.Errorf("git %s: nothing happens for %v", args[0], c.limits.silence))
+	})
 	defer silent.Stop()
 
-	heard := func() { silent.Reset(f.limits.silence) }
+	heard := func() { silent.Reset(c.limits.silence) }
 	messages := &tail{heard: heard}
-	cmd := exec.CommandContext(ctx, f.git, append(f.settings(), args...)...)
-	cmd.Dir, cmd.Env, cmd.Stderr, cmd.WaitDelay = f.home, f.env, messages, waitDelay
+	cmd := exec.CommandContext(ctx, c.program, slices.Concat(c.options, args)...)
+	cmd.Dir = c.home
+	cmd.Env = c.env
+	cmd.Stderr = messages
+	cmd.WaitDelay = waitDelay
 	program.KillGroup(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -171,7 +215,7 @@ func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args .
 		return err
 	}
 
-	measured := f.measure(ctx, cancel)
+	measured := c.measure(ctx, cancel)
 	if err := read(&listener{out, heard}); err != nil {
 		cancel(err)
 	}
@@ -183,14 +227,14 @@ func (f *fetcher) stream(ctx context.Context, read func(io.Reader) error, args .
 	case cause != nil:
 		return cause
 	case err != nil:
-		return f.explain(args[0], err, messages.String())
+		return explain(args[0], err, messages.String())
 	}
 
 	return nil
 }
 
 // measure calls cancel when the objects get too large. The channel is closed when measure has ended.
-func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <-chan struct{} {
+func (c *command) measure(ctx context.Context, cancel context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -202,8 +246,8 @@ func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if size := f.objects(); size > f.limits.objects {
-					cancel(f.tooLarge())
+				if size := c.objects(); size > c.limits.objects {
+					cancel(c.tooLarge())
 				}
 			}
 		}
@@ -212,15 +256,16 @@ func (f *fetcher) measure(ctx context.Context, cancel context.CancelCauseFunc) <
 	return done
 }
 
-func (f *fetcher) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", f.limits.objects) }
+func (c *command) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", c.limits.objects) }
 
 // objects returns the size of the fetched objects, in bytes. A file that vanishes meanwhile does not count.
-func (f *fetcher) objects() (size int64) {
-	_ = filepath.WalkDir(filepath.Join(f.work, ".git", "objects"), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			if info, err := d.Info(); err == nil {
-				size += info.Size()
-			}
+func (c *command) objects() (size int64) {
+	_ = filepath.WalkDir(filepath.Join(c.work, ".git", "objects"), func(_ string, d fs.DirEntry, _ error) error {
+		if d == nil || d.IsDir() { // nil: there is no directory yet
+			return nil
+		}
+		if info, _ := d.Info(); info != nil { // nil after an error
+			size += info.Size()
 		}
 		return nil
 	})
@@ -273,18 +318,25 @@ func (t *tail) String() string {
 // hints say what to do about messages of git and ssh.
 var hints = []struct{ message, hint string }{
 	{"could not read Username", "does it exist? If it needs credentials give --secret id=GIT_AUTH_TOKEN"},
-	{"Authentication failed", "the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER"},
-	{"returned error: 30", "the server redirects, which is not followed with credentials: use the URL that it redirects to"},
+	{
+		"Authentication failed",
+		"the server does not accept the credentials of --secret id=GIT_AUTH_TOKEN or GIT_AUTH_HEADER",
+	},
+	{
+		"returned error: 30",
+		"the server redirects, which is not followed with credentials: use the URL that it redirects to",
+	},
 	{"Host key verification failed", "compare the host's key and add it to ~/.ssh/known_hosts (ssh-keyscan HOST)"},
 	{"Permission denied (", "give a key or an agent that the server knows: --ssh default, --ssh default=KEY"},
 }
 
 // explain makes an error from git's messages.
-func (f *fetcher) explain(command string, err error, messages string) error {
+func explain(command string, err error, messages string) error {
 	var said []string
 	for line := range strings.SplitSeq(messages, "\n") {
 		line = strings.TrimSpace(line)
-		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") && !strings.HasPrefix(line, "remote: Total ")
+		remote := strings.HasPrefix(line, "remote: ") && !strings.Contains(line, " objects: ") &&
+			!strings.HasPrefix(line, "remote: Total ")
 		if remote || strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") ||
 			strings.HasPrefix(line, "Host key") || strings.Contains(line, "Permission denied") {
 			said = append(said, line)

@@ -38,11 +38,12 @@ func (f *fetcher) fetch(ctx context.Context) (c Checkout, err error) {
 	if c.Submodules, err = f.count(ctx, c.Commit); err != nil {
 		return c, err
 	}
-	if err := f.checkout(ctx, c.Commit); err != nil {
+	if err := f.tree.write(ctx, c.Commit); err != nil {
 		return c, err
 	}
 
-	return c, f.finish(ctx, &c)
+	c.Dir, err = f.tree.finish(ctx, c)
+	return c, err
 }
 
 // resolve asks the server for the object that the reference names. For a full hash the server is not asked.
@@ -60,7 +61,7 @@ func (f *fetcher) resolve(ctx context.Context) (target, error) {
 	if name != "" {
 		args = []string{"ls-remote", "--", f.ref.URL, name, name + "^{}"}
 	}
-	out, err := f.run(ctx, args...)
+	out, err := f.git.run(ctx, args...)
 	if err != nil {
 		return target{}, err
 	}
@@ -132,21 +133,23 @@ func (f *fetcher) init(ctx context.Context, t target) error {
 	if len(t.hash) == 64 {
 		args = append(args, "--object-format=sha256")
 	}
-	if _, err := f.run(ctx, append(args, "--", f.work)...); err != nil {
+	work := f.git.work
+	if _, err := f.git.run(ctx, append(args, "--", work)...); err != nil {
 		return err
 	}
-	f.env = append(f.env, "GIT_DIR="+filepath.Join(f.work, ".git"), "GIT_WORK_TREE="+f.work)
+	f.git.env = append(f.git.env, "GIT_DIR="+filepath.Join(work, ".git"), "GIT_WORK_TREE="+work)
 	return nil
 }
 
 // receive fetches the commit, alone if the server can do that, and returns its hash.
 func (f *fetcher) receive(ctx context.Context, t target) (commit string, err error) {
-	what := t.hash
+	wanted := t.hash
 	if t.ref != "" {
-		what = "+" + t.ref + ":" + localRef(t.ref)
+		wanted = "+" + t.ref + ":" + localRef(t.ref)
 	}
+
 	got := "FETCH_HEAD"
-	err = f.receiveRefs(ctx, what)
+	err = f.receiveRefs(ctx, wanted)
 	if t.ref == "" && said(err, "not our ref", "unadvertised object", "remote error: upload-pack") {
 		got = t.hash
 		err = f.receiveRefs(ctx, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -156,22 +159,28 @@ func (f *fetcher) receive(ctx context.Context, t target) (commit string, err err
 	}
 
 	object, err := f.hash(ctx, got)
-	if err == nil {
-		commit, err = f.hash(ctx, got+"^{commit}")
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		return "", cause
-	}
 	if err != nil {
-		return "", fmt.Errorf("it has no commit %s", t.hash)
+		return "", noCommit(ctx, t)
+	}
+	commit, err = f.hash(ctx, got+"^{commit}")
+	if err != nil {
+		return "", noCommit(ctx, t)
 	}
 
 	return commit, f.verify(object, commit)
 }
 
+// noCommit returns the error of a fetched object that is no commit, or the cause for which ctx has ended.
+func noCommit(ctx context.Context, t target) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return fmt.Errorf("it has no commit %s", t.hash)
+}
+
 // hash returns the hash of the object that a revision names in the fetched repository.
 func (f *fetcher) hash(ctx context.Context, revision string) (string, error) {
-	out, err := f.run(ctx, "rev-parse", "--verify", "--quiet", revision)
+	out, err := f.git.run(ctx, "rev-parse", "--verify", "--quiet", revision)
 	return strings.TrimSpace(out), err
 }
 
@@ -188,20 +197,24 @@ func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
 	operands := append([]string{"--", f.ref.URL}, refs...)
 	var err error
 	if len(refs) == 1 {
-		_, err = f.run(ctx, slices.Concat(args, []string{"--depth=1"}, operands)...)
+		_, err = f.git.run(ctx, slices.Concat(args, []string{"--depth=1"}, operands)...)
 	}
 	if len(refs) > 1 || said(err, "shallow", "--depth") {
-		_, err = f.run(ctx, slices.Concat(args, operands)...)
+		_, err = f.git.run(ctx, slices.Concat(args, operands)...)
 	}
-	if size := f.objects(); err == nil && size > f.limits.objects {
-		err = f.tooLarge()
+	if err != nil {
+		return err
 	}
-	return err
+
+	if f.git.objects() > f.limits.objects {
+		return f.git.tooLarge()
+	}
+	return nil
 }
 
 // commitTime returns the committer's time of the commit.
 func (f *fetcher) commitTime(ctx context.Context, commit string) (time.Time, error) {
-	out, err := f.run(ctx, "log", "-1", "--no-show-signature", "--format=%ct", commit, "--")
+	out, err := f.git.run(ctx, "log", "-1", "--no-show-signature", "--format=%ct", commit, "--")
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -214,7 +227,7 @@ func (f *fetcher) commitTime(ctx context.Context, commit string) (time.Time, err
 
 // count refuses a commit with too many or too large files before they are written.
 func (f *fetcher) count(ctx context.Context, commit string) (submodules bool, err error) {
-	err = f.stream(ctx, func(r io.Reader) (err error) {
+	err = f.git.stream(ctx, func(r io.Reader) (err error) {
 		submodules, err = f.countEntries(r)
 		return err
 	}, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit)

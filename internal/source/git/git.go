@@ -78,11 +78,7 @@ func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err
 	ctx, cancel := context.WithTimeoutCause(ctx, o.limits.time, fmt.Errorf("not done after %v", o.limits.time))
 	defer cancel()
 
-	f, err := newFetcher(ctx, ref, dir, o)
-	if err == nil {
-		c, err = f.fetch(ctx)
-		err = errors.Join(err, f.close())
-	}
+	c, err = fetch(ctx, ref, dir, o)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = context.Cause(ctx) // names the limit
@@ -93,53 +89,73 @@ func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err
 	return c, nil
 }
 
-// fetcher is the state of one Fetch.
-type fetcher struct {
-	Options
-	ref  Ref
-	git  string   // the program
-	dir  string   // absolute
-	home string   // an empty directory, in which git starts while there is no repository
-	work string   // the repository, its files around its .git
-	root *os.Root // of dir
-	stop func() error
-	env  []string
+// fetch is Fetch with a reference that was checked, and within the time that ctx has.
+func fetch(ctx context.Context, ref Ref, dir string, o Options) (Checkout, error) {
+	f, err := newFetcher(ctx, ref, dir, o)
+	if err != nil {
+		return Checkout{}, err
+	}
+	c, err := f.fetch(ctx)
+	return c, errors.Join(err, f.close())
 }
 
+// fetcher is the state of one Fetch.
+type fetcher struct {
+	ref    Ref
+	limits limits
+	root   *os.Root // the directory of the Fetch
+	server *access
+	git    *command
+	tree   *worktree
+}
+
+// newFetcher prepares dir and the access to the server. The caller closes the fetcher.
 func newFetcher(ctx context.Context, ref Ref, dir string, o Options) (*fetcher, error) {
 	dir, err := filepath.Abs(dir)
-	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir) // git compares paths
+	if err != nil {
+		return nil, err
 	}
+	dir, err = filepath.EvalSymlinks(dir) // git compares paths
 	if err != nil {
 		return nil, err
 	}
 
-	f := &fetcher{Options: o, ref: ref, dir: dir, home: filepath.Join(dir, "home"), work: filepath.Join(dir, "work")}
-	if f.git, err = find("git", o.Environment); err != nil {
+	program, err := find("git", o.Environment)
+	if err != nil {
 		return nil, err
 	}
-	if f.root, err = os.OpenRoot(dir); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return nil, err
 	}
-
 	for _, name := range []string{"home", "work"} {
-		if err := f.root.Mkdir(name, 0o755); err != nil {
-			return nil, errors.Join(err, f.root.Close())
+		if err := root.Mkdir(name, 0o755); err != nil {
+			return nil, errors.Join(err, root.Close())
 		}
 	}
 
-	if err := f.connect(ctx); err != nil {
+	home := filepath.Join(dir, "home")
+	f := &fetcher{ref: ref, limits: o.limits, root: root}
+	f.server = &access{Options: o, ref: ref, root: root, home: home}
+	env, err := f.server.connect(ctx)
+	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
+
+	f.git = &command{
+		program: program,
+		home:    home,
+		work:    filepath.Join(dir, "work"),
+		env:     append(environment(o.Environment, dir, home), env...),
+		options: configuration(f.server.authorized()),
+		limits:  o.limits,
+	}
+	f.tree = &worktree{Options: o, ref: ref, git: f.git, dir: dir, root: root}
 
 	return f, nil
 }
 
+// close ends the access to the server, and removes everything but the files.
 func (f *fetcher) close() error {
-	var errs []error
-	if f.stop != nil {
-		errs = append(errs, f.stop())
-	}
-	return errors.Join(append(errs, f.root.RemoveAll("home"), f.root.Close())...)
+	return errors.Join(f.server.close(), f.root.RemoveAll("home"), f.root.Close())
 }

@@ -51,7 +51,8 @@ func Parse(text string) (ref Ref, ok bool, err error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	scheme, _, isURL := strings.Cut(rest, "://")
 	switch scheme = strings.ToLower(scheme); {
-	case isURL && (scheme == "http" || scheme == "https") && !strings.HasSuffix(rest, ".git"), isURL && !isScheme(scheme):
+	case isURL && (scheme == "http" || scheme == "https") && !strings.HasSuffix(rest, ".git"),
+		isURL && !isScheme(scheme):
 		return ref, false, nil
 	case isURL:
 		u, err := url.Parse(rest)
@@ -206,7 +207,8 @@ func (r Ref) check() error {
 	if err := r.checkURL(); err != nil {
 		return err
 	}
-	if strings.HasPrefix(r.Name, "-") || hasControl(r.Name) || strings.ContainsAny(r.Name, " ~^:?*[\\") || strings.Contains(r.Name, "..") {
+	if strings.HasPrefix(r.Name, "-") || hasControl(r.Name) || strings.ContainsAny(r.Name, " ~^:?*[\\") ||
+		strings.Contains(r.Name, "..") {
 		return fmt.Errorf("%q is no name of a branch, tag or commit", r.Name)
 	}
 	if hasControl(r.Subdir) {
@@ -260,7 +262,8 @@ const minChecksum, maxChecksum = 4, 64
 
 func checkChecksum(sum string) error {
 	if sum != "" && (len(sum) < minChecksum || len(sum) > maxChecksum || !isHex(sum)) {
-		return fmt.Errorf("checksum %q is not the beginning of a commit's hash, of %d or more hexadecimal digits", sum, minChecksum)
+		return fmt.Errorf("checksum %q is not the beginning of a commit's hash, of %d or more hexadecimal digits", sum,
+			minChecksum)
 	}
 	return nil
 }
