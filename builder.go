@@ -125,7 +125,7 @@ func (o Options) process(events func(Event)) engine.Process {
 				value, ok := o.Secrets[id]
 				return string(value), ok
 			}
-			return os.LookupEnv(name) //nolint:forbidigo // the library is the top: nobody hands it an environment
+			return os.LookupEnv(name)
 		},
 		Environ:  os.Environ(),
 		Stdin:    os.Stdin,
@@ -134,8 +134,8 @@ func (o Options) process(events func(Event)) engine.Process {
 		Store:    containers.Options{GraphRoot: o.Store.Root, RunRoot: o.Store.RunRoot},
 		Registry: func() transfer.Options {
 			var r transfer.Options
-			r.AuthFile, _ = os.LookupEnv("REGISTRY_AUTH_FILE")               //nolint:forbidigo // as podman does
-			r.RegistriesConf, _ = os.LookupEnv("CONTAINERS_REGISTRIES_CONF") //nolint:forbidigo // as podman does
+			r.AuthFile, _ = os.LookupEnv("REGISTRY_AUTH_FILE")
+			r.RegistriesConf, _ = os.LookupEnv("CONTAINERS_REGISTRIES_CONF")
 			r.UserAgent = "rbuild"
 			return r
 		},
@@ -265,14 +265,14 @@ func runHelper() {
 
 // isBuilder reports whether this process was started as a builder.
 func isBuilder() bool {
-	_, ok := os.LookupEnv(channelVar) //nolint:forbidigo // the variable of this package
+	_, ok := os.LookupEnv(channelVar)
 	return ok
 }
 
 // serve is the builder: it reads a request, builds, and exits.
 func serve() {
-	number := os.Getenv(channelVar) //nolint:forbidigo // the variable of this package
-	_ = os.Unsetenv(channelVar)     // not for programs that the build starts
+	number := os.Getenv(channelVar)
+	_ = os.Unsetenv(channelVar) // not for programs that the build starts
 	state, err := userns.Join()
 	fd, convErr := strconv.Atoi(number)
 	if err != nil || convErr != nil || state == nil {
@@ -316,7 +316,7 @@ func work(channel io.Reader, state *userns.State, send func(message)) (Result, e
 	if err != nil {
 		return Result{}, err
 	}
-	if path, ok := os.LookupEnv("PATH"); ok { //nolint:forbidigo // as the command rbuild does
+	if path, ok := os.LookupEnv("PATH"); ok {
 		if err := os.Setenv("PATH", lookpath.Clean(path)); err != nil {
 			return Result{}, err
 		}

@@ -74,8 +74,8 @@ type historyStep struct {
 
 const missingID = "<missing>"
 
-// imageHistory joins the history of an image with the sizes of its layers, the last step first. Layers that the history does
-// not mention follow without text.
+// imageHistory joins the history of an image with the sizes of its layers, the last step first.
+// Layers that the history does not mention follow without text.
 func imageHistory(img images.Image, content images.Content) ([]historyStep, error) {
 	if err := content.Verify(imageTitle(img)); err != nil {
 		return nil, err

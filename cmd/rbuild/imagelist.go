@@ -55,7 +55,8 @@ func listImages(stores engine.Stores) (*imageList, error) {
 	return l, nil
 }
 
-// document reads the documents of the image. An image whose documents cannot be read has no labels and no history.
+// document reads the documents of the image. An image whose documents cannot be read has no labels
+// and no history.
 func (img *listed) document() *listed {
 	if img.read {
 		return img
@@ -73,7 +74,8 @@ func (img *listed) document() *listed {
 
 func (img *listed) labels() map[string]string { return img.document().config.Config.Labels }
 
-// digest returns the digest of the image's manifest as the registry of the name has it. name "" is the first name.
+// digest returns the digest of the image's manifest as the registry of the name has it. name "" is
+// the first name.
 func (img *listed) digest(name string) digest.Digest {
 	if name == "" && len(img.Names) > 0 {
 		name = img.Names[0]
@@ -81,8 +83,9 @@ func (img *listed) digest(name string) digest.Digest {
 	return images.Digest(img.document().origins, name, img.Image.Digest)
 }
 
-// intermediate reports whether another image was built on this image without a name, as builds by podman and buildah leave
-// them: the other image has the layers of this image, and its history with more steps after it.
+// intermediate reports whether another image was built on this image without a name, as builds by
+// podman and buildah leave them: the other image has the layers of this image, and its history with
+// more steps after it.
 func (l *imageList) intermediate(img *listed) bool {
 	if len(img.Names) > 0 {
 		return false
@@ -115,8 +118,8 @@ func sameStep(a, b ocispec.History) bool {
 // A filter reports whether an image stays in the list.
 type filter func(img *listed) bool
 
-// filters parses the values of --filter. An image has to match one of the filters with the same key, and the filters of all
-// keys.
+// filters parses the values of --filter. An image has to match one of the filters with the same
+// key, and the filters of all keys.
 func (l *imageList) filters(args []string, n images.Names) (filter, error) {
 	byKey := make(map[string][]filter)
 	for _, arg := range args {
@@ -184,7 +187,8 @@ func (l *imageList) filter(key, value string, n images.Names) (filter, error) {
 	return nil, errFilter
 }
 
-// parseUntil reads a point in time as podman and docker do: a duration before now ("24h"), seconds since 1970, or a date.
+// parseUntil reads a point in time as podman and docker do: a duration before now ("24h"), seconds
+// since 1970, or a date.
 func parseUntil(text string) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && text != "0" {
 		return time.Now().Add(-ago), nil
@@ -223,8 +227,8 @@ func (l *imageList) boolFilter(key, value string) (filter, error) {
 	return func(img *listed) bool { return is(img) == want }, nil
 }
 
-// matchesReference compares a name with a pattern, for example "team/*:1". The pattern may leave out the tag, the registry and
-// any part of the path but the last, as in podman.
+// matchesReference compares a name with a pattern, for example "team/*:1". The pattern may leave
+// out the tag, the registry and any part of the path but the last, as in podman.
 func matchesReference(pattern, name string) bool {
 	candidates := []string{name}
 	if named, err := reference.ParseNamed(name); err == nil {
@@ -246,8 +250,8 @@ func matchesReference(pattern, name string) bool {
 	return false
 }
 
-// imageRow is a line of rbuild images: a name of an image, or an image without names. The fields have the names that templates
-// for podman and buildah use.
+// imageRow is a line of rbuild images: a name of an image, or an image without names. The fields
+// have the names that templates for podman and buildah use.
 type imageRow struct {
 	ID           string
 	Name         string // repository; "<none>" without a name

@@ -101,7 +101,8 @@ func (f imagesFlags) list(w io.Writer, stores engine.Stores, args []string, n im
 	return f.table(w, rows)
 }
 
-// imageOrders are the orders of --sort for images. Images that are equal stay in the order of listImages.
+// imageOrders are the orders of --sort for images. Images that are equal stay in the order of
+// listImages.
 var imageOrders = map[string]func(a, b *listed) int{
 	"created":    func(a, b *listed) int { return b.Created.Compare(a.Created) },
 	"id":         func(a, b *listed) int { return strings.Compare(a.ID, b.ID) },
@@ -141,8 +142,8 @@ func (f imagesFlags) choose(stores engine.Stores, args []string, n images.Names)
 	return l, chosen, nil
 }
 
-// byArgument selects the images of "rbuild images NAME", in each store the image of that name or ID. A store without such an
-// image gives the images whose names match the argument as a pattern.
+// byArgument selects the images of "rbuild images NAME", in each store the image of that name or
+// ID. A store without such an image gives the images whose names match the argument as a pattern.
 func (l *imageList) byArgument(arg string, n images.Names) (filter, error) {
 	exact := make(map[images.Store]string) // ID
 	var notFound error

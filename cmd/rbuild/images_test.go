@@ -18,8 +18,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// stubStore is a store of images in memory: a third store beside containers/storage and the layout. Its ListImages fills
-// everything; methods that the commands under test do not call panic.
+// stubStore is a store of images in memory: a third store beside containers/storage and the layout.
+// Its ListImages fills everything; methods that the commands under test do not call panic.
 type stubStore struct {
 	engine.ImageStore
 
@@ -72,7 +72,8 @@ func (s *stubStore) RemoveImage(id string, what images.Removal) error {
 	return images.ErrNotFound
 }
 
-// testStore has an image and a child of the image by layers and history, and an image with layers of its own.
+// testStore has an image and a child of the image by layers and history, and an image with layers
+// of its own.
 func testStore() *stubStore {
 	at := func(n int64) time.Time { return time.Unix(n, 0).UTC() }
 	step := func(text string) ocispec.History { return ocispec.History{CreatedBy: text} }
@@ -212,8 +213,8 @@ func TestSortStores(t *testing.T) {
 	}
 }
 
-// TestListArgument: an argument selects the image of that name in each store, and in a store without such an image the images
-// whose names match.
+// TestListArgument: an argument selects the image of that name in each store, and in a store
+// without such an image the images whose names match.
 func TestListArgument(t *testing.T) {
 	second := &stubStore{images: []images.Image{{ID: "eee5", Names: []string{"localhost/x/child:2"}}}}
 	for arg, want := range map[string]string{

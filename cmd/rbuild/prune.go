@@ -99,7 +99,8 @@ func prune(st *containers.Store, all, force bool, out io.Writer) error {
 	return err
 }
 
-// storedBytes is what the layers of the store hold, uncompressed, and the caches of RUN --mount=type=cache.
+// storedBytes is what the layers of the store hold, uncompressed, and the caches of RUN
+// --mount=type=cache.
 func storedBytes(st *containers.Store) (int64, error) {
 	layers, err := st.LayerBytes()
 	if err != nil {

@@ -78,7 +78,8 @@ type remover struct {
 	out    io.Writer
 }
 
-// byName removes the image that the user means by a name or an ID, or only the name if the image has several.
+// byName removes the image that the user means by a name or an ID, or only the name if the image
+// has several.
 func (r remover) byName(name string) error {
 	st, img, found, err := r.stores.Lookup(name, r.names)
 	if err != nil {
@@ -122,8 +123,8 @@ func (r remover) remove(st images.Store, img images.Image) error {
 	return err
 }
 
-// removeIf removes every image that the condition holds for. The removal of an image can make another image dangling, so that
-// removeIf starts again until nothing changes.
+// removeIf removes every image that the condition holds for. The removal of an image can make
+// another image dangling, so that removeIf starts again until nothing changes.
 func (r remover) removeIf(condition func(l *imageList, img *listed) bool) error {
 	type key struct {
 		store images.Store

@@ -19,11 +19,14 @@ import (
 	"go.podman.io/storage/pkg/mount"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/overlay"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
@@ -117,8 +120,16 @@ func (b *bench) build(ctx context.Context, dockerfile string, change func(*build
 	defer tree.Close()
 
 	o := builder.Options{
-		Plan: p, Context: tree, Store: b.store, Listener: b.log, Platform: host,
-		Pull: func(context.Context, string, string) (string, error) { return "", errors.New("no registry here") },
+		Plan: p,
+		Inputs: builder.Inputs{
+			Context: tree,
+			Pull:    func(context.Context, string, string) (string, error) { return "", errors.New("no registry here") },
+		},
+		Files: func(warn func(string)) (rootfs.Backend, error) {
+			return overlay.Open(b.store, overlay.Options{Warn: warn})
+		},
+		Images: b.store, Cache: builder.CacheOptions{Cache: cache.Local(b.store)}, Caches: builder.StoreCaches(b.store),
+		Run: runner.Options{Machine: host}, Listener: b.log,
 	}
 
 	if change != nil {
@@ -215,7 +226,7 @@ func TestNoCacheTakesTheNames(t *testing.T) {
 	b := newBench(t)
 	text := base + "RUN echo a > /a\n"
 	first, _ := b.layers(b.mustBuild(text, nil))
-	second, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.NoCache = true }))
+	second, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.Cache.Refresh = true }))
 	third, _ := b.layers(b.mustBuild(text, nil))
 	if first[0] == second[0] {
 		t.Error("--no-cache took a layer from the cache")
@@ -227,7 +238,7 @@ func TestNoCacheTakesTheNames(t *testing.T) {
 
 func TestSquashMakesOneLayer(t *testing.T) {
 	b := newBench(t)
-	r := b.mustBuild(base+"RUN echo a > /a\nRUN cat /a > /b && rm /a\nCMD [\"x\"]\n", func(o *builder.Options) { o.OneLayer = true })
+	r := b.mustBuild(base+"RUN echo a > /a\nRUN cat /a > /b && rm /a\nCMD [\"x\"]\n", func(o *builder.Options) { o.Layers.OnePerStage = true })
 	ids, config := b.layers(r)
 	if len(ids) != 1 || len(config.History) != 5 {
 		t.Fatalf("%d layers and %d entries of history, want 1 and 5", len(ids), len(config.History))
@@ -289,13 +300,13 @@ func TestTimesAreInTheKey(t *testing.T) {
 	text := base + "RUN echo a > /a\n"
 	plain, _ := b.layers(b.mustBuild(text, nil))
 	for _, times := range []builder.FileTimes{builder.SetTimes, builder.ClampTimes} {
-		set, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.Epoch, o.FileTimes = &at, times }))
+		set, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.Layers.Epoch, o.Layers.FileTimes = &at, times }))
 		if set[2] == plain[2] {
 			t.Errorf("file times %d: the layer is that of a build without", times)
 		}
 	}
 
-	again, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.Epoch = &at })) // of the image only
+	again, _ := b.layers(b.mustBuild(text, func(o *builder.Options) { o.Layers.Epoch = &at })) // of the image only
 	if diff := cmp.Diff(plain, again); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -307,7 +318,7 @@ func TestStaleNameIsTakenBack(t *testing.T) {
 	text := base + "RUN head -c8 /dev/urandom > /a\nRUN cat /fail 2>/dev/null; echo b > /b\n"
 	b.mustBuild(text, nil)
 	// The step below is made again, and the one above is not reached.
-	if _, err := b.build(t.Context(), strings.Replace(text, "RUN cat", "RUN exit 1; cat", 1), func(o *builder.Options) { o.NoCache = true }); err == nil {
+	if _, err := b.build(t.Context(), strings.Replace(text, "RUN cat", "RUN exit 1; cat", 1), func(o *builder.Options) { o.Cache.Refresh = true }); err == nil {
 		t.Fatal("built")
 	}
 	b.mustBuild(text, nil)
@@ -341,7 +352,7 @@ func TestLayerRemovedMeanwhile(t *testing.T) {
 	}()
 
 	_, err = b.build(t.Context(), "FROM base\nRUN sleep 3; ls / | wc -l > /n; true\n", func(o *builder.Options) {
-		o.Pull = func(context.Context, string, string) (string, error) { return img.ID, nil }
+		o.Inputs.Pull = func(context.Context, string, string) (string, error) { return img.ID, nil }
 	})
 	if e := <-removed; e != nil {
 		t.Fatal(e)
@@ -373,7 +384,9 @@ func TestReproducedImageKeepsItsCache(t *testing.T) {
 	at := time.Unix(0, 0)
 	text := base + "RUN echo a > /a\n"
 	with := func(noCache bool) func(*builder.Options) {
-		return func(o *builder.Options) { o.NoCache, o.Epoch, o.FileTimes = noCache, &at, builder.SetTimes }
+		return func(o *builder.Options) {
+			o.Cache.Refresh, o.Layers.Epoch, o.Layers.FileTimes = noCache, &at, builder.SetTimes
+		}
 	}
 	first := b.mustBuild(text, with(true))
 	if second := b.mustBuild(text, with(true)); first.ID != second.ID {
@@ -412,7 +425,9 @@ func TestEpoch(t *testing.T) {
 	b := newBench(t)
 	at := time.Unix(0, 0)
 	text := base + "RUN date > /dev/null; echo a > /a; mkdir -p /x/y\nENV A=b\n"
-	with := func(o *builder.Options) { o.NoCache, o.Epoch, o.FileTimes = true, &at, builder.SetTimes }
+	with := func(o *builder.Options) {
+		o.Cache.Refresh, o.Layers.Epoch, o.Layers.FileTimes = true, &at, builder.SetTimes
+	}
 	first := b.mustBuild(text, with)
 	time.Sleep(1100 * time.Millisecond) // whole seconds are what a tar keeps
 	if second := b.mustBuild(text, with); first.ID != second.ID {

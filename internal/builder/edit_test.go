@@ -13,9 +13,10 @@ func TestImageOptionsEdit(t *testing.T) {
 	image.Config.Env = []string{"A=1", "AB=2", "C=3"}
 	image.Config.Labels = map[string]string{"old": "1", "gone": "1"}
 	o := ImageOptions{
-		Labels: []Label{{"new", "1"}, {"old", "2"}, {"given", "1"}}, UnsetLabels: []string{"gone", "given", "none"}, UnsetEnv: []string{"A", "none"},
+		Labels:   LabelOptions{Set: []Label{{"new", "1"}, {"old", "2"}, {"given", "1"}}, Unset: []string{"gone", "given", "none"}},
+		UnsetEnv: []string{"A", "none"},
 	}
-	got := o.edit(image)
+	got := o.edit(image, nil)
 	if diff := cmp.Diff(map[string]string{"old": "2", "new": "1"}, got.Config.Labels); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}

@@ -6,34 +6,35 @@ import (
 	"os"
 )
 
-// setEpoch finds the time that the build argument SOURCE_DATE_EPOCH means where it names a stage. A context has none, or
-// the plan would know it.
-func (b *builder) setEpoch(ctx context.Context) error {
-	src := b.Plan.EpochOf
+// setEpoch finds the time that the build argument SOURCE_DATE_EPOCH means where it names a stage. If it names the context,
+// the plan knows the time, unless the context has none.
+func (b *build) setEpoch(ctx context.Context) error {
+	b.epoch = b.options.Layers.Epoch
+	src := b.plan.EpochOf
 	if src == nil {
 		return nil
 	}
 
 	if !src.Context {
-		dir := b.scratch.Dir + "/epoch"
+		dir := b.files.TempDir() + "/epoch"
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
-		t, err := b.Remote.Time(ctx, src.URL, dir, src.Checksum)
+		t, err := b.options.Inputs.Remote.Time(ctx, src.URL, dir, src.Checksum)
 		if err != nil {
 			return at(src.Step, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
 		}
-		if b.Plan, err = b.Plan.WithEpoch(t); err != nil {
+		if b.plan, err = b.plan.WithEpoch(t); err != nil {
 			return err
 		}
 	}
 
-	if b.Plan.Epoch == nil {
-		b.warn("SOURCE_DATE_EPOCH has no effect: what it names has no time of its own")
+	known := b.plan.Epoch
+	if known == nil {
+		b.show.warn("SOURCE_DATE_EPOCH has no effect: what it names has no time of its own")
 	}
-	if b.Epoch == nil {
-		b.Epoch = b.Plan.Epoch
+	if b.epoch == nil {
+		b.epoch = known
 	}
-
 	return nil
 }

@@ -12,77 +12,62 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-// fetched is what an ADD names that lies elsewhere.
-type fetched struct {
-	sources map[string]copier.Remote // by source; the Selection's to close
-	dir     string                   // holds them; empty: there are none
-}
-
-func (f *fetched) remove() error {
-	if f.dir == "" {
-		return nil
-	}
-	return os.RemoveAll(f.dir)
-}
-
-// isPath tells whether a source is one of the context.
+// isPath reports whether a source of COPY or ADD is in the context, not a URL and not a git repository.
 func isPath(src string) bool { return !instructions.IsURL(src) && !instructions.IsGit(src) }
 
-// fetch brings the git repositories and URLs of an ADD.
-func (s *stage) fetch(ctx context.Context, op *plan.Copy) (f *fetched, err error) {
-	f = &fetched{sources: map[string]copier.Remote{}}
-	defer func() {
-		if err == nil {
-			return
-		}
-		errs := []error{err}
-		for _, r := range f.sources {
-			errs = append(errs, r.Close())
-		}
-		err = errors.Join(append(errs, f.remove())...)
-	}()
-
+// fetch brings the git repositories and URLs of an ADD, by source. The Selection that gets them closes them.
+func (in *inputs) fetch(ctx context.Context, st *step, op *plan.Copy) (fetched map[string]copier.Remote, err error) {
+	fetched = map[string]copier.Remote{}
+	dir := ""
 	for i, src := range op.Sources {
-		if _, ok := f.sources[src]; !op.Add || isPath(src) || ok {
+		if _, ok := fetched[src]; !op.Add || isPath(src) || ok {
 			continue
 		}
-		if f.dir == "" {
-			if f.dir, err = os.MkdirTemp(s.scratch.Dir, "add-"); err != nil {
-				return f, err
+
+		if dir == "" {
+			if dir, err = os.MkdirTemp(in.build.files.TempDir(), "add-"); err != nil {
+				return nil, err
 			}
+			st.atEnd(func() error { return os.RemoveAll(dir) })
 		}
-		if err := s.fetchOne(ctx, op, f, i); err != nil {
-			return f, err
+		remote, err := in.fetchOne(ctx, st, op, i, dir)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(fetched))
 		}
+		fetched[src] = remote
 	}
 
-	return f, nil
+	return fetched, nil
 }
 
-func (s *stage) fetchOne(ctx context.Context, op *plan.Copy, f *fetched, number int) error {
+// fetchOne brings a source to a place below the directory dir.
+func (in *inputs) fetchOne(ctx context.Context, st *step, op *plan.Copy, number int, dir string) (copier.Remote, error) {
 	src := op.Sources[number]
+	remote := in.build.options.Inputs.Remote
 	if instructions.IsURL(src) {
-		file, err := s.Remote.File(ctx, src, f.dir, op.Checksum)
-		if err == nil {
-			f.sources[src] = file.Remote
-		}
-		return err
+		file, err := remote.File(ctx, src, dir, op.Checksum)
+		return file.Remote, err
 	}
 
-	dir := fmt.Sprintf("%s/%d", f.dir, number)
+	dir = fmt.Sprintf("%s/%d", dir, number)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
+		return copier.Remote{}, err
 	}
 
-	tree, warnings, err := s.Remote.Git(ctx, src, dir, source.GitOptions{KeepGitDir: op.KeepGitDir, Checksum: op.Checksum})
+	tree, warnings, err := remote.Git(ctx, src, dir, source.GitOptions{KeepGitDir: op.KeepGitDir, Checksum: op.Checksum})
 	if err != nil {
-		return err
+		return copier.Remote{}, err
 	}
-
-	f.sources[src] = tree
 	for _, w := range warnings {
-		s.remark(w)
+		st.remark(w)
 	}
+	return tree, nil
+}
 
-	return nil
+func closeAll(fetched map[string]copier.Remote) error {
+	var errs []error
+	for _, r := range fetched {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
 }

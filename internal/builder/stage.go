@@ -3,39 +3,32 @@ package builder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
-	"codeberg.org/rbuild/rbuild/internal/images/containers"
-	"codeberg.org/rbuild/rbuild/internal/rootfs/upperdir"
+	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // stage is a stage that is being run.
 type stage struct {
-	*builder
-	*snapshot
+	build   *build
 	plan    *plan.Stage
-	history []entry // of this stage's own steps
-	missed  bool    // a step was not cached, so nothing above it can be
-	single  *upper  // of the one layer that the stage has (--layers=false); nil: nothing is in it yet
+	now     snapshot // after the steps so far
+	cache   cache.Cache
+	layers  committer
+	history []entry // of the stage's own steps
 	users   runner.Users
-	clock   *stepClock
-	notes   notes    // of the current step
-	reads   reads    // of the current step
-	unkeyed bool     // the current step has seen something else than its key says
-	sparse  sync.Map // the sparseSources of the stage
-	number  int      // of the current step, from 1; FROM is 1
+	number  int // of the current step, from 1; FROM is 1
 	total   int
 }
 
@@ -46,454 +39,316 @@ type entry struct {
 	step      *plan.Step  // that made the layer
 }
 
+// change is what an instruction does to files.
+type change struct {
+	content []string // digests of the files that it reads: part of the cache key
+	process any      // options of the process that it runs: part of the cache key; nil: it runs none
+	// write makes the files. It reports whether any has changed.
+	write func(ctx context.Context, l rootfs.Layer) (changed bool, err error)
+}
+
+// newStage returns a stage whose steps start from base.
+func (b *build) newStage(p *plan.Stage, base *snapshot) *stage {
+	o := b.options.Cache
+	c := cache.None()
+	if o.Cache != nil && !b.options.Layers.OnePerStage {
+		c = cache.MaxAge(o.Cache, o.MaxAge)
+	}
+	isStage := func(name string) bool { return p.Name != "" && strings.EqualFold(name, p.Name) }
+	if o.Refresh || slices.ContainsFunc(o.Uncached, isStage) {
+		c = cache.PutOnly(c)
+	}
+	return &stage{build: b, plan: p, now: base.clone(), cache: c, layers: newCommitter(b, c), number: 1, total: 1}
+}
+
 // runStage runs a stage to its end.
-func (b *builder) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
-	clock := startClock()
+func (b *build) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
+	_, clock, stop := startClock(ctx, 0)
+	defer stop()
 	clock.pause() // FROM works while its image is pulled only
+
 	for _, before := range p.After {
-		if _, err := b.stage(ctx, before).wait(ctx); err != nil {
+		if _, err := b.inputs.stage(ctx, before).wait(ctx); err != nil {
 			return nil, err
 		}
 	}
-
-	base, pulled, err := b.base(ctx, p.From)
+	base, pulled, err := b.inputs.base(ctx, p.From)
 	if err != nil {
 		return nil, at(p.Heading(), Because(ctx, err))
 	}
-
 	clock.charge(pulled)
-	s := &stage{builder: b, snapshot: base.clone(b), plan: p, number: 1}
-	if b.Image.NoLabels {
-		s.config.Config.Labels = nil
+
+	s := b.newStage(p, base)
+	if b.options.Image.Labels.NoBase {
+		s.now.config.Config.Labels = nil
 	}
-	scope, err := p.Begin(s.config, s.args)
+	scope, err := p.Begin(s.now.config, s.now.args)
 	if err != nil {
 		return nil, err
 	}
-
-	// The defaults of a config belong to the stage: a stage without instructions has them too.
-	s.config = scope.Image()
+	s.now.config = scope.Image() // the defaults belong to the stage: a stage without instructions has them too
 	s.total = scope.Len() + 1
-	s.report(p.Heading(), clock).end(ctx, nil)
-	if err := s.run(ctx, scope); err != nil {
-		return nil, errors.Join(err, s.discard())
-	}
+	s.newStep(p.Heading(), clock).reportEnd(ctx, nil)
 
-	s.args = scope.Args()
-	return s.finish(ctx)
+	if err := s.run(ctx, scope); err != nil {
+		return nil, errors.Join(err, s.layers.abandon())
+	}
+	s.now.args = scope.Args()
+	return s.finish(ctx, p.Heading())
 }
 
-// run is the step loop.
+// run carries out the instructions of the stage.
 func (s *stage) run(ctx context.Context, scope *plan.Scope) error {
 	for {
-		step, err := scope.Next()
+		planned, err := scope.Next()
 		if err != nil {
 			return err
 		}
-		if step == nil {
+		if planned == nil {
 			return nil
 		}
 
 		s.number++
-		s.origin = nil
-		if step.Warning != "" {
-			s.warnAt(step, step.Warning)
-		}
-		if err := s.step(ctx, step); err != nil {
+		s.now.found = nil
+		if err := s.step(ctx, planned); err != nil {
 			return err
 		}
-		s.config = scope.Image()
+		s.now.config = scope.Image()
 	}
 }
 
-// step runs one instruction: most edit the config only, which the plan has done already.
-func (s *stage) step(ctx context.Context, step *plan.Step) (err error) {
-	stage := ctx
-	ctx, clock, done := s.limitStep(ctx)
-	s.clock, s.reads, s.unkeyed = clock, reads{builder: s.builder}, false
-	r := s.report(step, clock)
-	defer func() {
-		// Also of a step that was cached: its key may have come from files that were no longer there.
-		if ctx.Err() == nil {
-			err = gone(s.reads.check(), err)
-		}
-		err = at(step, Because(ctx, err))
-		done()
-		s.tell(step)
-		r.end(stage, err)
-	}()
-
-	switch op := step.Op.(type) {
-	case *plan.Run:
-		return s.runStep(ctx, step, op, r)
-	case *plan.Copy:
-		return s.copyStep(ctx, step, op, r)
-	case *plan.Workdir:
-		return s.workdirStep(ctx, step, op, r)
+// step carries out one instruction within its time limit, and reports it.
+func (s *stage) step(stage context.Context, planned *plan.Step) error {
+	if planned.Warning != "" {
+		s.build.show.warnAt(planned, planned.Warning)
 	}
 
-	if step.CreatedBy != "" {
-		s.history = append(s.history, entry{createdBy: step.CreatedBy})
+	ctx, clock, stop := startClock(stage, s.build.options.Limits.Step)
+	defer stop()
+	st := s.newStep(planned, clock)
+	err := s.do(ctx, st)
+	err = errors.Join(err, st.finish())
+	if ctx.Err() == nil { // also of a cached step: its key may have come from files that were no longer there
+		err = removedOr(st.reads.Check(), err)
 	}
 
-	return nil
+	err = at(planned, Because(ctx, err))
+	s.build.findings.notes(st)
+	st.reportEnd(stage, err)
+	return err
 }
 
-// other is the snapshot of another stage or image that the step needs.
-func (s *stage) other(ctx context.Context, from plan.Source) (*snapshot, error) {
-	defer s.clock.pause()()
-	return s.source(ctx, from)
-}
-
-// upper is the directory that a step fills; the zero value where that is in memory.
-type upper struct {
-	*containers.Staging
-	work string // overlay's work directory
-}
-
-// Discard gives up what was filled.
-func (u upper) Discard() error {
-	if u.Staging == nil {
-		return nil
-	}
-	return u.Staging.Discard()
-}
-
-// fill makes a step's files. It says whether there is anything to commit.
-type fill func(ctx context.Context, u upper) (changed bool, err error)
-
-// files runs a step that makes files: from the cache, or by do.
-func (s *stage) files(ctx context.Context, step *plan.Step, content []string, r *report, do fill) error {
-	if !s.OneLayer && s.Plain == nil {
-		s.key = cache.Ingredients{
-			Parent: s.key, Step: step.Canon, Args: step.Args, Content: content,
-			Platform: s.platform(), Options: append(s.runIngredients(step.Op), s.timeIngredients()...),
-		}.Key()
-		hit, err := s.lookup(ctx, step, r)
-		if hit || err != nil {
-			return err
-		}
-		s.missed = true
-	}
-
-	resume := s.clock.pause()
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-
-	resume()
-	r.begin()
-	s.reads.add(s.snapshot)
-	s.reads.hold()
-	s.notes.kept = &keptNotes{}
-	if s.OneLayer {
-		return s.intoSingle(ctx, step, do)
-	}
-
-	return s.intoLayer(ctx, step, do)
-}
-
-// intoLayer runs a step that has a layer of its own.
-func (s *stage) intoLayer(ctx context.Context, step *plan.Step, do fill) error {
-	u, err := s.newUpper(ctx)
+// do carries out one instruction: most edit the config only, which the plan has done already.
+func (s *stage) do(ctx context.Context, st *step) error {
+	change, err := s.change(ctx, st)
 	if err != nil {
 		return err
 	}
-
-	changed, err := do(ctx, u)
-	if err == nil {
-		err = s.reads.settle()
-	}
-	if err != nil {
-		return errors.Join(s.why(ctx, err), u.Discard())
-	}
-
-	if s.unkeyed {
-		s.key = cache.Unknown()
-	}
-	if !changed {
-		s.unchanged(step)
-		return u.Discard()
-	}
-	return s.commit(step, u)
-}
-
-// why looks for what is behind the failure of a step, if there is an error.
-func (s *stage) why(ctx context.Context, err error) error {
-	if err == nil {
+	if change == nil {
+		s.record(st, nil)
 		return nil
 	}
 
-	// What lies below may have been taken away while the step ran, and then that is why it failed.
-	if removed := s.reads.check(); removed != nil {
+	s.now.key = s.key(st, change)
+	hit, err := s.lookUp(ctx, st)
+	if hit || err != nil {
+		return err
+	}
+
+	leave, err := s.build.schedule.enter(ctx, st.clock)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	st.report(progress.StepStarted, nil)
+	st.notes.writing = true
+	st.reads.Add(s.now.files)
+	st.reads.Hold()
+
+	layer, err := s.layers.begin(ctx, s.now.files)
+	if err != nil {
+		return err
+	}
+	changed, err := change.write(ctx, layer)
+	if err == nil {
+		err = st.reads.Settle()
+	}
+	if err != nil {
+		return errors.Join(s.why(ctx, st, err), s.layers.discard(layer))
+	}
+
+	if st.unkeyed {
+		s.now.key = cache.Unknown()
+	}
+	job, err := s.layers.commit(finished{step: st, files: s.now.files, layer: layer, changed: changed, key: s.now.key})
+	if err != nil {
+		return err
+	}
+	s.record(st, job)
+	s.checkUsers(changed, job)
+	return nil
+}
+
+// checkUsers drops the users of the image that are known, if the step may have changed them.
+func (s *stage) checkUsers(changed bool, job *commit.Job) {
+	if !changed {
+		return
+	}
+
+	m, err := s.now.files.Mount()
+	if err != nil || job == nil { // nobody runs a process; the files are in a layer that later steps write to, too
+		s.users.Forget()
+		return
+	}
+	s.users.Changed(m.Lowers[0])
+}
+
+// change returns what the instruction does to files; nil: nothing.
+func (s *stage) change(ctx context.Context, st *step) (*change, error) {
+	switch op := st.Op.(type) {
+	case *plan.Run:
+		return s.runChange(ctx, st, op)
+	case *plan.Copy:
+		return s.copyChange(ctx, st, op)
+	case *plan.Workdir:
+		return s.workdirChange(op), nil
+	}
+	return nil, nil //nolint:nilnil // documented
+}
+
+// key identifies the result of a step.
+func (s *stage) key(st *step, c *change) cache.ID {
+	p := s.plan.Platform
+	return cache.Key{
+		Parent: s.now.key, Step: st.Canon, Args: st.Args, Content: c.content, Process: c.process,
+		Platform: cache.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant},
+		Times:    s.build.timesKey(),
+	}.ID()
+}
+
+// lookUp takes the result of the step from the cache. After a miss no later step of the stage can be found: its parent is new.
+func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
+	e, hit, err := s.cache.Get(ctx, s.now.key, func(ctx context.Context) (string, error) {
+		defer st.clock.pause()()
+		l, err := s.now.top(ctx)
+		return l.ID, err
+	})
+	if err != nil {
+		return false, err
+	}
+
+	if hit && !e.Unchanged {
+		err = s.now.files.Push(e.Layer)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true, err
+		}
+		hit = err == nil // else the layer was removed since it was looked up
+	}
+	if !hit {
+		s.cache = cache.PutOnly(s.cache)
+		return false, nil
+	}
+
+	st.cached = true
+	if e.Unchanged {
+		s.record(st, nil)
+		return true, nil
+	}
+	job := commit.Stored(e.Layer)
+	st.notes.files = decodeNotes(e.Notes)
+	s.record(st, job)
+	s.checkUsers(true, job)
+	return true, nil
+}
+
+// record adds the step to the history. job is the layer on top of the files now that the step has made; nil: it made none.
+func (s *stage) record(st *step, job *commit.Job) {
+	if st.CreatedBy != "" || job != nil {
+		s.history = append(s.history, entry{createdBy: st.CreatedBy, layer: job, step: st.Step})
+	}
+}
+
+// why returns the cause of the failure of a step.
+func (s *stage) why(ctx context.Context, st *step, err error) error {
+	// The layers below may have been removed while the step ran, and then that is why it failed.
+	if removed := st.reads.Check(); removed != nil {
 		return removed
 	}
-	if s.Explain != nil && ctx.Err() == nil {
-		return s.Explain(err)
+	if explain := s.build.options.Explain; explain != nil && ctx.Err() == nil {
+		return explain(err)
 	}
 	return err
 }
 
-// timeIngredients is what --timestamp and its kin do to the files of every layer.
-func (b *builder) timeIngredients() []string {
-	if b.FileTimes == KeepTimes || b.Epoch == nil {
-		return nil
-	}
-	return []string{fmt.Sprintf("file times=%d,%d", b.FileTimes, b.Epoch.Unix())}
-}
-
-// runIngredients are the options of the command line that change the result of a RUN.
-func (s *stage) runIngredients(op plan.Op) []string {
-	run, ok := op.(*plan.Run)
-	if !ok {
-		return nil
-	}
-	return []string{fmt.Sprintf("%#v", s.Run.Key(s.command(run)))}
-}
-
-// lookup takes the step from the cache if it is there.
-func (s *stage) lookup(ctx context.Context, step *plan.Step, r *report) (bool, error) {
-	if s.NoCache || s.missed || s.uncached() {
-		return false, nil
-	}
-
-	resume := s.clock.pause()
-	parent, err := s.top().Wait(ctx)
-	resume()
+// finish turns the stage into the snapshot that others build on. heading names the stage in errors of its one layer.
+func (s *stage) finish(ctx context.Context, heading *plan.Step) (*snapshot, error) {
+	_, clock, stop := startClock(ctx, 0)
+	defer stop()
+	whole := s.newStep(heading, clock)
+	job, err := s.layers.finish(whole)
 	if err != nil {
-		return false, err
+		return nil, errors.Join(at(heading, err), s.layers.abandon())
+	}
+	if job != nil {
+		last := &s.history[len(s.history)-1]
+		last.layer, last.step = job, heading
 	}
 
-	l, ok, err := cache.Lookup(s.Store, s.key, parent.ID)
-	if !ok || err != nil {
-		return false, err
-	}
-	if s.CacheTTL > 0 && l.ID != parent.ID && time.Since(l.Created) > s.CacheTTL {
-		return false, nil
-	}
-
-	r.cached = true
-	if l.ID == parent.ID { // whose notes are those of another step
-		s.history = append(s.history, entry{createdBy: step.CreatedBy})
-		return true, nil
-	}
-
-	dir, err := s.Store.Directory(l.ID)
-	if err == nil {
-		err = s.push(dir)
-	}
-	if errors.Is(err, fs.ErrNotExist) { // removed since it was looked up
-		r.cached = false
-		return false, nil
-	}
-
-	s.notes.kept = s.recall(l)
-	s.add(step, commit.Stored(l.Layer))
-
-	return true, err
+	return &s.now, s.writeHistory(ctx)
 }
 
-// uncached tells whether no step of the stage may come from the cache.
-func (s *stage) uncached() bool {
-	return s.plan.Name != "" && slices.ContainsFunc(s.Uncached, func(name string) bool { return strings.EqualFold(name, s.plan.Name) })
-}
-
-// commit makes the filled directory the next layer. The step above starts on it at once, while it is read and stored.
-func (s *stage) commit(step *plan.Step, u upper) error {
-	if s.Plain != nil {
-		return s.plainCommit(step)
+// writeHistory puts the history of the steps behind that of the base.
+func (s *stage) writeHistory(ctx context.Context) error {
+	config := &s.now.config
+	config.History = slices.Clone(config.History)
+	if s.build.options.Layers.Squash && s.plan == s.build.plan.Target { // only the base's layers have that history
+		config.History = nil
 	}
 
-	below, err := s.root.attributes()
-	if err == nil {
-		err = s.setTimes(u)
-	}
-	if err == nil {
-		err = s.push(u.Upper)
-	}
-	if err != nil {
-		return errors.Join(err, u.Discard())
-	}
-
-	o := commit.JobOptions{
-		Parent: s.top(),
-		Check:  s.intactBelow(s.snapshot, len(s.layers)),
-		Tar:    commit.TarOptions{Below: &below, Trusted: s.Trusted},
-	}
-	if s.FileTimes != KeepTimes {
-		o.Tar.Epoch, o.Tar.Clamp = s.Epoch, s.FileTimes == ClampTimes
-	}
-	kept := s.notes.kept.clone()
-	if !s.OneLayer {
-		o.Notes = kept.encode
-	}
-	if !s.OneLayer && !s.unkeyed {
-		o.Name = s.key.Name()
-	}
-	o.Tar.Sparse = func(path string, size, data int64) {
-		if text := s.warnSparse(step, path, size, data); text != "" {
-			kept.Warnings = append(kept.Warnings, text)
-		}
-	}
-
-	job := commit.Start(s.interrupt, u.Staging, o)
-	s.background.Go(func() {
-		<-job.Done()
-		if err := job.Err(); err != nil {
-			s.cancel(at(step, err))
-		}
-	})
-
-	s.add(step, job)
-
-	return nil
-}
-
-// setTimes does to the files what --timestamp and its kin ask for.
-func (s *stage) setTimes(u upper) error {
-	if s.FileTimes == KeepTimes {
-		return nil
-	}
-	dir, err := os.Open(u.Upper)
-	if err != nil {
-		return err
-	}
-	return errors.Join(upperdir.SetTimes(s.interrupt, dir, *s.Epoch, s.FileTimes == ClampTimes), dir.Close())
-}
-
-// push puts a step's directory on the stage's files.
-func (s *stage) push(dir string) error {
-	if err := s.root.push(dir); err != nil {
-		return err
-	}
-	s.users.Changed(s.root.dirs[len(s.root.dirs)-1])
-	return nil
-}
-
-func (s *stage) add(step *plan.Step, job *commit.Job) {
-	s.layers = append(s.layers, job)
-	s.history = append(s.history, entry{createdBy: step.CreatedBy, layer: job, step: step})
-}
-
-// unchanged records that the step makes no difference to the layer below it, for the cache.
-func (s *stage) unchanged(step *plan.Step) {
-	s.history = append(s.history, entry{createdBy: step.CreatedBy})
-	if s.Plain != nil {
-		return
-	}
-
-	top, name := s.top(), s.key.Name()
-	s.background.Go(func() {
-		l, err := top.Wait(s.interrupt)
-		if err != nil || l.ID == "" {
-			return
-		}
-		// A base in a read-only store cannot be named: the step is then done again next time, at no great cost.
-		_ = s.Store.NameLayer(l.ID, name)
-	})
-}
-
-// intoSingle runs a step of a stage that is to have one layer.
-func (s *stage) intoSingle(ctx context.Context, step *plan.Step, do fill) error {
-	if s.single == nil {
-		u, err := s.newUpper(ctx)
-		if err != nil {
-			return err
-		}
-		s.single = &u
-	}
-
-	s.history = append(s.history, entry{createdBy: step.CreatedBy})
-	s.users.Forget()
-	_, err := do(ctx, *s.single)
-	if err == nil {
-		err = s.reads.settle()
-	}
-	return s.why(ctx, err)
-}
-
-func (s *stage) newUpper(ctx context.Context) (upper, error) {
-	if s.Plain != nil {
-		return upper{}, s.memory.begin(ctx)
-	}
-
-	staging, err := s.Store.NewStaging()
-	if err != nil {
-		return upper{}, err
-	}
-
-	u := upper{Staging: staging, work: staging.Dir + "/work"}
-	err = os.Mkdir(u.work, 0o700)
-	if err == nil {
-		err = s.root.shape(u.Upper)
-	}
-	if err != nil {
-		return upper{}, errors.Join(fmt.Errorf("making the step's directories: %w", err), staging.Discard())
-	}
-	return u, nil
-}
-
-// discard ends what a failed stage leaves.
-func (s *stage) discard() error {
-	if s.single == nil {
-		return nil
-	}
-	return s.single.Discard()
-}
-
-// finish turns the stage into the snapshot that others build on: the single layer if there is to be one, and the
-// history of its steps behind the base's.
-func (s *stage) finish(ctx context.Context) (*snapshot, error) {
-	if s.single != nil {
-		last := s.history[len(s.history)-1]
-		s.history = s.history[:len(s.history)-1]
-		whole := s.plan.Heading()
-		whole.CreatedBy = last.createdBy
-		if err := s.commit(whole, *s.single); err != nil {
-			return nil, err
-		}
-	}
-
-	s.config.History = slices.Clone(s.config.History)
-	if s.Flatten && s.plan == s.Plan.Target { // only the base's layers have that history
-		s.config.History = nil
-	}
-	created := s.baseTime()
-	if first := created; s.config.Created == nil {
-		s.config.Created = &first
+	created := baseTime(config.Created)
+	if config.Created == nil {
+		first := created
+		config.Created = &first
 	}
 	for _, e := range s.history {
 		if e.layer != nil {
 			l, err := e.layer.Wait(ctx)
 			if err != nil {
-				return nil, at(e.step, err)
+				return at(e.step, err)
 			}
 			created = l.Created.UTC()
 		}
-		if s.Epoch != nil {
-			created = s.Epoch.UTC()
+		if epoch := s.build.epoch; epoch != nil {
+			created = epoch.UTC()
 		}
+
 		at := created
-		s.config.History = append(s.config.History, ocispec.History{Created: &at, CreatedBy: e.createdBy, EmptyLayer: e.layer == nil})
-		s.config.Created = &at
+		config.History = append(config.History, ocispec.History{Created: &at, CreatedBy: e.createdBy, EmptyLayer: e.layer == nil})
+		config.Created = &at
 	}
 
-	return s.snapshot, nil
+	return nil
 }
 
-// baseTime is when the base was made: the time of steps that make no files, so that a build whose steps are all cached
-// gives the same image again.
-func (s *stage) baseTime() time.Time {
-	if s.config.Created != nil {
-		return s.config.Created.UTC()
+// baseTime is the time of steps that make no files: when the base was made, so that a build whose steps are all cached gives
+// the same image again.
+func baseTime(created *time.Time) time.Time {
+	if created == nil {
+		return time.Unix(0, 0).UTC()
 	}
-	return time.Unix(0, 0).UTC()
+	return created.UTC()
 }
 
-func (s *stage) platform() string {
-	p := s.plan.Platform
-	return p.OS + "/" + p.Architecture + "/" + p.Variant
+// newStep starts a step of the stage.
+func (s *stage) newStep(planned *plan.Step, c *clock) *step {
+	name := s.plan.Name
+	if name == "" && len(s.build.plan.Stages) > 1 {
+		name = strconv.Itoa(s.plan.Index)
+	}
+	return &step{
+		Step: planned, show: s.build.show, clock: c,
+		progress: &progress.Step{
+			Stage: name, Number: s.number, Total: s.total, Text: planned.Text, File: planned.File, Line: planned.Line,
+		},
+	}
 }

@@ -1,80 +1,136 @@
-// Package cache answers what an earlier build made of a step: what the step depends on -> key -> layer.
+// Package cache finds the layer that an earlier build made of the same step.
 //
-// A key is a digest over everything that can change the step's result (docs/cache.md lists it). The key is a *name* of
-// the layer in the store: a hit is a look-up by name, and there is no index that could disagree with the store. A name
-// moves when a step is run again on purpose (--no-cache), and goes with the layer when the image that holds it is
-// removed, by whatever tool.
+//	key := cache.Key{Parent: below, Step: step.Canon, Content: digests}.ID()
+//	entry, ok, err := c.Get(ctx, key, parent)  // a hit: the step is not run
+//	err = c.Put(ctx, key, entry)               // after a miss
 //
-// Keys come from our own digests of content, never from an image's history, from sizes or times.
+// An [ID] is a digest of all that can change the result of a step (docs/cache.md lists it). The digests of
+// content are our own: an ID never comes from an image's history, from sizes or from times.
+//
+// [Local] is the layers of the store: an ID is the name of a layer there, for example
+// rbuild-cache-1f0c..., and a hit is a look-up by name. There is no index that could disagree with the
+// store. A name moves when a step is run again on purpose (--no-cache), and goes with the layer when the image that
+// holds the layer is removed, by whatever tool.
 package cache
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// salt changes whenever the same ingredients would give another result than before.
-const salt = "rbuild step cache, version 3"
-
-// namePrefix marks the names of layers that are keys.
-const namePrefix = "rbuild-cache-"
-
-// Key identifies the result of a step. The zero value is the key of nothing.
-type Key string
-
-// ForBase is the key of a stage's start: an image by the hexadecimal digest of its config document, which covers its
-// layers' digests; the empty text is scratch.
-func ForBase(config string) Key { return digest("base", []string{config}) }
-
-// ForSquash is the key of the one layer that is made of several (--squash), by their DiffIDs.
-func ForSquash(diffIDs, options []string) Key { return digest("squash", diffIDs, options) }
-
-// Ingredients is everything that a step's result depends on.
-type Ingredients struct {
-	Parent   Key      // the step below
-	Step     string   // the instruction in canonical form, after expansion
-	Args     []string // KEY=VALUE of the build arguments that the step can see
-	Content  []string // digests of what it copies or mounts
-	Platform string   // os/architecture/variant
-	Options  []string // options of the command line that change the result
+// Cache keeps the results of steps. It is safe for concurrent use.
+type Cache interface {
+	// Get finds the result of a step on a layer. ok is false if the cache does not have the result. A layer is a difference
+	// and means nothing on another layer, so a result on another parent is not found.
+	Get(ctx context.Context, id ID, parent Parent) (e Entry, ok bool, err error)
+	// Put keeps a result. The ID may have another result, which is replaced.
+	Put(ctx context.Context, id ID, e Entry) error
 }
 
-// Key is the digest of the ingredients. Each is framed, so that no two different sets read the same.
-func (in Ingredients) Key() Key {
-	return digest("step", []string{string(in.Parent)}, []string{in.Step}, in.Args, in.Content, []string{in.Platform}, in.Options)
+// Parent returns the ID of the layer below a step, which may still be on its way into the store; "" for no layer. A Cache
+// that finds nothing anyway does not call Parent, so that the step need not wait.
+type Parent func(ctx context.Context) (layer string, err error)
+
+// Entry is the result of a step.
+type Entry struct {
+	Layer     commit.Layer
+	Unchanged bool   // the step changed nothing: Layer is the parent
+	Notes     []byte // the warnings of the step, in the caller's format; nil: none
 }
 
-// digest hashes lists of strings, of any bytes. Each list is preceded by its length, and each string by its own.
-func digest(kind string, lists ...[]string) Key {
-	h := sha256.New()
-	for _, list := range append([][]string{{salt, kind}}, lists...) {
-		fmt.Fprintf(h, "%d;", len(list))
-		for _, s := range list {
-			fmt.Fprintf(h, "%d:%s", len(s), s)
-		}
+// Layers are the layers of a store (containers.Store).
+type Layers interface {
+	LayerByName(name string) (l containers.Layer, ok bool, err error)
+	NameLayer(id, name string) error
+	Notes(id string) ([]byte, error)
+}
+
+// Local returns the cache whose results are the layers of a store, by their names. A layer that is stored with the name
+// of its ID is in the cache: Put writes nothing then.
+func Local(store Layers) Cache { return local{store} }
+
+type local struct{ store Layers }
+
+func (c local) Get(ctx context.Context, id ID, parent Parent) (Entry, bool, error) {
+	below, err := parent(ctx)
+	if err != nil {
+		return Entry{}, false, err
 	}
-	return Key(hex.EncodeToString(h.Sum(nil)))
-}
 
-// Unknown returns a random key, for a result whose ingredients are unknown. No look-up finds it.
-func Unknown() Key { return digest("unknown", []string{rand.Text()}) }
-
-// Name is the layer name that stands for the key.
-func (k Key) Name() string { return namePrefix + string(k) }
-
-// Lookup finds the layer that the key names. Only one that lies on the given parent layer counts ("": none): a layer
-// is a difference, and means nothing on another base. A key may also name the parent itself: the step changed nothing.
-func Lookup(st *containers.Store, k Key, parent string) (l containers.Layer, ok bool, err error) {
-	l, ok, err = st.LayerByName(k.Name())
+	l, ok, err := c.store.LayerByName(id.Name())
 	if err != nil || !ok {
-		return containers.Layer{}, false, err
+		return Entry{}, false, err
 	}
-	if l.DiffID == "" || (l.Parent != parent && l.ID != parent) {
-		return containers.Layer{}, false, nil
+	if l.DiffID == "" || l.Parent != below && l.ID != below {
+		return Entry{}, false, nil
 	}
-	return l, true, nil
+
+	e := Entry{Layer: l.Layer, Unchanged: l.ID == below}
+	if !l.Noted || e.Unchanged { // the notes of the parent are those of another step
+		return e, true, nil
+	}
+	if e.Notes, err = c.store.Notes(l.ID); err != nil {
+		logrus.Debugf("Reading the notes of layer %s: %v", l.ID, err)
+	}
+	return e, true, nil
+}
+
+func (c local) Put(_ context.Context, id ID, e Entry) error {
+	if e.Layer.ID == "" || slices.Contains(e.Layer.Names, id.Name()) {
+		return nil
+	}
+	if err := c.store.NameLayer(e.Layer.ID, id.Name()); err != nil {
+		return fmt.Errorf("keeping a result in the build cache: %w", err)
+	}
+	return nil
+}
+
+// None returns a cache that is always empty.
+func None() Cache { return none{} }
+
+type none struct{}
+
+func (none) Get(context.Context, ID, Parent) (Entry, bool, error) { return Entry{}, false, nil }
+func (none) Put(context.Context, ID, Entry) error                 { return nil }
+
+// PutOnly returns a cache that finds nothing and keeps results in c: every step runs, and its result replaces the result
+// that c has (--no-cache).
+func PutOnly(c Cache) Cache {
+	if c, ok := c.(putOnly); ok {
+		return c
+	}
+	return putOnly{c}
+}
+
+type putOnly struct{ Cache }
+
+func (putOnly) Get(context.Context, ID, Parent) (Entry, bool, error) { return Entry{}, false, nil }
+
+// MaxAge returns a cache that finds only results of c that are younger than age (--cache-ttl). A step that changed
+// nothing has no age. 0: every result.
+func MaxAge(c Cache, age time.Duration) Cache {
+	if age == 0 {
+		return c
+	}
+	return maxAge{c, age}
+}
+
+type maxAge struct {
+	Cache
+	age time.Duration
+}
+
+func (c maxAge) Get(ctx context.Context, id ID, parent Parent) (Entry, bool, error) {
+	e, ok, err := c.Cache.Get(ctx, id, parent)
+	if ok && !e.Unchanged && time.Since(e.Layer.Created) > c.age {
+		return Entry{}, false, nil
+	}
+	return e, ok, err
 }

@@ -162,7 +162,8 @@ func TestSubjects(t *testing.T) {
 			},
 		},
 		{
-			"--ssh default --ssh k=a,b", []string{"SSH_AUTH_SOCK=/s"},
+			"--ssh default --ssh k=a,b",
+			[]string{"SSH_AUTH_SOCK=/s"},
 			func(b *spec.Build) any { return b.Run.Agents },
 			[]spec.Agent{
 				{ID: "default", Paths: []string{"/s"}, From: `--ssh "default"`},
@@ -185,7 +186,8 @@ func TestSubjects(t *testing.T) {
 			spec.Time{Build: 90 * time.Second, BuildFrom: "--timeout", Step: time.Minute, Silence: time.Second},
 		},
 		{
-			"--cache-ttl 1h --jobs 2 --no-cache-filter a,b", []string{"BUILDAH_LAYERS=false"},
+			"--cache-ttl 1h --jobs 2 --no-cache-filter a,b",
+			[]string{"BUILDAH_LAYERS=false"},
 			func(b *spec.Build) any { return b.Cache },
 			spec.Cache{Uncached: []string{"a", "b"}, UncachedFrom: "--no-cache-filter", TTL: time.Hour, OneLayer: true, Jobs: 2},
 		},

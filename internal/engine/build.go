@@ -161,16 +161,15 @@ func (b *build) run(ctx context.Context) (err error) {
 		return in.locate(err)
 	}
 	o.Plan = p.plan
-	o.Lint = p.linter
-	o.LintOptions = p.lint
-	if o.Epoch == nil {
-		o.Epoch = p.plan.Epoch
+	o.Checks = builder.Checks{Linter: p.linter, Options: p.lint}
+	if o.Layers.Epoch == nil {
+		o.Layers.Epoch = p.plan.Epoch
 	}
 
 	if err := b.images.use(&o); err != nil {
 		return in.locate(err)
 	}
-	if cgroups != nil && o.Plain == nil {
+	if cgroups != nil && o.Caches != nil {
 		if err := openSecurity(b.spec, &o.Run, b.engine.State); err != nil {
 			return err
 		}
@@ -179,15 +178,15 @@ func (b *build) run(ctx context.Context) (err error) {
 	}
 
 	puller := &puller{build: b}
-	o.Pull = puller.pull
-	o.Origin = puller.origin
+	o.Inputs.Pull = puller.pull
+	o.Inputs.Origin = puller.origin
 	contexts := &namedContexts{build: b, puller: puller, remote: in.remote}
 	defer func() { err = errors.Join(err, contexts.close()) }()
-	o.Contexts = contexts.openers()
+	o.Inputs.Contexts = contexts.openers()
 	o.Explain = b.engine.explainStep
 	path, _ := b.engine.Env("PATH")
-	o.Emulators = binfmt.New(path)
-	defer func() { err = errors.Join(err, o.Emulators.Close()) }()
+	o.Run.Emulators = binfmt.New(path)
+	defer func() { err = errors.Join(err, o.Run.Emulators.Close()) }()
 
 	result, err := builder.Build(ctx, o)
 	if err != nil {
@@ -216,13 +215,13 @@ func (b *build) openSources(ctx context.Context, o *builder.Options) (*input, er
 	if err := b.engine.openRun(b.spec.Run, &o.Run); err != nil {
 		return nil, err
 	}
-	o.Remote = b.engine.stepAccess(o.Run)
+	o.Inputs.Remote = b.engine.stepAccess(o.Run)
 
 	in, err := b.openInput(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	o.Context = in.tree
+	o.Inputs.Context = in.tree
 	return in, nil
 }
 

@@ -42,9 +42,9 @@ func (b *build) newRemote(o *builder.Options) (r remote, err error) {
 		return r, err
 	}
 
-	r.access = o.Remote
+	r.access = o.Inputs.Remote
 	r.options.KeepGitDir, _ = strconv.ParseBool(args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
-	r.options.CommitTimes = o.Epoch != nil || args["SOURCE_DATE_EPOCH"] != ""
+	r.options.CommitTimes = o.Layers.Epoch != nil || args["SOURCE_DATE_EPOCH"] != ""
 	if socket, _ := b.engine.Env("SSH_AUTH_SOCK"); r.access.Agent == nil && socket != "" {
 		if keys, err := sshagent.Open(socket); err == nil {
 			r.access.Agent = keys

@@ -435,10 +435,11 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !o.NoCache || !o.OneLayer || !o.Flatten || o.Jobs != 3 || o.CacheTTL != time.Hour || o.StepTimeout != time.Minute || o.SilenceTimeout != time.Second {
+	if !o.Cache.Refresh || o.Cache.MaxAge != time.Hour || !o.Layers.OnePerStage || !o.Layers.Squash ||
+		o.Limits != (builder.Limits{Jobs: 3, Step: time.Minute, Silence: time.Second}) {
 		t.Errorf("%+v", o)
 	}
-	if o.FileTimes != builder.ClampTimes || !o.Epoch.Equal(epoch) || o.Run.Network.Mode != runner.None || !o.Run.Network.AllowHost || len(o.Image.Labels) != 1 {
+	if o.Layers.FileTimes != builder.ClampTimes || !o.Layers.Epoch.Equal(epoch) || o.Run.Network.Mode != runner.None || !o.Run.Network.AllowHost || len(o.Image.Labels.Set) != 1 {
 		t.Errorf("%+v", o)
 	}
 

@@ -11,10 +11,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/images/layout"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
+	"codeberg.org/rbuild/rbuild/internal/rootfs/overlay"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -45,17 +49,17 @@ type storeImages struct {
 }
 
 func (s storeImages) Pull(ctx context.Context, name string, policy transfer.Policy, o transfer.Options) (id, found string, err error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.Pull(ctx, s.Store, name, policy, o)
 }
 
 func (s storeImages) Load(ctx context.Context, name string, o transfer.Options) (string, error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.Load(ctx, s.Store, name, o)
 }
 
 func (s storeImages) LoadLayout(ctx context.Context, dir, which string, o transfer.Options) (string, error) {
-	o.MaxLayers = builder.MaxLayers
+	o.MaxLayers = overlay.MaxLayers
 	return transfer.LoadLayout(ctx, s.Store, dir, which, o)
 }
 
@@ -72,8 +76,13 @@ func (s storeImages) NewScratch() (dir string, release func() error, err error) 
 }
 
 func (s storeImages) use(o *builder.Options) error {
-	o.Store = s.Store
-	o.Trusted = s.trusted
+	o.Run.Trusted = s.trusted
+	o.Images = s.Store
+	o.Cache.Cache = cache.Local(s.Store)
+	o.Caches = builder.StoreCaches(s.Store)
+	o.Files = func(warn func(string)) (rootfs.Backend, error) {
+		return overlay.Open(s.Store, overlay.Options{Trusted: s.trusted, Warn: warn})
+	}
 	return nil
 }
 
@@ -151,7 +160,8 @@ func (l *layoutImages) use(o *builder.Options) error {
 
 	o.Plan = withoutRun
 	l.plan = withoutRun
-	o.Plain = l.Layout
+	o.Images = l.Layout
+	o.Files = func(warn func(string)) (rootfs.Backend, error) { return memory.Open(l.Layout, warn) }
 	o.Listener.Event(progress.Event{Kind: progress.Notice, Text: l.notice + "; images are kept in " + l.Dir()})
 	return nil
 }
@@ -182,7 +192,7 @@ func (s *singleImages) use(o *builder.Options) error {
 	}
 
 	s.engine.WarnNamespace()
-	o.Owner = func(uid, gid uint32) error { return s.engine.singleOwner(int(uid), int(gid)) }
+	o.Layers.Owner = func(uid, gid uint32) error { return s.engine.singleOwner(int(uid), int(gid)) }
 	return s.buildImages.use(o)
 }
 

@@ -555,8 +555,10 @@ func TestAccess(t *testing.T) {
 func TestLimitFlags(t *testing.T) {
 	c := &stepCgroups{spec: spec.Limits{
 		Flags: []spec.LimitFlag{
-			{Name: "--memory", Controller: "memory"}, {Name: "--memory-swap", Controller: "swap"},
-			{Name: "--memory-swap", Controller: "memory"}, {Name: "--cpus", Controller: "cpu"},
+			{Name: "--memory", Controller: "memory"},
+			{Name: "--memory-swap", Controller: "swap"},
+			{Name: "--memory-swap", Controller: "memory"},
+			{Name: "--cpus", Controller: "cpu"},
 		},
 		Remedy: "with --limits=best-effort the build runs without",
 	}, err: errors.New("no cgroup")}

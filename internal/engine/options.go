@@ -15,18 +15,14 @@ import (
 // options returns the options of the loop, as far as the spec alone decides them. path is the PATH of the environment, in
 // which the helper of a private network is looked for.
 func options(s *spec.Build, path string) (o builder.Options, err error) {
-	o.Platform = s.Plan.Host
-	o.NoImage = s.Result.NoImage
-	o.NoCache = s.Cache.Off
-	o.Uncached = s.Cache.Uncached
-	o.CacheTTL = s.Cache.TTL
-	o.OneLayer = s.Cache.OneLayer
-	o.Flatten = s.Cache.Squash
-	o.Jobs = s.Cache.Jobs
-	o.StepTimeout = s.Time.Step
-	o.SilenceTimeout = s.Time.Silence
-	o.Epoch = s.Image.Time.Epoch
-	o.FileTimes = fileTimes(s.Image.Time.Files)
+	o.Cache = builder.CacheOptions{Refresh: s.Cache.Off, Uncached: s.Cache.Uncached, MaxAge: s.Cache.TTL}
+	o.Layers = builder.LayerOptions{
+		OnePerStage: s.Cache.OneLayer,
+		Squash:      s.Cache.Squash,
+		Epoch:       s.Image.Time.Epoch,
+		FileTimes:   fileTimes(s.Image.Time.Files),
+	}
+	o.Limits = builder.Limits{Jobs: s.Cache.Jobs, Step: s.Time.Step, Silence: s.Time.Silence}
 	o.Image = imageOptions(s)
 	o.Run, err = runOptions(s, path)
 	return o, err
@@ -45,23 +41,18 @@ func fileTimes(how string) builder.FileTimes {
 func imageOptions(s *spec.Build) builder.ImageOptions {
 	i := s.Image
 	o := builder.ImageOptions{
-		Names:            i.Names,
-		Format:           commit.OCI,
-		AnyFormat:        i.Format == "",
-		Annotations:      i.Annotations,
-		Labels:           labels(i.Labels),
-		NoLabels:         i.NoLabels,
-		NoHistory:        i.NoHistory,
-		CreatedNote:      i.CreatedNote,
-		NoAnnotations:    i.NoAnnotations,
-		UnsetAnnotations: i.Unset.Annotations,
-		UnsetLabels:      i.Unset.Labels,
-		UnsetEnv:         i.Unset.Env,
-		OSVersion:        i.OSVersion,
-		OSFeatures:       i.OSFeatures,
-		SaveStages:       i.Stages.Save,
-		DescribeStages:   i.Stages.Label,
-		StageLabels:      labels(i.Stages.Labels),
+		None:      s.Result.NoImage,
+		Names:     i.Names,
+		Format:    commit.OCI,
+		AnyFormat: i.Format == "",
+		NoHistory: i.NoHistory,
+		Labels:    builder.LabelOptions{Set: labels(i.Labels), Unset: i.Unset.Labels, NoBase: i.NoLabels},
+		Annotations: builder.AnnotationOptions{
+			Set: i.Annotations, Unset: i.Unset.Annotations, NoBase: i.NoAnnotations, Created: i.CreatedNote,
+		},
+		System:   builder.SystemOptions{Version: i.OSVersion, Features: i.OSFeatures},
+		Stages:   builder.StageImages{Save: i.Stages.Save, Describe: i.Stages.Label, Labels: labels(i.Stages.Labels)},
+		UnsetEnv: i.Unset.Env,
 	}
 	if i.Format == "docker" {
 		o.Format = commit.Docker
@@ -103,6 +94,7 @@ func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
 	o.Etc.KeepHostname = n.NoHostname
 	o.Etc.KeepResolver = n.NoResolver
 
+	o.Machine = s.Plan.Host
 	o.CompatVolumes = s.Run.CompatVolumes
 	o.Limits.Rlimits = s.Limits.Ulimits
 	o.Limits.ShmSize = s.Limits.ShmSize

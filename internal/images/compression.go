@@ -10,19 +10,20 @@ import (
 	"go.podman.io/storage/pkg/archive"
 )
 
-// Compression is a way to compress the layers of an image. The flag --compression-format, its help, the checks of a push and
-// the stores read the rows of [Compressions] only: a new compression is a new row.
+// Compression is a way to compress the layers of an image. The flag --compression-format, its help,
+// the checks of a push and the stores read the rows of [Compressions] only: a new compression is a
+// new row.
 type Compression struct {
 	Algorithm compression.Algorithm // of the library, with the name of --compression-format
 	MediaType string                // ending of the media types of layers, behind "+" (OCI) or "." (Docker), for example "gzip"
 	MaxLevel  int                   // the highest value of --compression-level; the lowest is 0
 	Docker    bool                  // manifests of the format docker have a media type for such layers
 
-	// Archive is the number of the format where the store detects formats by their first bytes. It is
-	// archive.Uncompressed for a row that cannot be told from another row by its bytes.
+	// Archive is the number of the format where the store detects formats by their first bytes. It
+	// is archive.Uncompressed for a row that cannot be told from another row by its bytes.
 	Archive archive.Compression
-	// Annotations is the prefix of annotations that the compression adds to a layer. Such a layer is more than its bytes: a
-	// push does not send it from a record. "": none.
+	// Annotations is the prefix of annotations that the compression adds to a layer. Such a layer
+	// is more than its bytes: a push does not send it from a record. "": none.
 	Annotations string
 }
 
@@ -38,7 +39,8 @@ func Compressions() []Compression {
 	}
 }
 
-// CompressionNames returns the names of the rows that keep accepts, in order. A nil keep accepts all.
+// CompressionNames returns the names of the rows that keep accepts, in order. A nil keep accepts
+// all.
 func CompressionNames(keep func(c Compression) bool) []string {
 	var names []string
 	for _, c := range Compressions() {
@@ -70,11 +72,12 @@ func CompressionByName(name string) (Compression, error) {
 	return rows[i], nil
 }
 
-// Plain reports whether a compressed layer is nothing but its bytes, so that a digest and a size describe the layer.
+// Plain reports whether a compressed layer is nothing but its bytes, so that a digest and a size
+// describe the layer.
 func (c Compression) Plain() bool { return c.Annotations == "" }
 
-// CompressionOfLayer returns the compression of a layer of a manifest. ok is false for a layer that is not compressed, that
-// has annotations, or whose compression has no row.
+// CompressionOfLayer returns the compression of a layer of a manifest. ok is false for a layer that
+// is not compressed, that has annotations, or whose compression has no row.
 func CompressionOfLayer(layer manifest.LayerInfo) (c Compression, ok bool) {
 	if len(layer.Annotations) > 0 {
 		return Compression{}, false
@@ -82,7 +85,8 @@ func CompressionOfLayer(layer manifest.LayerInfo) (c Compression, ok bool) {
 	return findCompression(func(c Compression) bool { return strings.HasSuffix(layer.MediaType, c.MediaType) })
 }
 
-// CompressionOfArchive returns the compression of a format that the store detected by the first bytes of a layer.
+// CompressionOfArchive returns the compression of a format that the store detected by the first
+// bytes of a layer.
 func CompressionOfArchive(format archive.Compression) (c Compression, ok bool) {
 	return findCompression(func(c Compression) bool { return c.Archive == format })
 }
@@ -102,7 +106,8 @@ func IsCompressed(mediaType string) bool {
 	return slices.ContainsFunc(Compressions(), func(c Compression) bool { return strings.HasSuffix(mediaType, c.MediaType) })
 }
 
-// TrimCompression removes the compression from the media type of a layer: "…layer.v1.tar+gzip" becomes "…layer.v1.tar".
+// TrimCompression removes the compression from the media type of a layer: "…layer.v1.tar+gzip"
+// becomes "…layer.v1.tar".
 func TrimCompression(mediaType string) string {
 	for _, c := range Compressions() {
 		mediaType = strings.TrimSuffix(strings.TrimSuffix(mediaType, "+"+c.MediaType), "."+c.MediaType)

@@ -10,8 +10,8 @@ import (
 	"go.podman.io/storage/pkg/archive"
 )
 
-// TestCompressions: each row of the table can be found by its name, and no two rows that can be told apart by their bytes have
-// the same media type or archive format.
+// TestCompressions: each row of the table can be found by its name, and no two rows that can be
+// told apart by their bytes have the same media type or archive format.
 func TestCompressions(t *testing.T) {
 	mediaTypes := map[string]string{}
 	formats := map[archive.Compression]string{}
@@ -66,7 +66,8 @@ func TestCompressionOfLayer(t *testing.T) {
 		{"application/vnd.oci.image.layer.v1.tar+zstd", nil, "zstd", true, "application/vnd.oci.image.layer.v1.tar"},
 		{"application/vnd.docker.image.rootfs.diff.tar.gzip", nil, "gzip", true, "application/vnd.docker.image.rootfs.diff.tar"},
 		{
-			"application/vnd.oci.image.layer.v1.tar+zstd", map[string]string{"io.github.containers.zstd-chunked.manifest": "x"},
+			"application/vnd.oci.image.layer.v1.tar+zstd",
+			map[string]string{"io.github.containers.zstd-chunked.manifest": "x"},
 			"", true, "application/vnd.oci.image.layer.v1.tar",
 		},
 	} {

@@ -18,7 +18,8 @@ type Incoming struct {
 	KeepName bool             // the image gets Name even if it is Foreign; see transfer.Options.KeepName
 	Registry string           // full name in a registry from which the image comes; "": not from a registry
 
-	// Owner reports why no file on this machine can belong to that user and group; nil: files can belong to anybody.
+	// Owner reports why no file on this machine can belong to that user and group; nil: files can
+	// belong to anybody.
 	Owner func(uid, gid int) error
 
 	// Peek asks the source for the digests of the image's config and manifest.
@@ -27,9 +28,11 @@ type Incoming struct {
 
 // Receiver takes one image into a Store.
 type Receiver interface {
-	// Reference is the destination of the copy. It is nil if the Store has the image already: then nothing is copied.
+	// Reference is the destination of the copy. It is nil if the Store has the image already: then
+	// nothing is copied.
 	Reference() types.ImageReference
-	// Finish records the image after the copy and returns its ID. The error wraps [ErrNotFound] if nothing was copied.
+	// Finish records the image after the copy and returns its ID. The error wraps [ErrNotFound] if
+	// nothing was copied.
 	Finish() (id string, err error)
 }
 
@@ -37,14 +40,16 @@ type Receiver interface {
 type Sender interface {
 	// Reference is the source of the copy.
 	Reference() types.ImageReference
-	// Into wraps a destination in a registry, which is then asked for the compressed forms of layers that the Store knows
-	// before another form is sent. compressions are the names of the forms that are wanted, for example "gzip".
+	// Into wraps a destination in a registry, which is then asked for the compressed forms of
+	// layers that the Store knows before another form is sent. compressions are the names of the
+	// forms that are wanted, for example "gzip".
 	Into(dest types.ImageReference, compressions []string) types.ImageReference
 	// Sent notes that a registry has the image, as this manifest and under this full name.
 	Sent(name reference.Named, manifest []byte) error
 }
 
-// WithContext returns a reader that fails with the error of ctx once ctx has ended. Its Close closes r.
+// WithContext returns a reader that fails with the error of ctx once ctx has ended. Its Close
+// closes r.
 func WithContext(ctx context.Context, r io.ReadCloser) io.ReadCloser { return &stoppable{ctx, r} }
 
 type stoppable struct {

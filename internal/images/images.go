@@ -1,13 +1,15 @@
-// Package images is the seam between rbuild and the places where images are kept on this machine. A place is a [Store]:
+// Package images is the seam between rbuild and the places where images are kept on this machine. A
+// place is a [Store]:
 //
-//   - [codeberg.org/rbuild/rbuild/internal/images/containers] keeps images in containers/storage, which podman and buildah
-//     share;
-//   - [codeberg.org/rbuild/rbuild/internal/images/layout] keeps images in an OCI layout directory, for builds that run
-//     without a user namespace.
+//   - [codeberg.org/rbuild/rbuild/internal/images/containers] keeps images in containers/storage,
+//     which podman and buildah share;
+//   - [codeberg.org/rbuild/rbuild/internal/images/layout] keeps images in an OCI layout directory,
+//     for builds that run without a user namespace.
 //
-// Commands such as rbuild tag find an image by the name that a person types ([Lookup]) and then call the Store that has it.
-// A third place implements Store, and [codeberg.org/rbuild/rbuild/internal/transfer.Store] if it takes part in pull and
-// push. Nothing else changes.
+// Commands such as rbuild tag find an image by the name that a person types ([Lookup]) and then
+// call the Store that has it. A third place implements Store, and
+// [codeberg.org/rbuild/rbuild/internal/transfer.Store] if it takes part in pull and push. Nothing
+// else changes.
 package images
 
 import (
@@ -27,25 +29,29 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// Store keeps images. The methods may be called from several goroutines, and other processes may use the same store.
+// Store keeps images. The methods may be called from several goroutines, and other processes may
+// use the same store.
 type Store interface {
-	// ResolveImage returns the image that ref means: a full name with a tag or a digest ("docker.io/library/alpine:3"), an
-	// image ID, or the beginning of exactly one image ID ("3f5a"). An image whose layers are gone does not count. The error
-	// wraps [ErrNotFound] if no image matches.
+	// ResolveImage returns the image that ref means: a full name with a tag or a digest
+	// ("docker.io/library/alpine:3"), an image ID, or the beginning of exactly one image ID
+	// ("3f5a"). An image whose layers are gone does not count. The error wraps [ErrNotFound] if no
+	// image matches.
 	ResolveImage(ref string) (Image, error)
 
-	// ReadImage reads the documents of the image with this ID and verifies their digests. It does not compare the layers
-	// with the config: that is [Content.Verify].
+	// ReadImage reads the documents of the image with this ID and verifies their digests. It does
+	// not compare the layers with the config: that is [Content.Verify].
 	ReadImage(id string) (Content, error)
 
-	// PutImage records an image whose layers the store has. It returns the ID and the manifest of the record.
+	// PutImage records an image whose layers the store has. It returns the ID and the manifest of
+	// the record.
 	PutImage(n commit.Documents) (id string, manifest []byte, err error)
 
-	// ListImages returns all images, in no particular order. Images with damaged documents are part of the list.
+	// ListImages returns all images, in no particular order. Images with damaged documents are part
+	// of the list.
 	ListImages() ([]Image, error)
 
-	// NameImage gives the image with this ID more names, and returns its manifest. An image that has one of the names loses
-	// it. Without names the call only reads the manifest.
+	// NameImage gives the image with this ID more names, and returns its manifest. An image that
+	// has one of the names loses it. Without names the call only reads the manifest.
 	NameImage(id string, names []string) (manifest []byte, err error)
 
 	// RemoveImage removes the image with this ID, or one name of the image; see [Removal].
@@ -73,8 +79,8 @@ type Usage struct {
 	InUse  bool     // a container was made of the image
 }
 
-// Removal says what [Store.RemoveImage] removes. The zero value removes the image with all its names, and refuses an image
-// that containers use with an [InUseError].
+// Removal says what [Store.RemoveImage] removes. The zero value removes the image with all its
+// names, and refuses an image that containers use with an [InUseError].
 type Removal struct {
 	Name  string // remove only this name and keep the image; "": remove the image
 	Force bool   // remove the containers that use the image, unless they are mounted
@@ -101,8 +107,9 @@ func (e *InUseError) Error() string {
 	return text
 }
 
-// DerivedID returns the ID of an image if another image with the same config has the digest of the config as its ID: 64
-// hexadecimal digits that follow from the digests of both documents, so that the same image has the same ID everywhere.
+// DerivedID returns the ID of an image if another image with the same config has the digest of the
+// config as its ID: 64 hexadecimal digits that follow from the digests of both documents, so that
+// the same image has the same ID everywhere.
 func DerivedID(config, manifest digest.Digest) string {
 	sum := sha256.Sum256([]byte("rbuild-image\n" + config.String() + "\n" + manifest.String() + "\n"))
 	return hex.EncodeToString(sum[:])
@@ -131,19 +138,21 @@ type Layer struct {
 	Created time.Time     // when the store got the layer; zero: not known
 }
 
-// Origin is a manifest that a registry has of an image: the image was pulled from there, or pushed to it.
+// Origin is a manifest that a registry has of an image: the image was pulled from there, or pushed
+// to it.
 type Origin struct {
 	Name   string        `json:"name"`   // full name, for example docker.io/library/alpine:3; "": no registry has it
 	Digest digest.Digest `json:"digest"` // of the manifest, or of the list of manifests
 }
 
-// ErrOtherLayers says that the layers of an image in the store are not the layers that its config lists. An older podman
-// accepts such an image from a registry.
+// ErrOtherLayers says that the layers of an image in the store are not the layers that its config
+// lists. An older podman accepts such an image from a registry.
 var ErrOtherLayers = errors.New("its layers are not those of its config")
 
-// Verify compares the layers with rootfs.diff_ids of the config (image-spec, config.md). The ID of an image is the digest
-// of its config, so that an image whose layers differ is not the image that the ID stands for. That is [ErrOtherLayers].
-// Layers without a DiffID are accepted. name is the image in messages.
+// Verify compares the layers with rootfs.diff_ids of the config (image-spec, config.md). The ID of
+// an image is the digest of its config, so that an image whose layers differ is not the image that
+// the ID stands for. That is [ErrOtherLayers]. Layers without a DiffID are accepted. name is the
+// image in messages.
 func (c Content) Verify(name string) error {
 	if c.LayersErr != nil {
 		return c.LayersErr
@@ -180,8 +189,9 @@ func VerifyLayers(name string, config []byte, layers []digest.Digest) error {
 	return nil
 }
 
-// Digest returns the digest of an image's manifest as the registry of the full name has it. If that is not known, it is the
-// digest of the last pull or push, and without any pull or push the digest of the stored manifest.
+// Digest returns the digest of an image's manifest as the registry of the full name has it. If that
+// is not known, it is the digest of the last pull or push, and without any pull or push the digest
+// of the stored manifest.
 func Digest(origins []Origin, name string, stored digest.Digest) digest.Digest {
 	for _, same := range []func(o Origin) bool{
 		func(o Origin) bool { return o.Name == name },
@@ -207,8 +217,8 @@ func RepoDigests(origins []Origin) []string {
 	return digests
 }
 
-// SamePlatform reports whether an image for one platform runs on the other. A variant that one of them leaves out matches
-// any variant.
+// SamePlatform reports whether an image for one platform runs on the other. A variant that one of
+// them leaves out matches any variant.
 func SamePlatform(is, want ocispec.Platform) bool {
 	return is.OS == want.OS && is.Architecture == want.Architecture &&
 		(is.Variant == want.Variant || is.Variant == "" || want.Variant == "")
@@ -219,7 +229,8 @@ func HostPlatform() ocispec.Platform {
 	return ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
 }
 
-// IsForeign reports whether programs for a platform are not for this host. The variant does not count.
+// IsForeign reports whether programs for a platform are not for this host. The variant does not
+// count.
 func IsForeign(p ocispec.Platform) bool {
 	return p.OS != runtime.GOOS || p.Architecture != runtime.GOARCH
 }

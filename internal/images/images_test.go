@@ -16,8 +16,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// TestVerify: the layers of an image have to be the layers of the config, in number and order. A layer without a DiffID is
-// accepted.
+// TestVerify: the layers of an image have to be the layers of the config, in number and order. A
+// layer without a DiffID is accepted.
 func TestVerify(t *testing.T) {
 	one, two := digest.FromString("1"), digest.FromString("2")
 	config, err := json.Marshal(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{one, two}}})
@@ -53,7 +53,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestDigest: the digest in the registry of the name, else in the same repository, else of the last transfer, else as stored.
+// TestDigest: the digest in the registry of the name, else in the same repository, else of the last
+// transfer, else as stored.
 func TestDigest(t *testing.T) {
 	d := func(text string) digest.Digest { return digest.FromString(text) }
 	origins := []Origin{
@@ -149,7 +150,8 @@ func (s fakeStore) ResolveImage(ref string) (Image, error) {
 	return Image{}, fmt.Errorf("%s: %w", ref, ErrNotFound)
 }
 
-// TestResolveNames: Resolve asks the store for full names in the order of podman, Lookup also for the beginning of an ID.
+// TestResolveNames: Resolve asks the store for full names in the order of podman, Lookup also for
+// the beginning of an ID.
 func TestResolveNames(t *testing.T) {
 	id := strings.Repeat("ab", 32)
 	st := fakeStore{images: map[string]string{

@@ -13,20 +13,22 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/imagename"
 )
 
-// Names says which configuration turns a short name such as "alpine" into full names. The zero value reads the files of
-// containers-registries.conf(5).
+// Names says which configuration turns a short name such as "alpine" into full names. The zero
+// value reads the files of containers-registries.conf(5).
 type Names struct {
 	RegistriesConf    string // file to read instead of registries.conf
 	RegistriesConfDir string // directory to read instead of registries.conf.d
 	ShortNameAliases  string // file for recorded short names instead of the user's; the file need not exist
 }
 
-// minIDPrefix is the shortest beginning of an ID that Lookup accepts, as in the containers-storage transport.
+// minIDPrefix is the shortest beginning of an ID that Lookup accepts, as in the containers-storage
+// transport.
 const minIDPrefix = 3
 
 var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
 
-// Hinted adds a hint to an error about a name such as "dir:out": the directory is written "dir:./out".
+// Hinted adds a hint to an error about a name such as "dir:out": the directory is written
+// "dir:./out".
 func Hinted(err error, name string) error {
 	if hint := imagename.Hint(name); err != nil && hint != "" {
 		return fmt.Errorf("%w (%s)", err, hint)
@@ -34,13 +36,14 @@ func Hinted(err error, name string) error {
 	return err
 }
 
-// Resolve finds the image of s that name means where an image is a base or is copied from: by the name alone. Resolve tries,
-// as podman does, aliases, localhost/, the unqualified-search registries and docker.io/library/, in this order. The tag is
-// latest if name has no tag, and is ignored beside a digest. A complete ID (64 hexadecimal digits, with or without
-// "sha256:") is accepted, a part of an ID is not: FROM b is not the image whose ID begins with b.
+// Resolve finds the image of s that name means where an image is a base or is copied from: by the
+// name alone. Resolve tries, as podman does, aliases, localhost/, the unqualified-search registries
+// and docker.io/library/, in this order. The tag is latest if name has no tag, and is ignored
+// beside a digest. A complete ID (64 hexadecimal digits, with or without "sha256:") is accepted, a
+// part of an ID is not: FROM b is not the image whose ID begins with b.
 //
-// Resolve returns the image, and the full name by which it was found, or the ID. The error wraps [ErrNotFound] if no image
-// matches.
+// Resolve returns the image, and the full name by which it was found, or the ID. The error wraps
+// [ErrNotFound] if no image matches.
 func Resolve(s Store, name string, n Names) (img Image, found string, err error) {
 	parsed, err := imagename.Parse(name)
 	if err != nil {
@@ -80,8 +83,8 @@ func ResolvePlain(s Store, name string, n Names) (img Image, found string, err e
 	return Image{}, "", fmt.Errorf("%s: %w", name, ErrNotFound)
 }
 
-// Lookup is [Resolve] for commands about an image that exists, such as inspect, tag and push. If no name matches, Lookup
-// also accepts the beginning of exactly one ID, of at least three digits.
+// Lookup is [Resolve] for commands about an image that exists, such as inspect, tag and push. If no
+// name matches, Lookup also accepts the beginning of exactly one ID, of at least three digits.
 func Lookup(s Store, name string, n Names) (img Image, found string, err error) {
 	img, found, err = Resolve(s, name, n)
 	if err == nil || !errors.Is(err, ErrNotFound) {
@@ -97,7 +100,8 @@ func Lookup(s Store, name string, n Names) (img Image, found string, err error) 
 	return Image{}, "", err
 }
 
-// CompleteID returns the 64 digits of a name that is a complete ID: "DIGITS", "sha256:DIGITS" or "@DIGITS".
+// CompleteID returns the 64 digits of a name that is a complete ID: "DIGITS", "sha256:DIGITS" or
+// "@DIGITS".
 func CompleteID(name string) (id string, ok bool) {
 	id = strings.TrimPrefix(strings.TrimPrefix(name, "@"), "sha256:")
 	return id, reference.IsFullIdentifier(id)
@@ -125,7 +129,8 @@ func (n Names) Candidates(name string) ([]reference.Named, error) {
 	return candidates, nil
 }
 
-// DropTagBesideDigest turns name:tag@digest into name@digest, because the digest alone identifies the image.
+// DropTagBesideDigest turns name:tag@digest into name@digest, because the digest alone identifies
+// the image.
 func DropTagBesideDigest(name string) (string, error) {
 	named, err := parseNamed(name)
 	if err != nil {
@@ -157,9 +162,9 @@ func parseNamed(name string) (reference.Named, error) {
 	return named, nil
 }
 
-// NormalizeTag returns the full name that an image gets by rbuild tag IMAGE name: a name without a registry goes below
-// localhost/, a name without a tag gets ":latest". A digest is refused, because it follows from the content, and so is a
-// place outside the store, such as "oci:/path".
+// NormalizeTag returns the full name that an image gets by rbuild tag IMAGE name: a name without a
+// registry goes below localhost/, a name without a tag gets ":latest". A digest is refused, because
+// it follows from the content, and so is a place outside the store, such as "oci:/path".
 func NormalizeTag(name string) (reference.NamedTagged, error) {
 	n, err := imagename.Parse(name)
 	if err != nil {

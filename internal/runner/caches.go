@@ -22,10 +22,11 @@ const (
 
 // Caches keeps the directories of caches.
 type Caches interface {
-	// CacheName returns the name of the cache with an identity. Different identities have different names.
+	// CacheName returns the name of the cache with an identity. Different identities have different
+	// names.
 	CacheName(identity []string) string
-	// OpenCache opens a cache, and makes its directory if there is none. OpenCache waits while other processes use the cache
-	// in a way that forbids that.
+	// OpenCache opens a cache, and makes its directory if there is none. OpenCache waits while
+	// other processes use the cache in a way that forbids that.
 	OpenCache(ctx context.Context, c CacheSpec) (OpenCache, error)
 }
 
@@ -34,9 +35,11 @@ type CacheSpec struct {
 	Identity []string // what tells the cache from others, in a fixed order
 	ID       string   // as the user has it, for messages
 	Sharing  Sharing
-	// Fill gives the directory of a new cache, which is empty, its content, mode and owner. A cache that Fill has filled once
-	// is never filled again.
+	// Fill gives the directory of a new cache, which is empty, its content, mode and owner. A cache
+	// that Fill has filled once is never filled again.
 	Fill func(dir *os.File) error
+	// Waiting is called when OpenCache begins to wait for another process. Nil: nobody is told.
+	Waiting func()
 }
 
 // OpenCache is a cache in use, until Close.
@@ -45,8 +48,8 @@ type OpenCache interface {
 	Close() error
 }
 
-// identity tells the cache from others. As in BuildKit, a cache with another first content, or whose directory has another
-// mode or owner, is another cache, whatever its ID is.
+// identity tells the cache from others. As in BuildKit, a cache with another first content, or
+// whose directory has another mode or owner, is another cache, whatever its ID is.
 func (c Cache) identity() []string {
 	out := []string{"cache mount, version 1", c.ID, optional(c.Mode), optional(c.UID), optional(c.GID)}
 	if c.Content != nil {
@@ -62,9 +65,9 @@ func optional(n *uint32) string {
 	return fmt.Sprint(*n)
 }
 
-// openCaches opens the caches of the list, each once and in the order of their names, so that two processes cannot wait for
-// each other. A cache with several mounts is shared in the strictest of their ways. The sources of the mounts become the
-// opened directories.
+// openCaches opens the caches of the list, each once and in the order of their names, so that two
+// processes cannot wait for each other. A cache with several mounts is shared in the strictest of
+// their ways. The sources of the mounts become the opened directories.
 func (ms *mounts) openCaches(ctx context.Context, list []mount, caches Caches) error {
 	wanted := map[string]CacheSpec{}
 	users := map[string][]int{} // indexes of list

@@ -35,15 +35,17 @@ type Command struct {
 	// Insecure drops docker's system call filter, capability set and hidden paths.
 	Insecure bool
 
-	// Mounts in the order in which they are made: a target comes after the mount that holds it. No two have the same target,
-	// but a Secret that is a variable only has none.
+	// Mounts in the order in which they are made: a target comes after the mount that holds it. No
+	// two have the same target, but a Secret that is a variable only has none.
 	Mounts []Mount
 	// Files exist, read-only and with mode 755, while the process runs.
 	Files []File
-	// Volumes are the paths that the image declares as volumes. Options.CompatVolumes applies to them.
+	// Volumes are the paths that the image declares as volumes. Options.CompatVolumes applies to
+	// them.
 	Volumes []string
 
-	// Platform is the platform of the image's programs: OS and Architecture count. The zero value: this machine's.
+	// Platform is the platform of the image's programs: OS and Architecture count. The zero value:
+	// this machine's.
 	Platform ocispec.Platform
 }
 
@@ -51,7 +53,8 @@ type Command struct {
 type File struct {
 	Path string // absolute path in the image
 	Data []byte
-	// UseLF tells the user how to write the file with line ends that a shell accepts, for the explanation of a failure.
+	// UseLF tells the user how to write the file with line ends that a shell accepts, for the
+	// explanation of a failure.
 	UseLF string
 }
 
@@ -59,16 +62,17 @@ type File struct {
 type Root struct {
 	// Overlay is the file system: changes of the process are in Overlay.Upper afterwards.
 	Overlay overlay.Mount
-	// Before are the directories of the files as they are before the process starts, topmost first: Overlay.Lowers, below
-	// Overlay.Upper if an earlier process has written there.
+	// Before are the directories of the files as they are before the process starts, topmost first:
+	// Overlay.Lowers, below Overlay.Upper if an earlier process has written there.
 	Before []string
-	// Scratch is a directory on the file system of Overlay.Upper for the files of one process. The caller removes the
-	// directory afterwards.
+	// Scratch is a directory on the file system of Overlay.Upper for the files of one process. The
+	// caller removes the directory afterwards.
 	Scratch string
-	// View returns the root directory of the files of Before, read-only, for look-ups of users. The caller of Run keeps the
-	// view and closes it: View may return the same view each time.
+	// View returns the root directory of the files of Before, read-only, for look-ups of users. The
+	// caller of Run keeps the view and closes it: View may return the same view each time.
 	View func() (*os.File, error)
-	// Users remembers look-ups between processes on the same files. Nil: each process looks up its user.
+	// Users remembers look-ups between processes on the same files. Nil: each process looks up its
+	// user.
 	Users *Users
 }
 
@@ -96,8 +100,8 @@ type Bind struct {
 type Tree struct {
 	Lowers []string // directories, topmost first
 	Path   string   // of the part that is shown, below the root of the stack
-	// Prepare fills the topmost directory, which is empty and discarded afterwards. Nil: it gets the owner and mode of
-	// Lowers[0].
+	// Prepare fills the topmost directory, which is empty and discarded afterwards. Nil: it gets
+	// the owner and mode of Lowers[0].
 	Prepare func(upper *os.File) error
 }
 
@@ -112,7 +116,8 @@ type Cache struct {
 	Content *CacheContent // of a new cache; nil: an empty directory of mode 755
 }
 
-// CacheContent is the first content of a cache. A cache with another content is another cache, whatever its ID is.
+// CacheContent is the first content of a cache. A cache with another content is another cache,
+// whatever its ID is.
 type CacheContent struct {
 	Digest string
 	Path   string                                              // of the source
@@ -176,7 +181,8 @@ func (n Network) of(c Command) NetworkMode {
 	return n.Mode
 }
 
-// Check returns the error of a command that asks for more than the options grant. The zero values of both are allowed.
+// Check returns the error of a command that asks for more than the options grant. The zero values
+// of both are allowed.
 func (o Options) Check(c Command) error {
 	if c.Network == Host && o.Network.of(Command{}) != Host && !o.Network.AllowHost {
 		return fmt.Errorf("--network=host is refused: the build was started with --network=%s (--allow network.host lets it)", o.Network.Mode)
@@ -184,8 +190,8 @@ func (o Options) Check(c Command) error {
 	return nil
 }
 
-// discarded returns the volumes below which the data of the process is discarded: clean, sorted, without volumes that lie in
-// another volume.
+// discarded returns the volumes below which the data of the process is discarded: clean, sorted,
+// without volumes that lie in another volume.
 func (o Options) discarded(c Command) (out []string) {
 	if !o.CompatVolumes {
 		return nil

@@ -12,20 +12,22 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Bounds of the lines that are kept of the output of a step.
+// Bounds of the lines that complaints keeps.
 const (
 	maxComplaints = 16
 	maxLine       = 512 // bytes
 )
 
-// complaint matches lines of shells about programs that cannot be executed, and lines about files that cannot be written.
+// complaint matches lines of shells about programs that cannot be executed, and lines about files
+// that cannot be written.
 var complaint = regexp.MustCompile(`(?i)not found|no such file|cannot execute|bad interpreter|exec format error|required file|` +
 	`syntax error|not executable|read-only file system|resource busy`)
 
-// complaints passes the output of a step on and keeps the last lines that say why a program could not do its work.
+// complaints is a writer that passes the output of a process on, and keeps the last lines that name
+// a reason for a failure, for example "sh: make: not found".
 type complaints struct {
 	to    io.Writer
-	line  []byte // that has not ended, up to maxLine bytes
+	line  []byte // the line that has not ended, up to maxLine bytes
 	lines []string
 }
 
@@ -51,20 +53,21 @@ func (c *complaints) keep() {
 	c.line = c.line[:0]
 }
 
-// all returns the lines that were kept. No Write may follow.
+// all returns the kept lines, oldest first. No Write may follow.
 func (c *complaints) all() []string {
 	c.keep()
 	return c.lines
 }
 
-// kernelString is how long one string of the arguments or the environment may be, in bytes with its final zero: 32 pages of
-// 4 KiB (MAX_ARG_STRLEN of linux/binfmts.h).
+// kernelString bounds one argument or variable, in bytes with the final zero: 32 pages of 4 KiB
+// (MAX_ARG_STRLEN of linux/binfmts.h).
 const kernelString = 32 * 4096
 
-// maxNamed is how many variables a message names.
+// maxNamed bounds the number of arguments and variables that a message names.
 const maxNamed = 3
 
-// tooLong explains which arguments and variables of the process are too long for the kernel (execve(2)).
+// tooLong explains which arguments and variables of the process are too long for the kernel
+// (execve(2)).
 func tooLong(p *specs.Process) string {
 	type size struct {
 		what  string

@@ -20,7 +20,7 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// Bounds of the files that are read after a RUN has failed.
+// Bounds of the search for a reason after a process has failed.
 const (
 	maxHintWords = 128     // words of the command and of its output
 	maxHintDepth = 4       // interpreters of interpreters
@@ -28,20 +28,21 @@ const (
 	maxShown     = 128     // bytes of the first line of a script
 )
 
-// diagnosis looks for the reason why a program of a RUN could not be executed. It reads files of the image and of the step's
-// mounts, by descriptor; nothing leads outside of them.
+// diagnosis looks for the reason why a program of a process could not be executed. It reads files
+// of the image and of the process's mounts by descriptor: no symbolic link leads outside.
 type diagnosis struct {
 	config  *sandbox.Config
 	command Command
 	root    fdfs.Dir
 }
 
-// diagnose calls look with the files that the process of config saw. It returns "" if they cannot be read: the error that is
-// being explained counts more.
+// diagnose calls look with the files that the process of config saw. It returns "" if the files
+// cannot be read: the error to explain is more important than an error of the explanation.
 func diagnose(config *sandbox.Config, c Command, look func(diagnosis) string) string {
 	layers := config.Root
 	layers.Lowers = slices.Concat([]string{layers.Upper}, layers.Lowers)
-	layers.Upper, layers.Work = "", "" // the process's own mount of them may not be gone yet
+	layers.Upper = "" // the process's mount may still use the upper directory
+	layers.Work = ""
 	root, err := overlay.Open(layers)
 	if err != nil {
 		return ""
@@ -50,7 +51,8 @@ func diagnose(config *sandbox.Config, c Command, look func(diagnosis) string) st
 	return strings.Map(printable, look(diagnosis{config, c, fdfs.OnDisk(root)}))
 }
 
-// printable replaces characters that could steer a terminal: names of files and of interpreters are the image's.
+// printable replaces characters that could control a terminal: an image chooses the names of files
+// and interpreters.
 func printable(c rune) rune {
 	if !unicode.IsPrint(c) {
 		return '?'
@@ -58,8 +60,8 @@ func printable(c rune) rune {
 	return c
 }
 
-// isShellScript reports whether a shell reads a file: its name says so, or it is one of the command's files. Other texts may
-// have any line ends.
+// isShellScript reports whether a shell reads a file: its name says so, or it is one of the
+// command's files. Other texts may have any line ends.
 func (d diagnosis) isShellScript(file string) bool {
 	return slices.Contains([]string{".sh", ".bash", ".env"}, path.Ext(file)) || d.ownFile(file) != nil
 }
@@ -77,8 +79,8 @@ func (d diagnosis) ownFile(file string) *File {
 // notExecuted explains why the program of the process could not be executed.
 func (d diagnosis) notExecuted() string { return d.program(d.config.Spec.Process.Args[0]) }
 
-// failed explains why a program that the process started could not be executed: one that the command names, or that a
-// complaint of its shell names.
+// failed explains why a program that the process started could not be executed. The candidates are
+// the words of the complaints, then the words of the command.
 func (d diagnosis) failed(complaints []string) string {
 	texts := slices.Concat(complaints, d.command.Argv)
 	for _, f := range d.command.Files {
@@ -103,11 +105,11 @@ func (d diagnosis) failed(complaints []string) string {
 	return ""
 }
 
-// isShellSpace reports whether a shell ends a word there, or a quotation begins or ends.
+// isShellSpace reports whether a word of a shell ends at c, or a quotation begins or ends.
 func isShellSpace(c rune) bool { return strings.ContainsRune(" \t\n;&|()<>`'\"$={}", c) }
 
-// program explains why the first file that the name of a program may mean cannot be executed. It returns "" if the file is
-// right.
+// program explains why the first existing file that the name of a program may mean cannot be
+// executed. It returns "" if it finds no reason.
 func (d diagnosis) program(name string) string {
 	p := d.config.Spec.Process
 	for _, file := range sandbox.Candidates(name, p.Env) {
@@ -121,7 +123,8 @@ func (d diagnosis) program(name string) string {
 	return ""
 }
 
-// read returns the beginning of a regular file; nil if there is none.
+// read returns the first maxHeader bytes of a regular file; nil if the file is missing or of
+// another type.
 func (d diagnosis) read(file string) []byte {
 	f := d.open(file)
 	if f == nil {
@@ -136,7 +139,7 @@ func (d diagnosis) read(file string) []byte {
 	return header[:n]
 }
 
-// open opens a regular file of the step's mounts or of the image; nil if there is none.
+// open opens a regular file of the process's mounts or of the image; nil if there is none.
 func (d diagnosis) open(file string) *os.File {
 	root, rest := d.root, path.Clean(file)
 	mount := ""
@@ -151,7 +154,7 @@ func (d diagnosis) open(file string) *os.File {
 	}
 
 	if d.isSecret(mount) {
-		return nil // nothing of a secret is shown
+		return nil // an explanation must not show a secret
 	}
 	if rest == mount && mount != "" {
 		return reopened(d.config.Sources[mount])
@@ -185,7 +188,7 @@ func (d diagnosis) isSecret(target string) bool {
 	})
 }
 
-// reopened opens the regular file of a descriptor again, for reading.
+// reopened opens the regular file of a descriptor again, for reading; nil if that fails.
 func reopened(source *os.File) *os.File {
 	if st, err := fdfs.FileStat(source); err != nil || st.Type != fdfs.Regular {
 		return nil
@@ -197,7 +200,8 @@ func reopened(source *os.File) *os.File {
 	return f
 }
 
-// examine explains why a program that begins with header cannot be executed. It returns "" if the reason is unknown.
+// examine explains why a program that begins with header cannot be executed. It returns "" if the
+// reason is unknown.
 func (d diagnosis) examine(file string, header []byte, depth int) string {
 	switch {
 	case depth > maxHintDepth:
@@ -212,7 +216,7 @@ func (d diagnosis) examine(file string, header []byte, depth int) string {
 	return ""
 }
 
-// convert says how to write a file with the line ends that programs here expect.
+// convert returns the remedy for a file with lines that end in CRLF.
 func (d diagnosis) convert(file string) string {
 	if own := d.ownFile(file); own != nil && own.UseLF != "" {
 		return own.UseLF
@@ -244,7 +248,8 @@ func (d diagnosis) script(file string, header []byte, depth int) string {
 	return d.examine(at, inside, depth+1)
 }
 
-// binary explains why a program in ELF cannot be executed, for example because its dynamic loader is missing.
+// binary explains why a program in ELF cannot be executed, for example because its dynamic loader
+// is missing.
 func (d diagnosis) binary(file string, header []byte) string {
 	theirs, ours := binfmt.Architecture(header), binfmt.Architecture(binfmt.Program(runtime.GOARCH))
 	if theirs != ours && (theirs != "386" || ours != "amd64") {
@@ -263,7 +268,8 @@ func (d diagnosis) binary(file string, header []byte) string {
 		"than the image has; use one that is linked statically or built for this image", file, loader)
 }
 
-// loaderOf returns the dynamic loader that an ELF file asks for (PT_INTERP); "" if it asks for none, or not in header.
+// loaderOf returns the dynamic loader that an ELF file names (PT_INTERP), for example
+// "/lib64/ld-linux-x86-64.so.2"; "" if header has no name.
 func loaderOf(header []byte) string {
 	if len(header) < 64 {
 		return ""

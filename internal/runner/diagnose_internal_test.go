@@ -68,7 +68,8 @@ func TestLoaderOf(t *testing.T) {
 	}
 }
 
-// TestComplaints passes everything on and keeps the last lines that matter, cut where they are long.
+// TestComplaints passes everything on and keeps the last lines that matter, cut where they are
+// long.
 func TestComplaints(t *testing.T) {
 	var passed strings.Builder
 	c := &complaints{to: &passed}

@@ -7,8 +7,9 @@
 //		Output:  os.Stdout,
 //	})
 //
-// The package knows images only as directories and users only by the /etc/passwd of these directories. It knows no stage, no
-// Dockerfile and no store: RUN of a build is one caller of several.
+// The package knows images only as directories and users only by the /etc/passwd of these
+// directories. It knows no stage, no Dockerfile and no store: RUN of a build is one caller of
+// several.
 //
 // # How a process comes about
 //
@@ -21,10 +22,11 @@
 //
 // # What a process cannot do
 //
-// Sources of mounts are descriptors from the moment they are found, so that nothing that another process does leads a mount
-// elsewhere (CVE-2024-11218). A bind mount shows an overlay whose upper directory is removed afterwards: data that the process
-// writes there never reaches a layer or the user's files. Secrets and sockets of SSH agents are files of a file system in
-// memory. Package sandbox says what else confines the process.
+// Sources of mounts are descriptors from the moment they are found, so that nothing that another
+// process does leads a mount elsewhere (CVE-2024-11218). A bind mount shows an overlay whose upper
+// directory is removed afterwards: data that the process writes there never reaches a layer or the
+// user's files. Secrets and sockets of SSH agents are files of a file system in memory. Package
+// sandbox says what else confines the process.
 //
 // # Limits
 //

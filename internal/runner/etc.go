@@ -30,7 +30,8 @@ func hostFiles() etcFiles {
 	return f
 }
 
-// etc returns the contents for a process. On the host's network the process sees the host's names and resolvers.
+// etc returns the contents for a process. On the host's network the process sees the host's names
+// and resolvers.
 func (o Options) etc(host etcFiles, c Command) etcFiles {
 	network := o.Network.of(c)
 	nameservers := o.Etc.DNS
@@ -59,8 +60,8 @@ func (o Options) etc(host etcFiles, c Command) etcFiles {
 	}
 }
 
-// resolvConf changes the host's resolv.conf(5): nameservers and search domains replace the host's if any are given, and
-// options are added.
+// resolvConf changes the host's resolv.conf(5): nameservers and search domains replace the host's
+// if any are given, and options are added.
 func (e Etc) resolvConf(host []byte, nameservers []netip.Addr) []byte {
 	if len(nameservers) == 0 && len(e.Search) == 0 && len(e.ResolverOptions) == 0 {
 		return host
@@ -100,8 +101,8 @@ func (e Etc) resolvConf(host []byte, nameservers []netip.Addr) []byte {
 	return out.Bytes()
 }
 
-// explainEtc explains that a process could not write to a file of /etc, or replace it, if the output of the process complains
-// of that.
+// explainEtc explains that a process could not write to a file of /etc, or replace it, if the
+// output of the process complains of that.
 func (e Etc) explainEtc(c Command, complaints []string) string {
 	var text strings.Builder
 	text.WriteString(strings.Join(c.Argv, " "))

@@ -6,7 +6,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// The exit codes of a shell for a program that cannot be executed, and for a program that does not exist.
+// The exit codes of a shell for a program that cannot be executed, and for a program that does not
+// exist.
 const (
 	notExecuted = 126
 	notFound    = 127

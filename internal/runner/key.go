@@ -8,8 +8,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// Key has all options that can change the result of a process, for a cache key (docs/cache.md). The fields of Command are not in
-// Key: whoever computes the cache key has them from the instruction.
+// Key has all options that can change the result of a process, for a cache key (docs/cache.md). The
+// fields of Command are not in Key: whoever computes the cache key has them from the instruction.
 //
 // These options are not in Key:
 //   - Volumes: the contents. As with other engines the user promises that the result does not depend on them.
@@ -34,8 +34,8 @@ type Key struct {
 // DeviceKey is a device in a Key.
 type DeviceKey struct{ Path, Dest string }
 
-// SecurityKey is the part of Security that can change the result of a process. An option that has the effect of the default is
-// the default.
+// SecurityKey is the part of Security that can change the result of a process. An option that has
+// the effect of the default is the default.
 type SecurityKey struct {
 	Capabilities    []string // nil: docker's, or all of an insecure command
 	Seccomp         string   // SHA-256 of the profile in hexadecimal; empty: docker's or none

@@ -125,7 +125,8 @@ var ambient = map[string]string{
 	"Trusted":              "a property of the store, not of the result",
 }
 
-// TestEveryOptionIsClassified changes each option: either the key changes, or the option is listed as ambient.
+// TestEveryOptionIsClassified changes each option: either the key changes, or the option is listed
+// as ambient.
 func TestEveryOptionIsClassified(t *testing.T) {
 	c := Command{Volumes: []string{"/v"}}
 	base := func() reflect.Value {
@@ -170,7 +171,8 @@ func isList(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && t.Elem() != reflect.TypeFor[netip.Addr]()
 }
 
-// eachOption calls visit for each field of a struct, of the structs in it, and of the first elements of slices of structs.
+// eachOption calls visit for each field of a struct, of the structs in it, and of the first
+// elements of slices of structs.
 func eachOption(t reflect.Type, name string, get func(reflect.Value) reflect.Value, visit func(string, func(reflect.Value) reflect.Value)) {
 	switch {
 	case t.Kind() == reflect.Struct && t != reflect.TypeFor[netip.Addr]():

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -39,8 +40,8 @@ type ownFile struct {
 	mode uint32
 }
 
-// layout returns the mounts of a process in the order in which they are made: docker's, devices, discarded volumes, files,
-// volumes of the host, mounts of the command. It looks at no file.
+// layout returns the mounts of a process in the order in which they are made: docker's, devices,
+// discarded volumes, files, volumes of the host, mounts of the command. It looks at no file.
 func (o Options) layout(c Command, etc etcFiles) ([]mount, error) {
 	own := o.ownFiles(c, etc)
 	volumes, err := o.discards(c, own)
@@ -62,7 +63,8 @@ func (o Options) layout(c Command, etc etcFiles) ([]mount, error) {
 	return append(all, last...), nil
 }
 
-// defaultMounts returns docker's mounts, with the size of /dev/shm that the options name, and the devices.
+// defaultMounts returns docker's mounts, with the size of /dev/shm that the options name, and the
+// devices.
 func (o Options) defaultMounts() []mount {
 	var out []mount
 	for _, d := range sandbox.DefaultSpec().Mounts {
@@ -80,8 +82,8 @@ func (o Options) defaultMounts() []mount {
 	return out
 }
 
-// ownFiles returns the mounts of the files of /etc, read-only because data that a process wrote there would be lost
-// silently, and of the command's files.
+// ownFiles returns the mounts of the files of /etc, read-only because data that a process wrote
+// there would be lost silently, and of the command's files.
 func (o Options) ownFiles(c Command, etc etcFiles) []mount {
 	var out []mount
 	add := func(target, name string, data []byte, mode uint32) {
@@ -117,7 +119,8 @@ func (o Options) volumes() []mount {
 	return out
 }
 
-// discards returns the mounts of the image's volumes whose data is discarded. A volume at or in another mount needs none.
+// discards returns the mounts of the image's volumes whose data is discarded. A volume at or in
+// another mount needs none.
 func (o Options) discards(c Command, own []mount) ([]mount, error) {
 	taken := func(volume string) bool {
 		return slices.ContainsFunc(sandbox.DefaultSpec().Mounts, func(m specs.Mount) bool {
@@ -131,7 +134,7 @@ func (o Options) discards(c Command, own []mount) ([]mount, error) {
 	var out []mount
 	for _, v := range o.discarded(c) {
 		if v == "/" {
-			return nil, fmt.Errorf("--compat-volumes: the volume / is all of the image")
+			return nil, errors.New("--compat-volumes: the volume / is all of the image")
 		}
 		if !taken(v) {
 			out = append(out, mount{target: v, kind: "bind", options: []string{"bind", "rw"}, source: discard{v}})
@@ -141,15 +144,18 @@ func (o Options) discards(c Command, own []mount) ([]mount, error) {
 	return out, nil
 }
 
-// commandMounts returns the mounts of the command. A Secret or SSH that the options lack and the command does not require is
-// left out.
+// commandMounts returns the mounts of the command. A Secret or SSH that the options lack and the
+// command does not require is left out.
 func (o Options) commandMounts(c Command) ([]mount, error) {
 	var out []mount
 	for _, m := range c.Mounts {
 		one := mount{target: m.Target, kind: "bind", options: m.access("rw"), source: m.Source, name: m.name()}
 		switch src := m.Source.(type) {
 		case Tmpfs:
-			one.kind, one.device, one.options, one.source = "tmpfs", "tmpfs", src.options(m), nil
+			one.kind = "tmpfs"
+			one.device = "tmpfs"
+			one.options = src.options(m)
+			one.source = nil
 		case Secret:
 			if _, ok := o.Secrets[src.ID]; !ok && src.Required {
 				return nil, fmt.Errorf("--mount: %s: secret %q is required: give it with --secret id=%s,src=FILE or --secret id=%s,env=VARIABLE",
@@ -198,8 +204,9 @@ func (t Tmpfs) options(m Mount) []string {
 	return options
 }
 
-// environment returns the variables of a process: the command's, those of the mounts, which win, and HOME. The first
-// available SSH agent, as the user wrote the mounts, is SSH_AUTH_SOCK unless the variable exists.
+// environment returns the variables of a process: the command's, those of the mounts, which win,
+// and HOME. The first available SSH agent, as the user wrote the mounts, is SSH_AUTH_SOCK unless
+// the variable exists.
 func (o Options) environment(c Command, home string) []string {
 	out := slices.Clone(c.Env)
 	set := func(name, value string) {

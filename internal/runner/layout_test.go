@@ -197,7 +197,8 @@ func TestTmpfsOptions(t *testing.T) {
 	}
 }
 
-// TestSocketVariable: SSH_AUTH_SOCK is the first socket as the user wrote the mounts, unless the variable exists.
+// TestSocketVariable: SSH_AUTH_SOCK is the first socket as the user wrote the mounts, unless the
+// variable exists.
 func TestSocketVariable(t *testing.T) {
 	o := Options{SSH: map[string]*sshagent.Agent{"a": {}, "b": {}}}
 	mounts := []Mount{

@@ -49,7 +49,8 @@ func (ms *mounts) agent(ctx context.Context, s SSH) (*os.File, error) {
 	return ms.openMemory(dir, name, s.FileAttributes, 0o600)
 }
 
-// memoryFile returns a new name in the file system in memory of this process. Nothing of that file system reaches a disk.
+// memoryFile returns a new name in the file system in memory of this process. Nothing of that file
+// system reaches a disk.
 func (ms *mounts) memoryFile() (dir *os.File, name string, err error) {
 	if ms.memory == nil {
 		scratch, err := ms.scratch()

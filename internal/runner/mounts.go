@@ -117,9 +117,9 @@ func (ms *mounts) spec() []specs.Mount {
 	return out
 }
 
-// makeTarget makes the mount point of a mount that lies in another mount: in a cache, where the mount point stays, or in the
-// discarded part of a bind mount. In a tmpfs and in the image the sandbox makes mount points; in a volume of the user nobody
-// does.
+// makeTarget makes the mount point of a mount that lies in another mount: in a cache, where the
+// mount point stays, or in the discarded part of a bind mount. In a tmpfs and in the image the
+// sandbox makes mount points; in a volume of the user nobody does.
 func (ms *mounts) makeTarget(target string, isDir bool) error {
 	var outer mount
 	for _, m := range ms.list {
@@ -163,7 +163,8 @@ func makeDir(dir fdfs.Dir, name string) error {
 	return fdfs.MkdirAt(fdfs.DescriptorOf(dir), name, 0o755)
 }
 
-// ownFile writes a small file. No descriptor stays open for writing: a script could not be executed then (ETXTBSY).
+// ownFile writes a small file. No descriptor stays open for writing: a script could not be executed
+// then (ETXTBSY).
 func (ms *mounts) ownFile(src ownFile) (*os.File, error) {
 	name := filepath.Join(ms.root.Scratch, src.name)
 	err := os.WriteFile(name, src.data, os.FileMode(src.mode))
@@ -178,8 +179,8 @@ func (ms *mounts) ownFile(src ownFile) (*os.File, error) {
 	return f, nil
 }
 
-// discard shows a volume of the image below an upper directory that is removed afterwards with the data that the process
-// writes there. A volume that the image lacks is an empty directory.
+// discard shows a volume of the image below an upper directory that is removed afterwards with the
+// data that the process writes there. A volume that the image lacks is an empty directory.
 func (ms *mounts) discard(src discard) (*os.File, error) {
 	if ms.image == nil {
 		image, err := ms.layered(Tree{Lowers: ms.root.Before})
@@ -197,7 +198,8 @@ func (ms *mounts) discard(src discard) (*os.File, error) {
 	return fdfs.DescriptorOf(c.Dir()), nil
 }
 
-// volume opens a volume of the user. An overlay over the volume holds the writes of the process if the volume asks for that.
+// volume opens a volume of the user. An overlay over the volume holds the writes of the process if
+// the volume asks for that.
 func (ms *mounts) volume(v Volume) (*os.File, error) {
 	if !v.Overlay {
 		return v.Source, nil
@@ -252,8 +254,8 @@ func (ms *mounts) bind(ctx context.Context, b Bind) (*os.File, error) {
 	return source, nil
 }
 
-// layered mounts an overlay over the directories of a tree, with an upper directory that is removed afterwards, and returns
-// the root directory.
+// layered mounts an overlay over the directories of a tree, with an upper directory that is removed
+// afterwards, and returns the root directory.
 func (ms *mounts) layered(tree Tree) (*os.File, error) {
 	dir, err := ms.scratch()
 	if err != nil {
@@ -280,8 +282,8 @@ func (ms *mounts) layered(tree Tree) (*os.File, error) {
 	return root, errors.Join(err, detached.Close())
 }
 
-// prepare gives the upper directory the attributes of the tree's root directory: in an overlay the attributes of the topmost
-// directory count.
+// prepare gives the upper directory the attributes of the tree's root directory: in an overlay the
+// attributes of the topmost directory count.
 func (t Tree) prepare(upper string) error {
 	dir, err := os.Open(upper)
 	if err != nil {
@@ -308,8 +310,9 @@ func (t Tree) copyAttributes(dir *os.File) error {
 	return errors.Join(fdfs.Chown(dir, st.UID, st.GID), fdfs.Chmod(dir, st.Mode))
 }
 
-// attach attaches a detached mount in the caller's mount namespace until close: before Linux 6.15 a part of a detached mount
-// could not be bound. The place is in the scratch directory, which no process can see.
+// attach attaches a detached mount in the caller's mount namespace until close: before Linux 6.15 a
+// part of a detached mount could not be bound. The place is in the scratch directory, which no
+// process can see.
 func (ms *mounts) attach(detached *os.File, at string) (root *os.File, err error) {
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return nil, err

@@ -15,8 +15,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/source/sshagent"
 )
 
-// Options is the part of a process's description that all processes of a build share. The zero value is a process on the
-// host's network, confined by docker's defaults, without volumes, secrets and limits.
+// Options is the part of a process's description that all processes of a build share. The zero
+// value is a process on the host's network, confined by docker's defaults, without volumes, secrets
+// and limits.
 type Options struct {
 	Network  Network
 	Etc      Etc
@@ -25,7 +26,8 @@ type Options struct {
 
 	Devices []Device
 	Volumes []Volume
-	// CompatVolumes discards the data that a process writes below Command.Volumes (--compat-volumes).
+	// CompatVolumes discards the data that a process writes below Command.Volumes
+	// (--compat-volumes).
 	CompatVolumes bool
 	// Secrets are the values of secrets, by ID. A secret enters no cache key, no log and no layer.
 	Secrets map[string][]byte
@@ -38,8 +40,9 @@ type Options struct {
 	Machine ocispec.Platform
 	// Emulators make programs of other architectures executable. Nil: such programs fail.
 	Emulators *binfmt.Emulators
-	// Trusted: the caller is root of the machine, not only of a user namespace. The marks of overlayfs are then extended
-	// attributes trusted.*, and the paths that docker hides below /proc stay hidden from insecure processes.
+	// Trusted: the caller is root of the machine, not only of a user namespace. The marks of
+	// overlayfs are then extended attributes trusted.*, and the paths that docker hides below /proc
+	// stay hidden from insecure processes.
 	Trusted bool
 }
 
@@ -62,7 +65,8 @@ type Network struct {
 	Helper string
 }
 
-// Etc describes /etc/hosts, /etc/resolv.conf and /etc/hostname, which are bound read-only over the image's files.
+// Etc describes /etc/hosts, /etc/resolv.conf and /etc/hostname, which are bound read-only over the
+// image's files.
 type Etc struct {
 	Hosts           []HostEntry  // additional lines of /etc/hosts
 	DNS             []netip.Addr // nameservers in place of the host's; nil: the host's
@@ -96,8 +100,9 @@ type Volume struct {
 	Options  []string // of nosuid, nodev, noexec
 }
 
-// Security is what processes may do. The zero value is docker's defaults (package sandbox). An insecure Command loses the
-// defaults only: every restriction that Security names holds for an insecure Command, too.
+// Security is what processes may do. The zero value is docker's defaults (package sandbox). An
+// insecure Command loses the defaults only: every restriction that Security names holds for an
+// insecure Command, too.
 type Security struct {
 	Capabilities    []string // the set to begin with; nil: docker's 14
 	CapAdd, CapDrop []string // applied to Capabilities as sandbox.MergeCapabilities does
@@ -115,13 +120,14 @@ type Security struct {
 	CgroupNames sandbox.CgroupNames // how a process sees names of cgroups
 }
 
-// Limits bounds the resources of a process. The zero value has docker's resource limits and no others.
+// Limits bounds the resources of a process. The zero value has docker's resource limits and no
+// others.
 type Limits struct {
 	Rlimits []specs.POSIXRlimit // over docker's; the caller's hard limits bound them
 	ShmSize *int64              // of /dev/shm in bytes; 0: no limit; nil: 64 MiB
 	Silence Silence
-	// NewCgroup makes the cgroup of one process. It may return nil: there is none to be had. A nil function: no process
-	// gets a cgroup.
+	// NewCgroup makes the cgroup of one process. It may return nil: there is none to be had. A nil
+	// function: no process gets a cgroup.
 	NewCgroup func(ctx context.Context) (*cgroup.Group, error)
 }
 

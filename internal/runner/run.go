@@ -22,8 +22,8 @@ type Runner struct {
 	filter  func() (*sandbox.Filter, error)
 }
 
-// New returns a Runner. scratch is a directory that all processes share, on the file system of their upper directories; the
-// caller removes the directory afterwards.
+// New returns a Runner. scratch is a directory that all processes share, on the file system of
+// their upper directories; the caller removes the directory afterwards.
 func New(o Options, scratch string) *Runner {
 	return &Runner{
 		Options: o, scratch: scratch,
@@ -36,15 +36,16 @@ func New(o Options, scratch string) *Runner {
 type Result struct {
 	State sandbox.State
 	Usage *progress.Usage // nil: the process was not started
-	// Degraded has one line for each thing that was set up in a lesser way than usual. The lines are the same for all
-	// processes on the same machine.
+	// Degraded has one line for each thing that was set up in a lesser way than usual. The lines
+	// are the same for all processes on the same machine.
 	Degraded []string
 	// Warnings has one line for each limit that a successful process reached.
 	Warnings []string
 }
 
-// Run runs a process and waits for its end. A process that fails is an *ExitError. If ctx ends, the process is killed, and the
-// error is the cause of ctx. All processes that the process leaves in the background are killed, too.
+// Run runs a process and waits for its end. A process that fails is an *ExitError. If ctx ends, the
+// process is killed, and the error is the cause of ctx. All processes that the process leaves in
+// the background are killed, too.
 func (r *Runner) Run(ctx context.Context, p Process) (result Result, err error) {
 	user, err := r.user(p.Command, p.Root)
 	if err != nil {
@@ -96,7 +97,8 @@ func (r *Runner) confine(config *sandbox.Config, c Command) (err error) {
 		config.Network = sandbox.Host
 	}
 
-	// IDs of real root's processes are the machine's: by the paths that are hidden below /proc they would be root of it.
+	// IDs of real root's processes are the machine's: by the paths that are hidden below /proc they
+	// would be root of it.
 	caps := config.Spec.Process.Capabilities.Bounding
 	config.LockMounts = r.Trusted && slices.Contains(caps, "CAP_SYS_ADMIN")
 
@@ -172,8 +174,9 @@ func (r *Runner) group(ctx context.Context) (*cgroup.Group, error) {
 	return r.Limits.NewCgroup(ctx)
 }
 
-// start starts the process. If the kernel cannot execute the program and the image is for another architecture, start tries
-// again with an emulator. An image that says another architecture than its programs have needs no emulator.
+// start starts the process. If the kernel cannot execute the program and the image is for another
+// architecture, start tries again with an emulator. An image that says another architecture than
+// its programs have needs no emulator.
 func (r *Runner) start(ctx context.Context, config sandbox.Config, c Command) (*sandbox.Process, error) {
 	process, err := sandbox.Start(config) //nolint:contextcheck // its start is bounded; ctx ends the process later
 	failed, ok := errors.AsType[*sandbox.ExecError](err)
@@ -220,7 +223,8 @@ func (r *Runner) hint(e *ExitError, config *sandbox.Config, c Command, complaint
 		return reason
 	}
 
-	// A shell has these codes for a program that it cannot execute, and 2 for a script that it cannot read.
+	// A shell has these codes for a program that it cannot execute, and 2 for a script that it
+	// cannot read.
 	if e.Code != notExecuted && e.Code != notFound && e.Code != 2 {
 		return ""
 	}

@@ -21,7 +21,8 @@ import (
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
-// image is the directory of an image with busybox, and the directories that a process needs beside it.
+// image is the directory of an image with busybox, and the directories that a process needs beside
+// it.
 type image struct {
 	tb  testing.TB
 	dir string
@@ -118,7 +119,8 @@ func (i *image) names(dir string) (out []string) {
 	return out
 }
 
-// TestRunOnImage runs a command on the directory of an image, without a build, a store or a Dockerfile.
+// TestRunOnImage runs a command on the directory of an image, without a build, a store or a
+// Dockerfile.
 func TestRunOnImage(t *testing.T) {
 	i := newImage(t, "etc/passwd=app:x:7:8::/home/app:\n", "data=from the image")
 	var output bytes.Buffer
@@ -207,7 +209,9 @@ func TestEnd(t *testing.T) {
 	if _, err := i.run(o, "sleep 100 & sleep 100", nil); !errors.Is(err, tooQuiet) {
 		t.Errorf("silence: %v", err)
 	}
-	if _, err := i.run(o, "for i in 1 2 3 4 5 6; do sleep 0.1; echo; done", nil); err != nil {
+
+	o.Limits.Silence.Limit = 2 * time.Second // with room for a busy machine
+	if _, err := i.run(o, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 0.2; echo; done", nil); err != nil {
 		t.Errorf("a process that prints: %v", err)
 	}
 
@@ -357,7 +361,8 @@ func (i *image) resolve(mounts []runner.Mount) []runner.Mount {
 	return mounts
 }
 
-// unchanged checks that the process left the source of bind mounts, the upper directory and the mounts of the test as they were.
+// unchanged checks that the process left the source of bind mounts, the upper directory and the
+// mounts of the test as they were.
 func (i *image) unchanged() {
 	i.tb.Helper()
 	content, err := os.ReadFile(i.path("tree/file"))
@@ -399,7 +404,8 @@ func TestMountErrors(t *testing.T) {
 	}
 }
 
-// TestCachesAreOpenedInOrder: the order of names, and each cache once, whatever the order of the mounts.
+// TestCachesAreOpenedInOrder: the order of names, and each cache once, whatever the order of the
+// mounts.
 func TestCachesAreOpenedInOrder(t *testing.T) {
 	i := newImage(t)
 	store := &caches{image: i}
@@ -417,7 +423,8 @@ func TestCachesAreOpenedInOrder(t *testing.T) {
 	}
 }
 
-// TestVolumes: a volume of the host is shared with the process; with Overlay, or where the image declares it, data is discarded.
+// TestVolumes: a volume of the host is shared with the process; with Overlay, or where the image
+// declares it, data is discarded.
 func TestVolumes(t *testing.T) {
 	i := newImage(t, "declared/old=x")
 	open := func(name string) *os.File {

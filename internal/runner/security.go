@@ -38,8 +38,8 @@ func (s Security) capabilities(insecure bool) ([]string, error) {
 	return sandbox.MergeCapabilities(base, s.CapAdd, s.CapDrop)
 }
 
-// filter compiles the seccomp profile of processes with these capabilities, which takes longer than to start a process. It
-// returns nil if there is no profile.
+// filter compiles the seccomp profile of processes with these capabilities, which takes longer than
+// to start a process. It returns nil if there is no profile.
 func (s Security) filter(caps []string) (*sandbox.Filter, error) {
 	if s.NoSeccomp {
 		return nil, nil //nolint:nilnil // documented

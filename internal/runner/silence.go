@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// watch returns a context that ends with s.Err if nothing is written to the returned writer for s.Limit. Time that a write
-// takes does not count: the reader at the other end may be slow. The caller calls done after the last write.
+// watch returns a context that ends with s.Err if nothing is written to the returned writer for
+// s.Limit. Time that a write takes does not count: the reader at the other end may be slow. The
+// caller calls done after the last write.
 func (s Silence) watch(ctx context.Context, to io.Writer) (_ context.Context, heard io.Writer, done func()) {
 	if s.Limit == 0 {
 		return ctx, to, func() {}

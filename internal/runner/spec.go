@@ -37,8 +37,8 @@ func (o Options) document(c Command, user passwd.User, mounts []specs.Mount) (*s
 		p.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	}
 
-	// Where the caller is real root the default paths stay hidden, also from insecure processes: by way of /proc they would
-	// be root of the machine.
+	// Where the caller is real root the default paths stay hidden, also from insecure processes: by
+	// way of /proc they would be root of the machine.
 	o.Security.paths(spec.Linux, c.Insecure && !o.Trusted)
 
 	return spec, nil
@@ -52,7 +52,8 @@ func (l Limits) over(defaults []specs.POSIXRlimit) []specs.POSIXRlimit {
 	return append(defaults, l.Rlimits...)
 }
 
-// debugSpec logs the document of a process without the values of the environment: they may be passwords of proxies.
+// debugSpec logs the document of a process without the values of the environment: they may be
+// passwords of proxies.
 func debugSpec(spec *specs.Spec) {
 	if !logrus.IsLevelEnabled(logrus.DebugLevel) {
 		return

@@ -14,10 +14,12 @@ type reached struct {
 	killed bool   // processes were killed for the limit
 }
 
-// blockSize is the unit of ru_inblock and ru_oublock in bytes (task_io_accounting_ops.h of the kernel).
+// blockSize is the unit of ru_inblock and ru_oublock in bytes (task_io_accounting_ops.h of the
+// kernel).
 const blockSize = 512
 
-// usageOf returns the resources that a process used, by its cgroup, or by the process's own account where group is nil.
+// usageOf returns the resources that a process used, by its cgroup, or by the process's own account
+// where group is nil.
 func usageOf(state sandbox.State, group *cgroup.Group) (*progress.Usage, reached) {
 	usage := &progress.Usage{
 		CPUSeconds:   time.Duration(state.Rusage.Utime.Nano() + state.Rusage.Stime.Nano()).Seconds(),
@@ -34,13 +36,17 @@ func usageOf(state sandbox.State, group *cgroup.Group) (*progress.Usage, reached
 
 	u := group.Usage()
 	if u.CPU >= 0 {
-		usage.CPUSeconds, usage.CPUSource = u.CPU.Seconds(), progress.Cgroup
+		usage.CPUSeconds = u.CPU.Seconds()
+		usage.CPUSource = progress.Cgroup
 	}
 	if u.PeakMemory >= 0 {
-		usage.Memory, usage.MemorySource = u.PeakMemory, progress.Cgroup
+		usage.Memory = u.PeakMemory
+		usage.MemorySource = progress.Cgroup
 	}
 	if u.Read >= 0 {
-		usage.Read, usage.Written, usage.IOSource = u.Read, u.Written, progress.Cgroup
+		usage.Read = u.Read
+		usage.Written = u.Written
+		usage.IOSource = progress.Cgroup
 	}
 
 	return usage, reached{group.Limits().Reached(u), u.OOMKills > 0}

@@ -11,12 +11,13 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
-// Users looks up users in the /etc/passwd and /etc/group of an image and remembers the results. The zero value remembers
-// nothing yet. Whoever changes the files calls Changed or Forget. Users is for one goroutine.
+// Users looks up users in the /etc/passwd and /etc/group of an image and remembers the results. The
+// zero value remembers nothing yet. Whoever changes the files calls Changed or Forget. Users is for
+// one goroutine.
 type Users struct {
 	known map[string]passwd.User
-	// stable: neither /etc nor one of the two files is a symbolic link, so that a change of them is visible as an entry "etc"
-	// in the upper directory of the process that makes the change.
+	// stable: neither /etc nor one of the two files is a symbolic link, so that a change of them is
+	// visible as an entry "etc" in the upper directory of the process that makes the change.
 	stable bool
 }
 
@@ -43,9 +44,10 @@ func (u *Users) Lookup(name string, view func() (*os.File, error)) (passwd.User,
 	return user, nil
 }
 
-// Changed drops the results that a new topmost layer may have made wrong. top is the directory of that layer.
-func (u *Users) Changed(top *os.File) {
-	_, err := os.Lstat(descriptorPath(top) + "/etc")
+// Changed drops the results that a new topmost layer may have made wrong. top is the path of the directory of
+// that layer.
+func (u *Users) Changed(top string) {
+	_, err := os.Lstat(top + "/etc")
 	if !u.stable || !errors.Is(err, fs.ErrNotExist) {
 		u.Forget()
 	}
@@ -68,8 +70,9 @@ func plainUserFiles(view *os.File) bool {
 	return true
 }
 
-// user returns the user of a command with all groups: those of the user, the primary group, without which the group of a file
-// could not deny the file to the user (CVE-2022-36109), and those of the options.
+// user returns the user of a command with all groups: those of the user, the primary group, without
+// which the group of a file could not deny the file to the user (CVE-2022-36109), and those of the
+// options.
 func (o Options) user(c Command, root Root) (passwd.User, error) {
 	users := root.Users
 	if users == nil {

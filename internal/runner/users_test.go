@@ -8,7 +8,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/passwd"
 )
 
-// TestUsersAreRemembered: a look-up reads the files again only if a new layer may have changed them.
+// TestUsersAreRemembered: a look-up reads the files again only if a new layer may have changed
+// them.
 func TestUsersAreRemembered(t *testing.T) {
 	image := t.TempDir()
 	write := func(name, content string) {
@@ -47,14 +48,14 @@ func TestUsersAreRemembered(t *testing.T) {
 
 	write("etc/passwd", "app:x:1:1::/:\n")
 	lookup(1)
-	users.Changed(layer("usr"))
+	users.Changed(layer("usr").Name())
 	lookup(1)
 	if reads != 1 {
 		t.Errorf("the files were read %d times", reads)
 	}
 
 	write("etc/passwd", "app:x:2:2::/:\n")
-	users.Changed(layer("usr", "etc"))
+	users.Changed(layer("usr", "etc").Name())
 	lookup(2)
 	write("etc/passwd", "app:x:3:3::/:\n")
 	users.Forget()
@@ -71,7 +72,7 @@ func TestUsersAreRemembered(t *testing.T) {
 	users.Forget()
 	lookup(4)
 	write("usr/passwd", "app:x:5:5::/:\n")
-	users.Changed(layer("usr"))
+	users.Changed(layer("usr").Name())
 	lookup(5)
 
 	if _, err := users.Lookup("none", view); err == nil {

@@ -18,9 +18,12 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// copyToArchive copies an image to an OCI archive: a tar of an OCI layout. The library's archive has the times of the files
-// that the library made on its way, and the order of the directory. This archive follows from the image alone.
-func copyToArchive(ctx context.Context, src, archive types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
+// copyToArchive copies an image to an OCI archive: a tar of an OCI layout. An archive of the
+// library has the times of the library's temporary files and the order of the directory. This
+// archive depends on the image alone.
+func copyToArchive(
+	ctx context.Context, src, archive types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions,
+) ([]byte, error) {
 	path, name, _ := strings.Cut(archive.StringWithinTransport(), ":")
 	dir := filepath.Join(sys.BigFilesTemporaryDir, "layout")
 	layout, err := ocilayout.NewReference(dir, name)
@@ -34,8 +37,8 @@ func copyToArchive(ctx context.Context, src, archive types.ImageReference, sys *
 	return raw, errors.Join(writeArchive(ctx, path, dir), os.RemoveAll(dir))
 }
 
-// writeArchive writes a tar of the directory dir to the file path. The entries are sorted; they have the owner 0:0, the
-// time 0, and the mode 0755 or 0644.
+// writeArchive writes a tar of the directory dir to the file path. The entries are sorted; they
+// have the owner 0:0, the time 0, and the mode 0755 or 0644.
 func writeArchive(ctx context.Context, path, dir string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {

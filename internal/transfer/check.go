@@ -14,13 +14,14 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// ErrUnauthorized is the error of [Check] where a registry is there and does not let the user in.
+// ErrUnauthorized is the error of [Check] if a registry answers and refuses the user's credentials.
 var ErrUnauthorized = errors.New("the registry asks for other credentials")
 
-// Check asks a registry whether it is there and takes the credentials that are known for it, as a pull from it would:
-// its mirrors and its location of registries.conf come first, in this order, and the first that answers counts. host is
-// HOST[:PORT]. It returns what was asked, and the user name; empty: nobody's. No credentials go to another host than the
-// one that they are kept for. ctx bounds it.
+// Check asks a registry whether it answers and accepts the known credentials, as a pull does: first
+// the mirrors of registries.conf, then the location; the first host that answers counts. host is
+// HOST[:PORT], for example "localhost:5000". Check returns the host that answered, and the user
+// name; "": no credentials are known. Credentials are sent only to the host for which they are
+// kept. Check stops when ctx ends.
 func Check(ctx context.Context, host string, o Options) (location, user string, err error) {
 	ref, err := docker.ParseReference("//" + host + "/library/image:tag")
 	if err != nil || reference.Domain(ref.DockerReference()) != host {
@@ -28,10 +29,10 @@ func Check(ctx context.Context, host string, o Options) (location, user string, 
 	}
 
 	sys, err := o.systemContext()
-	if err == nil {
-		sys, err = o.Sources.admit(sys, ref)
-	}
 	if err != nil {
+		return "", "", err
+	}
+	if sys, err = o.Sources.admit(sys, ref); err != nil {
 		return "", "", err
 	}
 
@@ -44,7 +45,7 @@ func Check(ctx context.Context, host string, o Options) (location, user string, 
 	for _, s := range sources {
 		location = reference.Domain(s.Reference)
 		to := *sys
-		if location != host { // as the library does, when it pulls
+		if location != host { // as the library does in a pull
 			to.DockerAuthConfig = nil
 		}
 		if user, err = checkOne(ctx, to, location, s.Endpoint.Insecure, o); err == nil {
@@ -56,7 +57,7 @@ func Check(ctx context.Context, host string, o Options) (location, user string, 
 	return location, user, errors.Join(errs...)
 }
 
-// pullSources are the places from which the library would pull a reference.
+// pullSources returns the places from which the library would pull a reference, in order.
 func pullSources(sys *types.SystemContext, ref reference.Named) ([]sysregistriesv2.PullSource, error) {
 	reg, err := sysregistriesv2.FindRegistry(sys, ref.Name())
 	if err != nil {
@@ -71,7 +72,7 @@ func pullSources(sys *types.SystemContext, ref reference.Named) ([]sysregistries
 	return reg.PullSourcesFromReference(ref)
 }
 
-// checkOne asks one host.
+// checkOne asks a host. user is the name of the known credentials; "": none are known.
 func checkOne(ctx context.Context, sys types.SystemContext, host string, insecure bool, o Options) (user string, err error) {
 	if sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(insecure)
@@ -90,7 +91,8 @@ func checkOne(ctx context.Context, sys types.SystemContext, host string, insecur
 	return known.Username, err
 }
 
-// Known lists the registries, and the paths below them, for which credentials are kept, in order.
+// Known lists the registries, and paths in registries, for which credentials are kept, sorted.
+// Example: "quay.io/team".
 func Known(o Options) ([]string, error) {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -103,8 +105,8 @@ func Known(o Options) ([]string, error) {
 	return slices.Sorted(maps.Keys(all)), nil
 }
 
-// CheckRegistriesConf reads registries.conf and the files of registries.conf.d as a pull does. The error names the file. It is
-// no error if there is none.
+// CheckRegistriesConf reads registries.conf and the files of registries.conf.d as a pull does. The
+// error names the file. A missing file is accepted.
 func CheckRegistriesConf(o Options) error {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -116,7 +118,8 @@ func CheckRegistriesConf(o Options) error {
 	return nil
 }
 
-// CheckPolicy reads policy.json as a pull does. The error names the file. It is no error if there is none.
+// CheckPolicy reads policy.json as a pull does. The error names the file. A missing file is
+// accepted.
 func CheckPolicy(o Options) error {
 	sys, err := o.systemContext()
 	if err != nil {

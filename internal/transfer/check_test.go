@@ -76,7 +76,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckMirror: a mirror is asked in place of the registry, and gets what is kept for itself only.
+// TestCheckMirror: a mirror is asked in place of the registry, and gets what is kept for itself
+// only.
 func TestCheckMirror(t *testing.T) {
 	for _, tc := range []struct {
 		name, kept, creds string

@@ -114,8 +114,8 @@ func TestPullRefusesLies(t *testing.T) {
 	}
 }
 
-// TestPullTwin pulls an image whose config an image of the store has already: what is stored does not change, and the name
-// that was pulled has the manifest of the registry.
+// TestPullTwin pulls an image whose config an image of the store has already: what is stored does
+// not change, and the name that was pulled has the manifest of the registry.
 func TestPullTwin(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2")))
 	for _, tc := range []struct {
@@ -230,8 +230,8 @@ func TestPullPushed(t *testing.T) {
 	wantManifestDigest(t, st, name, digests["1"])
 }
 
-// putBuilt stores an image as a build does: with the config of img, layers of the tars under IDs that no pull gives, and a
-// manifest without compression.
+// putBuilt stores an image as a build does: with the config of img, layers of the tars under IDs
+// that no pull gives, and a manifest without compression.
 func putBuilt(t *testing.T, st *containers.Store, img *testImage, tars [][]byte) (top string, manifest []byte) {
 	t.Helper()
 	m := img.manifest
@@ -284,7 +284,8 @@ func wantManifestDigest(t *testing.T, st *containers.Store, name string, want di
 	}
 }
 
-// TestMaxLayers pulls an image with more layers than are allowed: it is refused before a layer is asked for.
+// TestMaxLayers pulls an image with more layers than are allowed: it is refused before a layer is
+// asked for.
 func TestMaxLayers(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("one", "1")), layerTar(t, entry("two", "2")))
 	for _, tc := range []struct {

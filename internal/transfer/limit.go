@@ -9,25 +9,27 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// LayersError says that an image has more layers than its user can have. None of them has been pulled.
+// LayersError says that an image has more layers than Options allow. No layer has been pulled.
 type LayersError struct {
 	Name       string
 	Have, Most int
 }
 
 func (e *LayersError) Error() string {
-	return fmt.Sprintf("%s has %d layers, more than the %d that overlayfs can stack: use a base with less, "+
-		"for example one that was built with --squash or --layers=false", e.Name, e.Have, e.Most)
+	return fmt.Sprintf("%s has %d layers, more than the %d that overlayfs can stack: use a base with fewer layers, "+
+		"for example a base that was built with --squash or --layers=false", e.Name, e.Have, e.Most)
 }
 
-// limitedReference is a source that refuses an image with too many layers as soon as its manifest is known.
+// limitedReference is a source that refuses an image with too many layers as soon as its manifest
+// is known.
 type limitedReference struct {
 	types.ImageReference
 	most int
 	name string // in messages
 }
 
-// NewImageSource opens the source itself, without a wrapper: the library asks sources for more than the interface has.
+// NewImageSource returns the source without a wrapper, because the library asks sources for methods
+// beyond the interface.
 func (r limitedReference) NewImageSource(ctx context.Context, sys *types.SystemContext) (types.ImageSource, error) {
 	src, err := r.ImageReference.NewImageSource(ctx, sys)
 	if err != nil {
@@ -39,8 +41,8 @@ func (r limitedReference) NewImageSource(ctx context.Context, sys *types.SystemC
 	return src, nil
 }
 
-// check counts the layers of the image that is chosen for sys. What cannot be read is left to the copy, which knows more
-// formats and says more.
+// check counts the layers of the image that is chosen for sys. A manifest that cannot be read is
+// accepted: the copy knows more formats and gives a better error.
 func (r limitedReference) check(ctx context.Context, src types.ImageSource, sys *types.SystemContext) error {
 	raw, mediaType, err := src.GetManifest(ctx, nil)
 	if err != nil {

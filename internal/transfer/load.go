@@ -20,10 +20,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Load copies the image that a name with a transport of files means
-// ("oci:/path:tag") into the store, where it is known by its ID only: what the
-// file itself says of names is not believed, since whoever made it could take
-// the name of another image.
+// Load copies an image from files, for example "oci:/path:tag", into the store and returns its ID.
+// The image gets no name: a name in the files is not believed, because the author of the files
+// could choose the name of another image.
 func Load(ctx context.Context, st Store, name string, o Options) (id string, err error) {
 	p, release, err := newPuller(st, o)
 	if err != nil {
@@ -67,10 +66,10 @@ func (p puller) load(ctx context.Context, name string) (id string, err error) {
 	return p.copy(ctx, ref, nil)
 }
 
-// LoadLayout is Load for an image of the OCI layout dir: which is the value of
-// org.opencontainers.image.ref.name in its index, or the digest of a manifest or
-// of an index; empty: latest, else the only image. The digest is verified, as
-// are all that it leads to.
+// LoadLayout is [Load] for an image of the OCI layout dir. which selects the image as in
+// layout.Find: by the value of org.opencontainers.image.ref.name, by position ("@0"), or by the
+// digest of a manifest or index; "": latest, else the only image. The digests of all documents and
+// layers are verified.
 func LoadLayout(ctx context.Context, st Store, dir, which string, o Options) (id string, err error) {
 	p, release, err := newPuller(st, o)
 	if err != nil {
@@ -80,7 +79,7 @@ func LoadLayout(ctx context.Context, st Store, dir, which string, o Options) (id
 	return p.fromLayout(ctx, dir, which, "the OCI layout "+dir)
 }
 
-// fromLayout pulls from a layout, which messages call name.
+// fromLayout pulls an image of a layout. name is the layout in messages.
 func (p puller) fromLayout(ctx context.Context, dir, which, name string) (id string, err error) {
 	p.what = name
 	manifest, mediaType, err := layout.Find(dir, which)
@@ -94,7 +93,8 @@ func (p puller) fromLayout(ctx context.Context, dir, which, name string) (id str
 	return p.copy(ctx, ref, nil)
 }
 
-// fromArchive pulls from a layout in a tar. The library would look the path up again where it was once resolved.
+// fromArchive pulls an image of a layout in a tar file. The library is not used, because it
+// resolves the path a second time.
 func (p puller) fromArchive(ctx context.Context, path, which string) (id string, err error) {
 	dir, release, err := spool.New(p.o.spoolDir(p.st))
 	if err != nil {
@@ -107,7 +107,8 @@ func (p puller) fromArchive(ctx context.Context, path, which string) (id string,
 		return "", fmt.Errorf("reading %s: %w", path, err)
 	}
 	defer f.Close()
-	if err := archive.NewDefaultArchiver().Untar(images.WithContext(ctx, f), dir, &archive.TarOptions{NoLchown: true}); err != nil {
+	options := &archive.TarOptions{NoLchown: true}
+	if err := archive.NewDefaultArchiver().Untar(images.WithContext(ctx, f), dir, options); err != nil {
 		return "", fmt.Errorf("unpacking %s: %w", path, err)
 	}
 	if err := withoutLinks(dir); err != nil {
@@ -116,7 +117,8 @@ func (p puller) fromArchive(ctx context.Context, path, which string) (id string,
 	return p.fromLayout(ctx, dir, which, path)
 }
 
-// withoutLinks refuses what was unpacked if it has links, which would lead to files that the archive does not hold.
+// withoutLinks refuses an unpacked archive with links, because links lead to files that are not in
+// the archive.
 func withoutLinks(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() && !e.Type().IsRegular() {
@@ -126,15 +128,19 @@ func withoutLinks(dir string) error {
 	})
 }
 
-// onlyRegular refuses a directory with anything but regular files: the library would wait for a pipe.
+// onlyRegular refuses a directory with an entry that is not a regular file. The library would wait
+// for a pipe.
 func onlyRegular(dir string) error {
 	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if err == nil {
-			err = isRegular(filepath.Join(dir, e.Name()))
+		if err := isRegular(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 func isRegular(path string) error {

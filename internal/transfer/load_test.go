@@ -88,7 +88,8 @@ func TestLoadBounds(t *testing.T) {
 	}
 }
 
-// TestLoadIrregular loads what has a pipe, a device or another size in place of a file. It must not wait.
+// TestLoadIrregular loads what has a pipe, a device or another size in place of a file. It must not
+// wait.
 func TestLoadIrregular(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("one", "1")))
 	pipe := func(path string) error { return unix.Mkfifo(path, 0o600) }

@@ -10,23 +10,23 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// LoginOptions are what login needs beside the Options. Of these AuthFile,
-// CertDir, TLSVerify and RegistriesConf count.
+// LoginOptions are the options of a login. Of the embedded Options only Access and the
+// configuration of registries count.
 type LoginOptions struct {
 	Options
-	CompatAuthFile string    // file in docker's format to write instead; excludes AuthFile
-	Username       string    // empty: asked for on Stdin
-	Password       string    // empty: read as PasswordStdin says, or asked for on the terminal
-	PasswordStdin  bool      // the whole of Stdin is the password
-	Verbose        bool      // say which file was written
-	Stdin          io.Reader // where questions are answered
-	Stdout         io.Writer // where they are asked, and the result is told
+	CompatAuthFile string    // file in docker's format to write instead of AuthFile
+	Username       string    // "": Login asks for the name on Stdout and reads the answer from Stdin
+	Password       string    // "": from Stdin if PasswordStdin is set, else Login asks on the terminal
+	PasswordStdin  bool      // Stdin holds the password and nothing else
+	Verbose        bool      // report the path of the written file
+	Stdin          io.Reader // for answers
+	Stdout         io.Writer // for questions and the result
 }
 
-// Login asks the registry whether it accepts the credentials and then keeps
-// them in the user's auth file or credential helper. target is a registry, or a
-// registry and a path below it for credentials that hold only there. Credentials
-// that are known already are tried first if no user name is given.
+// Login asks a registry whether it accepts the credentials, and then stores them in the user's auth
+// file or credential helper. target is a registry ("quay.io"), or a path in a registry for
+// credentials that hold only there ("quay.io/team"). Without a user name Login tries known
+// credentials first.
 func Login(ctx context.Context, target string, o LoginOptions) error {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -54,7 +54,7 @@ func Login(ctx context.Context, target string, o LoginOptions) error {
 	return nil
 }
 
-// GetLogin returns the user name that is kept for target.
+// GetLogin returns the user name of the stored credentials for target.
 func GetLogin(target string, o Options) (string, error) {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -71,8 +71,8 @@ func GetLogin(target string, o Options) (string, error) {
 	return credentials.Username, nil
 }
 
-// Logout forgets the credentials for target, or all there are if target is
-// empty. It says so on stdout.
+// Logout removes the stored credentials for target; "": all stored credentials. It reports this on
+// stdout.
 func Logout(target, compatAuthFile string, o Options, stdout io.Writer) error {
 	sys, err := o.systemContext()
 	if err != nil {

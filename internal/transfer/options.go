@@ -15,8 +15,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// Options say how registries are reached, which configuration is used, and what is accepted. The zero value means podman's
-// defaults: TLS verified unless registries.conf says otherwise, credentials from the user's auth files, no output.
+// Options say how registries are reached, which configuration is used, and what is accepted. The
+// zero value means podman's defaults: TLS verified unless registries.conf says otherwise,
+// credentials from the user's auth files, no output.
 type Options struct {
 	images.Names // the configuration of names
 	Access       // to registries
@@ -25,8 +26,8 @@ type Options struct {
 	Progress     // of copies
 
 	Platform ocispec.Platform // to choose from a list of manifests; empty fields: the host's
-	// KeepName gives an image the name that it is pulled by even if its platform is not the host's. Otherwise a name
-	// continues to mean the image for the host's platform.
+	// KeepName gives an image the name that it is pulled by even if its platform is not the host's.
+	// Otherwise a name continues to mean the image for the host's platform.
 	KeepName bool
 	TempDir  string // for layers while they are copied, private to the user; "": a directory of the store
 
@@ -49,9 +50,11 @@ type Checks struct {
 	NoSignatures    bool   // do not copy the signatures of an image
 	MaxLayers       int    // refuse to pull an image with more layers; 0: no limit
 
-	// Config looks at the config of an image before its layers are pulled, and may refuse the image; nil: nothing does.
+	// Config looks at the config of an image before its layers are pulled, and may refuse the
+	// image; nil: nothing does.
 	Config func(config []byte) error
-	// Owner reports why no file on this machine can belong to that user and group; nil: files can belong to anybody.
+	// Owner reports why no file on this machine can belong to that user and group; nil: files can
+	// belong to anybody.
 	Owner func(uid, gid int) error
 }
 
@@ -116,7 +119,8 @@ func (o Options) wanted() ocispec.Platform {
 // spoolDir returns the directory for temporary files of copies from or to st.
 func (o Options) spoolDir(st Store) string { return cmp.Or(o.TempDir, st.SpoolDir()) }
 
-// copyReport returns the writer for the progress of a copy. The library draws bars on a terminal; they show digests only.
+// copyReport returns the writer for the progress of a copy. The library draws bars on a terminal;
+// they show digests only.
 func (o Options) copyReport() io.Writer {
 	if o.Bars != nil {
 		return o.Bars

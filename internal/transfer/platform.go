@@ -2,8 +2,8 @@ package transfer
 
 import "fmt"
 
-// OtherPlatformError says that the store has an image of that name for another platform, and why the wanted image cannot be
-// pulled.
+// OtherPlatformError says that the store has an image of that name for another platform, and why
+// the wanted image cannot be pulled.
 type OtherPlatformError struct {
 	Name       string // as the caller wrote it
 	Have, Want string // OS/ARCH[/VARIANT], for example "linux/arm64"

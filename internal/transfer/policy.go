@@ -9,13 +9,12 @@ import (
 	"go.podman.io/storage/pkg/configfile"
 )
 
-// policyContext loads the signature policy that applies to sys. If the user
-// named none and none is installed, every image is accepted. The caller
-// destroys the context.
+// policyContext loads the signature policy for sys. If the user names no policy and none is
+// installed, every image is accepted. The caller destroys the context.
 func policyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
 	policy, err := signature.DefaultPolicy(sys)
-	if err != nil && sys.SignaturePolicyPath == "" && errors.Is(err, configfile.ErrConfigFileNotFound) {
-		policy, err = acceptAnything(), nil
+	if sys.SignaturePolicyPath == "" && errors.Is(err, configfile.ErrConfigFileNotFound) {
+		return signature.NewPolicyContext(acceptAnything())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the signature policy: %w", err)
@@ -23,8 +22,8 @@ func policyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
 	return signature.NewPolicyContext(policy)
 }
 
-// localPolicyContext is for copies out of the store: what is in it was judged
-// when it came in. podman and buildah do the same.
+// localPolicyContext returns the policy for copies out of the store. Images were checked when they
+// came into the store. podman and buildah do the same.
 func localPolicyContext() (*signature.PolicyContext, error) {
 	return signature.NewPolicyContext(acceptAnything())
 }
@@ -33,7 +32,8 @@ func acceptAnything() *signature.Policy {
 	return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
 }
 
-// CheckPolicyFile refuses a file that is no signature policy (containers-policy.json(5)). An empty name is accepted.
+// CheckPolicyFile refuses a file that is not a signature policy (containers-policy.json(5)). The
+// name "" is accepted.
 func CheckPolicyFile(file string) error {
 	if file == "" {
 		return nil

@@ -35,13 +35,13 @@ type Policy string
 // The policies, named as --pull and --policy name them.
 const (
 	PullMissing Policy = "missing" // only if the store has no image of that name
-	PullAlways  Policy = "always"  // always; the store's image does not help if that fails
-	PullNewer   Policy = "newer"   // if the registry has another digest; else, or if it cannot be asked, the store's
-	PullNever   Policy = "never"   // only what the store has
+	PullAlways  Policy = "always"  // always; Pull fails if the registry fails
+	PullNewer   Policy = "newer"   // if the registry has another digest; if the registry fails, the image of the store is used
+	PullNever   Policy = "never"   // never; only images of the store are used
 )
 
-// ParsePolicy accepts the names above, "ifnotpresent" as podman does, and "" as
-// missing.
+// ParsePolicy parses the value of --pull. It also accepts "ifnotpresent" and "ifmissing" as podman
+// does, and "": all three mean missing.
 func ParsePolicy(s string) (Policy, error) {
 	switch p := Policy(strings.ToLower(s)); p {
 	case "", "ifnotpresent", "ifmissing":
@@ -52,13 +52,15 @@ func ParsePolicy(s string) (Policy, error) {
 	return "", fmt.Errorf("%q is no pull policy (always, missing, never, newer)", s)
 }
 
-// Pull makes sure, as the policy says, that st has the image that name means, and returns its ID and the full name under which
-// it is known; the ID twice if it has no name. Names are those of images.Resolve (a part of an ID is not a name); with a
-// transport ("oci:/path:tag") the image is always copied, because nothing else says whether the store has it already.
+// Pull makes sure, as the policy says, that st has the image that name means, and returns its ID
+// and the full name under which it is known; the ID twice if it has no name. Names are those of
+// images.Resolve (a part of an ID is not a name); with a transport ("oci:/path:tag") the image is
+// always copied, because nothing else says whether the store has it already.
 //
-// From a list of manifests Pull takes the image for the host's platform, or for Options.Platform. An image of the store for
-// another platform does not count: Pull copies the right image. An image that is pulled by name for a platform that is not the
-// host's gets the name only as Options.KeepName says. An interrupted or refused pull leaves no image; layers that were complete
+// From a list of manifests Pull takes the image for the host's platform, or for Options.Platform.
+// An image of the store for another platform does not count: Pull copies the right image. An image
+// that is pulled by name for a platform that is not the host's gets the name only as
+// Options.KeepName says. An interrupted or refused pull leaves no image; layers that were complete
 // by then stay for the next attempt, until they are pruned.
 func Pull(ctx context.Context, st Store, name string, policy Policy, o Options) (id, found string, err error) {
 	sys, err := o.systemContext()
@@ -119,7 +121,8 @@ func (p puller) shown(src types.ImageReference) string {
 	return cmp.Or(p.what, strings.TrimPrefix(src.StringWithinTransport(), "//"))
 }
 
-// spool makes a directory for the temporary files of this pull. The caller calls release at the end.
+// spool makes a directory for the temporary files of this pull. The caller calls release at the
+// end.
 func (p puller) spool() (release func() error, err error) {
 	p.sys.BigFilesTemporaryDir, release, err = spool.New(p.o.spoolDir(p.st))
 	return release, err
@@ -142,7 +145,7 @@ func (p puller) local(name string) (local, error) {
 		return local{img: &img, found: img.ID}, nil
 	}
 
-	candidates, err := p.o.Names.Candidates(name)
+	candidates, err := p.o.Candidates(name)
 	if err != nil {
 		return local{}, err
 	}
@@ -209,8 +212,10 @@ func (p puller) byName(ctx context.Context, name string, policy Policy) (id, ful
 	return p.fromCandidates(ctx, resolved, have, policy)
 }
 
-// fromCandidates tries the names that a short name may stand for, in order.
-func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolved, have local, policy Policy) (id, name string, err error) {
+// fromCandidates pulls by the first full name that a short name may stand for and that works.
+func (p puller) fromCandidates(
+	ctx context.Context, resolved *shortnames.Resolved, have local, policy Policy,
+) (id, name string, err error) {
 	release, err := p.spool()
 	if err != nil {
 		return "", "", err
@@ -261,9 +266,9 @@ func (p puller) fromCandidates(ctx context.Context, resolved *shortnames.Resolve
 	return "", "", resolved.FormatPullErrors(failures)
 }
 
-// registryReference refuses names below localhost/ unless registries.conf knows
-// that as a registry: they are names of local images, and a connection refused
-// on port 443 would not say so.
+// registryReference refuses a name below localhost/, which is the name of a local image, unless
+// registries.conf has localhost as a registry. Otherwise the user would see a refused connection to
+// port 443.
 func (p puller) registryReference(named reference.Named) (types.ImageReference, error) {
 	if reference.Domain(named) == "localhost" {
 		configured, err := sysregistriesv2.FindRegistry(p.sys, named.Name())
@@ -282,8 +287,8 @@ func (p puller) registryReference(named reference.Named) (types.ImageReference, 
 	return ref, nil
 }
 
-// sameDigest asks the registry for the digest of ref (of the list, if it is
-// one) and compares it with those by which local is known.
+// sameDigest asks the registry for the digest of ref, or of the list of manifests to which ref
+// refers, and reports whether the local image has this digest.
 func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local *images.Image) (bool, error) {
 	sys, err := p.o.Sources.admit(p.sys, ref)
 	if err != nil {
@@ -301,7 +306,7 @@ func (p puller) sameDigest(ctx context.Context, ref types.ImageReference, local 
 	return local.Digest == dgst || slices.Contains(local.Digests, dgst), nil
 }
 
-// fromTransport pulls from anything that was named with its transport.
+// fromTransport pulls from a reference that the user wrote with its transport.
 func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (id, name string, err error) {
 	release, err := p.spool()
 	if err != nil {
@@ -327,8 +332,8 @@ func (p puller) fromTransport(ctx context.Context, ref types.ImageReference) (id
 	return id, names[0].String(), nil
 }
 
-// namesInside returns the names under which an image outside the store is to be
-// stored: what the reference or the archive says, nothing where neither does.
+// namesInside returns the names that an image gets in the store: the names of the reference or of
+// the archive, none if neither has a name.
 func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error) {
 	var inside []string
 	switch ref.Transport().Name() {
@@ -365,8 +370,7 @@ func (p puller) namesInside(ref types.ImageReference) ([]reference.Named, error)
 		}
 		named, err := images.NormalizePlainTag(name)
 		if err != nil {
-			// An index in an OCI layout (oci:/path:@0) or a free-form
-			// annotation: no name to keep.
+			// A position in an OCI layout (oci:/path:@0), or an annotation with free text.
 			logrus.Debugf("%s: not kept as a name: %v", name, err)
 			continue
 		}
@@ -509,7 +513,8 @@ func (p puller) withImage(
 	})
 }
 
-// plainError removes the library's words around a refusal, and joins the lines of the library's errors about layers.
+// plainError removes the library's words around a refusal, and joins the lines of the library's
+// errors about layers.
 func plainError(err error) error {
 	if refused, ok := errors.AsType[*layercheck.RefusedError](err); ok {
 		return refused

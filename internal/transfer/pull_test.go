@@ -261,7 +261,8 @@ func TestPullPlatforms(t *testing.T) {
 	}
 }
 
-// TestPullForeign pulls for another platform by a name with the transport, and from a registry that may not be used.
+// TestPullForeign pulls for another platform by a name with the transport, and from a registry that
+// may not be used.
 func TestPullForeign(t *testing.T) {
 	foreign := makeImage(t, layerTar(t, entry("a", "foreign")))
 	foreign.config.Architecture = "mips64le"

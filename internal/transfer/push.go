@@ -22,8 +22,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/spool"
 )
 
-// PushOptions are the Options of a push and the form of the image at the destination. The zero value keeps the format of the
-// manifest and compresses with gzip.
+// PushOptions are the Options of a push and the form of the image at the destination. The zero
+// value keeps the format of the manifest and compresses with gzip.
 type PushOptions struct {
 	Options
 	Format            string // manifest: "oci", "docker" (or "v2s2"), "v2s1"; empty: as stored
@@ -32,12 +32,12 @@ type PushOptions struct {
 	AnyCompression    bool   // a layer that the destination has is not sent again, whatever its form is
 }
 
-// Push copies an image of the store, found as by images.Lookup, to destination: a name with a transport, or a name in a
-// registry. An empty destination means the registry that the image is named after. Push returns the descriptor of the manifest
-// at the destination.
+// Push copies an image of the store, found as by images.Lookup, to destination: a name with a
+// transport, or a name in a registry. An empty destination means the registry that the image is
+// named after. Push returns the descriptor of the manifest at the destination.
 //
-// Layers are compressed on the way, unless the destination has them already: the digests of layers that were pulled or pushed
-// before are known, so that these layers are not compressed again.
+// Layers are compressed on the way, unless the destination has them already: the digests of layers
+// that were pulled or pushed before are known, so that these layers are not compressed again.
 func Push(ctx context.Context, st Store, image, destination string, o PushOptions) (pushed ocispec.Descriptor, err error) {
 	sys, err := o.pushContext()
 	if err != nil {
@@ -111,8 +111,8 @@ func storedType(st Store, id string) string {
 	return manifest.GuessMIMEType(raw)
 }
 
-// allowedForms returns the compressions of layers that may be reused for a push of an image whose manifest has this media
-// type.
+// allowedForms returns the compressions of layers that may be reused for a push of an image whose
+// manifest has this media type.
 func (o PushOptions) allowedForms(mediaType string) []string {
 	isDocker := strings.HasPrefix(mediaType, "application/vnd.docker.")
 	anyForm := o.AnyCompression || o.CompressionFormat == "" && o.CompressionLevel == nil
@@ -130,8 +130,8 @@ func (o PushOptions) allowedForms(mediaType string) []string {
 	})
 }
 
-// CheckFormat refuses a manifest format that a destination cannot hold. The library would write a layout that cannot be
-// read.
+// CheckFormat refuses a manifest format that a destination cannot hold. The library would write a
+// layout that no tool can read.
 func CheckFormat(format, destination string) error {
 	t, _, err := transport(destination)
 	if err != nil || format == "" || t == nil {
@@ -162,7 +162,9 @@ func describe(raw []byte) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{MediaType: manifest.GuessMIMEType(raw), Digest: sum, Size: int64(len(raw))}, err
 }
 
-func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions) ([]byte, error) {
+func copyOut(
+	ctx context.Context, src, dest types.ImageReference, sys *types.SystemContext, mediaType string, o PushOptions,
+) ([]byte, error) {
 	if dest.Transport().Name() == ociarchive.Transport.Name() {
 		return copyToArchive(ctx, src, dest, sys, mediaType, o)
 	}
@@ -182,7 +184,8 @@ func copyOut(ctx context.Context, src, dest types.ImageReference, sys *types.Sys
 				DestinationCtx:        sys,
 				ForceManifestMIMEType: mediaType,
 				RemoveSignatures:      o.NoSignatures,
-				// A format that was asked for is the one that is delivered.
+				// If the user names a format, layers that the destination has in another format are
+				// sent again.
 				ForceCompressionFormat: o.CompressionFormat != "" && !o.AnyCompression,
 			})
 			return err
@@ -201,7 +204,7 @@ func (o PushOptions) pushContext() (*types.SystemContext, error) {
 		return nil, err
 	}
 
-	// The library leaves layers in a directory (dir:) as they are, unless it is told otherwise.
+	// Without this the library does not compress layers in a directory (dir:).
 	sys.DirForceCompress = sys.CompressionFormat != nil || o.CompressionLevel != nil
 	return sys, nil
 }
@@ -289,15 +292,16 @@ func destinationReference(ctx context.Context, st Store, destination string) (ty
 	return ref, nil
 }
 
-// nameArchive gives an archive the name under which its image was found, unless the destination has one.
+// nameArchive gives an archive the name by which the image was found, unless the destination has a
+// name.
 func nameArchive(sys *types.SystemContext, dest types.ImageReference, found string) {
 	if dest.Transport().Name() == dockerarchive.Transport.Name() && dest.DockerReference() == nil {
 		sys.DockerArchiveAdditionalTags = archiveTags(found)
 	}
 }
 
-// archiveTags returns the name of an image for an archive whose destination has no name, so that loading the archive restores
-// the name.
+// archiveTags returns the name of an image for an archive whose destination has no name, so that
+// loading the archive restores the name.
 func archiveTags(found string) []reference.NamedTagged {
 	if named, err := reference.ParseNamed(found); err == nil {
 		if tagged, ok := named.(reference.NamedTagged); ok && !strings.Contains(found, "@") {

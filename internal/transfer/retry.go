@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,19 +14,14 @@ import (
 	"go.podman.io/image/v5/docker"
 )
 
-// withRetry calls op until it succeeds, fails for good, or the attempts are
-// used up. The waits end early when ctx does.
+// withRetry calls op until op succeeds, the error is final, or no attempts are left. The waits end
+// when ctx ends.
 //
-// Status 429 is not repeated here: the library below has then already waited
-// and asked five times, for about a minute or as long as Retry-After says.
+// Status 429 is final here: the library has already asked five times by then, and waited for about
+// a minute or as long as Retry-After says.
 func (o Options) withRetry(ctx context.Context, what string, op func() error) error {
-	retries, delay := o.Retries, o.RetryDelay
-	if retries == 0 {
-		retries = defaultRetries
-	}
-	if delay == 0 {
-		delay = defaultRetryDelay
-	}
+	retries := cmp.Or(o.Retries, defaultRetries)
+	delay := cmp.Or(o.RetryDelay, defaultRetryDelay)
 	for attempt := 0; ; attempt++ {
 		err := op()
 		if err == nil || attempt >= retries || ctx.Err() != nil || !transient(err) {
@@ -43,9 +39,9 @@ func (o Options) withRetry(ctx context.Context, what string, op func() error) er
 	}
 }
 
-// transient reports whether the same request may well succeed in a moment:
-// server errors, connections cut, time-outs. Errors about names, credentials,
-// certificates and content are final, and so is that nobody listens.
+// transient reports whether the same request may succeed in a moment: after a server error, a cut
+// connection or a time-out. Errors about names, credentials, certificates and content are final,
+// and so is a refused connection.
 func transient(err error) bool {
 	if errors.Is(err, errStalled) {
 		return true
@@ -57,8 +53,7 @@ func transient(err error) bool {
 		return status.StatusCode >= http.StatusInternalServerError
 	}
 	if api := (errcode.Error{}); errors.As(err, &api) {
-		// Registries name the error and leave the status to imply it; these
-		// are the names that stand for 5xx.
+		// The library keeps only the code of the error. These codes come with status 5xx.
 		return api.Code == errcode.ErrorCodeUnavailable || api.Code == errcode.ErrorCodeUnknown
 	}
 	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
@@ -71,8 +66,8 @@ func transient(err error) bool {
 		return true
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		// Reset, broken. A connection that is refused ("dial") is so for longer
-		// than these waits, and what TLS says of the peer has another Op.
+		// A connection that was reset or broken. A refused connection ("dial") stays refused for
+		// longer than these waits, and errors of TLS have another Op.
 		return op.Op == "read" || op.Op == "write"
 	}
 

@@ -9,12 +9,11 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// resolveShort returns the full names that a name may be pulled by, and a line
-// of text that says where they come from; the text may be empty.
+// resolveShort returns the full names by which a name may be pulled, and a line of text that says
+// why; the text may be "".
 //
-// A machine without registries.conf, or one whose files do not say
-// unqualified-search-registries, has docker.io, as docker does. A list that is
-// there and empty is obeyed: then short names need an alias.
+// If no registries.conf sets unqualified-search-registries, short names are searched on docker.io,
+// as docker does. An empty list is respected: then short names need an alias.
 func resolveShort(sys *types.SystemContext, name string) (*shortnames.Resolved, string, error) {
 	resolved, err := shortnames.Resolve(sys, name)
 	if err == nil {

@@ -10,16 +10,16 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// Sources say which registries may be used. The zero value allows all. Names are host[:port], as in full names of
-// images.
+// Sources say which registries may be used. The zero value allows all registries. Names are
+// host[:port] as in full names of images, for example "registry.example:5000".
 type Sources struct {
-	Insecure []string `json:"insecureRegistries"` // reached without verifying TLS
+	Insecure []string `json:"insecureRegistries"` // TLS is not verified
 	Blocked  []string `json:"blockedRegistries"`  // refused
-	Allowed  []string `json:"allowedRegistries"`  // if there are any, others are refused
+	Allowed  []string `json:"allowedRegistries"`  // if not empty, all other registries are refused
 }
 
-// ParseSources reads the JSON document of $BUILD_REGISTRY_SOURCES, which OpenShift gives to builds; an empty one allows
-// all.
+// ParseSources reads the JSON document of $BUILD_REGISTRY_SOURCES, which OpenShift gives to builds.
+// An empty text allows all registries.
 func ParseSources(text string) (s Sources, err error) {
 	if text == "" {
 		return s, nil
@@ -30,7 +30,8 @@ func ParseSources(text string) (s Sources, err error) {
 	return s, nil
 }
 
-// admit refuses an image in a registry that may not be used, and returns how it is reached.
+// admit refuses an image in a registry that may not be used, and returns the settings for the
+// registry.
 func (s Sources) admit(sys *types.SystemContext, ref types.ImageReference) (*types.SystemContext, error) {
 	if ref.Transport().Name() != docker.Transport.Name() {
 		return sys, nil

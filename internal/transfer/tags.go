@@ -11,12 +11,12 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// maxTags bounds how many tags of a repository are pulled at once.
+// maxTags bounds the tags of a repository that --all-tags pulls.
 const maxTags = 10000
 
-// Tags asks a registry for the tags of the repository name, and returns its images as full names. A short name stands
-// for the first repository that answers, in the order of Pull. A name with a tag, a digest or another transport than
-// docker:// is refused.
+// Tags asks a registry for the tags of a repository, and returns full names such as
+// "docker.io/library/alpine:3". A short name means the first repository that answers, in the order
+// of Pull. A name with a tag, a digest or another transport than docker:// is refused.
 func Tags(ctx context.Context, name string, o Options) ([]string, error) {
 	sys, err := o.systemContext()
 	if err != nil {
@@ -80,7 +80,7 @@ func isRepository(name string) error {
 	return nil
 }
 
-// tagsOf lists the images of one repository.
+// tagsOf lists the images of a repository.
 func (p puller) tagsOf(ctx context.Context, repository reference.Named) (names []string, err error) {
 	var tags []string
 	err = p.o.withRetry(ctx, repository.String(), func() (err error) {
@@ -105,8 +105,8 @@ func (p puller) tagsOf(ctx context.Context, repository reference.Named) (names [
 	return names, nil
 }
 
-// listTags asks the mirrors and the registry that registries.conf names, in its order. The library's call for tags asks
-// the registry of the name only.
+// listTags asks the mirrors and the registry of registries.conf, in the order of the file. The
+// library's call for tags asks only the registry of the name.
 func (p puller) listTags(ctx context.Context, repository reference.Named) ([]string, error) {
 	named := reference.TagNameOnly(repository)
 	if _, err := p.registryReference(named); err != nil {
@@ -135,7 +135,7 @@ func (p puller) listTags(ctx context.Context, repository reference.Named) ([]str
 	return nil, err
 }
 
-// tagsAt asks one place for the tags of the repository that named is in.
+// tagsAt asks a mirror or registry for the tags of the repository of named.
 func (p puller) tagsAt(ctx context.Context, named reference.Named, at sysregistriesv2.PullSource) (tags []string, err error) {
 	ref, err := docker.NewReference(named)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/imagename"
 )
 
-// transport returns the transport of name by the rules of package imagename, and the text for the transport to parse. A nil
-// transport with a nil error means that name is the name of an image.
+// transport returns the transport of name by the rules of package imagename, and the text for the
+// transport to parse. A nil transport with a nil error means that name is the name of an image.
 func transport(name string) (types.ImageTransport, string, error) {
 	n, err := imagename.Parse(name)
 	if err != nil {

@@ -14,25 +14,25 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// The library reads the body of an error to its end, and waits for ever for a
-// server that sends a byte now and then. It makes its HTTP client itself, so
-// that no transport can be put in between; but it passes our context to each
-// request, and a context can carry a trace, which is told of connections. So
-// what arrives is counted where the kernel counts it, at the connection.
+// The library reads the body of an error to its end, and waits without a limit for a server that
+// sends a byte now and then. It makes its HTTP client itself, so that rbuild cannot replace the
+// transport. But the library passes our context to each request, and a context can carry a trace
+// that is called for each connection. So the arriving bytes are counted by the kernel, at the
+// connection.
 
 // watchLimits bound the answers of registries. Zero fields have the default.
 type watchLimits struct {
-	silence time.Duration // in which an answer must bring pace, once it has begun; 0: a minute
-	answer  time.Duration // in which an answer must begin, since anything moved; 0: ten minutes, storing a layer takes long
+	silence time.Duration // time in which an answer that has begun must bring pace bytes; 0: a minute
+	answer  time.Duration // time from the last byte until an answer must begin; 0: ten minutes, because storing a layer takes long
 	pace    uint64        // bytes, see silence; 0: 16 KiB
-	excess  uint64        // bytes of all answers but for the blobs that are read; 0: 32 MiB
+	excess  uint64        // bytes of all answers, without the blobs that are read; 0: 32 MiB
 }
 
 const (
 	watchTick = 100 * time.Millisecond // between two looks at the connections
 
-	// blobShare is how much larger a blob may be on the wire: headers, TLS,
-	// chunks. In hundredths.
+	// blobShare is the largest size of a blob on the wire, with headers, TLS and chunks, in percent
+	// of the blob.
 	blobShare = 110
 )
 
@@ -52,38 +52,37 @@ func (l watchLimits) orDefault() watchLimits {
 	return l
 }
 
-// errStalled is wrapped by the error of a request whose answer stalls. Another
-// try may mend it.
+// errStalled is wrapped by the error of a request whose answer stalls. Another attempt may succeed.
 var errStalled = errors.New("the registry answers too slowly")
 
 // watch is a context whose requests are watched.
 type watch struct {
-	context.Context //nolint:containedctx // it is one, which answers Value differently
+	context.Context //nolint:containedctx // a watch is a context with another Value method
 	limits          watchLimits
 	cancel          context.CancelCauseFunc
 	marker          *httptrace.ClientTrace
-	stop, done      chan struct{} // closed when op has returned, when nobody looks any more
+	stop, done      chan struct{} // stop is closed when op has returned, done when look has returned
 
 	mu       sync.Mutex
 	requests map[*watchedRequest]struct{}
-	ended    uint64 // bytes that the requests before received
-	blobs    uint64 // bytes of blobs that were read
+	ended    uint64 // bytes that finished requests received
+	blobs    uint64 // bytes of blobs that the copy has read
 }
 
-// watchedRequest is a request from when it has a connection to when its answer
-// has been read, or the connection is closed.
+// watchedRequest is a request that has a connection, until the answer has been read or the
+// connection is closed.
 type watchedRequest struct {
 	conn     net.Conn
 	start    fdfs.TCPCount
 	received uint64 // since start, and read
 	begun    bool   // the answer has begun
-	mark     uint64 // bytes that had moved at since
+	mark     uint64 // bytes sent and received until since
 	since    time.Time
 }
 
-// watched runs op with a context whose requests are bounded by Options.limits,
-// and returns the bound that was exceeded, if one was, else what op returns. op
-// gets a channel for the progress of a copy from a registry.
+// watched runs op with a context whose requests are bounded by Options.limits. It returns an error
+// about the exceeded bound, else the error of op. op gets a channel for the progress of a copy from
+// a registry.
 func (o Options) watched(ctx context.Context, op func(ctx context.Context, progress chan types.ProgressProperties) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watch{
@@ -112,8 +111,7 @@ type watchError struct{ err error }
 func (e *watchError) Error() string { return e.err.Error() }
 func (e *watchError) Unwrap() error { return e.err }
 
-// Value gives each request a trace of its own: net/http asks for it once a
-// request.
+// Value gives each request a separate trace: net/http asks for the trace once for each request.
 func (w *watch) Value(key any) any {
 	value := w.Context.Value(key)
 	if trace, ok := value.(*httptrace.ClientTrace); ok && trace == w.marker {
@@ -128,11 +126,13 @@ func (w *watch) trace() *httptrace.ClientTrace {
 		GotConn: func(info httptrace.GotConnInfo) {
 			count, err := fdfs.CountTCP(info.Conn)
 			if err != nil {
-				return // no TCP, or closed already
+				return // not a TCP connection, or closed already
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			r.conn, r.start, r.since = info.Conn, count, time.Now()
+			r.conn = info.Conn
+			r.start = count
+			r.since = time.Now()
 			w.requests[r] = struct{}{}
 		},
 		GotFirstResponseByte: func() {
@@ -144,21 +144,21 @@ func (w *watch) trace() *httptrace.ClientTrace {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if _, ok := w.requests[r]; ok {
-				_ = w.count(r) // the last look
+				_ = w.count(r) // the final number of bytes
 				w.end(r)
 			}
 		},
 	}
 }
 
-// end forgets a request. w.mu is held.
+// end removes a request. The caller holds w.mu.
 func (w *watch) end(r *watchedRequest) {
 	delete(w.requests, r)
 	w.ended += r.received
 }
 
-// count looks at the connection of a request, and fails if it is closed or does
-// not go on. w.mu is held.
+// count counts the bytes of a request, and fails if the connection is closed or too slow. The
+// caller holds w.mu.
 func (w *watch) count(r *watchedRequest) error {
 	now, err := fdfs.CountTCP(r.conn)
 	if err != nil {
@@ -166,7 +166,7 @@ func (w *watch) count(r *watchedRequest) error {
 	}
 
 	received := now.Received - r.start.Received
-	if r.begun && now.Received == 0 { // it began and nothing came: the kernel does not count
+	if r.begun && now.Received == 0 { // the answer has begun without a byte: this kernel does not count
 		return errors.ErrUnsupported
 	}
 
@@ -178,7 +178,7 @@ func (w *watch) count(r *watchedRequest) error {
 		allowed, need = w.limits.silence, w.limits.pace
 	}
 	switch {
-	case moved-r.mark >= need || now.Unread > 0: // what is not read yet does not wait for the registry
+	case moved-r.mark >= need || now.Unread > 0: // unread bytes wait for us, not for the registry
 		r.mark, r.since = moved, time.Now()
 	case time.Since(r.since) > allowed && r.begun:
 		return &watchError{fmt.Errorf("%w: less than %d bytes in %v", errStalled, need, allowed)}
@@ -189,8 +189,7 @@ func (w *watch) count(r *watchedRequest) error {
 	return nil
 }
 
-// look watches the requests until op has returned: until then it may send its
-// progress.
+// look watches the requests, and receives the progress of op, until op has returned.
 func (w *watch) look(progress <-chan types.ProgressProperties) {
 	defer close(w.done)
 
@@ -212,7 +211,7 @@ func (w *watch) look(progress <-chan types.ProgressProperties) {
 	}
 }
 
-// judge looks at all requests.
+// judge counts all requests, and returns the error of a request or bound that op has to stop for.
 func (w *watch) judge() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,7 +13,8 @@ import (
 	"go.podman.io/image/v5/types"
 )
 
-// endless answers requests with text in their path by a body that goes on while the client reads: chunk, then pause.
+// endless answers requests with text in their path by a body that goes on while the client reads:
+// chunk, then pause.
 func endless(code int, text string, chunk []byte, pause time.Duration) func(w http.ResponseWriter, r *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.Method+" "+r.URL.Path, text) {
@@ -35,7 +36,8 @@ func endless(code int, text string, chunk []byte, pause time.Duration) func(w ht
 	}
 }
 
-// TestEndlessAnswers: every answer of a registry has a bound, those of errors too, which the library reads to their end.
+// TestEndlessAnswers: every answer of a registry has a bound, those of errors too, which the
+// library reads to their end.
 func TestEndlessAnswers(t *testing.T) {
 	img := makeImage(t, layerTar(t, entry("a", strings.Repeat("1", 1<<20))))
 	layer := img.manifest.Layers[0].Digest.String()
@@ -134,7 +136,8 @@ func TestEndlessTags(t *testing.T) {
 	}
 }
 
-// TestWatchedPasses: what is within the bounds is not touched, and the caller's reason to stop stays the reason.
+// TestWatchedPasses: what is within the bounds is not touched, and the caller's reason to stop
+// stays the reason.
 func TestWatchedPasses(t *testing.T) {
 	noise := make([]byte, 8<<20) // which no compression makes small
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)

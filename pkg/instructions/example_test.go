@@ -68,7 +68,11 @@ func ExampleDraft() {
 
 	draft := instructions.NewDraft(instructions.Image{})
 	for _, in := range f.Stages[0].Instructions {
-		history, err := in.Command.(instructions.Editor).Edit(draft)
+		edit, ok := in.Command.(instructions.Editor)
+		if !ok {
+			continue // RUN, COPY and ADD change files
+		}
+		history, err := edit.Edit(draft)
 		if err != nil {
 			fmt.Println(err)
 			return

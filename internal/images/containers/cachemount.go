@@ -16,38 +16,39 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// cacheMountsDir is the directory of the store with the caches of RUN --mount=type=cache. Below it is one directory for
-// each cache, named by a digest, never by what a Dockerfile says, and in that
+// cacheMountsDir is the directory of the store with the caches of RUN --mount=type=cache. Each
+// cache has a subdirectory whose name is a digest, never a text of a Dockerfile. The subdirectory
+// has
 //
-//	N         the files, for N from 0: more than one where steps do not share (Private)
+//	N         the files of the cache, for N from 0: several if steps do not share them (Private)
 //	N.lock    locked as long as a step uses N
-//	N.new     being filled; what an interrupted build left is removed by the next
+//	N.new     files that are being filled in; the next build removes the files of an interrupted build
 const cacheMountsDir = "rbuild-cache-mounts"
 
-// CacheStore is the part of a [Store] that keeps the caches of RUN --mount=type=cache. The methods may be called from several
-// goroutines.
+// CacheStore is the part of a [Store] that keeps the caches of RUN --mount=type=cache. The methods
+// may be called from several goroutines.
 type CacheStore struct{ graphRoot string }
 
-// Sharing says how steps share a cache.
+// Sharing says how steps that run at the same time share a cache.
 type Sharing int
 
-// The ways. A higher one is the stricter.
+// The values of --mount=type=cache,sharing=. A higher value is stricter.
 const (
-	Shared  Sharing = iota // with all that share it
-	Private                // with none: whoever finds it in use gets another
-	Locked                 // one after the other
+	Shared  Sharing = iota // all steps use the same files
+	Private                // a step that finds the files in use gets other files
+	Locked                 // a step waits until no other step uses the files
 )
 
 // CacheSpec describes a cache.
 type CacheSpec struct {
-	Identity []string // what tells it from others, in a fixed order
+	Identity []string // distinguishes the cache from other caches, in a fixed order
 	Sharing  Sharing
-	// Fill makes the content of a new cache in dir, which is empty, and its mode and owner. It is not called again once
-	// it has returned nil.
+	// Fill writes the first content of a new cache to the empty directory dir, and sets its mode
+	// and owner. Once Fill has returned nil, it is not called again for this cache.
 	Fill func(dir *os.File) error
 }
 
-// Name identifies the cache: a digest over its identity, in hexadecimal.
+// Name returns the name of the cache's directory: a SHA-256 digest of the identity, in hexadecimal.
 func (c CacheSpec) Name() string {
 	text, err := json.Marshal(c.Identity)
 	if err != nil {
@@ -57,18 +58,19 @@ func (c CacheSpec) Name() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Cache is a cache in use, until Close.
+// Cache is a cache that a step uses. The caller closes it.
 type Cache struct {
-	Dir  *os.File // its directory
+	Dir  *os.File // the directory with the files
 	lock *os.File
 }
 
-// Close gives the cache back to others.
+// Close ends the use of the cache.
 func (c *Cache) Close() error { return errors.Join(c.Dir.Close(), c.lock.Close()) }
 
-// OpenCache opens a cache for use, and makes it if it is not there. It waits while others have it in a way that forbids
-// that; waiting is called before, once, if it is not nil. Everything is opened by name below a descriptor and no symbolic
-// link is followed. The caller keeps RemoveCaches away by a lock on the store.
+// OpenCache opens a cache, which is made if it is missing. If another step uses the cache in a way
+// that forbids this, OpenCache waits until ctx ends; before it waits it calls waiting once, unless
+// that is nil. Everything is opened by name below a descriptor, and no symbolic link is followed.
+// The caller holds [Store.Use], so that RemoveCaches does not run.
 func (s CacheStore) OpenCache(ctx context.Context, c CacheSpec, waiting func()) (_ *Cache, err error) {
 	dir, err := s.cacheDir(c.Name())
 	if err != nil {
@@ -86,7 +88,7 @@ func (s CacheStore) OpenCache(ctx context.Context, c CacheSpec, waiting func()) 
 	}
 }
 
-// cacheDir makes and opens the directory of one cache.
+// cacheDir opens the directory of a cache, which is made if it is missing.
 func (s CacheStore) cacheDir(name string) (*os.File, error) {
 	dir, err := os.Open(s.graphRoot)
 	if err != nil {
@@ -107,7 +109,8 @@ func (s CacheStore) cacheDir(name string) (*os.File, error) {
 	return dir, nil
 }
 
-// openSlot opens one of a cache's directories; nil if it is in use and another is to be taken.
+// openSlot opens the files number name of a cache. The result is nil if another step uses these
+// files and the next number is to be tried.
 func openSlot(ctx context.Context, dir *os.File, name string, c CacheSpec, waiting func()) (_ *Cache, err error) {
 	lock, err := fdfs.LockFileAt(dir, name+".lock")
 	if err != nil {
@@ -137,7 +140,7 @@ func openSlot(ctx context.Context, dir *os.File, name string, c CacheSpec, waiti
 	}
 }
 
-// tryOpenSlot returns nil if the lock cannot be had now.
+// tryOpenSlot is openSlot without waiting. The result is nil if another step holds the lock.
 func tryOpenSlot(dir, lock *os.File, name string, c CacheSpec) (*os.File, error) {
 	if c.Sharing == Shared {
 		ok, err := fdfs.TryShare(lock)
@@ -162,14 +165,14 @@ func tryOpenSlot(dir, lock *os.File, name string, c CacheSpec) (*os.File, error)
 	if errors.Is(err, fs.ErrNotExist) {
 		files, err = fillSlot(dir, name, c.Fill)
 	}
-	if err == nil && c.Sharing == Shared {
-		_, err = fdfs.TryShare(lock)
+	if err != nil || c.Sharing != Shared {
+		return files, err
 	}
-
+	_, err = fdfs.TryShare(lock)
 	return files, err
 }
 
-// fillSlot makes the directory whole or not at all. The lock is held.
+// fillSlot makes the files of a cache, completely or not at all. The caller holds the lock.
 func fillSlot(dir *os.File, name string, fill func(*os.File) error) (*os.File, error) {
 	temp := name + ".new"
 	if err := os.RemoveAll(below(dir, temp)); err != nil {
@@ -184,24 +187,24 @@ func fillSlot(dir *os.File, name string, fill func(*os.File) error) (*os.File, e
 		return nil, err
 	}
 
-	if err = fill(files); err == nil {
-		err = os.Rename(below(dir, temp), below(dir, name))
+	if err := fill(files); err != nil {
+		return nil, errors.Join(err, files.Close(), os.RemoveAll(below(dir, temp)))
 	}
-	if err != nil {
+	if err := os.Rename(below(dir, temp), below(dir, name)); err != nil {
 		return nil, errors.Join(err, files.Close(), os.RemoveAll(below(dir, temp)))
 	}
 	return files, nil
 }
 
-// below is a path of name in dir, by descriptor.
+// below returns a path of name in dir that leads through the descriptor of dir.
 func below(dir *os.File, name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }
 
-// CacheUse is what the caches of RUN take.
+// CacheUse says how much space the caches take.
 type CacheUse struct {
-	Number int   // of caches
-	Bytes  int64 // of their regular files
+	Number int   // how many caches there are
+	Bytes  int64 // of the regular files of all caches
 }
 
 // Caches counts the caches.
@@ -233,7 +236,7 @@ func (s CacheStore) Caches() (use CacheUse, err error) {
 	return use, nil
 }
 
-// skipGone is err unless a running step has removed what was looked at.
+// skipGone returns err, or nil if a running step has removed the file.
 func skipGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -241,7 +244,7 @@ func skipGone(err error) error {
 	return err
 }
 
-// RemoveCaches removes all caches. The caller holds a lock on the store that keeps builds away.
+// RemoveCaches removes all caches. The caller holds [Store.Exclusive].
 func (s CacheStore) RemoveCaches() error {
 	if err := os.RemoveAll(filepath.Join(s.graphRoot, cacheMountsDir)); err != nil {
 		return fmt.Errorf("removing the cache mounts: %w", err)

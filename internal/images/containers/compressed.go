@@ -19,10 +19,10 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// The store keeps layers uncompressed and registries keep them compressed, so that the digest of a layer in a registry is not
-// known before the layer is compressed. Therefore the store keeps, beside a layer, the digests of the compressed forms that
-// were pulled or pushed, and a push asks the registry for these forms first. (The library has a database for this, which needs
-// cgo.)
+// The store keeps layers uncompressed and registries keep them compressed, so that the digest of a
+// layer in a registry is not known before the layer is compressed. Therefore the store keeps,
+// beside a layer, the digests of the compressed forms that were pulled or pushed, and a push asks
+// the registry for these forms first. (The library has a database for this, which needs cgo.)
 
 const (
 	knownBlobsKey = "rbuild-compressed" // of an item of a layer's data: a JSON list of knownBlob
@@ -30,15 +30,16 @@ const (
 	maxKnownBytes = 1 << 16
 )
 
-// A knownBlob is a compressed form of a layer. Only forms that this machine has compressed or decompressed itself are
-// recorded, so that the form and the layer certainly have the same content.
+// A knownBlob is a compressed form of a layer. Only forms that this machine has compressed or
+// decompressed itself are recorded, so that the form and the layer certainly have the same content.
 type knownBlob struct {
 	Digest    digest.Digest `json:"digest"`
 	Size      int64         `json:"size"` // bytes
 	Algorithm string        `json:"algorithm"`
 }
 
-// recordBlob adds a form to the known forms of a layer. The record only saves work, so that an error is not reported.
+// recordBlob adds a form to the known forms of a layer. The record only saves work, so that an
+// error is not reported.
 func recordBlob(lib cs.Store, layer string, blob knownBlob) {
 	known := knownBlobs(lib, layer)
 	if slices.Contains(known, blob) {
@@ -56,8 +57,8 @@ func recordBlob(lib cs.Store, layer string, blob knownBlob) {
 	}
 }
 
-// knownBlobs returns the forms of a layer that this program recorded, and the form that the library recorded when podman or
-// buildah pulled the layer.
+// knownBlobs returns the forms of a layer that this program recorded, and the form that the library
+// recorded when podman or buildah pulled the layer.
 func knownBlobs(lib cs.Store, layer string) []knownBlob {
 	known := recordedBlobs(lib, layer)
 	l, err := lib.Layer(layer)
@@ -84,8 +85,8 @@ func recordedBlobs(lib cs.Store, layer string) (known []knownBlob) {
 	return known
 }
 
-// recordPushed records the forms that the layers of an image, topmost given, have in the manifest that was pushed. Manifests
-// of schema 1 do not say it.
+// recordPushed records the forms that the layers of an image, topmost given, have in the manifest
+// that was pushed. Manifests of schema 1 do not say it.
 func recordPushed(lib cs.Store, top string, raw []byte) error {
 	m, err := manifest.FromBlob(raw, manifest.GuessMIMEType(raw))
 	if err != nil {
@@ -109,7 +110,8 @@ func recordPushed(lib cs.Store, top string, raw []byte) error {
 	return nil
 }
 
-// reusingReference is a destination in a registry that is asked for the known forms of a layer before another form is sent.
+// reusingReference is a destination in a registry that is asked for the known forms of a layer
+// before another form is sent.
 type reusingReference struct {
 	types.ImageReference
 	lib     cs.Store

@@ -14,9 +14,10 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// leaveOutDevices removes the device nodes that the layer id has, of which names lists the entries. For an ordinary user the
-// library makes none; for real root it does, and each is a device of the host. The layer's tar keeps its entries, and with
-// them its digest.
+// leaveOutDevices removes the device nodes of the layer id. names are the entries of device nodes
+// in the layer's tar, and shown is the layer in messages. The library makes no device nodes for an
+// ordinary user. For real root it makes them, and each node is a device of the host. The tar of the
+// layer keeps its entries and its digest.
 func leaveOutDevices(st cs.Store, id, shown string, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -49,19 +50,21 @@ func leaveOutDevices(st cs.Store, id, shown string, names []string) error {
 	}
 
 	root := fdfs.OnDisk(f)
-	err = removeDevices(root)
-	if err == nil {
-		err = removeFalseWhiteouts(root, names)
-	}
-	if err := errors.Join(err, root.Close()); err != nil {
+	if err := errors.Join(removeAllDevices(root, names), root.Close()); err != nil {
 		return fmt.Errorf("removing the devices of a layer: %w", err)
 	}
-
 	return nil
 }
 
-// removeDevices removes all device nodes below dir but whiteouts. It does not go by the names of the tar's entries, which
-// may lead through links.
+func removeAllDevices(root fdfs.Dir, names []string) error {
+	if err := removeDevices(root); err != nil {
+		return err
+	}
+	return removeFalseWhiteouts(root, names)
+}
+
+// removeDevices removes all device nodes below dir but not whiteouts. It searches the directories,
+// because the names of the tar's entries may lead through links.
 func removeDevices(dir fdfs.Dir) error {
 	names, err := dir.Names()
 	if err != nil {
@@ -93,8 +96,8 @@ func removeDevicesBelow(dir fdfs.Dir, name string) error {
 	return errors.Join(removeDevices(sub), sub.Close())
 }
 
-// removeFalseWhiteouts removes the devices with the number 0:0, which overlayfs takes for whiteouts. A whiteout of a layer
-// is an entry of another name (image-spec layer.md).
+// removeFalseWhiteouts removes the device nodes of names with the number 0:0, which overlayfs takes
+// for whiteouts. A whiteout in a layer is an entry named .wh.NAME (image-spec, layer.md).
 func removeFalseWhiteouts(root fdfs.Dir, names []string) error {
 	c := fdfs.NewCursor(root)
 	defer c.Close()
@@ -118,7 +121,7 @@ func removeFalseWhiteouts(root fdfs.Dir, names []string) error {
 
 func isDevice(st fdfs.Stat) bool { return st.Type == fdfs.CharDevice || st.Type == fdfs.BlockDevice }
 
-// unlinkQuietly removes name of dir, which keeps its time.
+// unlinkQuietly removes name of dir. The modification time of dir stays.
 func unlinkQuietly(dir fdfs.Dir, name string) error {
 	st, err := dir.Stat(".")
 	if err != nil {

@@ -24,9 +24,10 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/layercheck"
 )
 
-// guardedStore stands between the library's copy and the store. The copy verifies the digests of blobs, the guard verifies
-// their content. Every layer passes through PutLayer as a stream that is decompressed for unpacking anyway, so that the check
-// costs a parse of the headers and one copy of the bytes.
+// guardedStore stands between the library's copy and the store. The copy verifies the digests of
+// blobs, the guard verifies their content. Every layer passes through PutLayer as a stream that is
+// decompressed for unpacking anyway, so that the check costs a parse of the headers and one copy of
+// the bytes.
 type guardedStore struct {
 	cs.Store
 	ctx  context.Context //nolint:containedctx // cs.Store's calls take none, and a pull must be stoppable while it unpacks
@@ -53,29 +54,15 @@ func guard(ctx context.Context, lib cs.Store, in images.Incoming) *guardedStore 
 	}
 }
 
-// PutLayer refuses a layer that package layercheck refuses. The library deletes the files that were unpacked until then.
-func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel string, writeable bool, lo *cs.LayerOptions, diff io.Reader) (*cs.Layer, int64, error) {
+// PutLayer refuses a layer that package layercheck refuses. The library deletes the files that were
+// unpacked until then.
+func (g *guardedStore) PutLayer(
+	id, parent string, names []string, mountLabel string, writeable bool, lo *cs.LayerOptions, diff io.Reader,
+) (*cs.Layer, int64, error) {
 	if diff == nil {
 		return g.Store.PutLayer(id, parent, names, mountLabel, writeable, lo, nil)
 	}
-
-	options := cs.LayerOptions{}
-	if lo != nil {
-		options = *lo
-	}
-	stored := int64(0) // bytes of the layer as it came; 0: unknown
-	if options.OriginalSize != nil {
-		stored = *options.OriginalSize
-	}
-	if file, ok := diff.(*os.File); ok {
-		if info, err := file.Stat(); err == nil {
-			stored = info.Size()
-		}
-		// The store sees the stream decompressed and does not know the size.
-		if stored > 0 && options.OriginalSize == nil && options.OriginalDigest != "" {
-			options.OriginalSize = &stored
-		}
-	}
+	options, stored := sizedOptions(lo, diff)
 
 	head := bufio.NewReader(diff)
 	magic, _ := head.Peek(16) // DecompressStream reports an error of the stream
@@ -84,30 +71,62 @@ func (g *guardedStore) PutLayer(id, parent string, names []string, mountLabel st
 	if err != nil {
 		return nil, -1, fmt.Errorf("decompressing the layer: %w", err)
 	}
+	defer plain.Close()
 
 	checked := layercheck.NewReader(g.ctx, plain, stored, g.owner)
 	layer, size, err := g.Store.PutLayer(id, parent, names, mountLabel, writeable, &options, checked)
 	_ = checked.Close() // documented to return nil always
 	shown := cmp.Or(options.OriginalDigest, digest.Digest(id))
-	err = checked.Cause(err, shown)
-	if err == nil {
-		if err = leaveOutDevices(g.Store, layer.ID, shown.String(), checked.Devices()); err != nil {
-			err = errors.Join(err, g.DeleteLayer(layer.ID))
-		}
+	if err != nil {
+		return layer, size, checked.Cause(err, shown)
+	}
+	if err := leaveOutDevices(g.Store, layer.ID, shown.String(), checked.Devices()); err != nil {
+		return layer, size, errors.Join(err, g.DeleteLayer(layer.ID))
 	}
 
-	_ = plain.Close() // the data has been checked by then
-	if err == nil && options.OriginalSize != nil {
-		g.mu.Lock()
-		g.seen[layer.ID] = knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize}
-		g.mu.Unlock()
-		if c, ok := images.CompressionOfArchive(format); ok {
-			blob := knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize, Algorithm: c.Algorithm.Name()}
-			recordBlob(g.Store, layer.ID, blob)
-		}
+	if options.OriginalSize != nil {
+		g.remember(layer.ID, knownBlob{Digest: options.OriginalDigest, Size: *options.OriginalSize}, format)
+	}
+	return layer, size, nil
+}
+
+// sizedOptions returns the options of a layer with the size of the layer before decompression.
+// stored is this size in bytes; 0: it is not known.
+func sizedOptions(lo *cs.LayerOptions, diff io.Reader) (options cs.LayerOptions, stored int64) {
+	if lo != nil {
+		options = *lo
+	}
+	if options.OriginalSize != nil {
+		stored = *options.OriginalSize
 	}
 
-	return layer, size, err
+	file, ok := diff.(*os.File)
+	if !ok {
+		return options, stored
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return options, stored
+	}
+
+	stored = info.Size()
+	// The store sees the stream decompressed and does not know the size.
+	if stored > 0 && options.OriginalSize == nil && options.OriginalDigest != "" {
+		options.OriginalSize = &stored
+	}
+	return options, stored
+}
+
+// remember records the compressed form of a layer, for checkSize and for later pushes.
+func (g *guardedStore) remember(layer string, blob knownBlob, format archive.Compression) {
+	g.mu.Lock()
+	g.seen[layer] = blob
+	g.mu.Unlock()
+
+	if c, ok := images.CompressionOfArchive(format); ok {
+		blob.Algorithm = c.Algorithm.Name()
+		recordBlob(g.Store, layer, blob)
+	}
 }
 
 // PullOptions turns partial pulls off, because they write layers that never pass as a tar stream.
@@ -131,7 +150,8 @@ func (g *guardedStore) LookupAdditionalLayerByID(string) (cs.AdditionalLayer, er
 	return nil, cs.ErrLayerUnknown
 }
 
-// checkImage compares the config's diff_ids and the manifest's sizes with the layers of a new image.
+// checkImage compares the config's diff_ids and the manifest's sizes with the layers of a new
+// image.
 func (g *guardedStore) checkImage(top string, data []cs.ImageBigDataOption) error {
 	blobs := make(map[string][]byte, len(data))
 	for _, item := range data {
@@ -161,9 +181,10 @@ func (g *guardedStore) checkImage(top string, data []cs.ImageBigDataOption) erro
 		return fmt.Errorf("reading the config of the image: %w", err)
 	}
 
-	if is := described.OS + "/" + described.Architecture; is != g.want && described.OS != "" && described.Architecture != "" {
-		// Not refused: the config of an image without a list of manifests is often wrong, and COPY --from works with any
-		// platform.
+	is := described.OS + "/" + described.Architecture
+	if described.OS != "" && described.Architecture != "" && is != g.want {
+		// Not refused: the config of an image without a list of manifests is often wrong, and COPY
+		// --from works with any platform.
 		logrus.Warnf("the image is for %s, its programs may not run on %s", is, g.want)
 	}
 
@@ -183,7 +204,8 @@ func (g *guardedStore) checkLayers(top string, claimed []digest.Digest, blobs []
 			return fmt.Errorf("reading layer %d of the image: %w", i+1, err)
 		}
 
-		// Another tool pulled a layer without a digest in parts, and verified the layer's table of contents instead.
+		// Another tool pulled a layer without a digest in parts, and verified the layer's table of
+		// contents instead.
 		if got := layer.UncompressedDigest; got != "" && got != diffID {
 			return fmt.Errorf("layer %d has the digest %s, the config of the image says %s", i+1, got, diffID)
 		}
@@ -207,7 +229,8 @@ func (g *guardedStore) checkSize(id string, blob manifest.LayerInfo) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 
-	// The library may have put a copy of another layer with the same content. That copy is not the blob of the manifest.
+	// The library may have put a copy of another layer with the same content. That copy is not the
+	// blob of the manifest.
 	if seen, ok := g.seen[id]; ok && seen.Digest == blob.Digest && seen.Size != blob.Size {
 		return fmt.Errorf("the manifest gives it the size %d, it has %d bytes", blob.Size, seen.Size)
 	}

@@ -14,9 +14,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// CreateImage refuses an image whose config does not describe its layers. It never changes the manifest of an image that
-// the store has: the library would replace the manifest of an image with the same config, and with it the digest of that
-// image's names.
+// CreateImage refuses an image whose config does not describe its layers. It never changes the
+// manifest of an image of the store. The library would replace the manifest of an image with the
+// same config, so that the names of that image would get another digest.
 func (g *guardedStore) CreateImage(id string, names []string, layer, metadata string, options *cs.ImageOptions) (*cs.Image, error) {
 	if options == nil {
 		return g.Store.CreateImage(id, names, layer, metadata, options)
@@ -47,7 +47,7 @@ func (g *guardedStore) CreateImage(id string, names []string, layer, metadata st
 	return img, nil
 }
 
-// documents are the documents that the data of a new image hold.
+// documents are the digests of the documents of a new image.
 type documents struct {
 	config    digest.Digest
 	manifests []digest.Digest // the image's own, and the list that it was chosen from
@@ -74,7 +74,8 @@ func documentsOf(data []cs.ImageBigDataOption) (d documents, ok bool) {
 	return d, d.config.Validate() == nil && len(d.manifests) > 0
 }
 
-// createTries bounds the attempts to create an image, if other processes create images with the same config meanwhile.
+// createTries bounds the attempts to create an image while other processes create images with the
+// same config.
 const createTries = 5
 
 func (g *guardedStore) findOrCreate(d documents, layer, metadata string, options *cs.ImageOptions) (img *cs.Image, err error) {
@@ -110,7 +111,8 @@ func (g *guardedStore) findOrCreate(d documents, layer, metadata string, options
 	return img, err
 }
 
-// isImage reports whether an image has the manifest: as its own, or as the manifest that was made of it by a push.
+// isImage reports whether an image has a manifest: as its stored manifest, or as the manifest that
+// a push made of the image.
 func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	if img.BigDataDigests[cs.ImageDigestBigDataKey] == sum {
 		return true
@@ -118,7 +120,7 @@ func (g *guardedStore) isImage(img *cs.Image, sum digest.Digest) bool {
 	return slices.ContainsFunc(notedOrigins(g.Store, img), func(o images.Origin) bool { return o.Name != "" && o.Digest == sum })
 }
 
-// complete adds the list of manifests and the signatures of a pull to an image that the store already has.
+// complete adds the list of manifests and the signatures of a pull to an image of the store.
 func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *cs.ImageOptions) error {
 	if err := verifyImage(g.Store, img.ID); err != nil {
 		return err
@@ -155,7 +157,8 @@ func (g *guardedStore) complete(img *cs.Image, layer, metadata string, options *
 	return nil
 }
 
-// DeleteImage is called for an image whose storing failed in the end. An image that the store had before stays.
+// DeleteImage is called for an image that could not be stored completely. An image that the store
+// had before stays.
 func (g *guardedStore) DeleteImage(id string, commit bool) ([]string, error) {
 	g.mu.Lock()
 	created := g.created[id]

@@ -10,8 +10,9 @@ import (
 	cs "go.podman.io/storage"
 )
 
-// holdPrefix begins the names of holds: rbuild-hold-<owner>-<random>. The owner is the name of the builder's file below
-// rbuild-owners, so that the next command recognizes the holds of a builder that has died.
+// holdPrefix begins the names of holds: rbuild-hold-<owner>-<random>. The owner is the name of the
+// builder's file below rbuild-owners, so that the next command recognizes the holds of a dead
+// builder.
 const holdPrefix = "rbuild-hold-"
 
 // flagOfImage marks a hold of a layer that belonged to an image when the hold was made.
@@ -20,19 +21,21 @@ const flagOfImage = "rbuild-of-image"
 // ErrNoLayer says that the store does not have a layer.
 var ErrNoLayer = cs.ErrLayerUnknown
 
-// Hold is an empty layer on top of a layer that a build reads. The library and every tool that uses it keep a layer that
-// has a child (DeleteImage in store.go of containers/storage), so an image can be removed while a build reads its files,
-// and the files stay until Release.
+// Hold is an empty layer on top of a layer that a build reads. The library, and every tool that
+// uses it, keeps a layer that has a child (DeleteImage in store.go of containers/storage). So an
+// image can be removed while a build reads its files, and the files stay until Release.
 //
-// A container on the layer would do the same, and is buildah's way. But podman and buildah then refuse to remove the
-// image, or remove the container with it if they are forced, and the library writes one more record.
+// buildah makes a container on the layer instead. But podman and buildah then refuse to remove the
+// image, or remove the container with the image if --force is given, and the library writes another
+// record.
 type Hold struct {
 	store *LayerStore
 	layer cs.Layer
 }
 
-// Hold keeps the layer id, and with it all layers below, until Release. The error is ErrNoLayer if the store
-// does not have the layer. A hold writes the library's records of all layers twice, and so does its release.
+// Hold keeps the layer id and all layers below until Release. The error wraps ErrNoLayer if the
+// store does not have the layer. The library writes its records of all layers twice for a hold, and
+// twice for the release.
 func (s *LayerStore) Hold(id string) (*Hold, error) {
 	ofImage, err := s.belongsToImage(id)
 	if err != nil {
@@ -51,7 +54,8 @@ func (s *LayerStore) Hold(id string) (*Hold, error) {
 	return &Hold{store: s, layer: *l}, nil
 }
 
-// belongsToImage reports whether an image needs the layer id, or did when another build made its hold.
+// belongsToImage reports whether an image needs the layer id, or needed the layer when another
+// build made its hold.
 func (s *LayerStore) belongsToImage(id string) (bool, error) {
 	layers, err := s.storage.Layers()
 	if err != nil {
@@ -91,8 +95,8 @@ func isHold(l cs.Layer) bool {
 	return slices.ContainsFunc(l.Names, func(n string) bool { return strings.HasPrefix(n, holdPrefix) })
 }
 
-// Release ends the hold. If the image of the held layer was removed meanwhile, Release removes the layers that the hold
-// alone has kept, as the removal would have done.
+// Release ends the hold. If the image of the held layer was removed meanwhile, Release removes the
+// layers that the hold alone has kept, as the removal would have done.
 func (h *Hold) Release() error { return h.store.releaseHold(h.layer) }
 
 func (s *LayerStore) releaseHold(hold cs.Layer) error {

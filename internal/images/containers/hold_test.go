@@ -190,7 +190,8 @@ func release(t *testing.T, h *containers.Hold) {
 	}
 }
 
-// TestLayersOfAnImage: an image whose layers are not those of its config is refused, by whatever way it is opened.
+// TestLayersOfAnImage: an image whose layers are not those of its config is refused, by whatever
+// way it is opened.
 func TestLayersOfAnImage(t *testing.T) {
 	s := open(t)
 	id, lower, upper := image(t, s, "localhost/honest:1")

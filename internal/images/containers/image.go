@@ -16,7 +16,8 @@ import (
 // maxConfig bounds the config and manifest documents that are read into memory, in bytes.
 const maxConfig = 8 << 20
 
-// ImageStore is the part of a [Store] that keeps images. The methods may be called from several goroutines.
+// ImageStore is the part of a [Store] that keeps images. The methods may be called from several
+// goroutines.
 type ImageStore struct{ layers *LayerStore }
 
 // Image describes an image of the store for a build.
@@ -29,7 +30,7 @@ type Image struct {
 	Names        []string
 }
 
-// name is a name by which people know the image: its first, or its ID.
+// name returns the name of the image in messages: its first name, or its ID.
 func (i Image) name() string {
 	if len(i.Names) > 0 {
 		return i.Names[0]
@@ -40,7 +41,8 @@ func (i Image) name() string {
 // ErrNoImage says that the store does not have an image.
 var ErrNoImage = cs.ErrImageUnknown
 
-// Image reads the image with this ID or name. The error is ErrNoImage if the store does not have the image.
+// Image reads the image with this ID or name. The error is ErrNoImage if the store does not have
+// the image.
 func (s ImageStore) Image(id string) (Image, error) {
 	img, err := s.layers.storage.Image(id)
 	if err != nil {
@@ -64,9 +66,10 @@ func (s ImageStore) Image(id string) (Image, error) {
 // errNoConfig says that an image has no config document.
 var errNoConfig = errors.New("it has no config document (schema 1 images are not supported)")
 
-// manifest reads the manifest of an image. Its digest of the config is a valid one.
+// manifest reads the manifest of an image. The digest of the config in the manifest is valid.
 func (s ImageStore) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, err error) {
-	// Not img.Digest: that is the digest of the manifest with which the image was first stored.
+	// img.Digest is the digest of the manifest with which the image was first stored, maybe of
+	// another manifest.
 	data, err = s.document(img, cs.ImageDigestBigDataKey, img.BigDataDigests[cs.ImageDigestBigDataKey])
 	if err != nil {
 		return m, nil, err
@@ -80,7 +83,7 @@ func (s ImageStore) manifest(img *cs.Image) (m ocispec.Manifest, data []byte, er
 	return m, data, nil
 }
 
-// document reads one of an image's documents and verifies its digest.
+// document reads a document of an image and verifies its digest.
 func (s ImageStore) document(img *cs.Image, key string, want digest.Digest) ([]byte, error) {
 	size, err := s.layers.storage.ImageBigDataSize(img.ID, key)
 	if err != nil {
@@ -100,11 +103,12 @@ func (s ImageStore) document(img *cs.Image, key string, want digest.Digest) ([]b
 	return data, nil
 }
 
-// PutImage records an image and gives it its names. It returns the ID of the record and the manifest that the record has.
+// PutImage implements [images.Store].
 //
-// Images with different manifests have different records, also if their config is the same: no record that exists is
-// changed. Two manifests that differ only in the compression of the layers count as the same one: a build that gives
-// again an image that was pulled is that image, with the manifest that was pulled.
+// Images with different manifests have different records, even if their config is the same: the
+// manifest of an existing record never changes. Two manifests that differ only in the compression
+// of layers count as the same manifest. So a build that reproduces a pulled image gives the pulled
+// image, with the pulled manifest.
 //
 // A record shares the layers of an older record with the same config, if their content is the same.
 func (s ImageStore) PutImage(n commit.Documents) (id string, manifest []byte, err error) {
@@ -114,10 +118,14 @@ func (s ImageStore) PutImage(n commit.Documents) (id string, manifest []byte, er
 			break
 		}
 	}
+	if err == nil {
+		err = s.keepNames(id, n.TopLayer)
+	}
 	return id, manifest, err
 }
 
-// putTries bounds the attempts of PutImage, if other processes record images with the same config meanwhile.
+// putTries bounds the attempts of PutImage while other processes record images with the same
+// config.
 const putTries = 5
 
 func (s ImageStore) putImage(n commit.Documents) (id string, manifest []byte, err error) {
@@ -196,8 +204,7 @@ func (s ImageStore) nameImage(img *cs.Image, names []string) error {
 	return nil
 }
 
-// NameImage gives an image of the store more names, which it takes from the images that have them, and returns the
-// image's manifest. The image itself stays as it is. id is the ID of its record.
+// NameImage implements [images.Store].
 func (s ImageStore) NameImage(id string, names []string) (manifest []byte, err error) {
 	img, err := s.layers.storage.Image(id)
 	if err != nil {

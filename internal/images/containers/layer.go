@@ -14,22 +14,23 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// madeByUs is the metadata of layers that a build made: they may be pruned when no image has them, whatever their age.
+// madeByUs is the metadata of layers that a build made. Such a layer may be pruned at any age if no
+// image has the layer.
 const madeByUs = "rbuild"
 
 // Layer is a layer of the store.
 type Layer struct {
 	commit.Layer
-	Noted bool // the layer has notes: see Store.Notes
-	// ReadOnly says that the layer is in an additional store, which nobody can give a name or notes to.
-	ReadOnly bool
+	Noted    bool // the layer has notes, see LayerStore.Notes
+	ReadOnly bool // the layer is in an additional store, where layers get no names and no notes
 }
 
-// notesKey is the name of the notes among the data that the library keeps with a layer.
+// notesKey is the key of a layer's notes in the data that the library keeps beside the layer.
 const notesKey = "rbuild-notes"
 
-// LayerStore is the part of a [Store] that keeps layers: it finds them by name, gives their directories to overlays, and
-// turns a directory into a layer. The methods may be called from several goroutines.
+// LayerStore is the part of a [Store] that keeps layers: it finds them by name, gives their
+// directories to overlays, and turns a directory into a layer. The methods may be called from
+// several goroutines.
 type LayerStore struct {
 	storage cs.Store
 	driver  graphdriver.DriverWithDiffer
@@ -46,7 +47,7 @@ func fromLibrary(l *cs.Layer) Layer {
 	}
 }
 
-// Notes returns the notes that were stored with the layer id: Content.Notes.
+// Notes returns the notes that commit.Content gave the layer id.
 func (s *LayerStore) Notes(id string) ([]byte, error) {
 	r, err := s.storage.LayerBigData(id, notesKey)
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *LayerStore) Notes(id string) ([]byte, error) {
 // maxNotes bounds the notes of a layer, in bytes.
 const maxNotes = 1 << 20
 
-// CopyNotes gives the layer to the notes of the layer from, which has some.
+// CopyNotes copies the notes of the layer from to the layer to.
 func (s *LayerStore) CopyNotes(from, to string) error {
 	data, err := s.Notes(from)
 	if err != nil {
@@ -74,8 +75,8 @@ func (s *LayerStore) CopyNotes(from, to string) error {
 	return nil
 }
 
-// LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while another process makes
-// or removes a layer.
+// LayerByName returns the layer with this ID or name; ok is false if there is none. It waits while
+// another process makes or removes a layer.
 func (s *LayerStore) LayerByName(name string) (l Layer, ok bool, err error) {
 	found, err := s.storage.Layer(name)
 	if errors.Is(err, cs.ErrLayerUnknown) {
@@ -87,8 +88,8 @@ func (s *LayerStore) LayerByName(name string) (l Layer, ok bool, err error) {
 	return fromLibrary(found), true, nil
 }
 
-// Chain returns the layer id and its ancestors, lowest first. The empty id has none. A layer without a DiffID, which another
-// tool has pulled in parts, is an error.
+// Chain returns the layer id and its ancestors, lowest first. The empty id has no layers. A layer
+// without a DiffID, which another tool has pulled in parts, is an error.
 func (s *LayerStore) Chain(id string) ([]Layer, error) {
 	chain, err := s.chain(id)
 	if err != nil {
@@ -120,7 +121,8 @@ func (s *LayerStore) chain(id string) ([]Layer, error) {
 	return chain, nil
 }
 
-// Directories returns the directories of the layer id and its ancestors, topmost first, as overlayfs takes them.
+// Directories returns the directories of the layer id and its ancestors, topmost first, as
+// overlayfs takes them.
 func (s *LayerStore) Directories(id string) ([]string, error) {
 	if id == "" {
 		return nil, nil
@@ -147,8 +149,8 @@ func (s *LayerStore) Directory(id string) (string, error) {
 	return dir, nil
 }
 
-// NameLayer gives the layer id one more name, taking it from the layer that had it. Names of layers are how the
-// build cache finds them.
+// NameLayer gives the layer id another name. A layer that had the name loses it. The build cache
+// finds layers by their names.
 func (s *LayerStore) NameLayer(id, name string) error {
 	if err := s.storage.AddNames(id, []string{name}); err != nil {
 		return fmt.Errorf("naming layer %s: %w", id, err)

@@ -13,21 +13,23 @@ import (
 	"go.podman.io/storage/pkg/lockfile"
 )
 
-// mendLinks takes away the "link" files that a process was killed in the middle of writing. The library makes them empty
-// first; when it removes the incomplete layer, at its next start, it joins the directory of all links with the name that
-// the file holds, and removes that: with an empty name, the links of all layers (overlay.go, removeCommon, in v1.64.2).
-// Without the file it leaves them alone.
+// mendLinks removes empty "link" files of layers. The library creates such a file empty and then
+// writes the name of a symbolic link in overlay/l to the file. If the process is killed in between,
+// the next process removes the incomplete layer, and with the layer the path overlay/l/NAME: with
+// an empty NAME that is the directory of the links of all layers (removeCommon in overlay.go of
+// containers/storage v1.64.2). Without the file the library removes no link.
 //
-// To be called before the library opens the store. died: a process has died, as its record says. Such a kill may leave a
-// staging directory too; a store without any sign is not looked through.
+// mendLinks has to run before the library opens the store. died says that a process with a record
+// has died. A store without a dead process and without staging directories is not searched.
 func mendLinks(graphRoot string, died bool) error {
 	home := filepath.Join(graphRoot, "overlay")
 	staged, _ := fs.Glob(os.DirFS(stagingRoot(graphRoot)), stagingPrefix+"*") // the name of the store is no pattern
 	if len(staged) == 0 && !died {
-		return nil // a store that is not there yet, or has never staged anything
+		return nil // also if the store does not exist yet
 	}
 
-	// Layers are made under this lock, so that no file is empty because it is just being written.
+	// The library makes layers under this lock, so that no file is empty because another process is
+	// writing it.
 	lock, err := lockOf(graphRoot, "layers")
 	if err != nil {
 		return err
@@ -57,7 +59,8 @@ func mendLinks(graphRoot string, died bool) error {
 	return nil
 }
 
-// lockOf takes the library's lock on "layers", "images" or "containers" for reading: nobody changes them then.
+// lockOf locks the library's records of kind "layers", "images" or "containers" for reading, so
+// that nobody changes them.
 func lockOf(graphRoot, kind string) (*lockfile.LockFile, error) {
 	lock, err := lockfile.GetLockFile(filepath.Join(graphRoot, "overlay-"+kind, kind+".lock"))
 	if err != nil {
@@ -67,8 +70,8 @@ func lockOf(graphRoot, kind string) (*lockfile.LockFile, error) {
 	return lock, nil
 }
 
-// reap removes what processes that died have left, beyond what the library and sweep see to: it is for a store that is
-// open.
+// reap removes the remains of dead processes that neither the library nor sweep removes. The store
+// is open.
 func (s *Store) reap(dead []*record) error {
 	root := s.GraphRoot()
 	errs := []error{removeTemps(root), removeLinks(root), removeHalfImages(s.storage), s.releaseHolds(dead)}
@@ -81,8 +84,8 @@ func (s *Store) reap(dead []*record) error {
 	return nil
 }
 
-// removeTemps removes the files that the library was writing, to be renamed when they are whole (pkg/ioutils,
-// fswriters.go).
+// removeTemps removes files that the library had not finished and therefore not renamed
+// (pkg/ioutils, fswriters.go).
 func removeTemps(graphRoot string) error {
 	for _, kind := range []string{"layers", "images", "containers"} {
 		home := filepath.Join(graphRoot, "overlay-"+kind)
@@ -112,7 +115,7 @@ func removeTemps(graphRoot string) error {
 	return nil
 }
 
-// removeLinks removes short names of layers that are not there.
+// removeLinks removes symbolic links in overlay/l of layers that do not exist.
 func removeLinks(graphRoot string) error {
 	lock, err := lockOf(graphRoot, "layers")
 	if err != nil {
@@ -132,12 +135,12 @@ func removeLinks(graphRoot string) error {
 	return err
 }
 
-// halfImageWait is how long an image stays that has no manifest yet: podman 4 records an image, and stores its documents in calls
-// of their own.
+// halfImageWait is the time for which an image without a manifest stays: podman 4 records an image
+// first, and then stores the documents in separate calls.
 const halfImageWait = time.Second
 
-// removeHalfImages removes the records of images without a manifest and a name: the library records an image before it
-// stores its documents, both under one lock.
+// removeHalfImages removes images that have neither a manifest nor a name. The library records an
+// image before it stores the documents, under one lock.
 func removeHalfImages(lib cs.Store) error {
 	half, err := halfImages(lib)
 	if err != nil || len(half) == 0 {

@@ -13,10 +13,11 @@ import (
 // opening is held while PATH is not the process's own.
 var opening sync.Mutex
 
-// getStore opens the library's store with an empty PATH. Where overlays of the kernel do not work, or once did not, the library
-// looks there for fuse-overlayfs, and with that program it writes whiteouts as files .wh.NAME, which overlays of the kernel show as
-// files. RUN and COPY need overlays of the kernel, so that program never helps. The option mount_program is dropped for the same
-// reason.
+// getStore opens the library's store with an empty PATH. If overlays of the kernel do not work, or
+// once did not work, the library searches PATH for fuse-overlayfs. With that program the library
+// writes whiteouts as files .wh.NAME, which overlays of the kernel show as ordinary files. RUN and
+// COPY need overlays of the kernel, so that fuse-overlayfs never helps. The option mount_program is
+// dropped for the same reason.
 func getStore(lib types.StoreOptions) (s cs.Store, err error) {
 	opening.Lock()
 	defer opening.Unlock()

@@ -14,8 +14,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// The manifest of an image in the store is not always the manifest that a registry has: a push compresses layers and may
-// change the format. Therefore every pull and push notes beside the image which digest the registry has.
+// The manifest of an image in the store may differ from the manifest in a registry, because a push
+// compresses layers and may change the format. Therefore every pull and push notes the digest in
+// the registry beside the image.
 
 const (
 	originsKey    = "rbuild-registries" // of an item of an image's data: a JSON list of images.Origin
@@ -23,13 +24,15 @@ const (
 	maxOriginsLen = 1 << 16 // bytes
 )
 
-// originsOf returns the manifests that registries are known to have of an image, the latest first. An image that was only
-// built has none. If another tool pulled the image, the origins follow from its names and manifests.
+// originsOf returns the manifests that registries are known to have of an image, the latest first.
+// An image that was only built has none. If another tool pulled the image, the origins follow from
+// its names and manifests.
 func originsOf(st cs.Store, img *cs.Image) []images.Origin {
 	return slices.DeleteFunc(allOrigins(st, img), func(o images.Origin) bool { return o.Name == "" })
 }
 
-// allOrigins are the origins, and with an empty name the digests that come from no registry.
+// allOrigins returns the origins, and entries with an empty name for the digests that come from no
+// registry.
 func allOrigins(st cs.Store, img *cs.Image) []images.Origin {
 	known := notedOrigins(st, img)
 	own := img.BigDataDigests[cs.ImageDigestBigDataKey]
@@ -39,10 +42,12 @@ func allOrigins(st cs.Store, img *cs.Image) []images.Origin {
 
 	digests := []digest.Digest{own}
 	if known == nil {
-		digests = append(digests, slices.DeleteFunc(slices.Clone(img.Digests), func(d digest.Digest) bool { return d == own })...)
+		others := slices.DeleteFunc(slices.Clone(img.Digests), func(d digest.Digest) bool { return d == own })
+		digests = append(digests, others...)
 	}
 	for _, name := range img.Names {
-		if strings.HasPrefix(name, "localhost/") || slices.ContainsFunc(known, func(o images.Origin) bool { return o.Name == name }) {
+		noted := slices.ContainsFunc(known, func(o images.Origin) bool { return o.Name == name })
+		if noted || strings.HasPrefix(name, "localhost/") {
 			continue
 		}
 		for _, d := range digests {
@@ -53,24 +58,29 @@ func allOrigins(st cs.Store, img *cs.Image) []images.Origin {
 	return known
 }
 
-// notedOrigins reads the item. It returns nil if the image has none.
+// notedOrigins reads the item of the image's data; nil: there is none, or it cannot be read.
 func notedOrigins(st cs.Store, img *cs.Image) (known []images.Origin) {
 	if !slices.Contains(img.BigDataNames, originsKey) {
 		return nil
 	}
 
 	data, err := st.ImageBigData(img.ID, originsKey)
-	if err == nil && len(data) <= maxOriginsLen {
-		err = json.Unmarshal(data, &known)
-	}
 	if err != nil {
-		logrus.Debugf("Reading where registries have image %s: %v", img.ID, err)
+		logrus.Debugf("Reading the origins of image %s: %v", img.ID, err)
+		return nil
+	}
+	if len(data) > maxOriginsLen {
+		return nil
+	}
+	if err := json.Unmarshal(data, &known); err != nil {
+		logrus.Debugf("Reading the origins of image %s: %v", img.ID, err)
 		return nil
 	}
 	return slices.DeleteFunc(known, func(o images.Origin) bool { return o.Digest.Validate() != nil })
 }
 
-// looksPulled reports whether the manifest has compressed layers, as in a registry. A build leaves them uncompressed.
+// looksPulled reports whether the manifest has compressed layers, as in a registry. A build stores
+// layers uncompressed.
 func looksPulled(st cs.Store, img *cs.Image) bool {
 	raw, err := st.ImageBigData(img.ID, cs.ImageDigestBigDataKey)
 	if err != nil {
@@ -88,13 +98,13 @@ func looksPulled(st cs.Store, img *cs.Image) bool {
 	})
 }
 
-// noteOrigin adds to an image that the registry of the name has the digests; with an empty name, that the digests come from
-// no registry. Without the note the image is shown with the digest of its stored manifest, so that failing to write the
-// note is no error.
+// noteOrigin notes beside an image that the registry of a name has the image with these digests;
+// with the name "", that the digests come from no registry. Without the note the image is shown
+// with the digest of its stored manifest, so that an error is not reported.
 func noteOrigin(st cs.Store, id, name string, digests ...digest.Digest) {
 	img, err := st.Image(id)
 	if err != nil {
-		logrus.Debugf("Noting where a registry has image %s: %v", id, err)
+		logrus.Debugf("Noting an origin of image %s: %v", id, err)
 		return
 	}
 
@@ -108,16 +118,17 @@ func noteOrigin(st cs.Store, id, name string, digests ...digest.Digest) {
 	}
 
 	data, err := json.Marshal(known[:min(len(known), maxOrigins)])
-	if err == nil {
-		err = st.SetImageBigData(id, originsKey, data, nil)
-	}
 	if err != nil {
-		logrus.Debugf("Noting where a registry has image %s: %v", id, err)
+		logrus.Debugf("Noting an origin of image %s: %v", id, err)
+		return
+	}
+	if err := st.SetImageBigData(id, originsKey, data, nil); err != nil {
+		logrus.Debugf("Noting an origin of image %s: %v", id, err)
 	}
 }
 
-// notePushed notes that a registry has the manifest under the name. The manifest is kept too, so that the image is found
-// by the digest.
+// notePushed notes that a registry has the manifest under the name. The store keeps the manifest
+// too, so that the image is found by the digest.
 func notePushed(st cs.Store, id string, name reference.Named, raw []byte) {
 	sum, err := manifest.Digest(raw)
 	if err != nil {

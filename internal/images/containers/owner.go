@@ -15,36 +15,41 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// ownersDir is the directory of the store with a file for each process that works on it, locked as long as that lives.
-// It says who the process is, and names what it has made outside the store. The lock tells whether it lives: it holds
-// between PID namespaces and containers, where a number of a process means nothing, and ends with the process, whatever
-// ends it. Whoever opens the store next removes what is left of those that have died.
+// ownersDir is the directory of the store with a file for each process that works on the store. The
+// first line of the file describes the process, and each further line names a file that the process
+// makes outside the store. The process locks the file as long as it lives: a lock has a meaning in
+// every PID namespace and container, in contrast to a process ID, and ends with the process. The
+// next process that opens the store removes the remains of dead processes.
 const ownersDir = "rbuild-owners"
 
 // maxOwner bounds the file of an owner, in bytes.
 const maxOwner = 1 << 20
 
-// ownedName tells whether path is of the form that files have which are removed with their owner: .NAME.XXXXXXXX, the end from
-// rand.Text. A record that somebody else has written is no way to have another file removed.
+// ownedName reports whether path has the form of a file that is removed with its owner: the name is
+// .NAME.XXXXXXXX, with an end from rand.Text. So nobody can have another file removed by writing
+// its path to a record.
 func ownedName(path string) bool {
 	name := filepath.Base(path)
 	dot := strings.LastIndexByte(name, '.')
-	return filepath.IsAbs(path) && dot > 1 && name[0] == '.' && len(name)-dot == 9 && strings.Trim(name[dot+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+	if !filepath.IsAbs(path) || dot <= 1 || name[0] != '.' || len(name)-dot != 9 {
+		return false
+	}
+	return strings.Trim(name[dot+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// Owner is a process as the user sees it: the one that he has started. The zero value is unknown.
+// Owner identifies the process that the user has started. The zero value is unknown.
 type Owner struct {
 	PID   int    `json:"pid,omitempty"`
-	Start uint64 `json:"start,omitempty"` // when it was started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5))
+	Start uint64 `json:"start,omitempty"` // of the process, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5))
 	Boot  string `json:"boot,omitempty"`  // of the machine: /proc/sys/kernel/random/boot_id
 }
 
-// owned is a line of an owner's file behind the first: something outside the store that goes with the owner.
+// owned is a line of an owner's file behind the first line.
 type owned struct {
 	File string `json:"file,omitempty"` // its absolute path
 }
 
-// Self is this process.
+// Self returns the Owner for this process.
 func Self() (Owner, error) {
 	stat, err := os.ReadFile("/proc/self/stat")
 	if err != nil {
@@ -67,11 +72,12 @@ func Self() (Owner, error) {
 	return Owner{PID: os.Getpid(), Start: start, Boot: strings.TrimSpace(string(boot))}, err
 }
 
-// record is the locked file of an owner. The nil record stands for a process that had no room for its file.
+// record is the locked file of an owner. The nil record stands for a process that had no room for
+// its file.
 type record struct{ *lease.Lease }
 
-// newRecord makes the file of a process that begins to work on the store. If the disk has no room for the file, newRecord
-// returns nil: a command that frees space must not need any.
+// newRecord makes the file of a process that begins to work on the store. If the disk has no room
+// for the file, newRecord returns nil: a command that frees space must not need any.
 func newRecord(graphRoot string, o Owner) (*record, error) {
 	r, err := makeRecord(graphRoot, o)
 	if fdfs.NoRoom(err) {
@@ -127,9 +133,10 @@ func (r *record) leave() error {
 	return r.Leave()
 }
 
-// OwnFile tells that this process is about to make a file outside the store that is to go if the process dies. The path is
-// absolute, its last part .NAME.XXXXXXXX with an end from rand.Text, and nobody else's: it is not told when the file has got its
-// name and stays.
+// OwnFile records that this process is about to make a temporary file outside the store. If the
+// process dies, the next process that opens the store removes the file. The path is absolute and
+// ends with .NAME.XXXXXXXX, where X is from rand.Text; nobody else uses the path. Nothing is
+// recorded when the file gets its final name.
 func (s *Store) OwnFile(path string) error {
 	if !ownedName(path) {
 		return fmt.Errorf("recording what is to be removed: %s has no name of a temporary file", path)
@@ -143,11 +150,13 @@ func (s *Store) OwnFile(path string) error {
 	return nil
 }
 
-// Failed tells how the work on the store ended. Where there was no room the library could not undo all that it had begun;
-// whoever opens the store next looks for it, as if this process had died.
+// Failed reports the error of the work on the store; nil: none. If the disk was full, the library
+// could not undo incomplete work. Then the next process that opens the store cleans up, as if this
+// process had died.
 func (s *Store) Failed(err error) { s.noRoom = s.noRoom || fdfs.NoRoom(err) }
 
-// theDead locks the files of owners that have died and returns them. The caller ends them with closeRecords.
+// theDead locks the files of owners that have died and returns them. The caller ends them with
+// closeRecords.
 func theDead(graphRoot string) ([]*record, error) {
 	leases, err := lease.Dead(lease.File{}, filepath.Join(graphRoot, ownersDir), func(string) bool { return true })
 	if err != nil {
@@ -161,7 +170,8 @@ func theDead(graphRoot string) ([]*record, error) {
 	return dead, nil
 }
 
-// reap removes the files outside the store that a dead owner has recorded, as far as that is possible, and the record.
+// reap removes the files outside the store that a dead owner has recorded, as far as that is
+// possible, and the record.
 func (r *record) reap() error {
 	lines := bufio.NewScanner(io.NewSectionReader(r.File(), 0, maxOwner))
 	for lines.Scan() {

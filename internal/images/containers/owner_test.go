@@ -109,7 +109,8 @@ func TestReap(t *testing.T) {
 	}
 }
 
-// TestFailedOnFullDisk: after a full disk the record stays for the next command, which looks for what is left.
+// TestFailedOnFullDisk: after a full disk the record stays for the next command, which looks for
+// what is left.
 func TestFailedOnFullDisk(t *testing.T) {
 	s := open(t)
 	full := os.WriteFile("/dev/full", []byte("x"), 0)

@@ -17,8 +17,9 @@ import (
 // ErrInUse is returned by Exclusive while a build or a pull works on the store.
 var ErrInUse = errors.New("the store is in use by a build or a pull: prune when it has ended")
 
-// useLock is the lock by which pruning and what works on layers that belong to no image yet stay out of each other's
-// way: builds and pulls hold it shared, for as long as they take; nothing else waits for it.
+// useLock returns the lock that keeps prune away from layers that belong to no image yet. Builds
+// and pulls hold the lock shared until they end, prune holds it exclusively. No other command waits
+// for the lock.
 func (s *Store) useLock() (*lockfile.LockFile, error) {
 	lock, err := lockfile.GetLockFile(filepath.Join(s.GraphRoot(), "rbuild-use.lock"))
 	if err != nil {
@@ -27,7 +28,8 @@ func (s *Store) useLock() (*lockfile.LockFile, error) {
 	return lock, nil
 }
 
-// Use keeps pruning away until release is called. It waits while a pruning is under way, until ctx ends.
+// Use keeps prune from running until release is called. If prune is running, Use waits until ctx
+// ends.
 func (s *Store) Use(ctx context.Context) (release func(), err error) {
 	lock, err := s.useLock()
 	if err != nil {
@@ -45,7 +47,7 @@ func (s *Store) Use(ctx context.Context) (release func(), err error) {
 	return lock.Unlock, nil
 }
 
-// Exclusive is for pruning: it fails with ErrInUse while anyone uses the store.
+// Exclusive is for prune. It fails with ErrInUse while a build or a pull works on the store.
 func (s *Store) Exclusive() (release func(), err error) {
 	lock, err := s.useLock()
 	if err != nil {
@@ -57,7 +59,7 @@ func (s *Store) Exclusive() (release func(), err error) {
 	return lock.Unlock, nil
 }
 
-// LayerBytes is what the layers of the store hold, uncompressed.
+// LayerBytes returns the size of all layers of the store, uncompressed, in bytes.
 func (s *LayerStore) LayerBytes() (int64, error) {
 	layers, err := s.storage.Layers()
 	if err != nil {
@@ -70,7 +72,8 @@ func (s *LayerStore) LayerBytes() (int64, error) {
 	return sum, nil
 }
 
-// PruneLayers removes the layers that no image and no container needs, children first. The caller holds Exclusive.
+// PruneLayers removes the layers that no image and no container needs, children first. The caller
+// holds Exclusive.
 func (s *LayerStore) PruneLayers(now time.Time) error {
 	layers, err := s.storage.Layers()
 	if err != nil {
@@ -92,15 +95,16 @@ func (s *LayerStore) PruneLayers(now time.Time) error {
 	return nil
 }
 
-// strayAge is how old a directory of a trial must be to be nobody's: a trial takes seconds.
+// strayAge is the age at which the directory of a trial belongs to no running process any more: a
+// trial takes seconds.
 const strayAge = time.Hour
 
-// RemoveStray removes what trials that were killed have left at the store's root: directories whose names begin with one of
-// the prefixes.
+// RemoveStray removes directories that killed trials left at the store's root: their names begin
+// with one of the prefixes.
 func (s *Store) RemoveStray(now time.Time, prefixes ...string) error {
 	entries, err := os.ReadDir(s.GraphRoot())
 	if err != nil {
-		return fmt.Errorf("looking for what a killed trial left: %w", err)
+		return fmt.Errorf("looking for directories of killed trials: %w", err)
 	}
 
 	var errs []error
@@ -115,7 +119,7 @@ func (s *Store) RemoveStray(now time.Time, prefixes ...string) error {
 	return errors.Join(errs...)
 }
 
-// roots are the topmost layers of all images and containers.
+// roots returns the topmost layers of all images and containers.
 func (s *LayerStore) roots() (ids []string, err error) {
 	images, err := s.storage.Images()
 	if err != nil {
@@ -136,11 +140,12 @@ func (s *LayerStore) roots() (ids []string, err error) {
 	return ids, nil
 }
 
-// foreignAge is how long a layer without any owner is left alone that rbuild did not make or that was pulled: another
-// tool may be about to use it. It is the age that containers/storage's own check has.
+// foreignAge is the age until which a layer stays that belongs to no image and was pulled or made
+// by another tool: that tool may be about to use the layer. The check of containers/storage uses
+// the same age.
 const foreignAge = 24 * time.Hour
 
-// unneeded are the IDs of the layers that may go, in an order in which they can: children before parents.
+// unneeded returns the IDs of the layers that can be removed, children before parents.
 func unneeded(layers []cs.Layer, roots []string, now time.Time) []string {
 	byID := make(map[string]cs.Layer, len(layers))
 	for _, l := range layers {

@@ -23,11 +23,12 @@ import (
 // SpoolDir is the directory for the temporary files of copies, below the graph root.
 func (s *Store) SpoolDir() string { return filepath.Join(s.GraphRoot(), "tmp") }
 
-// Receive begins to store an image that package transfer copies: every layer passes through the checks of a guardedStore.
+// Receive begins to store an image that package transfer copies: every layer passes through the
+// checks of a guardedStore.
 //
-// A name of the store belongs to one image, and that is the image for the host's platform, because other tools run it. An
-// image that is pulled by name for another platform is therefore stored without the name, unless in.KeepName is set, and the
-// store notes the name beside the image.
+// A name of the store belongs to one image, and that is the image for the host's platform, because
+// other tools run it. An image that is pulled by name for another platform is therefore stored
+// without the name, unless in.KeepName is set, and the store notes the name beside the image.
 func (s ImageStore) Receive(ctx context.Context, in images.Incoming) (images.Receiver, error) {
 	r := &receiver{lib: s.layers.storage, in: in}
 	name := in.Name
@@ -62,7 +63,8 @@ func (s ImageStore) Receive(ctx context.Context, in images.Incoming) (images.Rec
 	return r, nil
 }
 
-// stored finds the image with this config and manifest in the store. It returns nil if there is none, or its layers are gone.
+// stored finds the image with this config and manifest in the store. It returns nil if there is
+// none, or its layers are gone.
 func stored(lib cs.Store, config, sum digest.Digest) (*cs.Image, error) {
 	twins, err := twinsOf(lib, config)
 	if err != nil {
@@ -148,13 +150,15 @@ func (s *sender) Sent(name reference.Named, manifest []byte) error {
 	return nil
 }
 
-// StoreReference returns the destination of a push that puts a copy of an image, in another format, into this store.
+// StoreReference returns the destination of a push that puts a copy of an image, in another format,
+// into this store.
 func (s ImageStore) StoreReference(ctx context.Context, named reference.Named) (types.ImageReference, error) {
 	return istorage.Transport.NewStoreReference(guard(ctx, s.layers.storage, images.Incoming{Platform: images.HostPlatform()}), named, "")
 }
 
-// FindFor finds the image that the first known of several full names means on a platform, and that name. If the store has the
-// name only for another platform, the error wraps [images.ErrNotFound], and other is that platform, for example "linux/arm64".
+// FindFor finds the image that the first known of several full names means on a platform, and that
+// name. If the store has the name only for another platform, the error wraps [images.ErrNotFound],
+// and other is that platform, for example "linux/arm64".
 func (s ImageStore) FindFor(names []reference.Named, want ocispec.Platform) (img images.Image, found, other string, err error) {
 	for _, name := range names {
 		lib, err := s.byName(name)
@@ -184,7 +188,8 @@ func (s ImageStore) FindFor(names []reference.Named, want ocispec.Platform) (img
 	return images.Image{}, found, other, images.ErrNotFound
 }
 
-// pulledFor finds the image that was pulled by a full name for a platform that is not the host's; nil: there is none.
+// pulledFor finds the image that was pulled by a full name for a platform that is not the host's;
+// nil: there is none.
 func pulledFor(lib cs.Store, name string, want ocispec.Platform) *cs.Image {
 	for id, names := range pulledNames(lib) {
 		if !slices.Contains(names, name) {
@@ -201,8 +206,8 @@ func pulledFor(lib cs.Store, name string, want ocispec.Platform) *cs.Image {
 	return nil
 }
 
-// isFor reports whether an image is for the platform, and the platform that its config gives. An image whose config does not
-// say a platform is for every platform.
+// isFor reports whether an image is for the platform, and the platform that its config gives. An
+// image whose config does not say a platform is for every platform.
 func isFor(lib cs.Store, img *cs.Image, want ocispec.Platform) (same bool, is string) {
 	config, err := configDigest(lib, img)
 	if err != nil {
@@ -217,8 +222,8 @@ func isFor(lib cs.Store, img *cs.Image, want ocispec.Platform) (same bool, is st
 	return images.SamePlatform(platform, want), images.PlatformText(platform)
 }
 
-// pulledAs is the key of an item of an image's data: the full names by which the image was pulled for a platform that is not
-// the host's, a line each.
+// pulledAs is the key of an item of an image's data: the full names by which the image was pulled
+// for a platform that is not the host's, a line each.
 const pulledAs = "rbuild-pulled-as"
 
 // pulledNames returns the names by which images were pulled, by the ID of the image.
@@ -240,8 +245,8 @@ func pulledNames(lib cs.Store) map[string][]string {
 	return out
 }
 
-// recordPulled notes that the name means this image on the platform from now on. Without the note the next pull copies the
-// image again, so that an error is not reported.
+// recordPulled notes that the name means this image on the platform from now on. Without the note
+// the next pull copies the image again, so that an error is not reported.
 func recordPulled(lib cs.Store, id string, name reference.Named, want ocispec.Platform) {
 	known := pulledNames(lib)
 	for other, names := range known {

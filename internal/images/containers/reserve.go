@@ -11,12 +11,13 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// The reserve is what the store keeps back for the removal of images: the library writes its records anew for that, and on
-// a full disk could not give back any space. It is given up then, and made anew when there is room.
+// The reserve is disk space for the removal of images. To remove an image, the library writes its
+// records again, which fails on a full disk. Then the reserve is removed first. The next command
+// that finds enough room makes the reserve again.
 const (
 	reserveDir    = "rbuild-reserve"
-	reserveBytes  = 2 << 20 // of one file; the records of a layer take about 700
-	reserveInodes = 32      // as empty files: removing an image takes one for each record, and two for each layer
+	reserveBytes  = 2 << 20 // of one file; the records of a layer take about 700 bytes
+	reserveInodes = 32      // as empty files; the removal of an image takes an inode for each record and two for each layer
 )
 
 // reserve is the reserve of the store at graphRoot.
@@ -37,7 +38,7 @@ func (r reserve) keep() error {
 	switch {
 	case fdfs.NoRoom(err):
 		return os.RemoveAll(dir)
-	case errors.Is(err, fs.ErrNotExist): // another process has just given it up
+	case errors.Is(err, fs.ErrNotExist): // another process has just removed the reserve
 		return nil
 	case err != nil:
 		return fmt.Errorf("making the reserve of the store: %w", err)
@@ -46,8 +47,8 @@ func (r reserve) keep() error {
 	return nil
 }
 
-// makeReserve leaves it to another process that is about to do it. whole is the last that is made: with it the reserve is
-// there.
+// makeReserve makes the reserve, unless another process is making it. The file whole is made last:
+// the reserve is complete if this file exists.
 func makeReserve(dir, whole string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -76,7 +77,7 @@ func makeReserve(dir, whole string) error {
 	return os.Rename(part, whole)
 }
 
-// allocate makes a file that takes size bytes of the disk.
+// allocate makes a file for which the file system sets size bytes aside.
 func allocate(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -85,8 +86,9 @@ func allocate(path string, size int64) error {
 	return errors.Join(fdfs.Allocate(f, size), f.Close())
 }
 
-// freeing runs fn, which removes images or layers. If the disk or the user's quota is full, freeing gives up the reserve
-// first. If only fn finds that there is no room, fn runs a second time without the reserve.
+// freeing runs fn, which removes images or layers. If the disk or the user's quota is full, freeing
+// gives up the reserve first. If only fn finds that there is no room, fn runs a second time without
+// the reserve.
 func (r reserve) freeing(fn func() error) error {
 	if room, err := fdfs.RoomAt(r.graphRoot); err == nil && (room.Bytes < reserveBytes || room.Inodes < reserveInodes) {
 		r.giveUp()

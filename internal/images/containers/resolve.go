@@ -31,7 +31,8 @@ func (s ImageStore) resolve(ref string) (*cs.Image, error) {
 	return s.byID(ref)
 }
 
-// byID finds an image by its ID, by the beginning of the ID, or by the digest of a config that only one image has.
+// byID finds an image by its ID, by the beginning of the ID, or by the digest of a config that only
+// one image has.
 func (s ImageStore) byID(id string) (*cs.Image, error) {
 	img, err := s.layers.storage.Image(id)
 	if errors.Is(err, cs.ErrImageUnknown) && reference.IsFullIdentifier(id) {
@@ -162,7 +163,7 @@ func (s ImageStore) ReadImage(id string) (images.Content, error) {
 	chain, err := s.layers.chain(img.TopLayer)
 	if err != nil {
 		content.LayersErr = err
-		return content, nil
+		return content, nil //nolint:nilerr // the caller reads LayersErr
 	}
 	for _, l := range chain {
 		content.Layers = append(content.Layers, images.Layer{DiffID: l.DiffID, Size: l.Size, Created: l.Created})
@@ -172,8 +173,8 @@ func (s ImageStore) ReadImage(id string) (images.Content, error) {
 	return content, nil
 }
 
-// Digest returns the digest of an image's manifest as the registry of the full name has it; see [images.Digest]. It is "" if
-// there is no image with this ID.
+// Digest returns the digest of an image's manifest as the registry of the full name has it; see
+// [images.Digest]. It is "" if there is no image with this ID.
 func (s ImageStore) Digest(id, name string) digest.Digest {
 	img, err := s.layers.storage.Image(id)
 	if err != nil {
@@ -205,7 +206,8 @@ func (s ImageStore) RemoveImage(id string, what images.Removal) error {
 	return nil
 }
 
-// removeContainers removes the containers of an image. podman or buildah made them: rbuild makes none.
+// removeContainers removes the containers of an image. podman or buildah made them: rbuild makes
+// none.
 func (s ImageStore) removeContainers(image string, force bool) error {
 	containers, err := s.layers.storage.Containers()
 	if err != nil {

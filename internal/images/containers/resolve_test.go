@@ -27,7 +27,8 @@ func named(t *testing.T, name string) reference.Named {
 	return ref
 }
 
-// TestResolveImage: an image is found by its full name, its ID, the beginning of its ID, and its digest beside a name.
+// TestResolveImage: an image is found by its full name, its ID, the beginning of its ID, and its
+// digest beside a name.
 func TestResolveImage(t *testing.T) {
 	s := open(t)
 	id, _, _ := image(t, s, "localhost/x:1")
@@ -145,7 +146,8 @@ func TestRemoveImage(t *testing.T) {
 	}
 }
 
-// TestFindFor: the name of an image means the image for its platform, and an image without a platform in its config suits all.
+// TestFindFor: the name of an image means the image for its platform, and an image without a
+// platform in its config suits all.
 func TestFindFor(t *testing.T) {
 	s := open(t)
 	id, _, _ := image(t, s, "localhost/any:1")
@@ -170,7 +172,8 @@ func TestFindFor(t *testing.T) {
 	}
 }
 
-// TestReceiveKnown: an image without a name that the store has already is not copied again. Its origin is noted.
+// TestReceiveKnown: an image without a name that the store has already is not copied again. Its
+// origin is noted.
 func TestReceiveKnown(t *testing.T) {
 	s := open(t)
 	n := newTestImage(t, "amd64")

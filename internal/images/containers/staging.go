@@ -17,13 +17,15 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// Staging is a directory of the store that becomes a layer without being copied, or is discarded. It is protected by
-// a lock of its own: a process that dies leaves it to the next Close. Commit or Discard ends it.
+// Staging is a directory of the store that becomes a layer without being copied, or is discarded.
+// It is protected by a lock of its own: a process that dies leaves it to the next Close. Commit or
+// Discard ends it.
 //
-// The library would lend such directories too (PrepareStagedLayer), below overlay/staging; but podman 4 empties that at the
-// end of every command, whoever works in it. Here they lie beside the library's own temporary directories, which older
-// versions do not know and newer ones tell by other names, and below overlay, which the library makes a mount: a
-// directory cannot be renamed into that from outside.
+// The library would lend such directories too (PrepareStagedLayer), below overlay/staging; but
+// podman 4 empties that at the end of every command, whoever works in it. Here they lie beside the
+// library's own temporary directories, which older versions do not know and newer ones tell by
+// other names, and below overlay, which the library makes a mount: a directory cannot be renamed
+// into that from outside.
 type Staging struct {
 	Upper string // the layer's content to be: an overlay upper directory, or any tree
 	Dir   string // Upper's parent, on the same file system: scratch space that is removed with the Staging
@@ -35,8 +37,8 @@ type Staging struct {
 // stagingPrefix begins the names of staging directories.
 const stagingPrefix = "rbuild-"
 
-// stagingLock is the name of the lock file in a staging directory. The library uses the same name and the same kind of lock
-// in the directories of overlay/staging.
+// stagingLock is the name of the lock file in a staging directory. The library uses the same name
+// and the same kind of lock in the directories of overlay/staging.
 const stagingLock = lease.Inside("staging.lock")
 
 // NewStaging makes an empty staging directory.
@@ -69,11 +71,13 @@ func (s *LayerStore) makeStaging() (*Staging, error) {
 // Directory returns Upper.
 func (st *Staging) Directory() string { return st.Upper }
 
-// Commit makes the directory a layer above parent ("": none), gives the layer the name ("": none) and ends the Staging.
-// The directory is renamed into place, so an overlay that has it mounted as a lower directory keeps working.
+// Commit makes the directory a layer above parent ("": none), gives the layer the name ("": none)
+// and ends the Staging. The directory is renamed into place, so an overlay that has it mounted as a
+// lower directory keeps working.
 //
-// If another layer has the name, of another build or of a layer that had to be made again, the newest layer gets it. So
-// a layer that nothing can be stacked on any more does not keep its name for ever.
+// If another layer has the name, of another build or of a layer that had to be made again, the
+// newest layer gets it. So a layer that nothing can be stacked on any more does not keep its name
+// for ever.
 func (st *Staging) Commit(c commit.Content, parent, name string) (commit.Layer, error) {
 	if name == "" {
 		l, err := st.insert(c, parent)

@@ -9,13 +9,16 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// libraryLocks are the locks that the library takes for moments, and waits for without end, below the graph root.
+// libraryLocks are files below the graph root that the library locks for short times. It waits for
+// such a lock without end.
 var libraryLocks = [...]string{
 	"storage.lock", "overlay-layers/layers.lock", "overlay-images/images.lock", "overlay-containers/containers.lock",
 }
 
-// Stopped looks for a process that holds one of the library's locks on a store and is stopped (SIGSTOP, a debugger): whoever
-// needs the lock waits for it. 0: there is none, or it is out of sight. It may be called anywhere, and waits for nothing.
+// Stopped returns the ID of a process that holds a lock of the library on a store and is stopped,
+// by SIGSTOP or a debugger: every process that needs the lock waits. The result is 0 if there is no
+// such process, or none in this PID namespace. Stopped may be called outside the namespace of a
+// build, and does not wait.
 func Stopped(graphRoot string) (pid int) {
 	for _, name := range libraryLocks {
 		f, err := os.Open(filepath.Join(graphRoot, name))

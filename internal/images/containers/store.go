@@ -1,13 +1,17 @@
-// Package containers is containers/storage behind the few calls a builder needs: open it, find layers by name, see their
-// directories, turn a staging directory into a layer, record an image, tidy up what a killed build left.
+// Package containers keeps images and layers in containers/storage, the store that podman and
+// buildah use too. A [Store] finds images and layers by name, gives the directories of layers to
+// overlays, turns a staging directory into a layer, records images, and removes the remains of
+// killed builds.
 //
-// Open may only be called as root of the user namespace that the build runs in (see pkg/userns), or as real root:
-// outside it the library would probe the wrong kernel features and record what it found in the user's store.
+// Open may only be called as root of the user namespace of the build (see pkg/userns), or as real
+// root. Outside the namespace the library would probe the wrong kernel features, and record the
+// results in the user's store.
 //
-// The store is shared with podman and buildah, and with other rbuild processes; each call takes the library's locks
-// for its own duration only, none is held while a step runs. A layer appears whole or not at all: its directory is
-// filled below overlay/tempdirs under a lock of its own, and renamed into place when its record is written. What a
-// killed process leaves there is removed by the next Close of any process.
+// Other processes, of podman, buildah and rbuild, may use the store at the same time. Each call
+// holds the library's locks only until the call returns; no lock of the library is held while a
+// step runs. A layer appears complete or not at all: its directory is filled below overlay/tempdirs
+// under a lock of its own, and renamed when the library writes the record of the layer. The next
+// Close of any process removes the staging directories of killed processes.
 //
 // Source of the formats: containers/storage, docs/containers-storage.md and pkg layers.go.
 package containers
@@ -26,20 +30,20 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/remedy"
 )
 
-// Options says which store to open. The zero value is the user's default store: storage.conf and its environment,
-// exactly as podman finds it.
+// Options says which store to open. The zero value is the user's default store: storage.conf and
+// its environment, exactly as podman finds it.
 type Options struct {
 	GraphRoot     string   // directory of images and layers; "": storage.conf
 	RunRoot       string   // directory of locks and mount counts; "": storage.conf
 	Driver        string   // storage driver; "": storage.conf, else overlay
-	DriverOptions []string // replace those of storage.conf
-	Owner         Owner    // who works on the store
+	DriverOptions []string // of the storage driver; empty: storage.conf
+	Owner         Owner    // the process that the user has started
 }
 
 // Store is an open store. Its methods may be called from several goroutines.
 //
-// Store is an [images.Store]. Images, layers and cache mounts have types of their own, so that code which needs only layers can
-// ask for a *LayerStore.
+// Store is an [images.Store]. Images, layers and cache mounts have types of their own, so that code
+// which needs only layers can ask for a *LayerStore.
 type Store struct {
 	ImageStore
 	*LayerStore
@@ -49,9 +53,9 @@ type Store struct {
 	record *record // nil: there was no room for the file, or the store is closed
 }
 
-// Open opens the store, creating its directories where they are missing, and removes what processes have left that died
-// while they worked on it. The caller closes it.
-// Drivers other than overlay are refused: only overlay can adopt a step's upper directory as a layer.
+// Open opens the store, makes missing directories, and removes the remains of processes that died
+// while they worked on the store. The caller closes the store. Drivers other than overlay are
+// refused, because only overlay can take an upper directory as a layer.
 func Open(o Options) (st *Store, err error) {
 	lib, err := o.resolve()
 	if err != nil {
@@ -92,7 +96,7 @@ func Open(o Options) (st *Store, err error) {
 	return st, nil
 }
 
-// begin removes what the dead have left, and tells who works here now.
+// begin removes the remains of dead processes and records this process.
 func (s *Store) begin(dead []*record, o Owner) (err error) {
 	if len(dead) > 0 {
 		if err := s.reap(dead); err != nil {
@@ -106,16 +110,17 @@ func (s *Store) begin(dead []*record, o Owner) (err error) {
 	return s.reserve.keep()
 }
 
-// Locate returns the directories that [Open] would use, without looking at them. It may be called anywhere. The error is
-// one that Open would return too; where that is about the driver or its options, the directories are returned as well.
+// Locate returns the directories that [Open] would use, without opening them. Locate may be called
+// outside the namespace. Open would return the same error. If the error is about the driver or its
+// options, Locate returns the directories too.
 func Locate(o Options) (graphRoot, runRoot string, err error) {
 	lib, err := o.resolve()
 	return lib.GraphRoot, lib.RunRoot, err
 }
 
-// Refusal returns what the library keeps below runRoot of an attempt to use overlays that failed: as long as that file is
-// there it tries no more, wherever the store is (checkAndRecordOverlaySupport of its overlay driver). Both are empty if
-// there is none.
+// Refusal returns the path and the text of the file below runRoot in which the library records that
+// overlays do not work. As long as the file exists, the library does not try overlays again for any
+// store (checkAndRecordOverlaySupport of its overlay driver). Both are "" if there is no such file.
 func Refusal(runRoot string) (file, text string) {
 	file = filepath.Join(runRoot, "overlay", "overlay-false")
 	data, err := os.ReadFile(file)
@@ -125,8 +130,8 @@ func Refusal(runRoot string) (file, text string) {
 	return file, string(data)
 }
 
-// resolve merges the options with storage.conf, as buildah does: a given directory replaces the configured one, a
-// given driver drops the configured driver's options.
+// resolve merges the options with storage.conf, as buildah does: a given directory replaces the
+// configured one, a given driver drops the configured driver's options.
 func (o Options) resolve() (types.StoreOptions, error) {
 	lib, err := types.DefaultStoreOptions()
 	if err != nil {
@@ -162,7 +167,8 @@ func (o Options) resolve() (types.StoreOptions, error) {
 	return lib, refuseOptions(lib)
 }
 
-// refuseOptions names the overlay options under which a directory is no longer its layer's plain content.
+// refuseOptions names the overlay options under which a directory is no longer its layer's plain
+// content.
 func refuseOptions(lib types.StoreOptions) error {
 	for _, opt := range lib.GraphDriverOptions {
 		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(opt, "overlay."), "."), "=")
@@ -183,15 +189,19 @@ func (s *Store) GraphRoot() string { return s.storage.GraphRoot() }
 // RunRoot is the absolute path of the directory of locks and mount counts, usually on a tmpfs.
 func (s *Store) RunRoot() string { return s.storage.RunRoot() }
 
-// Close removes the staging directories that dead processes left and gives the library's handle back. Those that other
-// processes use stay; this process must have ended its own. Idempotent.
+// Close removes the staging directories of dead processes and closes the store. Staging directories
+// of other processes stay; this process must have ended its own. Close may be called twice.
 func (s *Store) Close() error {
 	s.storage.Free()
 	end := s.record.remove
 	if s.noRoom {
 		end = s.record.leave
 	}
-	err := errors.Join(sweep(stagingRoot(s.GraphRoot()), stagingPrefix), sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""), end())
+	err := errors.Join(
+		sweep(stagingRoot(s.GraphRoot()), stagingPrefix),
+		sweep(filepath.Join(s.GraphRoot(), "overlay", "staging"), ""),
+		end(),
+	)
 	s.record = nil
 	return err
 }

@@ -83,7 +83,7 @@ func staging(t *testing.T, s *containers.Store) []string {
 
 func TestStagingBecomesLayer(t *testing.T) {
 	s := open(t)
-	key := cache.ForBase("x")
+	key := cache.Base{Config: "x"}.ID()
 	lower := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
 	upper := wait(t, layer(t, s, lower, "b", key.Name()))
 
@@ -107,10 +107,13 @@ func TestStagingBecomesLayer(t *testing.T) {
 	if got := staging(t, s); len(got) != 0 {
 		t.Errorf("staging directories are left: %v", got)
 	}
-	if l, ok, err := cache.Lookup(s, key, upper.Parent); err != nil || !ok || l.ID != upper.ID {
-		t.Errorf("look-up: %v, %v, %v", l, ok, err)
+	on := func(layer string) cache.Parent {
+		return func(context.Context) (string, error) { return layer, nil }
 	}
-	if _, ok, _ := cache.Lookup(s, key, "another"); ok {
+	if e, ok, err := cache.Local(s).Get(t.Context(), key, on(upper.Parent)); err != nil || !ok || e.Layer.ID != upper.ID {
+		t.Errorf("look-up: %v, %v, %v", e, ok, err)
+	}
+	if _, ok, _ := cache.Local(s).Get(t.Context(), key, on("another")); ok {
 		t.Error("a layer was found for another parent")
 	}
 }
@@ -128,8 +131,8 @@ func TestNewestHasTheName(t *testing.T) {
 	}
 }
 
-// A sweep of another process can take a staging directory that is just being made. It has to be a process: locks of
-// fcntl(2) end when their process closes the file, wherever it does.
+// A sweep of another process can take a staging directory that is just being made. It has to be a
+// process: locks of fcntl(2) end when their process closes the file, wherever it does.
 func TestStagingIsMadeAgain(t *testing.T) {
 	s := open(t)
 	sweeper := exec.Command(os.Args[0], "-test.run=^TestSweeper$")
@@ -160,7 +163,8 @@ func TestStagingIsMadeAgain(t *testing.T) {
 	}
 }
 
-// sweepVar names, for the process of TestSweeper, the directory that it sweeps until its standard input ends.
+// sweepVar names, for the process of TestSweeper, the directory that it sweeps until its standard
+// input ends.
 const sweepVar = "RBUILD_TEST_SWEEP"
 
 func TestSweeper(t *testing.T) {
@@ -187,7 +191,8 @@ func TestSweeper(t *testing.T) {
 	}
 }
 
-// TestImagesWithTheSameConfig records manifests that name the same config: none changes the record of another.
+// TestImagesWithTheSameConfig records manifests that name the same config: none changes the record
+// of another.
 func TestImagesWithTheSameConfig(t *testing.T) {
 	s := open(t)
 	config := digest.FromString("{}")
@@ -304,7 +309,8 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 	}
 }
 
-// The library would take an empty link file for the directory of all links when it removes the layer.
+// The library would take an empty link file for the directory of all links when it removes the
+// layer.
 func TestEmptyLinkIsMended(t *testing.T) {
 	s := open(t)
 	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))

@@ -14,8 +14,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// twinsOf are the images of the store whose config document has this digest. Their manifests differ. The record whose ID is
-// the digest comes first.
+// twinsOf returns the images of the store whose config document has this digest. Their manifests
+// differ. The record whose ID is the digest comes first.
 func twinsOf(st cs.Store, config digest.Digest) ([]cs.Image, error) {
 	all, err := st.Images()
 	if err != nil {
@@ -36,8 +36,9 @@ func twinsOf(st cs.Store, config digest.Digest) ([]cs.Image, error) {
 	return twins, nil
 }
 
-// byConfig finds the image whose config document has the digest, if no other image has the same config. The error wraps
-// images.ErrSeveral if there are more, and ErrImageUnknown of the library if there is none.
+// byConfig finds the image whose config document has the digest, if no other image has the same
+// config. The error is images.ErrSeveral if several images have the config, and ErrImageUnknown of
+// the library if no image has it.
 func byConfig(st cs.Store, config digest.Digest) (*cs.Image, error) {
 	twins, err := twinsOf(st, config)
 	switch {
@@ -51,8 +52,9 @@ func byConfig(st cs.Store, config digest.Digest) (*cs.Image, error) {
 	return &twins[0], nil
 }
 
-// recordID is the ID for a new record of an image. The first image with a config has the digest of the config as its ID,
-// as images have it everywhere. Another image with the same config has an ID that images.DerivedID makes.
+// recordID returns the ID for a new record of an image. The first image with a config has the
+// digest of the config as its ID, as in other stores. Another image with the same config has an ID
+// that images.DerivedID makes.
 func recordID(st cs.Store, config, manifest digest.Digest) (string, error) {
 	img, err := st.Image(config.Encoded())
 	switch {
@@ -66,7 +68,7 @@ func recordID(st cs.Store, config, manifest digest.Digest) (string, error) {
 	return images.DerivedID(config, manifest), nil
 }
 
-// configDigest is the digest of an image's config, as the image's manifest has it.
+// configDigest returns the digest of an image's config from the image's manifest.
 func configDigest(st cs.Store, img *cs.Image) (digest.Digest, error) {
 	own := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
 	if slices.Contains(img.BigDataNames, own.String()) {
@@ -90,8 +92,8 @@ func configDigest(st cs.Store, img *cs.Image) (digest.Digest, error) {
 	return m.Config.Digest, m.Config.Digest.Validate()
 }
 
-// sharedTop is the topmost layer for a new record of an image whose topmost layer is top: a twin's, if the content of the
-// twin's layers is the same, else top.
+// sharedTop is the topmost layer for a new record of an image whose topmost layer is top: a twin's,
+// if the content of the twin's layers is the same, else top.
 func sharedTop(st cs.Store, twins []cs.Image, top string) string {
 	for _, img := range twins {
 		if img.TopLayer != top && sameLayers(st, img.TopLayer, top) {
@@ -101,8 +103,8 @@ func sharedTop(st cs.Store, twins []cs.Image, top string) string {
 	return top
 }
 
-// sameLayers reports whether two stacks of layers, topmost given, have the same content. Layers that cannot be read have
-// not.
+// sameLayers reports whether two stacks of layers, topmost given, have the same content. Layers
+// that cannot be read have not.
 func sameLayers(st cs.Store, a, b string) bool {
 	for a != b {
 		if a == "" || b == "" {
@@ -131,7 +133,8 @@ func isCompressionNote(key string) bool {
 	})
 }
 
-// sameButCompression reports whether two manifests say the same, whatever the compression of the layers is.
+// sameButCompression reports whether two manifests say the same, whatever the compression of the
+// layers is.
 func sameButCompression(a, b []byte) bool {
 	one, ok := uncompressed(a)
 	if !ok {
@@ -141,7 +144,8 @@ func sameButCompression(a, b []byte) bool {
 	return ok && reflect.DeepEqual(one, other)
 }
 
-// uncompressed reads a manifest and removes the fields that depend on compression: digests, sizes and media types of layers.
+// uncompressed reads a manifest and removes the fields that depend on compression: digests, sizes
+// and media types of layers.
 func uncompressed(manifest []byte) (m map[string]any, ok bool) {
 	if json.Unmarshal(manifest, &m) != nil {
 		return nil, false

@@ -10,10 +10,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// Layers returns the layers of an image, lowest first. It compares their DiffIDs with rootfs.diff_ids of the config
-// (image-spec, config.md): the ID of an image is the digest of its config, so that an image whose layers differ is not
-// the image that the ID stands for. That is [images.ErrOtherLayers]. A layer without a DiffID, which another tool has pulled in
-// parts, is an error too.
+// Layers returns the layers of an image, lowest first. It compares their DiffIDs with
+// rootfs.diff_ids of the config (image-spec, config.md): the ID of an image is the digest of its
+// config, so that an image whose layers differ is not the image that the ID stands for. That is
+// [images.ErrOtherLayers]. A layer without a DiffID, which another tool has pulled in parts, is an
+// error too.
 func (s ImageStore) Layers(img Image) ([]Layer, error) {
 	chain, err := s.layers.Chain(img.TopLayer)
 	if err != nil {
@@ -22,8 +23,8 @@ func (s ImageStore) Layers(img Image) ([]Layer, error) {
 	return chain, images.VerifyLayers(img.name(), img.Config, diffIDs(chain))
 }
 
-// verifyImage is [ImageStore.Layers] for a library's handle. It accepts layers without a DiffID, and images without a config
-// (schema 1).
+// verifyImage is [ImageStore.Layers] for a library's handle. It accepts layers without a DiffID,
+// and images without a config (schema 1).
 func verifyImage(lib cs.Store, id string) error {
 	s := ImageStore{layers: &LayerStore{storage: lib}}
 	found, err := lib.Image(id)

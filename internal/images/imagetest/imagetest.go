@@ -82,8 +82,8 @@ func Gzip(t *testing.T, data []byte) []byte {
 	return buf.Bytes()
 }
 
-// SparseTars returns tars of a file f of size bytes without any data, by the name of the format of GNU tar: "gnu", "pax 0.0",
-// "pax 0.1" and "pax 1.0".
+// SparseTars returns tars of a file f of size bytes without any data, by the name of the format of
+// GNU tar: "gnu", "pax 0.0", "pax 0.1" and "pax 1.0".
 func SparseTars(t *testing.T, size int64) map[string][]byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -101,7 +101,7 @@ func SparseTars(t *testing.T, size int64) map[string][]byte {
 		"pax 0.1": {"--format=posix", "--sparse-version=0.1"},
 		"pax 1.0": {"--format=posix", "--sparse-version=1.0"},
 	} {
-		cmd := exec.Command("tar", append(flags, "-S", "-C", dir, "-cf", "-", "f")...)
+		cmd := exec.CommandContext(t.Context(), "tar", append(flags, "-S", "-C", dir, "-cf", "-", "f")...)
 		data, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%s: %v", cmd, err)

@@ -1,6 +1,7 @@
-// Package layercheck looks into the tar of a layer before anybody unpacks or believes it. [Reader] passes the tar on and
-// refuses, at the latest at the end, entries that no honest builder writes ([RefusedError]) and files that can belong to
-// nobody on this machine ([OwnerError]). The package writes no files.
+// Package layercheck looks into the tar of a layer before anybody unpacks or believes it. [Reader]
+// passes the tar on and refuses, at the latest at the end, entries that no honest builder writes
+// ([RefusedError]) and files that can belong to nobody on this machine ([OwnerError]). The package
+// writes no files.
 package layercheck
 
 import (
@@ -21,14 +22,14 @@ const (
 	whiteoutPrefix = ".wh."          // image-spec layer.md, "Whiteouts"
 	maxEntrySize   = 1 << 44         // bytes: 16 TiB, the largest file of ext4. A larger size is a lie or a sparse bomb
 
-	// Bounds of the sparse files of a layer. The library writes their holes as zeros: together at most freeSparse bytes,
-	// and sparseShare bytes for each byte of the layer as it is stored.
+	// Bounds of the sparse files of a layer. The library writes their holes as zeros: together at
+	// most freeSparse bytes, and sparseShare bytes for each byte of the layer as it is stored.
 	freeSparse  = 1 << 30
 	sparseShare = 100
 )
 
-// A RefusedError says that a layer holds an entry that no honest builder writes, and that containers/storage or overlayfs
-// would obey.
+// A RefusedError says that a layer holds an entry that no honest builder writes, and that
+// containers/storage or overlayfs would obey.
 type RefusedError struct {
 	Entry  string // the entry's name as the layer has it
 	Reason string
@@ -38,7 +39,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("refusing the layer: entry %q %s", e.Entry, e.Reason)
 }
 
-// An OwnerError says that a layer holds a file of a user or group to whom no file on this machine can belong.
+// An OwnerError says that a layer holds a file of a user or group to whom no file on this machine
+// can belong.
 type OwnerError struct {
 	Layer    digest.Digest // as it is in the registry, if that is known
 	Path     string
@@ -55,20 +57,20 @@ func (e *OwnerError) Unwrap() error { return e.Err }
 
 // check reads the headers of a layer and returns a *RefusedError for:
 //
-//   - names with a ".." component: the library cleans them when it unpacks, and
-//     opens the recorded name again when it exports the layer;
-//   - names below a symbolic link of the same layer that leads out of the image
-//     (or might): exporting follows the link outside the store;
-//   - *.overlay.* attributes, which overlayfs obeys, so that a layer hides or
-//     redirects files without a whiteout;
+//   - names with a ".." component: the library cleans them when it unpacks, and opens the recorded
+//     name again when it exports the layer;
+//   - names below a symbolic link of the same layer that leads out of the image (or might):
+//     exporting follows the link outside the store;
+//   - *.overlay.* attributes, which overlayfs obeys, so that a layer hides or redirects files
+//     without a whiteout;
 //   - whiteouts of "", "." and "..";
 //   - hard links to device nodes: the library cannot make a link to a node that it may not make;
 //   - impossible sizes. (Negative ones are errors of archive/tar.)
-//   - sparse files out of proportion to stored, the size of the layer before it
-//     was decompressed; 0: unknown.
+//   - sparse files out of proportion to stored, the size of the layer before it was decompressed;
+//     0: unknown.
 //
-// An entry that owner refuses is an *OwnerError; owner may be nil. The result has the names of the device nodes of the layer:
-// see [Reader.Devices].
+// An entry that owner refuses is an *OwnerError; owner may be nil. The result has the names of the
+// device nodes of the layer: see [Reader.Devices].
 func check(tr *tar.Reader, stored int64, owner func(uid, gid int) error) (devices []string, err error) {
 	nodes := make(map[string]struct{})   // devices
 	links := make(map[string]string)     // symbolic link -> target
@@ -183,8 +185,8 @@ func cleanName(name string) string {
 	return "."
 }
 
-// checkLinks refuses symbolic links that have entries below them, unless the target is relative, inside the image, and not
-// reached through another link.
+// checkLinks refuses symbolic links that have entries below them, unless the target is relative,
+// inside the image, and not reached through another link.
 func checkLinks(links map[string]string, parents map[string]struct{}) error {
 	for name, target := range links {
 		if _, used := parents[name]; !used {
@@ -208,7 +210,8 @@ func throughLink(links map[string]string, name string) bool {
 	return false
 }
 
-// climbsLate reports whether ".." follows a name in target. If that name is itself a link, nobody knows where ".." leads.
+// climbsLate reports whether ".." follows a name in target. If that name is itself a link, nobody
+// knows where ".." leads.
 func climbsLate(target string) bool {
 	climbing := true
 	for part := range strings.SplitSeq(target, "/") {

@@ -9,8 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Reader passes on the uncompressed tar of a layer. Read returns io.EOF only if the check accepts the whole layer; data
-// that was read before that may not be believed. The caller closes the Reader. It is not safe for concurrent use.
+// Reader passes on the uncompressed tar of a layer. Read returns io.EOF only if the check accepts
+// the whole layer; data that was read before that may not be believed. The caller closes the
+// Reader. It is not safe for concurrent use.
 type Reader struct {
 	ctx     context.Context //nolint:containedctx // an io.Reader's Read takes none
 	src     io.Reader
@@ -20,9 +21,9 @@ type Reader struct {
 	err     error    // of every further Read
 }
 
-// NewReader checks the tar that src yields. Reading stops when ctx ends. stored is the size of the layer before
-// decompression in bytes, and 0 if that is not known. owner reports why no file can belong to a user and group; nil: files
-// can belong to anybody.
+// NewReader checks the tar that src yields. Reading stops when ctx ends. stored is the size of the
+// layer before decompression in bytes, and 0 if that is not known. owner reports why no file can
+// belong to a user and group; nil: files can belong to anybody.
 func NewReader(ctx context.Context, src io.Reader, stored int64, owner func(uid, gid int) error) *Reader {
 	pr, pw := io.Pipe()
 	r := &Reader{ctx: ctx, src: src, copy: pw, verdict: make(chan error, 1)}
@@ -39,7 +40,8 @@ func NewReader(ctx context.Context, src io.Reader, stored int64, owner func(uid,
 	return r
 }
 
-// Devices returns the names of the device nodes of the layer, sorted. They are known once Read has returned io.EOF.
+// Devices returns the names of the device nodes of the layer, sorted. They are known once Read has
+// returned io.EOF.
 func (r *Reader) Devices() []string { return r.devices }
 
 func (r *Reader) Read(p []byte) (int, error) {
@@ -81,8 +83,8 @@ func (r *Reader) fail(err error) error {
 	return err
 }
 
-// Cause returns why a layer could not be stored, given the error of the code that read from r and that may have met the
-// consequence first. layer is the layer in messages. r must be closed.
+// Cause returns why a layer could not be stored, given the error of the code that read from r and
+// that may have met the consequence first. layer is the layer in messages. r must be closed.
 func (r *Reader) Cause(err error, layer digest.Digest) error {
 	if err == nil {
 		return nil
@@ -107,7 +109,8 @@ func (r *Reader) judged() error {
 	return <-r.verdict
 }
 
-// Close ends the check of a tar that was not read to its end. It does not close src, and always returns nil.
+// Close ends the check of a tar that was not read to its end. It does not close src, and always
+// returns nil.
 func (r *Reader) Close() error {
 	_ = r.copy.CloseWithError(io.ErrUnexpectedEOF) // documented to return nil always
 	return nil

@@ -10,7 +10,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/imagetest"
 )
 
-// TestCheckLayerSparse: the holes that the library would write as zeros are in proportion to the layer.
+// TestCheckLayerSparse: the holes that the library would write as zeros are in proportion to the
+// layer.
 func TestCheckLayerSparse(t *testing.T) {
 	for _, tc := range []struct {
 		size, stored int64

@@ -19,9 +19,10 @@ import (
 // maxDocument bounds the index of a layout, a manifest and a config, in bytes.
 const maxDocument = 4 << 20
 
-// Find reads the manifest of an image of the layout dir, or an index for several platforms. which is the name in the index of
-// the layout, the position of a line ("@0"), or the digest of a manifest or of an index; "": the line named latest, else the
-// only line. The digest of the result is verified.
+// Find reads the manifest of an image of the layout dir, or an index for several platforms. which
+// is the name in the index of the layout, the position of a line ("@0"), or the digest of a
+// manifest or of an index; "": the line named latest, else the only line. The digest of the result
+// is verified.
 func Find(dir, which string) (data []byte, mediaType string, err error) {
 	var desc ocispec.Descriptor
 	if desc.Digest, err = digest.Parse(which); err != nil {

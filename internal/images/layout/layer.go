@@ -15,8 +15,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// Layer opens a layer as an uncompressed tar. The last Read verifies the digests of the blob and of the tar, and the checks of
-// package layercheck; data that was read before may not be believed. The caller closes the reader.
+// Layer opens a layer as an uncompressed tar. The last Read verifies the digests of the blob and of
+// the tar, and the checks of package layercheck; data that was read before may not be believed. The
+// caller closes the reader.
 func (d *Directory) Layer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error) {
 	path, err := blobPath(d.dir, blob.Digest)
 	if err != nil {

@@ -1,12 +1,14 @@
-// Package layout keeps images in an OCI layout directory (image-spec, image-layout.md), and reads layouts that others wrote.
+// Package layout keeps images in an OCI layout directory (image-spec, image-layout.md), and reads
+// layouts that others wrote.
 //
-// A [Layout] takes the place of the store where no user namespace can be made. It is an [images.Store]: the directory
-// blobs/sha256 holds layers, configs and manifests by their digests, and index.json has a line for each name of an image. The
-// annotation org.opencontainers.image.ref.name of a line is the full name, for example "docker.io/library/alpine:3". Several
-// lines may have one name for different platforms.
+// A [Layout] takes the place of the store where no user namespace can be made. It is an
+// [images.Store]: the directory blobs/sha256 holds layers, configs and manifests by their digests,
+// and index.json has a line for each name of an image. The annotation
+// org.opencontainers.image.ref.name of a line is the full name, for example
+// "docker.io/library/alpine:3". Several lines may have one name for different platforms.
 //
-// [Find] and [NewReference] read an image of a layout that nobody trusts: digests and sizes are verified, pipes, devices and
-// URLs are not opened.
+// [Find] and [NewReference] read an image of a layout that nobody trusts: digests and sizes are
+// verified, pipes, devices and URLs are not opened.
 package layout
 
 import (
@@ -34,8 +36,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// Layout is an OCI layout that belongs to rbuild. Its methods may be called from several goroutines, and several processes
-// may use it. Only RemoveImage removes blobs, and only while no other process has the layout open.
+// Layout is an OCI layout that belongs to rbuild. Its methods may be called from several
+// goroutines, and several processes may use it. Only RemoveImage removes blobs, and only while no
+// other process has the layout open.
 type Layout struct {
 	*Directory
 	use *os.File // the open lock file, see useLock; nil: it cannot be written
@@ -46,8 +49,8 @@ const (
 	useLock   = "rbuild-use.lock" // locked shared while a process has the layout open, exclusively while blobs are removed
 )
 
-// Open opens the layout dir, which is made if it is missing. spoolDir is the directory for temporary files, on the file
-// system of dir; "": below dir. The caller closes the Layout.
+// Open opens the layout dir, which is made if it is missing. spoolDir is the directory for
+// temporary files, on the file system of dir; "": below dir. The caller closes the Layout.
 func Open(dir, spoolDir string) (*Layout, error) {
 	l := &Layout{Directory: &Directory{dir: dir, tmp: cmp.Or(spoolDir, filepath.Join(dir, "tmp"))}}
 	if err := os.MkdirAll(l.blobs(), 0o700); err != nil {
@@ -73,7 +76,8 @@ func Open(dir, spoolDir string) (*Layout, error) {
 	return l, l.beginUse()
 }
 
-// beginUse tells other processes that the layout is in use. It waits while another process removes blobs.
+// beginUse tells other processes that the layout is in use. It waits while another process removes
+// blobs.
 func (l *Layout) beginUse() (err error) {
 	l.use, err = os.OpenFile(filepath.Join(l.dir, useLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -92,11 +96,12 @@ func (l *Layout) beginUse() (err error) {
 	}
 }
 
-// Use returns at once: Open has told other processes that the layout is in use. It is for callers that work on a store or a
-// layout.
+// Use returns at once: Open has told other processes that the layout is in use. It is for callers
+// that work on a store or a layout.
 func (l *Layout) Use(context.Context) (release func(), err error) { return func() {}, nil }
 
-// usePause is the time between two attempts to lock a layout from which another process removes blobs.
+// usePause is the time between two attempts to lock a layout from which another process removes
+// blobs.
 const usePause = 10 * time.Millisecond
 
 // Close ends the use of the layout.
@@ -121,8 +126,8 @@ func (d *Directory) Dir() string { return d.dir }
 // SpoolDir is the directory for temporary files.
 func (d *Directory) SpoolDir() string { return d.tmp }
 
-// NewScratch makes a temporary directory on the layout's file system. release removes the directory; if this process dies,
-// the next Open removes it.
+// NewScratch makes a temporary directory on the layout's file system. release removes the
+// directory; if this process dies, the next Open removes it.
 func (d *Directory) NewScratch() (dir string, release func() error, err error) {
 	return spool.New(d.tmp)
 }
@@ -135,7 +140,8 @@ func (d *Directory) write(path string, data []byte) error {
 	})
 }
 
-// replace writes a file with fill and renames it to the path that fill returns, so that the file appears whole.
+// replace writes a file with fill and renames it to the path that fill returns, so that the file
+// appears whole.
 func (d *Directory) replace(fill func(f *os.File) (path string, err error)) (err error) {
 	dir, release, err := d.NewScratch()
 	if err != nil {
@@ -254,8 +260,8 @@ func describe(desc ocispec.Descriptor, raw []byte) (*kept, error) {
 	return &kept{id: id, desc: desc, manifest: m, raw: raw}, nil
 }
 
-// derivedNote is the annotation of a line of the index that has the ID of an image whose ID is not the digest of its config,
-// because another image has that ID. See images.DerivedID.
+// derivedNote is the annotation of a line of the index that has the ID of an image whose ID is not
+// the digest of its config, because another image has that ID. See images.DerivedID.
 const derivedNote = "rbuild.image.id"
 
 // find returns the first image that want accepts, nil if there is none.
@@ -284,8 +290,8 @@ func (l *Layout) find(want func(k *kept) bool) (*kept, error) {
 
 func (k *kept) name() string { return k.desc.Annotations[ocispec.AnnotationRefName] }
 
-// isFor reports whether the image is for a platform, and the platform that its config gives. An image whose config does not
-// say a platform is for every platform.
+// isFor reports whether the image is for a platform, and the platform that its config gives. An
+// image whose config does not say a platform is for every platform.
 func (k *kept) isFor(want ocispec.Platform) (same bool, is string) {
 	if k.desc.Platform == nil {
 		return true, ""
@@ -293,8 +299,9 @@ func (k *kept) isFor(want ocispec.Platform) (same bool, is string) {
 	return images.SamePlatform(*k.desc.Platform, want), images.PlatformText(*k.desc.Platform)
 }
 
-// put adds an image to the index and sets its ID: with a line for each name, or with a line that has no name. Another image
-// loses a name if it is for the same platform, and with all whatever its platform is.
+// put adds an image to the index and sets its ID: with a line for each name, or with a line that
+// has no name. Another image loses a name if it is for the same platform, and with all whatever its
+// platform is.
 func (l *Layout) put(k *kept, names []string, all bool) error {
 	return l.change(func(list []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		if err := l.identify(k, list); err != nil {
@@ -332,8 +339,8 @@ func (k *kept) line(name string) ocispec.Descriptor {
 	return line
 }
 
-// identify sets the ID of an image that is about to be added: the digest of the config, unless an image of the list with
-// another manifest has that ID.
+// identify sets the ID of an image that is about to be added: the digest of the config, unless an
+// image of the list with another manifest has that ID.
 func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
 	config := k.manifest.ConfigInfo().Digest
 	k.id = config.Encoded()
@@ -363,11 +370,12 @@ func (l *Layout) identify(k *kept, list []ocispec.Descriptor) error {
 	return nil
 }
 
-// maxUnnamed bounds the images without a name in an index. A build may still use an image that has lost its name.
+// maxUnnamed bounds the images without a name in an index. A build may still use an image that has
+// lost its name.
 const maxUnnamed = 64
 
-// forget leaves out lines without a name of images that have another line, and the oldest lines of other images without a
-// name. New lines are last.
+// forget leaves out lines without a name of images that have another line, and the oldest lines of
+// other images without a name. New lines are last.
 func forget(list []ocispec.Descriptor) (out []ocispec.Descriptor) {
 	seen := map[digest.Digest]bool{}
 	named := func(d ocispec.Descriptor) bool { return d.Annotations[ocispec.AnnotationRefName] != "" }
@@ -441,8 +449,8 @@ func (l *Layout) byID(id string) (*kept, error) {
 	return k, nil
 }
 
-// Digest returns the digest of the manifest of the image with this ID; "": there is no such image. The name does not matter:
-// the manifest of a registry is kept as it was pulled.
+// Digest returns the digest of the manifest of the image with this ID; "": there is no such image.
+// The name does not matter: the manifest of a registry is kept as it was pulled.
 func (l *Layout) Digest(id, _ string) digest.Digest {
 	k, err := l.byID(id)
 	if err != nil {
@@ -463,7 +471,8 @@ func (l *Layout) NameImage(id string, names []string) (manifest []byte, err erro
 	return k.raw, l.put(k, names, true)
 }
 
-// Image reads the config of the image with this ID, and the descriptors of its layers, lowest first.
+// Image reads the config of the image with this ID, and the descriptors of its layers, lowest
+// first.
 func (l *Layout) Image(id string) (config []byte, layers []ocispec.Descriptor, err error) {
 	k, err := l.byID(id)
 	if err != nil {

@@ -101,7 +101,8 @@ func TestLayoutNames(t *testing.T) {
 	}
 }
 
-// TestLayoutSameConfig puts images with one config and different manifests: each has an ID of its own, which stays.
+// TestLayoutSameConfig puts images with one config and different manifests: each has an ID of its
+// own, which stays.
 func TestLayoutSameConfig(t *testing.T) {
 	l := openTestLayout(t)
 	one := newImage(t, "amd64", "me", "localhost/a:1")

@@ -28,7 +28,8 @@ func Exists(dir string) bool {
 	return err == nil && info.Size() > 0
 }
 
-// ResolveImage implements [images.Store]. Of several images with one name, for different platforms, the oldest line counts.
+// ResolveImage implements [images.Store]. Of several images with one name, for different platforms,
+// the oldest line counts.
 func (l *Layout) ResolveImage(ref string) (images.Image, error) {
 	match := func(k *kept) bool { return strings.HasPrefix(k.id, ref) }
 	if _, err := reference.ParseNamed(ref); err == nil {
@@ -132,8 +133,8 @@ func (l *Layout) ReadImage(id string) (images.Content, error) {
 	return content, nil
 }
 
-// RemoveImage implements [images.Store]. The blobs that no image needs any more go as well, unless another process works with
-// the layout; then the next RemoveImage removes them.
+// RemoveImage implements [images.Store]. The blobs that no image needs any more go as well, unless
+// another process works with the layout; then the next RemoveImage removes them.
 func (l *Layout) RemoveImage(id string, what images.Removal) error {
 	if _, err := l.byID(id); err != nil {
 		return err
@@ -158,8 +159,8 @@ func (l *Layout) RemoveImage(id string, what images.Removal) error {
 	return l.removeBlobs()
 }
 
-// afterRemoval returns the line d of the index without the image id or, if name is given, without that name of the image; nil:
-// the line goes.
+// afterRemoval returns the line d of the index without the image id or, if name is given, without
+// that name of the image; nil: the line goes.
 func (l *Layout) afterRemoval(d ocispec.Descriptor, id, name string) (*ocispec.Descriptor, error) {
 	raw, err := l.readBlob(d.Digest)
 	if err != nil {
@@ -183,7 +184,8 @@ func (l *Layout) afterRemoval(d ocispec.Descriptor, id, name string) (*ocispec.D
 	return &d, nil
 }
 
-// removeBlobs removes the blobs that no line of the index needs. It does nothing while another process uses the layout.
+// removeBlobs removes the blobs that no line of the index needs. It does nothing while another
+// process uses the layout.
 func (l *Layout) removeBlobs() (err error) {
 	if l.use == nil {
 		return nil

@@ -154,7 +154,8 @@ func TestRemoveImage(t *testing.T) {
 	}
 }
 
-// TestRemoveInUse: blobs stay while another process, here another Layout, uses the layout. The next removal removes them.
+// TestRemoveInUse: blobs stay while another process, here another Layout, uses the layout. The next
+// removal removes them.
 func TestRemoveInUse(t *testing.T) {
 	l := openTestLayout(t)
 	first, _ := putLayered(t, l, "a")

@@ -16,8 +16,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images"
 )
 
-// Receive begins to keep an image that package transfer copies, with the manifest and the compressed layers of its source.
-// Nothing is checked until a build reads the layers; see [Layout.Layer].
+// Receive begins to keep an image that package transfer copies, with the manifest and the
+// compressed layers of its source. Nothing is checked until a build reads the layers; see
+// [Layout.Layer].
 func (l *Layout) Receive(_ context.Context, in images.Incoming) (images.Receiver, error) {
 	ref, err := ocilayout.NewReference(l.dir, "")
 	if err != nil {
@@ -68,8 +69,9 @@ func (r *receiver) Finish() (string, error) {
 	return k.id, nil
 }
 
-// keepingReference is the layout as the destination of a copy that changes nothing. The library's own destination would turn
-// docker's documents into OCI documents, which have no place for ONBUILD and HEALTHCHECK, and write the index without a lock.
+// keepingReference is the layout as the destination of a copy that changes nothing. The library's
+// own destination would turn docker's documents into OCI documents, which have no place for ONBUILD
+// and HEALTHCHECK, and write the index without a lock.
 type keepingReference struct {
 	types.ImageReference
 	manifest []byte // that was copied
@@ -119,7 +121,8 @@ func (l *Layout) Send(id string) (images.Sender, error) {
 	return sender{ref}, nil
 }
 
-// sender is the [images.Sender] of a Layout. Layers are compressed already, so that nothing is recorded about them.
+// sender is the [images.Sender] of a Layout. Layers are compressed already, so that nothing is
+// recorded about them.
 type sender struct{ ref types.ImageReference }
 
 func (s sender) Reference() types.ImageReference { return s.ref }
@@ -136,9 +139,9 @@ func (l *Layout) StoreReference(_ context.Context, named reference.Named) (types
 	return nil, fmt.Errorf("containers-storage:%s: %w", named, errNoStore)
 }
 
-// FindFor finds the image that one of several full names means on a platform, and that name. If the layout has a name only
-// for another platform, the error wraps [images.ErrNotFound], found is the name and other that platform, for example
-// "linux/arm64".
+// FindFor finds the image that one of several full names means on a platform, and that name. If the
+// layout has a name only for another platform, the error wraps [images.ErrNotFound], found is the
+// name and other that platform, for example "linux/arm64".
 func (l *Layout) FindFor(names []reference.Named, want ocispec.Platform) (img images.Image, found, other string, err error) {
 	for _, name := range names {
 		k, err := l.find(func(k *kept) bool {

@@ -17,9 +17,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// imageReference is an image of an OCI layout. In contrast to the library's own reference it does not read pipes and devices,
-// blobs with another size than the manifest gives, and URLs that a manifest names, and it stops in the middle of a blob when
-// the context ends.
+// imageReference is an image of an OCI layout. In contrast to the library's own reference it does
+// not read pipes and devices, blobs with another size than the manifest gives, and URLs that a
+// manifest names, and it stops in the middle of a blob when the context ends.
 type imageReference struct {
 	types.ImageReference // of the layout
 	dir                  string
@@ -27,7 +27,8 @@ type imageReference struct {
 	mediaType            string
 }
 
-// NewReference returns a reference to an image of the layout dir. manifest and mediaType come from [Find].
+// NewReference returns a reference to an image of the layout dir. manifest and mediaType come from
+// [Find].
 func NewReference(dir string, manifest []byte, mediaType string) (types.ImageReference, error) {
 	ref, err := ocilayout.NewReference(dir, "")
 	if err != nil {
@@ -62,7 +63,8 @@ func (s imageSource) LayerInfosForCopy(context.Context, *digest.Digest) ([]types
 	return nil, nil
 }
 
-// GetManifest returns the manifest or index, or the manifest of an instance of the index, which the library verifies.
+// GetManifest returns the manifest or index, or the manifest of an instance of the index, which the
+// library verifies.
 func (s imageSource) GetManifest(_ context.Context, instance *digest.Digest) ([]byte, string, error) {
 	if instance == nil {
 		return s.l.manifest, s.l.mediaType, nil

@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSpool: Tidy removes the directories of dead processes and keeps the directories of living processes.
+// TestSpool: Tidy removes the directories of dead processes and keeps the directories of living
+// processes.
 func TestSpool(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "no[pattern", "tmp")
 	live, release, err := New(base)
@@ -16,8 +17,8 @@ func TestSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Killed processes leave a directory with its lock, a directory whose lock was not made yet, and a lock whose directory
-	// is gone.
+	// Killed processes leave a directory with its lock, a directory whose lock was not made yet,
+	// and a lock whose directory is gone.
 	for _, dir := range []string{"rbuild-1", "rbuild-2"} {
 		if err := os.MkdirAll(filepath.Join(base, dir, "storage123"), 0o700); err != nil {
 			t.Fatal(err)

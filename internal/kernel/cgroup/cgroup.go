@@ -19,17 +19,20 @@ const (
 // Options of [Prepare] and [Open]. Both must get the same Options.
 type Options struct {
 	Manager Manager
-	// Parent is the cgroup in which cgroups are made: a path from the root of the hierarchies, for example "/user.slice/x", or
-	// with Systemd the name of a slice. Empty: the cgroup of this process.
+	// Parent is the cgroup in which cgroups are made: a path from the root of the hierarchies, for
+	// example "/user.slice/x", or with Systemd the name of a slice. Empty: the cgroup of this
+	// process.
 	Parent string
-	// Bus is the address of the D-Bus of the user's systemd, for example "unix:path=/run/user/1000/bus". Empty: there is none.
+	// Bus is the address of the D-Bus of the user's systemd, for example
+	// "unix:path=/run/user/1000/bus". Empty: there is none.
 	Bus string
 	// Tree gives access to /sys/fs/cgroup after Seal. Nil: not sealed.
 	Tree *Tree
 	// UID is the user's ID outside of all user namespaces. D-Bus knows the user by this ID.
 	UID int
-	// Devices restricts processes to the usual devices and the devices that New gets. Only real root can do that; otherwise,
-	// and after an error, nothing is restricted. The restriction is a second line of defence behind mounts with nodev.
+	// Devices restricts processes to the usual devices and the devices that New gets. Only real
+	// root can do that; otherwise, and after an error, nothing is restricted. The restriction is a
+	// second line of defence behind mounts with nodev.
 	Devices bool
 }
 
@@ -64,9 +67,10 @@ func (p *Parent) Version() int {
 	return 1
 }
 
-// Path returns the path of the cgroup in which p makes cgroups, from the root of the hierarchy; on v1 the hierarchy of the first
-// controller.
+// Path returns the path of the cgroup in which p makes cgroups, from the root of the hierarchy; on
+// v1 the hierarchy of the first controller.
 func (p *Parent) Path() string { return p.name }
 
-// Controllers returns the controllers of p, sorted: Memory, Swap, CPU, CPUSet, Pids and others by the kernel's names.
+// Controllers returns the controllers of p, sorted: Memory, Swap, CPU, CPUSet, Pids and others by
+// the kernel's names.
 func (p *Parent) Controllers() []string { return slices.Clone(p.controllers) }

@@ -35,8 +35,8 @@ func DeviceOf(f *os.File) (d Device, ok bool) {
 	return d, kind == unix.S_IFBLK || kind == unix.S_IFCHR
 }
 
-// ownDevices returns the devices that every process may open: null, zero, full, random, urandom, tty, ptmx and the terminals of a devpts
-// (Documentation/admin-guide/devices.txt).
+// ownDevices returns the devices that every process may open: null, zero, full, random, urandom,
+// tty, ptmx and the terminals of a devpts (Documentation/admin-guide/devices.txt).
 func ownDevices() []Device {
 	return []Device{
 		{Major: 1, Minor: 3},
@@ -50,8 +50,8 @@ func ownDevices() []Device {
 	}
 }
 
-// holdDevices restricts the processes of the group to the devices of the list. The processes can make no device nodes. The kernel
-// allows the restriction to real root only.
+// holdDevices restricts the processes of the group to the devices of the list. The processes can
+// make no device nodes. The kernel allows the restriction to real root only.
 func (g *Group) holdDevices(list []Device) error {
 	if dir, ok := g.paths[deviceHierarchy]; ok {
 		return holdDevicesV1(dir, list)
@@ -62,7 +62,8 @@ func (g *Group) holdDevices(list []Device) error {
 	return errors.ErrUnsupported
 }
 
-// holdDevicesV1 writes the rules of cgroup-v1/devices.rst. A device that the parent cgroup may not use is left out.
+// holdDevicesV1 writes the rules of cgroup-v1/devices.rst. A device that the parent cgroup may not
+// use is left out.
 func holdDevicesV1(dir string, list []Device) error {
 	if err := cgroups.WriteFile(dir, "devices.deny", "a"); err != nil {
 		return fmt.Errorf("restricting the devices of cgroup %s: %w", dir, underlying(err))
@@ -85,8 +86,8 @@ func holdDevicesV1(dir string, list []Device) error {
 	return nil
 }
 
-// holdDevicesV2 attaches a BPF program that the kernel runs for each access to a device (cgroup-v2.rst, "Device controller").
-// The program is removed with the cgroup.
+// holdDevicesV2 attaches a BPF program that the kernel runs for each access to a device
+// (cgroup-v2.rst, "Device controller"). The program is removed with the cgroup.
 func holdDevicesV2(dir string, list []Device) error {
 	program, err := loadDeviceFilter(deviceFilter(list))
 	if err != nil {
@@ -111,9 +112,10 @@ func holdDevicesV2(dir string, list []Device) error {
 	return nil
 }
 
-// deviceFilter returns a BPF program for a struct bpf_cgroup_dev_ctx (include/uapi/linux/bpf.h): a word with the kind of the
-// device in the lower half and the kind of access in the upper half, the major number, the minor number. The program returns 1
-// for a device of the list, and 0 for other devices and for mknod.
+// deviceFilter returns a BPF program for a struct bpf_cgroup_dev_ctx (include/uapi/linux/bpf.h): a
+// word with the kind of the device in the lower half and the kind of access in the upper half, the
+// major number, the minor number. The program returns 1 for a device of the list, and 0 for other
+// devices and for mknod.
 func deviceFilter(list []Device) []uint64 {
 	const (
 		load, move, and, shift = 0x61, 0xbf, 0x54, 0x74 // ldx w, mov64 reg, and32 imm, rsh32 imm

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHoldDevices: a process in a group that is held to /dev/null opens that and nothing else, whichever version holds it.
+// TestHoldDevices: a process in a group that is held to /dev/null opens that and nothing else,
+// whichever version holds it.
 func TestHoldDevices(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs real root: hack/test.sh runs it as root")

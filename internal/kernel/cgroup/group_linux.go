@@ -23,8 +23,8 @@ type Group struct {
 	dir    *os.File          // nil on v1
 }
 
-// New makes a cgroup with limits. The caller removes the cgroup. With Options.Devices, given are the devices that the processes may
-// open beside the usual devices.
+// New makes a cgroup with limits. The caller removes the cgroup. With Options.Devices, given are
+// the devices that the processes may open beside the usual devices.
 func (p *Parent) New(l Limits, given ...Device) (_ *Group, err error) {
 	g, err := p.limited(l)
 	if err != nil {
@@ -86,11 +86,13 @@ func (p *Parent) limited(l Limits) (_ *Group, err error) {
 // Limits returns the limits of the group.
 func (g *Group) Limits() Limits { return g.limits }
 
-// Dir returns the directory of the group in the hierarchy of version 2, for clone3(2); nil on version 1. Remove closes it.
+// Dir returns the directory of the group in the hierarchy of version 2, for clone3(2); nil on
+// version 1. Remove closes it.
 func (g *Group) Dir() *os.File { return g.dir }
 
-// Enter moves the calling thread into the group, on version 1. leave moves the thread into another cgroup of the Parent. The thread
-// must be locked to its goroutine and end with the goroutine. Unlike Add, Enter never waits (since Linux 5.7).
+// Enter moves the calling thread into the group, on version 1. leave moves the thread into another
+// cgroup of the Parent. The thread must be locked to its goroutine and end with the goroutine.
+// Unlike Add, Enter never waits (since Linux 5.7).
 func (g *Group) Enter() (leave func() error, err error) {
 	if g.dir != nil {
 		return nil, errors.ErrUnsupported
@@ -155,7 +157,8 @@ func (g *Group) Kill() error {
 	return nil
 }
 
-// Remove kills the remaining processes of the group and removes the group. A missing group is no error.
+// Remove kills the remaining processes of the group and removes the group. A missing group is no
+// error.
 func (g *Group) Remove() error {
 	if g.dir != nil {
 		g.dir.Close()

@@ -16,8 +16,9 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// delegated is a directory of cgroups of version 2 that belongs to the user who runs the test, with this process in it or
-// below it. hack/test.sh gives one as root, without controllers where the machine has version 1 too.
+// delegated is a directory of cgroups of version 2 that belongs to the user who runs the test, with
+// this process in it or below it. hack/test.sh gives one as root, without controllers where the
+// machine has version 1 too.
 func delegated(t *testing.T) string {
 	t.Helper()
 	own, err := ownPath()
@@ -98,7 +99,8 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// TestRemoveKills leaves processes behind that ignore all signals that can be ignored, one in a cgroup below.
+// TestRemoveKills leaves processes behind that ignore all signals that can be ignored, one in a
+// cgroup below.
 func TestRemoveKills(t *testing.T) {
 	for _, kill := range []bool{true, false} {
 		p := place(t)

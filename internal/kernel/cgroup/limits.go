@@ -23,14 +23,15 @@ const (
 type Limits struct {
 	// Memory is in bytes. 0: no limit.
 	Memory int64
-	// MemorySwap is memory and swap space together, in bytes; -1: no limit. 0: twice Memory, if the kernel can limit
-	// swap space.
+	// MemorySwap is memory and swap space together, in bytes; -1: no limit. 0: twice Memory, if the
+	// kernel can limit swap space.
 	MemorySwap int64
 	// CPUQuota is the CPU time in each CPUPeriod, both in microseconds. 0 or less: no limit.
 	CPUQuota int64
 	// CPUPeriod is 1000 to 1000000. 0: 100000.
 	CPUPeriod uint64
-	// CPUShares is the weight against other cgroups when CPU time is short, 2 to 262144. 0: the usual weight, 1024.
+	// CPUShares is the weight against other cgroups when CPU time is short, 2 to 262144. 0: the
+	// usual weight, 1024.
 	CPUShares uint64
 	// CPUs and Mems are lists of processors and memory nodes as in cpuset(7): "0-3,7". Empty: all.
 	CPUs, Mems string
@@ -118,8 +119,8 @@ func bytes(n int64) string {
 	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB"})
 }
 
-// Reached returns the limits that ended processes or prevented their start, for example "memory limit 64 MiB reached". Empty:
-// none.
+// Reached returns the limits that ended processes or prevented their start, for example "memory
+// limit 64 MiB reached". Empty: none.
 func (l Limits) Reached(u Usage) string {
 	var reached []string
 	switch {

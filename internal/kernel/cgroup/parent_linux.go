@@ -40,8 +40,8 @@ type Parent struct {
 	next        atomic.Int64
 }
 
-// Open finds or makes a Parent. With Systemd it moves this process into a scope. If cgroups are unavailable, the error is an
-// *Error. The caller closes the Parent.
+// Open finds or makes a Parent. With Systemd it moves this process into a scope. If cgroups are
+// unavailable, the error is an *Error. The caller closes the Parent.
 func Open(ctx context.Context, o Options) (*Parent, error) {
 	p, err := open(ctx, o)
 	if err != nil {
@@ -73,7 +73,8 @@ func open(ctx context.Context, o Options) (*Parent, error) {
 		return openScope(ctx, o)
 	}
 
-	// Prepare has failed in the launcher. Here it fails for the same reason, and returns the reason.
+	// Prepare has failed in the launcher. Here it fails for the same reason, and returns the
+	// reason.
 	release, err := prepare(o, own)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,8 @@ func (p *Parent) Close() error {
 	return errors.Join(errs...)
 }
 
-// unified reports whether only version 2 is mounted. Beside version 1, version 2 has no controllers.
+// unified reports whether only version 2 is mounted. Beside version 1, version 2 has no
+// controllers.
 func unified() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC

@@ -11,12 +11,14 @@ type Report struct {
 	Version     int
 	Path        string   // as [Parent.Path]
 	Controllers []string // as [Parent.Controllers]
-	// Missing names the unavailable controllers that limits need, with cause and remedy. Nil: all are available.
+	// Missing names the unavailable controllers that limits need, with cause and remedy. Nil: all
+	// are available.
 	Missing *Error
 }
 
-// Probe calls [Open] and [Parent.Close] and describes the Parent. If cgroups are unavailable, the error is an *Error. Probe is
-// for the process that the user started. With Systemd that process stays in the scope.
+// Probe calls [Open] and [Parent.Close] and describes the Parent. If cgroups are unavailable, the
+// error is an *Error. Probe is for the process that the user started. With Systemd that process
+// stays in the scope.
 func Probe(ctx context.Context, o Options) (r Report, err error) {
 	release, err := Prepare(o)
 	defer func() { err = errors.Join(err, release()) }()

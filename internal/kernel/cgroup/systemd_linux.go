@@ -24,7 +24,8 @@ const (
 	systemdInterface = "org.freedesktop.systemd1.Manager"
 )
 
-// wantsBus reports whether Open asks systemd: if the options name Systemd, or with Auto if a process listens on the bus.
+// wantsBus reports whether Open asks systemd: if the options name Systemd, or with Auto if a
+// process listens on the bus.
 func (o Options) wantsBus() bool {
 	switch o.Manager {
 	case Systemd:
@@ -94,7 +95,8 @@ func settle(t *Tree, name string) (*Parent, error) {
 		return nil, refusal(dir, err)
 	}
 
-	// Processes that this process has started since it is in the scope are there, too, and move to the leaf.
+	// Processes that this process has started since it is in the scope are there, too, and move to
+	// the leaf.
 	for range 100 {
 		_, err := enable(dir)
 		if err == nil {

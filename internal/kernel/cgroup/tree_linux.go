@@ -13,15 +13,17 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/lease"
 )
 
-// Tree is the writable view of the cgroup hierarchies that only this process has after Seal. The nil Tree is the view at
-// /sys/fs/cgroup.
+// Tree is the writable view of the cgroup hierarchies that only this process has after Seal. The
+// nil Tree is the view at /sys/fs/cgroup.
 type Tree struct{ dir *os.File }
 
-// Seal makes /sys/fs/cgroup read-only in the mount namespace of this process and in mount namespaces that are copied from it,
-// and returns a Tree in which cgroups can still be made. Then the kernel never gives a writable view to a process of a nested
-// user namespace, whatever capabilities it has there (mount_namespaces(7), "locked together"). Without Seal that process could
-// mount the hierarchies writable and kill the user's processes, whose UID it has (compare CVE-2023-25809). The mount namespace
-// must belong to this process alone. If /sys/fs/cgroup does not exist, Seal returns the nil Tree. The caller closes the Tree.
+// Seal makes /sys/fs/cgroup read-only in the mount namespace of this process and in mount
+// namespaces that are copied from it, and returns a Tree in which cgroups can still be made. Then
+// the kernel never gives a writable view to a process of a nested user namespace, whatever
+// capabilities it has there (mount_namespaces(7), "locked together"). Without Seal that process
+// could mount the hierarchies writable and kill the user's processes, whose UID it has (compare
+// CVE-2023-25809). The mount namespace must belong to this process alone. If /sys/fs/cgroup does
+// not exist, Seal returns the nil Tree. The caller closes the Tree.
 func Seal() (_ *Tree, err error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -33,7 +35,8 @@ func Seal() (_ *Tree, err error) {
 		}
 	}()
 
-	// The library opens its own descriptor of the directory once, before its first file. That must happen before the seal.
+	// The library opens its own descriptor of the directory once, before its first file. That must
+	// happen before the seal.
 	_, _ = cgroups.ReadFile(root, fileProcs)
 	tree, err := unix.OpenTree(unix.AT_FDCWD, root, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
@@ -87,7 +90,8 @@ func (t *Tree) form() lease.Form { return lease.Directory{Make: t.mkdir, Remove:
 // claim makes the directory, unless it exists, and locks it. The caller releases the lease.
 func (t *Tree) claim(dir string) (*lease.Lease, error) { return lease.Claim(t.form(), dir) }
 
-// reap removes the cgroups below parent that dead processes have left. A cgroup that cannot be removed stays.
+// reap removes the cgroups below parent that dead processes have left. A cgroup that cannot be
+// removed stays.
 func (t *Tree) reap(parent string) { _ = lease.Reap(t.form(), parent, isFresh) }
 
 // remove removes a cgroup and all cgroups below. A missing cgroup is no error.

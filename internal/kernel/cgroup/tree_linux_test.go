@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestClaimAgainstReap claims directories while another reaps: none is taken from its owner, and no claim fails.
+// TestClaimAgainstReap claims directories while another reaps: none is taken from its owner, and no
+// claim fails.
 func TestClaimAgainstReap(t *testing.T) {
 	var tree *Tree // in a common directory
 	parent := t.TempDir()

@@ -9,7 +9,8 @@ import (
 	"github.com/opencontainers/cgroups/fscommon"
 )
 
-// Usage is the sum of the resources that all processes of a group have used, ended processes included.
+// Usage is the sum of the resources that all processes of a group have used, ended processes
+// included.
 type Usage struct {
 	CPU           time.Duration // user and system; -1: unknown
 	PeakMemory    int64         // bytes at the same time, page cache of files included; -1: unknown
@@ -18,7 +19,8 @@ type Usage struct {
 	ForksRefused  uint64        // starts of processes that the limit of processes prevented
 }
 
-// Usage returns the resources used so far. Values that the kernel or the delegation does not provide are unknown.
+// Usage returns the resources used so far. Values that the kernel or the delegation does not
+// provide are unknown.
 func (g *Group) Usage() Usage {
 	if dir, ok := g.paths[""]; ok {
 		u := Usage{CPU: -1, Read: -1, Written: -1, PeakMemory: number(dir, "memory.peak")} // Linux 5.19
@@ -51,7 +53,8 @@ func number(dir, file string) int64 {
 	return int64(n)
 }
 
-// traffic adds up the lines of io.stat, for example "8:0 rbytes=1 wbytes=2 rios=3 ..." (cgroup-v2.rst).
+// traffic adds up the lines of io.stat, for example "8:0 rbytes=1 wbytes=2 rios=3 ..."
+// (cgroup-v2.rst).
 func traffic(text string) (read, written int64) {
 	for field := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(field, "=")

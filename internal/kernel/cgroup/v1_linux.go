@@ -13,14 +13,16 @@ import (
 	cgroupfs "github.com/opencontainers/cgroups/fs"
 )
 
-// hierarchies returns the controllers of version 1 that this package uses. Messages name the path in the first. The controller
-// for I/O is left out: it does not know which process wrote the data that the page cache writes to disk later.
+// hierarchies returns the controllers of version 1 that this package uses. Messages name the path
+// in the first. The controller for I/O is left out: it does not know which process wrote the data
+// that the page cache writes to disk later.
 func hierarchies() []string {
 	return []string{Memory, Pids, CPU, "cpuacct", CPUSet}
 }
 
-// openV1 makes a directory in each controller's hierarchy in which the user may make directories. On version 1 a cgroup with
-// children may hold processes, and the user may move each of the user's processes.
+// openV1 makes a directory in each controller's hierarchy in which the user may make directories.
+// On version 1 a cgroup with children may hold processes, and the user may move each of the user's
+// processes.
 func openV1(o Options) (*Parent, error) {
 	p := &Parent{tree: o.Tree, manager: CgroupFS, dirs: map[string]string{}}
 	wanted := hierarchies()

@@ -23,10 +23,11 @@ const (
 // wanted returns the controllers that are enabled for the cgroups of processes.
 func wanted() []string { return []string{Memory, Pids, CPU, "io", CPUSet} }
 
-// Prepare makes a cgroup for [Open] in a delegated subtree of version 2, if Open will not ask systemd. Prepare moves the calling
-// process into a new cgroup. So the process that starts all other processes calls Prepare before it starts the first. The caller
-// calls release after the other processes have ended: release moves the process back and removes the cgroups. With Systemd or
-// Disabled, and on version 1, Prepare does nothing.
+// Prepare makes a cgroup for [Open] in a delegated subtree of version 2, if Open will not ask
+// systemd. Prepare moves the calling process into a new cgroup. So the process that starts all
+// other processes calls Prepare before it starts the first. The caller calls release after the
+// other processes have ended: release moves the process back and removes the cgroups. With Systemd
+// or Disabled, and on version 1, Prepare does nothing.
 //
 // The caller may continue after an error: Open returns the same reason. release is never nil.
 func Prepare(o Options) (release func() error, err error) {
@@ -88,8 +89,9 @@ func (t *Tree) enter(dir string) error {
 	return cgroups.WriteFile(own, fileProcs, "0")
 }
 
-// enable enables the controllers of dir for the cgroups below, one write for each controller: a refused controller must not
-// prevent the others. It returns the newly enabled controllers and the first error.
+// enable enables the controllers of dir for the cgroups below, one write for each controller: a
+// refused controller must not prevent the others. It returns the newly enabled controllers and the
+// first error.
 func enable(dir string) (enabled []string, first error) {
 	available, err := words(dir, fileAvailable)
 	if err != nil {

@@ -15,8 +15,9 @@ const (
 	whatAppArmor     = "setting the AppArmor profile"
 )
 
-// appArmor adds the operations that give the process the profile at its next execve (aa_change_onexec(3)). The file is opened
-// below proc, the root of a procfs; a mount over the file is not followed (CVE-2025-52881).
+// appArmor adds the operations that give the process the profile at its next execve
+// (aa_change_onexec(3)). The file is opened below proc, the root of a procfs; a mount over the file
+// is not followed (CVE-2025-52881).
 func appArmor(p *program.Program, proc any, profile string) {
 	how := &unix.OpenHow{
 		Flags:   unix.O_WRONLY | unix.O_CLOEXEC,
@@ -48,7 +49,8 @@ func (l *launch) appArmor() error {
 	return errors.New("starting a process: an AppArmor profile needs a /proc")
 }
 
-// CheckAppArmor reports whether a process can have an AppArmor profile: it starts a process with the profile that ends at once.
+// CheckAppArmor reports whether a process can have an AppArmor profile: it starts a process with
+// the profile that ends at once.
 func CheckAppArmor(profile string) error {
 	proc, err := os.Open("/proc")
 	if err != nil {

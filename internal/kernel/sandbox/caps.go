@@ -23,10 +23,10 @@ func capabilityNames() []string {
 	}
 }
 
-// MergeCapabilities returns base with the capabilities of add and without those of drop, in the order of their numbers.
-// A name has the prefix CAP_ or not, in upper or lower case, for example "CAP_KILL" or "kill". "all" stands for all
-// capabilities; dropping all keeps the capabilities of add. As with podman, a capability that is both added and dropped is
-// an error.
+// MergeCapabilities returns base with the capabilities of add and without those of drop, in the
+// order of their numbers. A name has the prefix CAP_ or not, in upper or lower case, for example
+// "CAP_KILL" or "kill". "all" stands for all capabilities; dropping all keeps the capabilities of
+// add. As with podman, a capability that is both added and dropped is an error.
 func MergeCapabilities(base, add, drop []string) ([]string, error) {
 	var masks [3]uint64
 	var all [3]bool

@@ -15,7 +15,8 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// compiler turns a Config into a program of system calls. The program has three parts, and each part is a type:
+// compiler turns a Config into a program of system calls. The program has three parts, and each
+// part is a type:
 //
 //	compiler   leaves the caller's session, network and cgroup; sets up the standard streams
 //	tree       builds the mounts of the process and makes them the root
@@ -109,8 +110,9 @@ func (g *compiler) close() {
 func (g *compiler) birth() {
 	g.do("tying the sandbox to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
 	if g.c.Network == Private {
-		// A caller that gained capabilities by an exec is not dumpable, and its forked child is not.
-		// Then pasta, which has dropped CAP_SYS_PTRACE, could not open the child's namespaces (proc(5)).
+		// A caller that gained capabilities by an exec is not dumpable, and its forked child is
+		// not. Then pasta, which has dropped CAP_SYS_PTRACE, could not open the child's namespaces
+		// (proc(5)).
 		g.do("making the namespaces visible", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 
@@ -122,8 +124,8 @@ func (g *compiler) birth() {
 
 	g.do("starting a session", unix.SYS_SETSID)
 	if g.c.Filter == nil || g.c.Filter.keys {
-		// Otherwise the process could read the keys of the user's session. Where a filter refuses keyctl(2)
-		// to the caller, the process cannot read keys either.
+		// Otherwise the process could read the keys of the user's session. Where a filter refuses
+		// keyctl(2) to the caller, the process cannot read keys either.
 		g.do("leaving the session's keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Tolerate(unix.EPERM, unix.EACCES, unix.ENOSYS)
 	}
 
@@ -144,7 +146,8 @@ func (c Config) ownCgroups() bool {
 	return c.Cgroup != nil && c.Cgroup.Dir() != nil && c.CgroupNames != CgroupHost
 }
 
-// stdio duplicates the three streams to the descriptors 0 to 2, by way of higher numbers: the files may have these numbers.
+// stdio duplicates the three streams to the descriptors 0 to 2, by way of higher numbers: the files
+// may have these numbers.
 func (g *compiler) stdio() {
 	files := []*os.File{g.c.Stdin, g.c.Stdout, g.c.Stderr}
 	regs := make([]program.Reg, len(files))
@@ -165,8 +168,8 @@ func (g *compiler) stdio() {
 	}
 }
 
-// tree mounts the root file system and attaches it on top of the old root. The child does not see it
-// by paths: each path below the new root is looked up from its descriptor.
+// tree mounts the root file system and attaches it on top of the old root. The child does not see
+// it by paths: each path below the new root is looked up from its descriptor.
 func (g *compiler) tree(targets string) (*tree, error) {
 	m := g.c.Root
 	stubs, err := g.c.stubs()
@@ -179,7 +182,8 @@ func (g *compiler) tree(targets string) (*tree, error) {
 	}
 	m.Lowers = append(slices.Clone(m.Lowers), stubs)
 
-	// The caller mounts, not the child: descriptors of layers belong to mounts of the caller's namespace.
+	// The caller mounts, not the child: descriptors of layers belong to mounts of the caller's
+	// namespace.
 	root, err := overlay.Detach(m)
 	if err != nil {
 		return nil, err
@@ -222,13 +226,14 @@ func (t *tree) enter() {
 	t.do("leaving the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH).Then(end)
 	t.p.Mark(chroot)
 
-	// The overlay is on top of the old root already, as after MS_MOVE. A process with CAP_SYS_CHROOT
-	// could reach the old root below it.
+	// The overlay is on top of the old root already, as after MS_MOVE. A process with
+	// CAP_SYS_CHROOT could reach the old root below it.
 	t.do("changing the root", unix.SYS_CHROOT, ".")
 	t.do("giving up CAP_SYS_CHROOT", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, unix.CAP_SYS_CHROOT, 0, 0, 0)
 	t.p.Mark(end)
 
-	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to a file that the caller has open (CVE-2024-21626).
+	// RESOLVE_NO_MAGICLINKS: /proc/self/fd/N would lead to a file that the caller has open
+	// (CVE-2024-21626).
 	cwd := t.c.Spec.Process.Cwd
 	dir := t.p.Reg()
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
@@ -242,8 +247,9 @@ const (
 	whatHostname = "setting the host name"
 )
 
-// lock enters another user namespace with the same IDs and a copy of the mounts. In a less privileged mount namespace, copied
-// mounts are locked: the process can neither unmount them nor make them writable (mount_namespaces(7)).
+// lock enters another user namespace with the same IDs and a copy of the mounts. In a less
+// privileged mount namespace, copied mounts are locked: the process can neither unmount them nor
+// make them writable (mount_namespaces(7)).
 func (g *compiler) lock() {
 	g.do("locking the mounts", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
 	g.p.Sync("waiting for the id maps behind the mounts")

@@ -12,7 +12,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// TestFilterThatForbidsTheStart wants a process that may neither start its program nor exit to end all the same.
+// TestFilterThatForbidsTheStart wants a process that may neither start its program nor exit to end
+// all the same.
 func TestFilterThatForbidsTheStart(t *testing.T) {
 	for name, action := range map[string]specs.LinuxSeccompAction{"error": specs.ActErrno, "kill": specs.ActKillThread} {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +48,8 @@ func TestFilterThatForbidsTheStart(t *testing.T) {
 	}
 }
 
-// TestOldProfile starts a program under a profile that does not know openat2, which the start needs before.
+// TestOldProfile starts a program under a profile that does not know openat2, which the start needs
+// before.
 func TestOldProfile(t *testing.T) {
 	box := newBox(t)
 	c := box.config("echo ran")
@@ -71,7 +73,8 @@ func TestOldProfile(t *testing.T) {
 	}
 }
 
-// TestSomeIDs gives a process some of the ids: files of others it sees as nobody's and cannot chown.
+// TestSomeIDs gives a process some of the ids: files of others it sees as nobody's and cannot
+// chown.
 func TestSomeIDs(t *testing.T) {
 	box := newBox(t)
 	check(t, os.WriteFile(box.image+"/other", nil, 0o644))
@@ -136,7 +139,8 @@ func TestMasks(t *testing.T) {
 	}
 }
 
-// TestLockMounts lets a process with all capabilities try to take away what hides paths. Without the lock it can.
+// TestLockMounts lets a process with all capabilities try to take away what hides paths. Without
+// the lock it can.
 func TestLockMounts(t *testing.T) {
 	const script = `umount /proc/sys && echo unmounted
 		mount -o remount,rw,bind /sys && echo writable

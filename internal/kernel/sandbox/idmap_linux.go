@@ -13,7 +13,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// IDRange is a range of user or group IDs: Count IDs from First on. Example: {0, 1000} are the IDs 0 to 999.
+// IDRange is a range of user or group IDs: Count IDs from First on. Example: {0, 1000} are the IDs
+// 0 to 999.
 type IDRange struct{ First, Count uint32 }
 
 // idMaps are the identity maps of the nested user namespace, as text for /proc/PID/uid_map.
@@ -22,7 +23,8 @@ type idMaps struct {
 	fixedGroups bool // the kernel forbids setgroups(2): the owner mapped its one ID (user_namespaces(7), setgroups)
 }
 
-// readIDMaps returns the identity maps of the IDs of this process that are in the ranges. No ranges: all IDs.
+// readIDMaps returns the identity maps of the IDs of this process that are in the ranges. No
+// ranges: all IDs.
 func readIDMaps(uids, gids []IDRange) (idMaps, error) {
 	uid, err := readIDMap("/proc/self/uid_map", uids)
 	if err != nil {
@@ -57,8 +59,9 @@ func readIDMap(file string, within []IDRange) (string, error) {
 	return text, nil
 }
 
-// identity maps the IDs of a map (user_namespaces(7)) that are in the ranges to themselves. No ranges: all IDs. A line may not
-// reach across two lines of the parent's map (EPERM), so each extent stays within an extent of the map.
+// identity maps the IDs of a map (user_namespaces(7)) that are in the ranges to themselves. No
+// ranges: all IDs. A line may not reach across two lines of the parent's map (EPERM), so each
+// extent stays within an extent of the map.
 func identity(text string, within []IDRange) (string, error) {
 	if len(within) == 0 {
 		within = []IDRange{{0, math.MaxUint32}}
@@ -117,9 +120,9 @@ func (m idMaps) write(child *program.Child) error {
 	return nil
 }
 
-// writeInside writes the maps of a child in a second, nested user namespace. The kernel takes these maps only from a process in
-// the parent namespace, the first one (user_namespaces(7)). The caller has several threads and cannot enter a user namespace,
-// so a forked process enters and writes.
+// writeInside writes the maps of a child in a second, nested user namespace. The kernel takes these
+// maps only from a process in the parent namespace, the first one (user_namespaces(7)). The caller
+// has several threads and cannot enter a user namespace, so a forked process enters and writes.
 func (m idMaps) writeInside(child *program.Child) error {
 	dir, err := child.ProcDir()
 	if err != nil {
@@ -159,8 +162,8 @@ func (m idMaps) writeInside(child *program.Child) error {
 	return err
 }
 
-// writeOnce writes text with one write(2), which ID maps require. It uses no *os.File: the child waits
-// meanwhile, and an *os.File would first be registered with the poller.
+// writeOnce writes text with one write(2), which ID maps require. It uses no *os.File: the child
+// waits meanwhile, and an *os.File would first be registered with the poller.
 func writeOnce(path, text string) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

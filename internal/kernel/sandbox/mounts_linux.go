@@ -93,9 +93,9 @@ func (t *tree) attach(dest string, source, target program.Reg) {
 	t.do("mounting at "+dest, unix.SYS_MOVE_MOUNT, source, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// target returns the register of a descriptor of dest. In the image, the lookup follows symbolic links as
-// a process in the image would, and the target must be on the root file system itself: a link of an image
-// can lead into another mount, for example /proc, or try to lead out of the image.
+// target returns the register of a descriptor of dest. In the image, the lookup follows symbolic
+// links as a process in the image would, and the target must be on the root file system itself: a
+// link of an image can lead into another mount, for example /proc, or try to lead out of the image.
 func (t *tree) target(dest string, isDir bool) (program.Reg, error) {
 	reg := t.p.Reg()
 	how := &unix.OpenHow{
@@ -152,8 +152,8 @@ func (t *tree) makeTarget(at program.Reg, rel string, isDir bool, reg program.Re
 	t.do(what, unix.SYS_OPENAT, at, rel, unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644).Into(reg)
 }
 
-// bindSource clones the source of a bind mount in the caller: the child could not clone a mount of another
-// mount namespace. It returns the detached mount.
+// bindSource clones the source of a bind mount in the caller: the child could not clone a mount of
+// another mount namespace. It returns the detached mount.
 func (t *tree) bindSource(m specs.Mount, o mountOptions) (_ program.Reg, isDir bool, err error) {
 	from := t.c.Sources[m.Destination]
 	if from == nil {
@@ -213,7 +213,8 @@ func (t *tree) newFS(fsType, dest string, o mountOptions, mnt program.Reg) {
 	t.do(what, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, uintptr(o.set)).Into(mnt)
 }
 
-// devpts makes a devpts. It drops gid=5 if that group is not mapped (EINVAL): terminals then belong to group 0.
+// devpts makes a devpts. It drops gid=5 if that group is not mapped (EINVAL): terminals then belong
+// to group 0.
 func (t *tree) devpts(dest string, o mountOptions) program.Reg {
 	var params []string
 	for _, param := range o.params {
@@ -228,8 +229,8 @@ func (t *tree) devpts(dest string, o mountOptions) program.Reg {
 	return mnt
 }
 
-// proc makes a procfs of the new PID namespace. The kernel refuses that where other mounts hide parts of
-// the caller's /proc, as in most pods; the fallbacks are those of ProcAuto.
+// proc makes a procfs of the new PID namespace. The kernel refuses that where other mounts hide
+// parts of the caller's /proc, as in most pods; the fallbacks are those of ProcAuto.
 func (t *tree) proc(o mountOptions) program.Reg {
 	mnt := t.p.Reg()
 	end := t.p.Label()
@@ -252,15 +253,16 @@ func (t *tree) proc(o mountOptions) program.Reg {
 		attempt(whatProcSubset, "subset=pid")
 	}
 
-	// Read-only: a process could otherwise write to files of other processes of the same UID, for example oom_score_adj.
+	// Read-only: a process could otherwise write to files of other processes of the same UID, for
+	// example oom_score_adj.
 	t.cloneTree("/proc", o.set|unix.MOUNT_ATTR_RDONLY, mnt)
 	t.p.Mark(end)
 
 	return mnt
 }
 
-// unlessForced returns the errors that mean that the host forbids a way to mount /proc. If Config.Proc forces the way, no
-// error is tolerated.
+// unlessForced returns the errors that mean that the host forbids a way to mount /proc. If
+// Config.Proc forces the way, no error is tolerated.
 func (t *tree) unlessForced() []unix.Errno {
 	if t.c.Proc == ProcFresh || t.c.Proc == ProcSubset {
 		return nil
@@ -268,8 +270,8 @@ func (t *tree) unlessForced() []unix.Errno {
 	return []unix.Errno{unix.EPERM, unix.EACCES}
 }
 
-// sys clones the caller's /sys. If the process has a network namespace, a new sysfs shows the interfaces
-// of that namespace, where the kernel allows a new sysfs.
+// sys clones the caller's /sys. If the process has a network namespace, a new sysfs shows the
+// interfaces of that namespace, where the kernel allows a new sysfs.
 func (t *tree) sys(o mountOptions) program.Reg {
 	mnt, bind, end := t.p.Reg(), t.p.Label(), t.p.Label()
 	if t.c.Network != Host {
@@ -287,8 +289,8 @@ func (t *tree) sys(o mountOptions) program.Reg {
 	return mnt
 }
 
-// cgroups mounts the view of the cgroup namespace at /sys/fs/cgroup, where programs look for their limits. If that fails, the
-// caller's view remains. Both are read-only (CVE-2023-25809).
+// cgroups mounts the view of the cgroup namespace at /sys/fs/cgroup, where programs look for their
+// limits. If that fails, the caller's view remains. Both are read-only (CVE-2023-25809).
 func (t *tree) cgroups() {
 	sys := t.mounts[len(t.mounts)-1]
 	fs, mnt, target, end := t.p.Reg(), t.p.Reg(), t.p.Reg(), t.p.Label()
@@ -303,8 +305,8 @@ func (t *tree) cgroups() {
 	t.p.Mark(end)
 }
 
-// cloneTree clones a mount of the caller with all mounts below it: the kernel does not reveal files that
-// a mount of the parent namespace hides.
+// cloneTree clones a mount of the caller with all mounts below it: the kernel does not reveal files
+// that a mount of the parent namespace hides.
 func (t *tree) cloneTree(dir string, attrs uint64, mnt program.Reg) {
 	t.do("cloning "+dir, unix.SYS_OPEN_TREE, unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE).Into(mnt)
 	attr := &unix.MountAttr{Attr_set: attrs}

@@ -418,7 +418,8 @@ func TestPinnedLayers(t *testing.T) {
 	}
 }
 
-// TestNoDevices: no mount lets device nodes be opened but devpts and the mounts of single devices, whatever the caller says.
+// TestNoDevices: no mount lets device nodes be opened but devpts and the mounts of single devices,
+// whatever the caller says.
 func TestNoDevices(t *testing.T) {
 	box := newBox(t, "srv/")
 	check(t, mkdirs(box.path("volume")))

@@ -23,8 +23,8 @@ import (
 // networkTimeout bounds the time until a helper has given the namespace a default route.
 const networkTimeout = 30 * time.Second
 
-// FindNetworkHelper returns the path of pasta or, if pasta is missing, of slirp4netns. It searches the
-// absolute directories of a PATH.
+// FindNetworkHelper returns the path of pasta or, if pasta is missing, of slirp4netns. It searches
+// the absolute directories of a PATH.
 func FindNetworkHelper(dirs string) (string, error) {
 	if file, err := hostprogram.Find(dirs, "pasta", "slirp4netns"); err == nil {
 		return file, nil
@@ -32,8 +32,8 @@ func FindNetworkHelper(dirs string) (string, error) {
 	return "", errors.New("a private network needs pasta (Debian: apt install passt) or slirp4netns (apt install slirp4netns), and neither is installed")
 }
 
-// Nameserver returns the nameserver for /etc/resolv.conf of a process with a private network: an address
-// that the helper forwards to the nameserver of the host.
+// Nameserver returns the nameserver for /etc/resolv.conf of a process with a private network: an
+// address that the helper forwards to the nameserver of the host.
 func Nameserver(helper string) netip.Addr {
 	if filepath.Base(helper) == "slirp4netns" {
 		return netip.AddrFrom4([4]byte{10, 0, 2, 3})
@@ -96,15 +96,17 @@ func attachNetwork(path string, child *program.Child) (*helper, error) {
 		return h, err
 	}
 
-	// The AppArmor profile of Debian 12's pasta forbids to open namespaces of other processes, but pasta may open its own
-	// descriptors again. Later versions, which have other profiles, close inherited descriptors.
+	// The AppArmor profile of Debian 12's pasta forbids to open namespaces of other processes, but
+	// pasta may open its own descriptors again. Later versions, which have other profiles, close
+	// inherited descriptors.
 	if h := startWithNamespaces(dir, path); h != nil {
 		return h, nil
 	}
 	return nil, err
 }
 
-// startWithNamespaces starts pasta with the namespaces of the process at dir as descriptors. It returns nil if that fails.
+// startWithNamespaces starts pasta with the namespaces of the process at dir as descriptors. It
+// returns nil if that fails.
 func startWithNamespaces(dir, path string) *helper {
 	cmd := helperCommand(path, "--netns=/proc/self/fd/3", "--userns=/proc/self/fd/4")
 	for _, name := range []string{"/ns/net", "/ns/user"} {
@@ -123,7 +125,8 @@ func startWithNamespaces(dir, path string) *helper {
 	return h
 }
 
-// startHelper starts cmd, which connects the network namespace of the process at dir, and waits until it has.
+// startHelper starts cmd, which connects the network namespace of the process at dir, and waits
+// until it has.
 func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 	h := &helper{cmd: cmd, output: &tail{}, done: make(chan struct{})}
 	h.cmd.Env = []string{"PATH=" + DefaultPath}
@@ -161,8 +164,8 @@ func startHelper(dir string, cmd *exec.Cmd) (*helper, error) {
 	}
 }
 
-// helperCommand returns the command of the helper. namespaces are its last arguments: a process ID, or options of pasta. The
-// helper runs until helper.stop.
+// helperCommand returns the command of the helper. namespaces are its last arguments: a process ID,
+// or options of pasta. The helper runs until helper.stop.
 func helperCommand(path string, namespaces ...string) *exec.Cmd {
 	args := []string{
 		"--config-net", "--foreground", "--quiet", "--no-map-gw", "--dns-forward", Nameserver(path).String(),
@@ -175,20 +178,22 @@ func helperCommand(path string, namespaces ...string) *exec.Cmd {
 	return exec.CommandContext(context.Background(), path, append(args, namespaces...)...)
 }
 
-// The tables of routes of a network namespace, below /proc/PID, and a part of the line of a default route (proc_pid_net(5)).
+// The tables of routes of a network namespace, below /proc/PID, and a part of the line of a default
+// route (proc_pid_net(5)).
 const (
 	routesV4, defaultV4 = "/net/route", "\t00000000\t" // the destination, after the interface
 	routesV6, defaultV6 = "/net/ipv6_route", "00000000000000000000000000000000 00 "
 )
 
-// connected reports whether the network namespace of the process at dir has its default route. If this process has a default
-// route for IPv4, the namespace needs one too: the route for IPv4 may come after the route for IPv6.
+// connected reports whether the network namespace of the process at dir has its default route. If
+// this process has a default route for IPv4, the namespace needs one too: the route for IPv4 may
+// come after the route for IPv6.
 func connected(dir string) bool {
 	return hasLine(dir+routesV4, defaultV4) || hasLine(dir+routesV6, defaultV6) && !hasLine("/proc/self"+routesV4, defaultV4)
 }
 
-// hasLine reports whether a table of routes has a line with text for an interface other than lo. The table of an address family
-// that the kernel lacks does not exist.
+// hasLine reports whether a table of routes has a line with text for an interface other than lo.
+// The table of an address family that the kernel lacks does not exist.
 func hasLine(table, text string) bool {
 	lines, err := os.ReadFile(table)
 	if err != nil {

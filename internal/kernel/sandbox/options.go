@@ -8,15 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountOptions are the options of one mount of a runtime-spec, sorted by the system call that takes them.
+// mountOptions are the options of one mount of a runtime-spec, sorted by the system call that takes
+// them.
 type mountOptions struct {
 	set, clear uint64   // attributes for mount_setattr(2) and fsmount(2)
 	params     []string // "key=value" or "flag", for fsconfig(2)
 	device     bool     // the source of a bind mount is a device that may be opened: option dev
 }
 
-// attribute returns the mount attributes of an option that belongs to the mount rather than to the file
-// system, for example "ro". The attributes in clear are cleared before those in set are set.
+// attribute returns the mount attributes of an option that belongs to the mount rather than to the
+// file system, for example "ro". The attributes in clear are cleared before those in set are set.
 func attribute(option string) (set, clear uint64, ok bool) {
 	switch option {
 	case "ro":
@@ -48,7 +49,8 @@ func attribute(option string) (set, clear uint64, ok bool) {
 	return 0, 0, false
 }
 
-// parameters returns the names of the fsconfig(2) parameters that a type of file system accepts here.
+// parameters returns the names of the fsconfig(2) parameters that a type of file system accepts
+// here.
 func parameters(fsType string) []string {
 	switch fsType {
 	case "tmpfs":
@@ -61,8 +63,8 @@ func parameters(fsType string) []string {
 	return nil
 }
 
-// parseOptions sorts the options of a mount of type fsType ("bind" for binds). An
-// unknown option is an error: a mount without the option could be writable, or shared with the host.
+// parseOptions sorts the options of a mount of type fsType ("bind" for binds). An unknown option is
+// an error: a mount without the option could be writable, or shared with the host.
 func parseOptions(fsType string, options []string) (mountOptions, error) {
 	var o mountOptions
 	for _, option := range options {

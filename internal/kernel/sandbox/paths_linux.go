@@ -13,11 +13,11 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/program"
 )
 
-// devices fills a tmpfs mounted at /dev with the usual device nodes and links. The nodes are bind mounts of
-// the caller's nodes, because a user namespace may not make nodes. The mounts are read-only; a process can
-// still write to the devices. On a writable mount, root of the process could change the modes of the
-// caller's nodes if it owns them, in a pod for example. A standard stream would give the same access, so
-// unset streams are the null of this /dev.
+// devices fills a tmpfs mounted at /dev with the usual device nodes and links. The nodes are bind
+// mounts of the caller's nodes, because a user namespace may not make nodes. The mounts are
+// read-only; a process can still write to the devices. On a writable mount, root of the process
+// could change the modes of the caller's nodes if it owns them, in a pod for example. A standard
+// stream would give the same access, so unset streams are the null of this /dev.
 func (t *tree) devices(dev program.Reg) {
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		node, place := t.p.Reg(), t.p.Reg()
@@ -54,7 +54,8 @@ func (t *tree) protect(what string, node program.Reg) {
 	t.do(what, unix.SYS_MOUNT_SETATTR, node, "", unix.AT_EMPTY_PATH, program.Pointer(attr), unix.MOUNT_ATTR_SIZE_VER0)
 }
 
-// paths hides the masked paths and makes the read-only paths read-only. Each path is looked up from the root of its mount.
+// paths hides the masked paths and makes the read-only paths read-only. Each path is looked up from
+// the root of its mount.
 func (t *tree) paths() {
 	if len(t.c.Spec.Linux.MaskedPaths) > 0 {
 		t.nullDevice()
@@ -83,8 +84,9 @@ func (t *tree) nullDevice() {
 
 const whatInside = "finding what is to be hidden or read-only: "
 
-// inside opens a path to mask or to make read-only, or jumps to missing. In a mount of the set-up the
-// lookup follows no symbolic link; in the image the lookup follows links within the image's root.
+// inside opens a path to mask or to make read-only, or jumps to missing. In a mount of the set-up
+// the lookup follows no symbolic link; in the image the lookup follows links within the image's
+// root.
 func (t *tree) inside(p string, missing program.Label) program.Reg {
 	at, rel := t.root, p
 	how := &unix.OpenHow{
@@ -134,9 +136,10 @@ func (t *tree) readonly(p string) {
 	t.p.Mark(end)
 }
 
-// hideCaller covers the directories of the caller and of its ancestors in a /proc that is bound from the caller: everybody can
-// read command lines, and the command lines of these processes may hold credentials. In a /proc of the new PID namespace the
-// caller's PID leads nowhere, because the child has started no process yet.
+// hideCaller covers the directories of the caller and of its ancestors in a /proc that is bound
+// from the caller: everybody can read command lines, and the command lines of these processes may
+// hold credentials. In a /proc of the new PID namespace the caller's PID leads nowhere, because the
+// child has started no process yet.
 func (t *tree) hideCaller() error {
 	self, err := fdfs.ProcSelf()
 	if err != nil {
@@ -160,7 +163,8 @@ func (t *tree) hideCaller() error {
 	return nil
 }
 
-// hide covers directories of processes. If the first directory is missing, the /proc is another PID namespace's.
+// hide covers directories of processes. If the first directory is missing, the /proc is another PID
+// namespace's.
 func (t *tree) hide(proc program.Reg, pids []string) {
 	end := t.p.Label()
 	for i, pid := range pids {

@@ -15,8 +15,8 @@ const whatExec = "executing the program"
 
 // become adds the operations that give up the caller's user, groups and capabilities.
 //
-// The order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, so capabilities are dropped last.
-// A change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)), so that call follows.
+// The order: without no_new_privs a seccomp filter needs CAP_SYS_ADMIN, so capabilities are dropped
+// last. A change of user or capabilities undoes PR_SET_PDEATHSIG (prctl(2)), so that call follows.
 func (l *launch) become() error {
 	p := l.c.Spec.Process
 	umask := 0o022
@@ -63,7 +63,8 @@ func (l *launch) become() error {
 	return nil
 }
 
-// settle drops the last capabilities. PR_SET_PDEATHSIG follows: the change of capabilities undoes it.
+// settle drops the last capabilities. PR_SET_PDEATHSIG follows: the change of capabilities undoes
+// it.
 func (l *launch) settle(caps uint64) {
 	l.capset(caps, caps)
 	l.do("tying the process to the builder", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
@@ -82,8 +83,8 @@ func (l *launch) cleanSignals() {
 	l.do("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, program.Pointer(none), 0, 8)
 }
 
-// capabilities returns the bounding set and the set with which the process starts. As with docker, a
-// user other than root starts with none.
+// capabilities returns the bounding set and the set with which the process starts. As with docker,
+// a user other than root starts with none.
 func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 	if p.Capabilities == nil {
 		return 0, 0, nil
@@ -101,9 +102,9 @@ func capabilities(p *specs.Process) (bounding, final uint64, err error) {
 	return bounding, final & bounding, nil
 }
 
-// user sets the user and group IDs. Supplementary groups are set even to an empty list: the process must
-// not keep the caller's groups (CVE-2022-2990) unless KeepGroups says so. Where the kernel forbids
-// setgroups(2), the process keeps the groups that the user has anyway.
+// user sets the user and group IDs. Supplementary groups are set even to an empty list: the process
+// must not keep the caller's groups (CVE-2022-2990) unless KeepGroups says so. Where the kernel
+// forbids setgroups(2), the process keeps the groups that the user has anyway.
 func (l *launch) user(u specs.User) {
 	groups := append([]uint32(nil), u.AdditionalGids...)
 	switch {
@@ -149,8 +150,8 @@ func rlimitNames() map[string]int {
 	}
 }
 
-// HardLimit returns the caller's hard limit of a resource by its name in a runtime-spec, for example "RLIMIT_NOFILE". No process
-// gets a higher limit.
+// HardLimit returns the caller's hard limit of a resource by its name in a runtime-spec, for
+// example "RLIMIT_NOFILE". No process gets a higher limit.
 func HardLimit(name string) (uint64, error) {
 	resource, ok := rlimitNames()[name]
 	if !ok {
@@ -163,7 +164,8 @@ func HardLimit(name string) (uint64, error) {
 	return own.Max, nil
 }
 
-// rlimits sets limits up to the caller's hard limit, which a process in a user namespace cannot raise.
+// rlimits sets limits up to the caller's hard limit, which a process in a user namespace cannot
+// raise.
 func (l *launch) rlimits(limits []specs.POSIXRlimit) error {
 	for _, r := range limits {
 		highest, err := HardLimit(r.Type)
@@ -176,9 +178,9 @@ func (l *launch) rlimits(limits []specs.POSIXRlimit) error {
 	return nil
 }
 
-// find adds the search for the program. The search comes before the filter, which may be the user's and need not allow the
-// calls of the search. No lookup follows magic links: until execve, /proc/self/exe and /proc/self/fd are the caller's
-// (CVE-2019-5736).
+// find adds the search for the program. The search comes before the filter, which may be the user's
+// and need not allow the calls of the search. No lookup follows magic links: until execve,
+// /proc/self/exe and /proc/self/fd are the caller's (CVE-2019-5736).
 func (l *launch) find() {
 	p := l.c.Spec.Process
 	for _, file := range Candidates(p.Args[0], p.Env) {
@@ -191,7 +193,8 @@ func (l *launch) find() {
 	}
 }
 
-// candidate is a path that the program's name may mean, and a register that is set if the file exists.
+// candidate is a path that the program's name may mean, and a register that is set if the file
+// exists.
 type candidate struct {
 	file  string
 	found program.Reg
@@ -215,9 +218,9 @@ func (l *launch) execute() {
 	l.p.Fail(whatExec, unix.ENOENT)
 }
 
-// Candidates returns the paths that the name of a program may mean to a process with the environment env, in the order of
-// execvp(3). A path that is not absolute is relative to the working directory of the process. Example: "make" with PATH=/bin:
-// "/bin/make".
+// Candidates returns the paths that the name of a program may mean to a process with the
+// environment env, in the order of execvp(3). A path that is not absolute is relative to the
+// working directory of the process. Example: "make" with PATH=/bin: "/bin/make".
 func Candidates(name string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}
@@ -247,8 +250,8 @@ const (
 	whatTry  = "trying a program"
 )
 
-// execError returns the error of a program for which all candidates failed: the first failure other than
-// a missing file.
+// execError returns the error of a program for which all candidates failed: the first failure other
+// than a missing file.
 func execError(name string, notes []program.Failure) *ExecError {
 	e := &ExecError{Path: name, Errno: unix.ENOENT}
 	for _, n := range notes {

@@ -412,7 +412,8 @@ func withSelf(t *testing.T, box *box, name string) {
 	check(t, os.WriteFile(filepath.Join(box.image, name), text, 0o755))
 }
 
-// The overlay belongs to the builder's user namespace; set-user-ID must still count in the nested one.
+// The overlay belongs to the builder's user namespace; set-user-ID must still count in the nested
+// one.
 func TestSetuidProgram(t *testing.T) {
 	box := newBox(t)
 	withSelf(t, box, "self")

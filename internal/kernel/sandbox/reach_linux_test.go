@@ -14,7 +14,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
-// reach tries what a process may do to those whose directories it sees in /proc and that are not its own.
+// reach tries what a process may do to those whose directories it sees in /proc and that are not
+// its own.
 func reach() {
 	own := map[string]bool{}
 	if self, err := os.Readlink("/proc/self"); err == nil {
@@ -66,8 +67,9 @@ func reach() {
 	fmt.Println("tried", tried)
 }
 
-// Where the /proc of a RUN is the builder's, because no other may be mounted, its processes are seen there and nothing else of
-// them: the user namespace of the RUN is nested in theirs (PTRACE_MODE_READ of ptrace(2)).
+// Where the /proc of a RUN is the builder's, because no other may be mounted, its processes are
+// seen there and nothing else of them: the user namespace of the RUN is nested in theirs
+// (PTRACE_MODE_READ of ptrace(2)).
 func TestCannotReachThroughProc(t *testing.T) {
 	box := newBox(t)
 	withSelf(t, box, "self")

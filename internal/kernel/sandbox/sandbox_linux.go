@@ -28,7 +28,8 @@ type CgroupNames int
 
 // The ways. The zero value is CgroupAuto.
 const (
-	// CgroupAuto: names begin at Config.Cgroup if that is a cgroup of version 2. /sys/fs/cgroup shows that cgroup, read-only.
+	// CgroupAuto: names begin at Config.Cgroup if that is a cgroup of version 2. /sys/fs/cgroup
+	// shows that cgroup, read-only.
 	CgroupAuto    CgroupNames = iota
 	CgroupHost                // the process sees the caller's names
 	CgroupPrivate             // as CgroupAuto; without Config.Cgroup, names begin at the caller's cgroup
@@ -50,14 +51,16 @@ type Config struct {
 	// Spec is the process and its mounts. Start refuses fields that are set and not supported.
 	// Spec.Linux.Seccomp is used if Filter is nil.
 	Spec *specs.Spec
-	// Root is the file system. Root.Lowers may be empty: the file system begins as an empty directory then.
+	// Root is the file system. Root.Lowers may be empty: the file system begins as an empty
+	// directory then.
 	Root overlay.Mount
-	// Stubs is a directory on the file system of Root.Upper. Start keeps empty directories and files there, which stand in
-	// for mount targets that the image lacks. Start makes the directory if it is missing. Processes may share the directory;
-	// the caller removes it after the last process.
+	// Stubs is a directory on the file system of Root.Upper. Start keeps empty directories and
+	// files there, which stand in for mount targets that the image lacks. Start makes the directory
+	// if it is missing. Processes may share the directory; the caller removes it after the last
+	// process.
 	Stubs string
-	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough). The source of another bind
-	// mount is opened by Spec's path during Start.
+	// Sources holds the sources of bind mounts by destination, as descriptors (O_PATH is enough).
+	// The source of another bind mount is opened by Spec's path during Start.
 	Sources map[string]*os.File
 
 	Streams
@@ -66,41 +69,47 @@ type Config struct {
 	// Cgroup is the cgroup in which the process starts. Nil: the caller's.
 	Cgroup      Cgroup
 	CgroupNames CgroupNames
-	// LockMounts: a process with CAP_SYS_ADMIN can neither unmount the covers of paths that Spec hides nor make read-only
-	// paths writable. The process then has no capability over its other namespaces.
+	// LockMounts: a process with CAP_SYS_ADMIN can neither unmount the covers of paths that Spec
+	// hides nor make read-only paths writable. The process then has no capability over its other
+	// namespaces.
 	LockMounts bool
 
 	Network Network
 	// NetworkHelper is the path of pasta or slirp4netns, for Private; see FindNetworkHelper.
 	NetworkHelper string
-	// Filter is the compiled seccomp profile. Nil: Start compiles Spec.Linux.Seccomp; if that is nil, too, the process has no
-	// filter.
+	// Filter is the compiled seccomp profile. Nil: Start compiles Spec.Linux.Seccomp; if that is
+	// nil, too, the process has no filter.
 	Filter *Filter
 
 	// Proc forces one way to mount /proc. The zero value tries all ways.
 	Proc ProcMount
-	// Chroot forces chroot(2) where pivot_root(2) would succeed. The process then loses CAP_SYS_CHROOT.
+	// Chroot forces chroot(2) where pivot_root(2) would succeed. The process then loses
+	// CAP_SYS_CHROOT.
 	Chroot bool
-	// Debug is called with the listing of the system calls that set up the process, before they are made. Nil: no listing.
+	// Debug is called with the listing of the system calls that set up the process, before they are
+	// made. Nil: no listing.
 	Debug func(program string)
 }
 
 // Streams are the standard streams of a process. Nil: /dev/null. Start makes the files blocking.
 type Streams struct{ Stdin, Stdout, Stderr *os.File }
 
-// IDs are the user and group IDs that a process knows. The zero value: all IDs of the caller's user namespace, and the
-// supplementary groups of Spec.
+// IDs are the user and group IDs that a process knows. The zero value: all IDs of the caller's user
+// namespace, and the supplementary groups of Spec.
 type IDs struct {
-	// UIDs and GIDs are ranges of IDs of the caller's user namespace, 0 among them. Nil: all. A file of another owner belongs
-	// to the overflow ID for the process (user_namespaces(7)), which cannot change the file.
+	// UIDs and GIDs are ranges of IDs of the caller's user namespace, 0 among them. Nil: all. A
+	// file of another owner belongs to the overflow ID for the process (user_namespaces(7)), which
+	// cannot change the file.
 	UIDs, GIDs []IDRange
 	// KeepGroups keeps the supplementary groups of the caller in place of Spec's.
 	KeepGroups bool
 }
 
-// Process is a running process. When the process ends, the kernel kills all processes that it started.
+// Process is a running process. When the process ends, the kernel kills all processes that it
+// started.
 type Process struct {
-	// Degraded has one line for each fallback that Start used, for example chroot(2) in place of pivot_root(2).
+	// Degraded has one line for each fallback that Start used, for example chroot(2) in place of
+	// pivot_root(2).
 	Degraded []string
 
 	child   *program.Child
@@ -115,8 +124,8 @@ type State = program.State
 type Cgroup = program.Cgroup
 
 // Start starts the process and returns after execve(2) of the program. If the program cannot be
-// executed, the error is an *ExecError. Another error names the operation of the set-up that failed.
-// After an error no process and no mount is left.
+// executed, the error is an *ExecError. Another error names the operation of the set-up that
+// failed. After an error no process and no mount is left.
 func Start(c Config) (*Process, error) {
 	p, err := c.start("")
 	var missing *program.Failure
@@ -125,8 +134,8 @@ func Start(c Config) (*Process, error) {
 	}
 
 	// A target is missing although the stubs have it: a symbolic link of the image leads elsewhere,
-	// or a whiteout of the image hides the stub. Make stubs in a layer above the image, at the paths
-	// to which the links lead.
+	// or a whiteout of the image hides the stub. Make stubs in a layer above the image, at the
+	// paths to which the links lead.
 	targets, err := c.stubsOnTop()
 	if err != nil {
 		return nil, err
@@ -139,7 +148,8 @@ func Start(c Config) (*Process, error) {
 	return p, nil
 }
 
-// start makes one attempt. targets is a directory of stubs that becomes the topmost lower directory; empty: none.
+// start makes one attempt. targets is a directory of stubs that becomes the topmost lower
+// directory; empty: none.
 func (c Config) start(targets string) (*Process, error) {
 	prog, err := c.compile(targets)
 	if err != nil {
@@ -189,8 +199,8 @@ func (c Config) namespaces() uintptr {
 // Pid returns the process id in the PID namespace of the caller.
 func (p *Process) Pid() int { return p.child.Pid }
 
-// Wait waits for the end of the process. By then the kernel has killed all processes that the process
-// left in the background, even a process that still holds Stdout open.
+// Wait waits for the end of the process. By then the kernel has killed all processes that the
+// process left in the background, even a process that still holds Stdout open.
 func (p *Process) Wait() (State, error) {
 	state, err := p.child.Wait()
 	err = errors.Join(err, p.helper.stop())
@@ -203,8 +213,9 @@ func (p *Process) Wait() (State, error) {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.child.Done() }
 
-// Signal sends a signal to the process. If the process has ended, the error is os.ErrProcessDone. The
-// process is the init of its PID namespace and ignores signals without a handler, except SIGKILL.
+// Signal sends a signal to the process. If the process has ended, the error is os.ErrProcessDone.
+// The process is the init of its PID namespace and ignores signals without a handler, except
+// SIGKILL.
 func (p *Process) Signal(sig syscall.Signal) error { return p.child.Signal(sig) }
 
 // Kill kills the process and all processes that it started. Kill of an ended process is no error.
@@ -237,8 +248,8 @@ func (e *ExecError) Error() string {
 	return fmt.Sprintf("executing %q: %v", e.Path, e.Errno)
 }
 
-// NoHandler reports whether the program exists and the kernel found no way to execute it. The program may be for another
-// architecture.
+// NoHandler reports whether the program exists and the kernel found no way to execute it. The
+// program may be for another architecture.
 func (e *ExecError) NoHandler() bool { return e.Errno == unix.ENOEXEC || e.Interpreter }
 
 // TooLong reports whether the arguments and the environment are longer than the kernel accepts.
@@ -247,7 +258,8 @@ func (e *ExecError) TooLong() bool { return e.Errno == unix.E2BIG }
 // Unwrap returns the error number.
 func (e *ExecError) Unwrap() error { return e.Errno }
 
-// ExitCode returns the exit code of a shell for this error: 127 if the program does not exist, else 126.
+// ExitCode returns the exit code of a shell for this error: 127 if the program does not exist, else
+// 126.
 func (e *ExecError) ExitCode() int {
 	if e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR {
 		return 127

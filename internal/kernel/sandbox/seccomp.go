@@ -25,8 +25,9 @@ func DefaultSeccomp(caps []string) (*specs.LinuxSeccomp, error) {
 	return profile, nil
 }
 
-// ParseSeccomp reads a profile in docker's JSON format for a process with the bounding set caps, on this machine's
-// architecture and kernel. A profile without default action and without rules, which docker ignores, is an error.
+// ParseSeccomp reads a profile in docker's JSON format for a process with the bounding set caps, on
+// this machine's architecture and kernel. A profile without default action and without rules, which
+// docker ignores, is an error.
 func ParseSeccomp(text []byte, caps []string) (*specs.LinuxSeccomp, error) {
 	var shape struct{ Syscalls []*struct{} }
 	if err := json.Unmarshal(text, &shape); err != nil {
@@ -63,14 +64,16 @@ type instruction struct {
 
 // NewFilter compiles a profile of a runtime-spec.
 //
-// The filter finds the rule of a system call by a binary search over ranges of numbers with the same
-// outcome, not by the usual chain of comparisons. When a filter is installed, the kernel runs it once
-// for each number, to learn the calls that are always allowed; that time is part of each start.
+// The filter finds the rule of a system call by a binary search over ranges of numbers with the
+// same outcome, not by the usual chain of comparisons. When a filter is installed, the kernel runs
+// it once for each number, to learn the calls that are always allowed; that time is part of each
+// start.
 //
 // As with runc: a name that an architecture lacks is ignored. A call with a higher number than all
 // calls of the profile fails with ENOSYS, so that programs fall back. A process of a foreign
-// architecture is killed. Calls of the x32 ABI fail with ENOSYS, as on kernels without that ABI. Rules
-// with conditions on arguments win over the rule without, and that rule wins over the default.
+// architecture is killed. Calls of the x32 ABI fail with ENOSYS, as on kernels without that ABI.
+// Rules with conditions on arguments win over the rule without, and that rule wins over the
+// default.
 func NewFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 	if s.ListenerPath != "" || s.ListenerMetadata != "" {
 		return nil, errors.New("compiling the seccomp profile: a listener is not supported")
@@ -155,7 +158,8 @@ const (
 
 func ret(value uint32) instruction { return instruction{code: opReturn, k: value} }
 
-// filterFlags returns the flags for seccomp(2). Without names, speculation stays allowed, as with runc.
+// filterFlags returns the flags for seccomp(2). Without names, speculation stays allowed, as with
+// runc.
 func filterFlags(names []specs.LinuxSeccompFlag) (int, error) {
 	if len(names) == 0 {
 		return flagSpecAllow, nil
@@ -211,8 +215,8 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	return 0, fmt.Errorf("action %q is not supported", a)
 }
 
-// architectures returns the tables of system calls of the profile's architectures that this machine can
-// run. The first is the native architecture.
+// architectures returns the tables of system calls of the profile's architectures that this machine
+// can run. The first is the native architecture.
 func architectures(names []specs.Arch) ([]*arch.Info, error) {
 	var tables []*arch.Info
 	switch runtime.GOARCH {
@@ -233,7 +237,8 @@ func architectures(names []specs.Arch) ([]*arch.Info, error) {
 	return tables, nil
 }
 
-// rule is the outcome of one system call: the action of the first case whose conditions all hold, else last.
+// rule is the outcome of one system call: the action of the first case whose conditions all hold,
+// else last.
 type rule struct {
 	cases []conditional
 	last  uint32
@@ -301,7 +306,8 @@ func sameIndexTwice(args []specs.LinuxSeccompArg) bool {
 	return false
 }
 
-// span is a range of system call numbers, from first to the next span's first, and the code for the range.
+// span is a range of system call numbers, from first to the next span's first, and the code for the
+// range.
 type span struct {
 	first uint32
 	code  []instruction
@@ -382,7 +388,8 @@ func (r *rule) compile() ([]instruction, error) {
 	return append(code, ret(r.last)), nil
 }
 
-// compile returns code that returns the action if all conditions hold, and continues behind itself if not.
+// compile returns code that returns the action if all conditions hold, and continues behind itself
+// if not.
 func (c conditional) compile() ([]instruction, error) {
 	code := []instruction{ret(c.action)}
 	for _, arg := range slices.Backward(c.args) {
@@ -395,8 +402,8 @@ func (c conditional) compile() ([]instruction, error) {
 	return code, nil
 }
 
-// compare returns code that tests a 64-bit argument in two halves. The code continues behind itself if
-// the condition holds, and skips the number skip of further instructions if not.
+// compare returns code that tests a 64-bit argument in two halves. The code continues behind itself
+// if the condition holds, and skips the number skip of further instructions if not.
 func compare(arg specs.LinuxSeccompArg, skip int) ([]instruction, error) {
 	if arg.Index > 5 {
 		return nil, fmt.Errorf("argument %d does not exist", arg.Index)
@@ -434,7 +441,8 @@ func compare(arg specs.LinuxSeccompArg, skip int) ([]instruction, error) {
 	return nil, fmt.Errorf("operator %q is not supported", arg.Op)
 }
 
-// run interprets the filter for a system call of the native architecture and returns the filter's value.
+// run interprets the filter for a system call of the native architecture and returns the filter's
+// value.
 func (f *Filter) run(nr uint32, args ...uint64) uint32 {
 	native, err := architectures(nil)
 	if err != nil {

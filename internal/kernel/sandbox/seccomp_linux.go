@@ -35,8 +35,9 @@ func (l *launch) seccomp() error {
 	return nil
 }
 
-// Check returns an error if no process can start under the filter, or if the child could not report a failed start. noNewPrivs
-// says whether the process will have no_new_privs: then it drops its capabilities before the filter is installed.
+// Check returns an error if no process can start under the filter, or if the child could not report
+// a failed start. noNewPrivs says whether the process will have no_new_privs: then it drops its
+// capabilities before the filter is installed.
 func (f *Filter) Check(noNewPrivs bool) error {
 	needed := []struct {
 		name string

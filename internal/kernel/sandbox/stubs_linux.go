@@ -64,8 +64,9 @@ func (c Config) sourceIsDir(m specs.Mount) (bool, error) {
 	return st.IsDir(), nil
 }
 
-// stubs returns a directory with the stubs for the mounts of c. The directory becomes the lowest layer:
-// files of the image hide the stubs. It is made once for each set of targets, and appears complete.
+// stubs returns a directory with the stubs for the mounts of c. The directory becomes the lowest
+// layer: files of the image hide the stubs. It is made once for each set of targets, and appears
+// complete.
 func (c Config) stubs() (string, error) {
 	list, err := c.targets()
 	if err != nil {
@@ -120,9 +121,9 @@ func makeStubs(base string, list []stub) (string, error) {
 	return temp, nil
 }
 
-// make makes s below base, to which only this package writes. If the image lacks a parent of the target,
-// the process sees the stub's parent, so chmod sets the modes independently of the caller's umask. If a
-// file is in place of a directory, the lookup of the target reports that later.
+// make makes s below base, to which only this package writes. If the image lacks a parent of the
+// target, the process sees the stub's parent, so chmod sets the modes independently of the caller's
+// umask. If a file is in place of a directory, the lookup of the target reports that later.
 func (s stub) make(base string) error {
 	dir := base
 	names := strings.Split(strings.Trim(s.path, "/"), "/")
@@ -152,9 +153,10 @@ func (s stub) make(base string) error {
 	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
-// stubsOnTop returns a new directory with stubs for the targets that do not resolve in the image, at the
-// paths to which the image's symbolic links lead. The directory becomes the topmost layer. It repeats the
-// image's directories on the way, with their attributes: in an overlay the topmost attributes count.
+// stubsOnTop returns a new directory with stubs for the targets that do not resolve in the image,
+// at the paths to which the image's symbolic links lead. The directory becomes the topmost layer.
+// It repeats the image's directories on the way, with their attributes: in an overlay the topmost
+// attributes count.
 func (c Config) stubsOnTop() (_ string, err error) {
 	list, err := c.targets()
 	if err != nil {

@@ -8,46 +8,46 @@ import (
 	"time"
 )
 
-// TestStepClock: the clock ends what takes too long, and not what waits for others.
-func TestStepClock(t *testing.T) {
-	b := &builder{Options: Options{StepTimeout: time.Second}}
-	ctx, clock, done := b.limitStep(t.Context())
+// TestClock shows that the clock ends a step that works for too long, and not a step that waits for others.
+func TestClock(t *testing.T) {
+	const limit = time.Second
+	ctx, clock, done := startClock(t.Context(), limit)
 	defer done()
 
 	resume := clock.pause()
-	time.Sleep(3 * b.StepTimeout)
+	time.Sleep(3 * limit)
 	if ctx.Err() != nil {
 		t.Fatal("waiting counts")
 	}
 	clock.pause()() // within a wait: it goes on
-	if worked, waited := clock.times(); waited < 3*b.StepTimeout || worked > b.StepTimeout {
+	if worked, waited := clock.times(); waited < 3*limit || worked > limit {
 		t.Errorf("worked %s, waited %s", worked, waited)
 	}
 	resume()
 	resume() // is over already
 	<-ctx.Done()
-	limit := (*TimeoutError)(nil)
-	if !errors.As(context.Cause(ctx), &limit) || limit.Limit != b.StepTimeout {
+	ended := (*TimeoutError)(nil)
+	if !errors.As(context.Cause(ctx), &ended) || ended.Limit != limit {
 		t.Errorf("cause: %v", context.Cause(ctx))
 	}
 	worked, waited := clock.times()
-	if worked < b.StepTimeout {
+	if worked < limit {
 		t.Errorf("ended after %s", worked)
 	}
 	clock.pause()() // when it is over, nothing ends again
 
 	// A part of the wait may have been work, or more than the whole.
 	clock.pause()
-	clock.charge(b.StepTimeout)
-	if now, rest := clock.times(); now < worked+b.StepTimeout || rest < waited-b.StepTimeout {
+	clock.charge(limit)
+	if now, rest := clock.times(); now < worked+limit || rest < waited-limit {
 		t.Errorf("worked %s and waited %s, before it was %s and %s", now, rest, worked, waited)
 	}
 	clock.charge(time.Hour)
-	if now, rest := clock.times(); now < time.Hour || rest > b.StepTimeout {
+	if now, rest := clock.times(); now < time.Hour || rest > limit {
 		t.Errorf("worked %s and waited %s", now, rest)
 	}
 
-	ctx, clock, done = (&builder{}).limitStep(t.Context())
+	ctx, clock, done = startClock(t.Context(), 0)
 	clock.pause()()
 	if done(); ctx.Err() != nil {
 		t.Error("no limit ends the step")
