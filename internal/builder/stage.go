@@ -41,8 +41,8 @@ type entry struct {
 
 // change is what an instruction does to files.
 type change struct {
-	content []string // digests of the files that it reads: part of the cache key
-	process any      // options of the process that it runs: part of the cache key; nil: it runs none
+	content []string         // digests of the files that it reads: part of the cache key
+	process cache.ProcessKey // options of the process that the instruction runs: part of the cache key; nil: no process
 	// write makes the files. It reports whether any has changed.
 	write func(ctx context.Context, l rootfs.Layer) (changed bool, err error)
 }
