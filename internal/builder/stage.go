@@ -16,7 +16,6 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
-	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // stage is a stage that is being run.
@@ -35,7 +34,7 @@ type stage struct {
 // entry is a step in the history.
 type entry struct {
 	createdBy string
-	layer     *commit.Job // nil: the step made none
+	layer     *rootfs.Job // nil: the step made none
 	step      *plan.Step  // that made the layer
 }
 
@@ -190,7 +189,7 @@ func (s *stage) do(ctx context.Context, st *step) error {
 }
 
 // checkUsers drops the users of the image that are known, if the step may have changed them.
-func (s *stage) checkUsers(changed bool, job *commit.Job) {
+func (s *stage) checkUsers(changed bool, job *rootfs.Job) {
 	if !changed {
 		return
 	}
@@ -254,7 +253,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 		s.record(st, nil)
 		return true, nil
 	}
-	job := commit.Stored(e.Layer)
+	job := rootfs.Stored(e.Layer)
 	st.notes.files = decodeNotes(e.Notes)
 	s.record(st, job)
 	s.checkUsers(true, job)
@@ -262,7 +261,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 }
 
 // record adds the step to the history. job is the layer on top of the files now that the step has made; nil: it made none.
-func (s *stage) record(st *step, job *commit.Job) {
+func (s *stage) record(st *step, job *rootfs.Job) {
 	if st.CreatedBy != "" || job != nil {
 		s.history = append(s.history, entry{createdBy: st.CreatedBy, layer: job, step: st.Step})
 	}

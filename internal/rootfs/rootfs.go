@@ -75,7 +75,7 @@ type Stack interface {
 	// Guard watches the layers of the stack, those to come too.
 	Guard() Guard
 	// Layers returns the layers, lowest first. The upper ones may still be on their way into the store.
-	Layers() []*commit.Job
+	Layers() []*Job
 	// Clone returns a Stack of the same layers, to which other layers can be added. The Stack itself must not get more
 	// layers afterwards: clones may read its files late.
 	Clone() Stack
@@ -98,7 +98,7 @@ type Layer interface {
 	TempDir() string
 	// Commit puts the layer on the Stack and starts to store it. It returns at once: the next step may begin while the
 	// layer is read and stored, which ends with ctx. After an error the layer is discarded.
-	Commit(ctx context.Context, o CommitOptions) (*commit.Job, error)
+	Commit(ctx context.Context, o CommitOptions) (*Job, error)
 	// Discard removes what was written.
 	Discard() error
 }

@@ -16,7 +16,7 @@ import (
 // stack implements rootfs.Stack by a tree.
 type stack struct {
 	backend *Backend
-	layers  []*commit.Job
+	layers  []*rootfs.Job
 	load    func(ctx context.Context) (*Tree, error) // reads the tree at its first call
 }
 
@@ -57,7 +57,7 @@ func (unremovable) Hold()        {}
 func (unremovable) Held() error  { return nil }
 func (unremovable) Check() error { return nil }
 
-func (s *stack) Layers() []*commit.Job { return s.layers }
+func (s *stack) Layers() []*rootfs.Job { return s.layers }
 
 func (s *stack) Clone() rootfs.Stack {
 	c := s.backend.newStack(func(ctx context.Context) (*Tree, error) {
@@ -127,7 +127,7 @@ func (l *open) TempDir() string { return "" }
 func (l *open) Discard() error { return nil }
 
 // Commit writes the layer at once.
-func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job, error) {
+func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*rootfs.Job, error) {
 	files, t := l.tree, commit.TarOptions{}
 	if l.link != nil {
 		files = l.link
@@ -148,7 +148,7 @@ func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job,
 		}
 	}
 
-	job := commit.Stored(stored)
+	job := rootfs.Stored(stored)
 	l.layers = append(l.layers, job)
 	return job, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -21,7 +22,7 @@ type stack struct {
 	backend *Backend
 	dirs    []*os.File    // lowest first
 	bottom  int           // how many of the first dirs are no layers
-	layers  []*commit.Job // of the other dirs
+	layers  []*rootfs.Job // of the other dirs
 }
 
 // pin puts a directory on top.
@@ -75,7 +76,7 @@ func open(m overlayfs.Mount) (fdfs.Dir, error) {
 
 func (s *stack) Guard() rootfs.Guard { return s }
 
-func (s *stack) Layers() []*commit.Job { return s.layers }
+func (s *stack) Layers() []*rootfs.Job { return s.layers }
 
 func (s *stack) Clone() rootfs.Stack {
 	return &stack{backend: s.backend, dirs: slices.Clone(s.dirs), bottom: s.bottom, layers: slices.Clone(s.layers)}
@@ -90,14 +91,14 @@ func (s *stack) Push(l commit.Layer) error {
 		return err
 	}
 
-	s.layers = append(s.layers, commit.Stored(l))
+	s.layers = append(s.layers, rootfs.Stored(l))
 	return nil
 }
 
 // top is the topmost layer.
-func (s *stack) top() *commit.Job {
+func (s *stack) top() *rootfs.Job {
 	if len(s.layers) == 0 {
-		return commit.Stored(commit.Layer{})
+		return rootfs.Stored(commit.Layer{})
 	}
 	return s.layers[len(s.layers)-1]
 }
@@ -172,7 +173,7 @@ func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (l commit.
 		return l, errors.Join(err, tarSplit.Close())
 	}
 
-	content := commit.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
+	content := containers.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
 	if o.Notes != nil {
 		content.Notes = o.Notes(r)
 	}
