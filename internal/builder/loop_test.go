@@ -482,6 +482,7 @@ func TestTimeout(t *testing.T) {
 type fakeCache struct {
 	unchanged func(id cache.ID) bool
 	entry     *cache.Entry // found for every step; nil: none
+	last      *cache.Entry // of Put; nil: none
 
 	mu   sync.Mutex
 	gets []cache.ID
@@ -501,10 +502,11 @@ func (c *fakeCache) Get(ctx context.Context, id cache.ID, parent cache.Parent) (
 	return cache.Entry{Unchanged: true}, c.unchanged != nil && c.unchanged(id), nil
 }
 
-func (c *fakeCache) Put(_ context.Context, id cache.ID, _ cache.Entry) error {
+func (c *fakeCache) Put(_ context.Context, id cache.ID, e cache.Entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts = append(c.puts, id)
+	c.last = &e
 	return nil
 }
 
@@ -548,12 +550,33 @@ func TestCache(t *testing.T) {
 		})
 	}
 
+}
+
+// TestLayersOfTheCache has a cache that finds a layer for each step: first a layer that was removed, which runs the steps,
+// then the layer that the first build made.
+func TestLayersOfTheCache(t *testing.T) {
 	l := newLoop(t)
-	o := l.options(twoSteps, plan.Options{})
-	o.Cache.Cache = &fakeCache{entry: &cache.Entry{Layer: commit.Layer{ID: "x"}}}
-	if _, err := builder.Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), "cannot be used by a build in memory") {
-		t.Errorf("error %v", err)
+	c := &fakeCache{entry: &cache.Entry{Layer: commit.Layer{ID: "x", DiffID: digest.FromString("removed")}}}
+	build := func(dockerfile string, gets, puts int, files ...string) {
+		t.Helper()
+		c.gets = nil
+		c.puts = nil
+		o := l.options(dockerfile, plan.Options{})
+		o.Cache.Cache = c
+		if _, err := builder.Build(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.gets) != gets || len(c.puts) != puts {
+			t.Errorf("%d look-ups and %d results, want %d and %d", len(c.gets), len(c.puts), gets, puts)
+		}
+		if diff := cmp.Diff(files, l.files); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
 	}
+
+	build("FROM scratch\nCOPY a /1", 1, 1, "1=1")
+	c.entry = c.last
+	build("FROM scratch\nCOPY a /2", 1, 0, "1=1")
 }
 
 // TestKeysOfSteps builds variants of a step and compares the IDs that they look up.

@@ -237,7 +237,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 	}
 
 	if hit && !e.Unchanged {
-		err = s.now.files.Push(e.Layer)
+		err = s.now.files.Push(ctx, e.Layer)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return true, err
 		}

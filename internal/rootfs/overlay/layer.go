@@ -24,6 +24,9 @@ type upper struct {
 
 // Begin makes the directories of a new layer.
 func (s *stack) Begin(context.Context) (rootfs.Layer, error) {
+	if s.cloned.Load() {
+		return nil, rootfs.ErrCloned
+	}
 	staging, err := s.backend.store.NewStaging()
 	if err != nil {
 		return nil, err

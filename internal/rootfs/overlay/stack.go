@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
@@ -23,10 +24,14 @@ type stack struct {
 	dirs    []*os.File    // lowest first
 	bottom  int           // how many of the first dirs are no layers
 	layers  []*rootfs.Job // of the other dirs
+	cloned  atomic.Bool   // no layer can be added any more
 }
 
 // pin puts a directory on top.
 func (s *stack) pin(dir string) error {
+	if s.cloned.Load() {
+		return rootfs.ErrCloned
+	}
 	if len(s.dirs) >= MaxLayers {
 		return fmt.Errorf("the image would have more than %d layers, which overlayfs cannot stack: "+
 			"join RUN instructions, or build its base with --layers=false", MaxLayers)
@@ -79,10 +84,11 @@ func (s *stack) Guard() rootfs.Guard { return s }
 func (s *stack) Layers() []*rootfs.Job { return s.layers }
 
 func (s *stack) Clone() rootfs.Stack {
+	s.cloned.Store(true)
 	return &stack{backend: s.backend, dirs: slices.Clone(s.dirs), bottom: s.bottom, layers: slices.Clone(s.layers)}
 }
 
-func (s *stack) Push(l commit.Layer) error {
+func (s *stack) Push(_ context.Context, l commit.Layer) error {
 	dir, err := s.backend.store.Directory(l.ID)
 	if err != nil {
 		return err
