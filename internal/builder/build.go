@@ -41,7 +41,8 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	}
 	defer b.close(files)
 
-	b.files, b.runner = files, runner.New(b.runOptions(), files.TempDir())
+	b.files = files
+	b.runner = runner.New(o.Run, files.TempDir())
 	b.inputs = newInputs(b)
 	b.findings = newFindings(b)
 
@@ -76,24 +77,15 @@ type build struct {
 	copies   sync.Map   // digest.Digest -> func() (string, error): parts of the context that are copied for mounts
 }
 
-// runOptions returns the options of all RUN steps.
-func (b *build) runOptions() runner.Options {
-	o, limit := b.options.Run, b.options.Limits.Silence
-	o.Limits.Silence = runner.Silence{
-		Limit: limit,
-		Err:   &TimeoutError{What: "the step printed nothing for", Limit: limit, Flag: "--no-output-timeout"},
-	}
-	return o
-}
-
 // runStages runs the stages and returns the target.
 func (b *build) runStages(ctx context.Context) (target *snapshot, err error) {
-	for _, s := range b.plan.Stages { // all that are known to be needed start at once
+	for _, s := range b.plan.Stages { // all needed stages start at once
 		b.inputs.stage(ctx, s)
 	}
 
 	for _, s := range b.plan.Stages {
-		if target, err = b.inputs.stage(ctx, s).wait(ctx); err != nil {
+		target, err = b.inputs.stage(ctx, s).wait(ctx)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -68,7 +68,6 @@ var ambient = map[string]cache.Reason{
 	"Outputs":        cache.Ambient.Image,
 	"Limits.Jobs":    cache.Ambient.Limits,
 	"Limits.Step":    cache.Ambient.Limits,
-	"Limits.Silence": cache.Ambient.Limits,
 	"Checks.Linter":  cache.Ambient.Reports,
 	"Checks.Options": cache.Ambient.Reports,
 	"Listener":       cache.Ambient.Reports,
@@ -79,7 +78,7 @@ var ambient = map[string]cache.Reason{
 func keyOfRun(o Options) cache.ID {
 	b := &build{options: o, epoch: o.Layers.Epoch}
 	s := &stage{build: b, plan: &plan.Stage{}, now: snapshot{key: "below"}}
-	return s.key(&step{Step: &plan.Step{Canon: "RUN make"}}, &change{process: b.runOptions().Key(runner.Command{})})
+	return s.key(&step{Step: &plan.Step{Canon: "RUN make"}}, &change{process: o.Run.Key(runner.Command{})})
 }
 
 // TestEveryOptionIsClassified changes each option: either the key of a RUN changes, or the option is listed as ambient.

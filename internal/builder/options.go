@@ -30,7 +30,7 @@ type Options struct {
 	Cache  CacheOptions
 	// Caches opens the directories of cache mounts. Nil where nothing can be run.
 	Caches runner.Caches
-	// Run is what RUN steps have in common, but for Run.Limits.Silence, which Limits gives.
+	// Run has the options of the processes of all RUN steps.
 	Run runner.Options
 
 	Layers  LayerOptions
@@ -109,9 +109,8 @@ const (
 
 // Limits bounds a build. The zero value lets it take as long as it wants.
 type Limits struct {
-	Jobs    int           // steps that run at the same time; 0: as many as there are processors, at least 2
-	Step    time.Duration // how long a step, or the pull of an image, may work (--step-timeout)
-	Silence time.Duration // how long a RUN may print nothing (--no-output-timeout)
+	Jobs int           // steps that run at the same time; 0: as many as there are processors, at least 2
+	Step time.Duration // how long a step, or the pull of an image, may work (--step-timeout)
 }
 
 // Checks finds mistakes of the Dockerfile, which are shown as warnings.

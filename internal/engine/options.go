@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
@@ -22,7 +23,7 @@ func options(s *spec.Build, path string) (o builder.Options, err error) {
 		Epoch:       s.Image.Time.Epoch,
 		FileTimes:   fileTimes(s.Image.Time.Files),
 	}
-	o.Limits = builder.Limits{Jobs: s.Cache.Jobs, Step: s.Time.Step, Silence: s.Time.Silence}
+	o.Limits = builder.Limits{Jobs: s.Cache.Jobs, Step: s.Time.Step}
 	o.Image = imageOptions(s)
 	o.Run, err = runOptions(s, path)
 	return o, err
@@ -98,8 +99,17 @@ func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
 	o.CompatVolumes = s.Run.CompatVolumes
 	o.Limits.Rlimits = s.Limits.Ulimits
 	o.Limits.ShmSize = s.Limits.ShmSize
+	o.Limits.Silence = silence(s.Time.Silence)
 	o.Security = security(s.Security)
 	return o, nil
+}
+
+// silence returns the limit for the time in which a RUN prints nothing; 0: no limit.
+func silence(limit time.Duration) runner.Silence {
+	return runner.Silence{
+		Limit: limit,
+		Err:   &builder.TimeoutError{What: "the step printed nothing for", Limit: limit, Flag: "--no-output-timeout"},
+	}
 }
 
 func security(s spec.Security) runner.Security {
