@@ -6,7 +6,7 @@
 //	stage.do       one instruction: key -> cache -> run or copy -> commit
 //	stage.change   what an instruction does to files: copyChange, runChange, workdirChange
 //	committer      how the files of steps become layers: one for each step, or one for the stage
-//	recorder       config, history and layers -> image
+//	build.record   config, history and layers -> image (package record)
 //
 // The loop knows no mounts, no processes and no format of layers: packages rootfs, runner, copier, cache and commit
 // do. It knows no flags and no terminals either. Where Options.Files are overlay mounts, Build must be called as root of a
@@ -24,6 +24,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 )
@@ -94,12 +95,12 @@ func (b *build) runStages(ctx context.Context) (target *snapshot, err error) {
 
 // deliver records the images and passes the files of the target on.
 func (b *build) deliver(ctx context.Context, target *snapshot) (Result, error) {
-	r := &recorder{build: b, images: b.options.Images, options: b.options.Image}
-	if err := r.saveStages(ctx); err != nil {
+	r := &record.Recorder{Images: b.options.Images, Options: b.options.Image, Epoch: b.epoch}
+	if err := b.saveStages(ctx, r); err != nil {
 		return Result{}, err
 	}
 
-	result, err := r.record(ctx, target)
+	result, err := b.record(ctx, r, target)
 	if err != nil {
 		return result, err
 	}

@@ -23,6 +23,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/rootfstest"
@@ -292,7 +293,7 @@ func TestImageThatIsThere(t *testing.T) {
 	}{
 		{"nothing changes", "FROM base", func(*builder.Options) {}, 0},
 		{"a step", "FROM base\nENV A=1", func(*builder.Options) {}, 1},
-		{"a label", "FROM base", func(o *builder.Options) { o.Image.Labels.Set = []builder.Label{{Key: "a"}} }, 1},
+		{"a label", "FROM base", func(o *builder.Options) { o.Image.Labels.Set = []record.Label{{Key: "a"}} }, 1},
 		{"an annotation", "FROM base", func(o *builder.Options) { o.Image.Annotations.Set = map[string]string{"a": "b"} }, 1},
 		{"another format", "FROM base", func(o *builder.Options) { o.Image.Format = commit.Docker }, 1},
 		{"any format", "FROM base", func(o *builder.Options) { o.Image.Format, o.Image.AnyFormat = commit.Docker, true }, 0},
@@ -618,8 +619,8 @@ func TestKeysOfSteps(t *testing.T) {
 func TestSaveStages(t *testing.T) {
 	l := newLoop(t)
 	o := l.options("FROM scratch AS one\nCOPY a /1\nFROM one AS two\nCOPY a /2\nFROM two\nLABEL x=dockerfile\nCOPY a /3", plan.Options{})
-	o.Image.Stages = builder.StageImages{Save: true, Describe: true, Labels: []builder.Label{{Key: "l", Value: "1"}}}
-	o.Image.Labels.Set = []builder.Label{{Key: "x", Value: "line"}}
+	o.Image.Stages = record.StageImages{Save: true, Describe: true, Labels: []record.Label{{Key: "l", Value: "1"}}}
+	o.Image.Labels.Set = []record.Label{{Key: "x", Value: "line"}}
 	r, err := builder.Build(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -643,10 +644,10 @@ func TestAnnotations(t *testing.T) {
 	l := newLoop(t)
 	l.base("base", "FROM scratch\nCOPY a /base")
 	o := l.options("FROM base\nCOPY a /1", plan.Options{})
-	o.Inputs.Origin = func(name, id string) builder.Base {
-		return builder.Base{Name: "docker.io/" + name, Digest: digest.FromString(id)}
+	o.Inputs.Origin = func(name, id string) record.Base {
+		return record.Base{Name: "docker.io/" + name, Digest: digest.FromString(id)}
 	}
-	o.Image.Annotations = builder.AnnotationOptions{Set: map[string]string{"mine": "1"}, Unset: []string{"id"}, Created: true}
+	o.Image.Annotations = record.AnnotationOptions{Set: map[string]string{"mine": "1"}, Unset: []string{"id"}, Created: true}
 	if _, err := builder.Build(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -39,20 +40,20 @@ func fileTimes(how string) builder.FileTimes {
 	return builder.KeepTimes
 }
 
-func imageOptions(s *spec.Build) builder.ImageOptions {
+func imageOptions(s *spec.Build) record.Options {
 	i := s.Image
-	o := builder.ImageOptions{
+	o := record.Options{
 		None:      s.Result.NoImage,
 		Names:     i.Names,
 		Format:    commit.OCI,
 		AnyFormat: i.Format == "",
 		NoHistory: i.NoHistory,
-		Labels:    builder.LabelOptions{Set: labels(i.Labels), Unset: i.Unset.Labels, NoBase: i.NoLabels},
-		Annotations: builder.AnnotationOptions{
+		Labels:    record.LabelOptions{Set: labels(i.Labels), Unset: i.Unset.Labels, NoBase: i.NoLabels},
+		Annotations: record.AnnotationOptions{
 			Set: i.Annotations, Unset: i.Unset.Annotations, NoBase: i.NoAnnotations, Created: i.CreatedNote,
 		},
-		System:   builder.SystemOptions{Version: i.OSVersion, Features: i.OSFeatures},
-		Stages:   builder.StageImages{Save: i.Stages.Save, Describe: i.Stages.Label, Labels: labels(i.Stages.Labels)},
+		System:   record.SystemOptions{Version: i.OSVersion, Features: i.OSFeatures},
+		Stages:   record.StageImages{Save: i.Stages.Save, Describe: i.Stages.Label, Labels: labels(i.Stages.Labels)},
 		UnsetEnv: i.Unset.Env,
 	}
 	if i.Format == "docker" {
@@ -64,9 +65,9 @@ func imageOptions(s *spec.Build) builder.ImageOptions {
 	return o
 }
 
-func labels(list []spec.Label) (out []builder.Label) {
+func labels(list []spec.Label) (out []record.Label) {
 	for _, l := range list {
-		out = append(out, builder.Label(l))
+		out = append(out, record.Label(l))
 	}
 	return out
 }
