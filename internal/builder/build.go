@@ -6,7 +6,7 @@
 //	stage.do       one instruction: key -> cache -> run or copy -> commit
 //	stage.change   what an instruction does to files: copyChange, runChange, workdirChange
 //	committer      how the files of steps become layers: one for each step, or one for the stage
-//	recorder       config, history and layers -> image
+//	build.record   config, history and layers -> image (package record)
 //
 // The loop knows no mounts, no processes and no format of layers: packages rootfs, runner, copier, cache and commit
 // do. It knows no flags and no terminals either. Where Options.Files are overlay mounts, Build must be called as root of a
@@ -24,6 +24,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 )
@@ -41,7 +42,8 @@ func Build(ctx context.Context, o Options) (Result, error) {
 	}
 	defer b.close(files)
 
-	b.files, b.runner = files, runner.New(b.runOptions(), files.TempDir())
+	b.files = files
+	b.runner = runner.New(o.Run, files.TempDir())
 	b.inputs = newInputs(b)
 	b.findings = newFindings(b)
 
@@ -76,24 +78,15 @@ type build struct {
 	copies   sync.Map   // digest.Digest -> func() (string, error): parts of the context that are copied for mounts
 }
 
-// runOptions returns the options of all RUN steps.
-func (b *build) runOptions() runner.Options {
-	o, limit := b.options.Run, b.options.Limits.Silence
-	o.Limits.Silence = runner.Silence{
-		Limit: limit,
-		Err:   &TimeoutError{What: "the step printed nothing for", Limit: limit, Flag: "--no-output-timeout"},
-	}
-	return o
-}
-
 // runStages runs the stages and returns the target.
 func (b *build) runStages(ctx context.Context) (target *snapshot, err error) {
-	for _, s := range b.plan.Stages { // all that are known to be needed start at once
+	for _, s := range b.plan.Stages { // all needed stages start at once
 		b.inputs.stage(ctx, s)
 	}
 
 	for _, s := range b.plan.Stages {
-		if target, err = b.inputs.stage(ctx, s).wait(ctx); err != nil {
+		target, err = b.inputs.stage(ctx, s).wait(ctx)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -102,12 +95,12 @@ func (b *build) runStages(ctx context.Context) (target *snapshot, err error) {
 
 // deliver records the images and passes the files of the target on.
 func (b *build) deliver(ctx context.Context, target *snapshot) (Result, error) {
-	r := &recorder{build: b, images: b.options.Images, options: b.options.Image}
-	if err := r.saveStages(ctx); err != nil {
+	r := &record.Recorder{Images: b.options.Images, Options: b.options.Image, Epoch: b.epoch}
+	if err := b.saveStages(ctx, r); err != nil {
 		return Result{}, err
 	}
 
-	result, err := r.record(ctx, target)
+	result, err := b.record(ctx, r, target)
 	if err != nil {
 		return result, err
 	}

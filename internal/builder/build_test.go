@@ -128,7 +128,7 @@ func (b *bench) build(ctx context.Context, dockerfile string, change func(*build
 		Files: func(warn func(string)) (rootfs.Backend, error) {
 			return overlay.Open(b.store, overlay.Options{Warn: warn})
 		},
-		Images: b.store, Cache: builder.CacheOptions{Cache: cache.Local(b.store)}, Caches: builder.StoreCaches(b.store),
+		Images: b.store, Cache: builder.CacheOptions{Cache: cache.Local(b.store)},
 		Run: runner.Options{Machine: host}, Listener: b.log,
 	}
 

@@ -8,7 +8,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // committer decides how the files of the steps of a stage become layers. It is for one stage.
@@ -18,11 +17,11 @@ type committer interface {
 	// files returns the files as they are now: stack, or an open layer on top.
 	files(stack rootfs.Stack) rootfs.Files
 	// commit ends a step that has written to the layer. The Job is that of the step's own layer; nil: it has none.
-	commit(c finished) (*commit.Job, error)
+	commit(c finished) (*rootfs.Job, error)
 	// discard ends a step that has failed.
 	discard(l rootfs.Layer) error
 	// finish ends the stage. The Job is that of the layer of all steps; nil: they have layers of their own.
-	finish(whole *step) (*commit.Job, error)
+	finish(whole *step) (*rootfs.Job, error)
 	// abandon ends a stage that has failed.
 	abandon() error
 	// linkable returns the error of a COPY --link, which makes a layer of its own, if the steps have no such layers.
@@ -57,7 +56,7 @@ func (*onePerStep) begin(ctx context.Context, files rootfs.Stack) (rootfs.Layer,
 
 func (*onePerStep) files(stack rootfs.Stack) rootfs.Files { return stack }
 
-func (c *onePerStep) commit(f finished) (*commit.Job, error) {
+func (c *onePerStep) commit(f finished) (*rootfs.Job, error) {
 	if !f.changed {
 		c.keepUnchanged(f)
 		return nil, f.layer.Discard()
@@ -111,7 +110,7 @@ func (c *onePerStep) put(id cache.ID, e cache.Entry) {
 }
 
 func (*onePerStep) discard(l rootfs.Layer) error      { return l.Discard() }
-func (*onePerStep) finish(*step) (*commit.Job, error) { return nil, nil } //nolint:nilnil // documented
+func (*onePerStep) finish(*step) (*rootfs.Job, error) { return nil, nil } //nolint:nilnil // documented
 func (*onePerStep) abandon() error                    { return nil }
 func (*onePerStep) linkable() error                   { return nil }
 
@@ -140,10 +139,10 @@ func (c *onePerStage) files(stack rootfs.Stack) rootfs.Files {
 	return c.layer
 }
 
-func (*onePerStage) commit(finished) (*commit.Job, error) { return nil, nil } //nolint:nilnil // documented
+func (*onePerStage) commit(finished) (*rootfs.Job, error) { return nil, nil } //nolint:nilnil // documented
 func (*onePerStage) discard(rootfs.Layer) error           { return nil }
 
-func (c *onePerStage) finish(whole *step) (*commit.Job, error) {
+func (c *onePerStage) finish(whole *step) (*rootfs.Job, error) {
 	if c.layer == nil {
 		return nil, nil //nolint:nilnil // documented
 	}
@@ -184,7 +183,7 @@ func (b *build) commitOptions(st *step, kept *notes) rootfs.CommitOptions {
 
 // watch waits in the background for a layer to be stored. A failure ends the build, with the name of the step; else stored
 // is called.
-func (b *build) watch(st *step, job *commit.Job, stored func()) {
+func (b *build) watch(st *step, job *rootfs.Job, stored func()) {
 	b.schedule.background.Go(func() {
 		<-job.Done()
 		if err := job.Err(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
@@ -21,7 +22,7 @@ type snapshot struct {
 	key    cache.ID           // identifies the files
 	config instructions.Image // with the base's history, made to agree with the layers
 	args   *plan.Args         // build arguments at the end of the stage; nil: an image
-	base   Base               // the image at the bottom
+	base   record.Base        // the image at the bottom
 	image  rootfs.Image       // the image at the bottom, as its backend has it; the zero value: scratch
 	// found is the config of image if the snapshot is that image; nil: a step has been done, or there was no image.
 	found *instructions.Image

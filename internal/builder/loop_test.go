@@ -23,6 +23,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/copier"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/memory"
 	"codeberg.org/rbuild/rbuild/internal/rootfs/rootfstest"
@@ -292,7 +293,7 @@ func TestImageThatIsThere(t *testing.T) {
 	}{
 		{"nothing changes", "FROM base", func(*builder.Options) {}, 0},
 		{"a step", "FROM base\nENV A=1", func(*builder.Options) {}, 1},
-		{"a label", "FROM base", func(o *builder.Options) { o.Image.Labels.Set = []builder.Label{{Key: "a"}} }, 1},
+		{"a label", "FROM base", func(o *builder.Options) { o.Image.Labels.Set = []record.Label{{Key: "a"}} }, 1},
 		{"an annotation", "FROM base", func(o *builder.Options) { o.Image.Annotations.Set = map[string]string{"a": "b"} }, 1},
 		{"another format", "FROM base", func(o *builder.Options) { o.Image.Format = commit.Docker }, 1},
 		{"any format", "FROM base", func(o *builder.Options) { o.Image.Format, o.Image.AnyFormat = commit.Docker, true }, 0},
@@ -482,6 +483,7 @@ func TestTimeout(t *testing.T) {
 type fakeCache struct {
 	unchanged func(id cache.ID) bool
 	entry     *cache.Entry // found for every step; nil: none
+	last      *cache.Entry // of Put; nil: none
 
 	mu   sync.Mutex
 	gets []cache.ID
@@ -501,10 +503,11 @@ func (c *fakeCache) Get(ctx context.Context, id cache.ID, parent cache.Parent) (
 	return cache.Entry{Unchanged: true}, c.unchanged != nil && c.unchanged(id), nil
 }
 
-func (c *fakeCache) Put(_ context.Context, id cache.ID, _ cache.Entry) error {
+func (c *fakeCache) Put(_ context.Context, id cache.ID, e cache.Entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.puts = append(c.puts, id)
+	c.last = &e
 	return nil
 }
 
@@ -548,12 +551,33 @@ func TestCache(t *testing.T) {
 		})
 	}
 
+}
+
+// TestLayersOfTheCache has a cache that finds a layer for each step: first a layer that was removed, which runs the steps,
+// then the layer that the first build made.
+func TestLayersOfTheCache(t *testing.T) {
 	l := newLoop(t)
-	o := l.options(twoSteps, plan.Options{})
-	o.Cache.Cache = &fakeCache{entry: &cache.Entry{Layer: commit.Layer{ID: "x"}}}
-	if _, err := builder.Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), "cannot be used by a build in memory") {
-		t.Errorf("error %v", err)
+	c := &fakeCache{entry: &cache.Entry{Layer: commit.Layer{ID: "x", DiffID: digest.FromString("removed")}}}
+	build := func(dockerfile string, gets, puts int, files ...string) {
+		t.Helper()
+		c.gets = nil
+		c.puts = nil
+		o := l.options(dockerfile, plan.Options{})
+		o.Cache.Cache = c
+		if _, err := builder.Build(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.gets) != gets || len(c.puts) != puts {
+			t.Errorf("%d look-ups and %d results, want %d and %d", len(c.gets), len(c.puts), gets, puts)
+		}
+		if diff := cmp.Diff(files, l.files); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
 	}
+
+	build("FROM scratch\nCOPY a /1", 1, 1, "1=1")
+	c.entry = c.last
+	build("FROM scratch\nCOPY a /2", 1, 0, "1=1")
 }
 
 // TestKeysOfSteps builds variants of a step and compares the IDs that they look up.
@@ -595,8 +619,8 @@ func TestKeysOfSteps(t *testing.T) {
 func TestSaveStages(t *testing.T) {
 	l := newLoop(t)
 	o := l.options("FROM scratch AS one\nCOPY a /1\nFROM one AS two\nCOPY a /2\nFROM two\nLABEL x=dockerfile\nCOPY a /3", plan.Options{})
-	o.Image.Stages = builder.StageImages{Save: true, Describe: true, Labels: []builder.Label{{Key: "l", Value: "1"}}}
-	o.Image.Labels.Set = []builder.Label{{Key: "x", Value: "line"}}
+	o.Image.Stages = record.StageImages{Save: true, Describe: true, Labels: []record.Label{{Key: "l", Value: "1"}}}
+	o.Image.Labels.Set = []record.Label{{Key: "x", Value: "line"}}
 	r, err := builder.Build(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -620,10 +644,10 @@ func TestAnnotations(t *testing.T) {
 	l := newLoop(t)
 	l.base("base", "FROM scratch\nCOPY a /base")
 	o := l.options("FROM base\nCOPY a /1", plan.Options{})
-	o.Inputs.Origin = func(name, id string) builder.Base {
-		return builder.Base{Name: "docker.io/" + name, Digest: digest.FromString(id)}
+	o.Inputs.Origin = func(name, id string) record.Base {
+		return record.Base{Name: "docker.io/" + name, Digest: digest.FromString(id)}
 	}
-	o.Image.Annotations = builder.AnnotationOptions{Set: map[string]string{"mine": "1"}, Unset: []string{"id"}, Created: true}
+	o.Image.Annotations = record.AnnotationOptions{Set: map[string]string{"mine": "1"}, Unset: []string{"id"}, Created: true}
 	if _, err := builder.Build(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

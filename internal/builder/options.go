@@ -12,6 +12,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/lint"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/source"
@@ -30,11 +31,11 @@ type Options struct {
 	Cache  CacheOptions
 	// Caches opens the directories of cache mounts. Nil where nothing can be run.
 	Caches runner.Caches
-	// Run is what RUN steps have in common, but for Run.Limits.Silence, which Limits gives.
+	// Run has the options of the processes of all RUN steps.
 	Run runner.Options
 
 	Layers  LayerOptions
-	Image   ImageOptions
+	Image   record.Options
 	Outputs []Output // take the files of the target, one after the other
 	Limits  Limits
 	Checks  Checks
@@ -60,7 +61,7 @@ type Inputs struct {
 	Pull func(ctx context.Context, name, platform string) (id string, err error)
 	// Origin returns the full name of an image that Pull returned for a name, and the digest of its manifest at the
 	// registry. Nil: images get no annotations about their base.
-	Origin func(name, id string) Base
+	Origin func(name, id string) record.Base
 }
 
 // OpenContext opens a named context for a platform, as in plan.Source.
@@ -71,12 +72,6 @@ type NamedContext struct {
 	Tree  *copier.Tree // stays open until the build ends; the opener closes it
 	Image string       // ID of the record of an image
 	Name  string       // by which the image was pulled; empty: by none
-}
-
-// Base is the image that a stage is based on, for the annotations of the image that the stage becomes.
-type Base struct {
-	Name   string        // full name; empty: unknown
-	Digest digest.Digest // of the manifest; empty: there is no base
 }
 
 // CacheOptions says which results of earlier builds are used.
@@ -109,62 +104,14 @@ const (
 
 // Limits bounds a build. The zero value lets it take as long as it wants.
 type Limits struct {
-	Jobs    int           // steps that run at the same time; 0: as many as there are processors, at least 2
-	Step    time.Duration // how long a step, or the pull of an image, may work (--step-timeout)
-	Silence time.Duration // how long a RUN may print nothing (--no-output-timeout)
+	Jobs int           // steps that run at the same time; 0: as many as there are processors, at least 2
+	Step time.Duration // how long a step, or the pull of an image, may work (--step-timeout)
 }
 
 // Checks finds mistakes of the Dockerfile, which are shown as warnings.
 type Checks struct {
 	Linter  *lint.Linter // nil: nothing is checked
 	Options lint.Options // but for Plan and Bases, which the build sets
-}
-
-// ImageOptions says what becomes of the target.
-type ImageOptions struct {
-	None      bool             // record no image: only Options.Outputs is wanted
-	Names     []string         // full references
-	Platform  ocispec.Platform // of the image's config; the zero value: that of the last stage
-	Format    commit.Format
-	AnyFormat bool // Format is a default: an image that the build does not change keeps its own
-	NoHistory bool // the config has no history
-
-	Labels      LabelOptions
-	Annotations AnnotationOptions
-	System      SystemOptions
-	Stages      StageImages
-	UnsetEnv    []string // variables that the image does not have, wherever they come from; steps still see them
-}
-
-// Label is a label of the command line.
-type Label struct{ Key, Value string }
-
-// LabelOptions says which labels the image has.
-type LabelOptions struct {
-	Set    []Label  // over the labels of the Dockerfile, in this order
-	Unset  []string // removed, wherever they come from; steps still see them
-	NoBase bool     // no stage inherits the labels of its base
-}
-
-// AnnotationOptions says which annotations the manifest has.
-type AnnotationOptions struct {
-	Set     map[string]string
-	Unset   []string // of the base's and the default annotations
-	NoBase  bool     // the manifest inherits none of its base
-	Created bool     // annotate the manifest with the time of the image
-}
-
-// SystemOptions describes the operating system of the image's config.
-type SystemOptions struct {
-	Version  string   // os.version; empty: the base's
-	Features []string // for os.features, beside the base's; "NAME-" removes NAME
-}
-
-// StageImages are images of the stages before the target.
-type StageImages struct {
-	Save     bool    // record an image without a name of each stage
-	Describe bool    // label these images, and the target's, with the stage's name and base
-	Labels   []Label // of these images alone
 }
 
 // Result is the image that was made. The zero value: none was asked for.

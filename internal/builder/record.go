@@ -1,77 +1,95 @@
 package builder
 
 import (
+	"cmp"
 	"context"
-	"reflect"
+	"fmt"
+	"slices"
+	"strconv"
 
+	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// recorder makes images of snapshots.
-type recorder struct {
-	build   *build
-	images  commit.Images
-	options ImageOptions
-}
-
 // record makes the image of the target, unless no image is wanted.
-func (r *recorder) record(ctx context.Context, target *snapshot) (Result, error) {
-	layers, err := target.stored(ctx)
-	if err != nil {
+func (b *build) record(ctx context.Context, r *record.Recorder, target *snapshot) (Result, error) {
+	stage, err := target.finished(ctx)
+	if err != nil || r.Options.None {
 		return Result{}, err
 	}
-	if r.options.None {
-		return Result{}, nil
-	}
 
-	keep, err := r.isBase(target)
-	if err != nil {
-		return Result{}, err
-	}
-	if keep {
-		kept, err := commit.Name(r.images, target.image.ID, r.options.Names)
-		return Result{ID: kept.ID, Config: kept.Config, Manifest: kept.Manifest}, err
-	}
-
-	if r.build.options.Layers.Squash {
-		if layers, err = r.build.squash(ctx, target, layers); err != nil {
+	if !b.options.Layers.Squash {
+		image, kept, err := r.Keep(&stage)
+		if err != nil || kept {
+			return Result(image), err
+		}
+	} else {
+		stage.Layers, err = b.squash(ctx, target, stage.Layers)
+		if err != nil {
 			return Result{}, err
 		}
+		stage.Config = target.config
 	}
 
-	image := r.options.edit(target.config, r.build.epoch)
-	recorded, err := commit.Record(r.images, commit.Image{
-		Config: image, Layers: layers, Annotations: r.options.Annotations.edit(target, image.Created), Format: r.options.Format,
-		Names: r.options.Names, NoHistory: r.options.NoHistory, Blobs: target.image.Blobs,
-	})
+	image, err := r.Image(&stage)
 	if err != nil {
 		var reads rootfs.Reads
 		reads.Add(target.files)
 		return Result{}, removedOr(reads.Check(), err)
 	}
-	return Result{ID: recorded.ID, Config: recorded.Config, Manifest: recorded.Manifest}, nil
+	return Result(image), nil
 }
 
-// isBase reports whether the target is an image that existed before, and no option changes anything of it. Then the build
-// gives that image its names, and makes none.
-func (r *recorder) isBase(target *snapshot) (bool, error) {
-	was, o := target.found, r.options
-	switch {
-	case was == nil, r.build.options.Layers.Squash, o.Stages.Describe, len(was.Config.OnBuild) > 0,
-		len(o.Annotations.Set) > 0, o.Annotations.Created, o.Annotations.drops(target.image.Annotations),
-		o.Labels.NoBase && len(was.Config.Labels) > 0, o.NoHistory && len(was.History) > 0:
-		return false, nil
+// finished waits until every layer is in the store.
+func (s *snapshot) finished(ctx context.Context) (record.Stage, error) {
+	layers, err := s.stored(ctx)
+	return record.Stage{
+		Config: s.config, Layers: layers, Base: s.base,
+		BaseID: s.image.ID, Annotations: s.image.Annotations, Blobs: s.image.Blobs, Found: s.found,
+	}, err
+}
+
+// saveStages records an image without a name of each stage before the target, in the order of the Dockerfile, if
+// StageImages.Save asks for that.
+func (b *build) saveStages(ctx context.Context, r *record.Recorder) error {
+	if !r.Options.Stages.Save {
+		return nil
 	}
 
-	if same := reflect.DeepEqual(o.edit(*was, r.build.epoch), *was); !same || o.AnyFormat {
-		return same, nil
+	saved := map[*plan.Stage]string{}
+	describe := func(s *plan.Stage) []record.Label {
+		return r.Describe(stageName(s), cmp.Or(saved[s.From.Stage], s.From.Image, s.From.Context, "scratch"))
+	}
+	for _, s := range b.plan.Stages {
+		if s == b.plan.Target {
+			continue
+		}
+		id, err := b.saveStage(ctx, r, s, describe(s))
+		if err != nil {
+			return fmt.Errorf("saving stage %s: %w", stageName(s), err)
+		}
+		saved[s] = id
+		b.show.notice(fmt.Sprintf("stage %s is image %s", stageName(s), id))
 	}
 
-	manifest, err := r.images.NameImage(target.image.ID, nil)
+	// Labels of the user win.
+	r.Options.Labels.Set = slices.Concat(describe(b.plan.Target), r.Options.Labels.Set)
+	return nil
+}
+
+// saveStage records the image of one stage.
+func (b *build) saveStage(ctx context.Context, r *record.Recorder, s *plan.Stage, labels []record.Label) (id string, err error) {
+	snap, err := b.inputs.stage(ctx, s).wait(ctx)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	format, err := commit.FormatOf(manifest)
-	return format == o.Format, err
+	stage, err := snap.finished(ctx)
+	if err != nil {
+		return "", err
+	}
+	return r.Save(&stage, labels)
 }
+
+// stageName is the name of a stage, else its number.
+func stageName(s *plan.Stage) string { return cmp.Or(s.Name, strconv.Itoa(s.Index)) }

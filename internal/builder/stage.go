@@ -16,7 +16,6 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/progress"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/internal/runner"
-	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // stage is a stage that is being run.
@@ -35,14 +34,14 @@ type stage struct {
 // entry is a step in the history.
 type entry struct {
 	createdBy string
-	layer     *commit.Job // nil: the step made none
+	layer     *rootfs.Job // nil: the step made none
 	step      *plan.Step  // that made the layer
 }
 
 // change is what an instruction does to files.
 type change struct {
-	content []string // digests of the files that it reads: part of the cache key
-	process any      // options of the process that it runs: part of the cache key; nil: it runs none
+	content []string         // digests of the files that it reads: part of the cache key
+	process cache.ProcessKey // options of the process that the instruction runs: part of the cache key; nil: no process
 	// write makes the files. It reports whether any has changed.
 	write func(ctx context.Context, l rootfs.Layer) (changed bool, err error)
 }
@@ -190,7 +189,7 @@ func (s *stage) do(ctx context.Context, st *step) error {
 }
 
 // checkUsers drops the users of the image that are known, if the step may have changed them.
-func (s *stage) checkUsers(changed bool, job *commit.Job) {
+func (s *stage) checkUsers(changed bool, job *rootfs.Job) {
 	if !changed {
 		return
 	}
@@ -238,7 +237,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 	}
 
 	if hit && !e.Unchanged {
-		err = s.now.files.Push(e.Layer)
+		err = s.now.files.Push(ctx, e.Layer)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return true, err
 		}
@@ -254,7 +253,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 		s.record(st, nil)
 		return true, nil
 	}
-	job := commit.Stored(e.Layer)
+	job := rootfs.Stored(e.Layer)
 	st.notes.files = decodeNotes(e.Notes)
 	s.record(st, job)
 	s.checkUsers(true, job)
@@ -262,7 +261,7 @@ func (s *stage) lookUp(ctx context.Context, st *step) (hit bool, err error) {
 }
 
 // record adds the step to the history. job is the layer on top of the files now that the step has made; nil: it made none.
-func (s *stage) record(st *step, job *commit.Job) {
+func (s *stage) record(st *step, job *rootfs.Job) {
 	if st.CreatedBy != "" || job != nil {
 		s.history = append(s.history, entry{createdBy: st.CreatedBy, layer: job, step: st.Step})
 	}

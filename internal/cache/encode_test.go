@@ -141,7 +141,7 @@ func change(t *testing.T, v reflect.Value) {
 	case reflect.Slice:
 		v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
 	case reflect.Interface:
-		v.Set(reflect.ValueOf("changed"))
+		v.Set(reflect.ValueOf(process{Network: "changed"}))
 	default:
 		t.Fatalf("how to change a %s?", v.Type())
 	}

@@ -14,8 +14,8 @@ type ID string
 // Name is the name of the layer in the store, for example "rbuild-cache-1f0c...".
 func (id ID) Name() string { return namePrefix + string(id) }
 
-// Key is everything that can change the result of a step. Its ID is a digest of all fields (Sum), so a new field cannot be
-// forgotten. Ambient says what is not in a Key, and why.
+// Key is everything that can change the result of a step. Its ID is a digest of all fields, so a new field cannot be
+// forgotten. Ambient has the reasons for facts that are in no Key.
 type Key struct {
 	// Parent identifies the files below the step: the step below, or the base image.
 	Parent ID
@@ -30,10 +30,14 @@ type Key struct {
 	Platform Platform
 	// Times says what becomes of the modification times of the files.
 	Times Times
-	// Process is the part of the command line's options that the process of a RUN can notice: a struct of the package
-	// that runs processes. Nil: the step runs no process.
-	Process any
+	// Process has the options that the process of a RUN can notice. Nil: the step runs no process.
+	Process ProcessKey
 }
+
+// ProcessKey is the part of a Key that the package that runs processes declares: runner.Key. The method has no effect. It
+// marks a struct whose fields all belong into a key, so that a struct of options cannot be passed by mistake. The
+// interface is here because the packages that run processes know no cache.
+type ProcessKey interface{ ProcessKey() }
 
 // ID returns the identity of the result.
 func (k Key) ID() ID { return sum("step", k) }
@@ -66,23 +70,39 @@ func (s Squash) ID() ID { return sum("squash", s) }
 // Unknown returns a random ID, for a result that belongs to no Key. No Get finds it.
 func Unknown() ID { return sum("unknown", struct{ Random string }{rand.Text()}) }
 
-// Ambient names what a step may notice and what is not in its Key. Every field says why. The type documents the decision:
-// the tests of the packages that have options fail for an option that is neither in a Key nor here.
-type Ambient struct {
-	Limits    struct{} // of memory, processes, open files and /dev/shm: they decide whether a step succeeds, not what it makes
-	Timeouts  struct{} // as Limits: --step-timeout, --no-output-timeout
-	Cgroups   struct{} // as Limits: the cgroup that enforces them
-	Secrets   struct{} // a value in a key could be guessed from the name of a layer
-	SSH       struct{} // an agent signs with keys that the build cannot see
-	Volumes   struct{} // the files in them: the user's word is that no result depends on them
-	Devices   struct{} // the data that they deliver, as for Volumes
-	Stdin     struct{} // its bytes, which are read only while a step runs
-	Caches    struct{} // the files of cache mounts: a step must work with an empty cache too
-	Proxies   struct{} // the network path to the same data
-	Resolvers struct{} // --dns, --dns-search, --dns-option and the files of the host: they find the same data
-	Network   struct{} // the data of the network, and the helper program that connects to it
-	Emulators struct{} // an emulator runs the same program
-	Trusted   struct{} // the form of overlayfs's marks on disk; the layer's tar is the same
-	Labels    struct{} // and names, annotations and other properties of the image: no step can see them
-	Clock     struct{} // and everything else that differs between two runs on the same machine
+// Reason says why a fact that a step may notice is in no Key.
+type Reason string
+
+// Ambient has the reasons. The tests of the packages that have options (runner and builder) fail for an option that is
+// neither in a Key nor has one of these reasons; see package cachetest.
+var Ambient = struct {
+	Limits    Reason // of time, memory, processes, open files and /dev/shm, and the cgroups that enforce them
+	Secrets   Reason // values of secrets
+	SSH       Reason // agents
+	Volumes   Reason // files of --volume
+	Devices   Reason // data of --device
+	Stdin     Reason // bytes of standard input
+	Caches    Reason // files of cache mounts
+	Network   Reason // its data, and the helper program, proxies and resolvers on the way
+	Emulators Reason // for programs of other architectures
+	Storage   Reason // how and where files and images are kept
+	Image     Reason // names, labels, annotations and other properties of the image
+	Lookup    Reason // which results of earlier builds are used
+	Reports   Reason // progress, warnings, checks and explanations
+	Clock     Reason // and everything else that differs between two runs on the same machine
+}{
+	Limits:    "a limit decides whether a step succeeds, not the result of the step",
+	Secrets:   "a value in a key could be guessed from the name of a layer",
+	SSH:       "an agent signs with keys that the build cannot see",
+	Volumes:   "the user promises that no result depends on the files",
+	Devices:   "the user promises that no result depends on the data",
+	Stdin:     "the bytes are read only while a step runs",
+	Caches:    "a step must also work with an empty cache",
+	Network:   "all ways lead to the same network, whose data has no digest",
+	Emulators: "an emulator runs the same program",
+	Storage:   "the tar of the layer is the same",
+	Image:     "no step can see it",
+	Lookup:    "the result of a step does not depend on earlier results",
+	Reports:   "text for the user changes no file",
+	Clock:     "the time differs at each run",
 }

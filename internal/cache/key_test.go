@@ -12,9 +12,14 @@ func example() Key {
 	return Key{
 		Parent: Base{Config: "x"}.ID(), Step: "RUN a", Args: []string{"A=1"}, Content: []string{"sha256:00"},
 		Platform: Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, Times: Times{Set: true, Epoch: 1},
-		Process: struct{ Network string }{"none"},
+		Process: process{Network: "none"},
 	}
 }
+
+// process is an example of a ProcessKey.
+type process struct{ Network string }
+
+func (process) ProcessKey() {}
 
 // TestEveryFieldChangesTheID changes one field after the other, in an empty key and in a full key.
 func TestEveryFieldChangesTheID(t *testing.T) {
@@ -66,12 +71,20 @@ func TestDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range []any{Key{}, Squash{}, Ambient{}} {
+	for _, of := range []any{Key{}, Squash{}, Ambient} {
 		typ := reflect.TypeOf(of)
 		for field := range typ.Fields() {
 			if name := "`" + field.Name + "`"; !strings.Contains(string(text), name) {
 				t.Errorf("docs/cache.md does not name %s of %s", name, typ)
 			}
+		}
+	}
+}
+
+func TestEveryReasonIsGiven(t *testing.T) {
+	for field, reason := range reflect.ValueOf(Ambient).Fields() {
+		if reason.String() == "" {
+			t.Errorf("%s has no reason", field.Name)
 		}
 	}
 }

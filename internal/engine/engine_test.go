@@ -442,8 +442,11 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !o.Cache.Refresh || o.Cache.MaxAge != time.Hour || !o.Layers.OnePerStage || !o.Layers.Squash ||
-		o.Limits != (builder.Limits{Jobs: 3, Step: time.Minute, Silence: time.Second}) {
+		o.Limits != (builder.Limits{Jobs: 3, Step: time.Minute}) {
 		t.Errorf("%+v", o)
+	}
+	if s := o.Run.Limits.Silence; s.Limit != time.Second || s.Err.Error() != "stopped: the step printed nothing for 1s (--no-output-timeout)" {
+		t.Errorf("%+v", s)
 	}
 	if o.Layers.FileTimes != builder.ClampTimes || !o.Layers.Epoch.Equal(epoch) || o.Run.Network.Mode != runner.None || !o.Run.Network.AllowHost || len(o.Image.Labels.Set) != 1 {
 		t.Errorf("%+v", o)

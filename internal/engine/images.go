@@ -79,7 +79,7 @@ func (s storeImages) use(o *builder.Options) error {
 	o.Run.Trusted = s.trusted
 	o.Images = s.Store
 	o.Cache.Cache = cache.Local(s.Store)
-	o.Caches = builder.StoreCaches(s.Store)
+	o.Caches = storeCaches{s.Store}
 	o.Files = func(warn func(string)) (rootfs.Backend, error) {
 		return overlay.Open(s.Store, overlay.Options{Trusted: s.trusted, Warn: warn})
 	}

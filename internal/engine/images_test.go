@@ -17,6 +17,7 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/progress"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
@@ -124,7 +125,7 @@ func TestOrigin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := builder.Base{Name: "docker.io/library/alpine", Digest: f.Digest(id, "docker.io/library/alpine")}
+	want := record.Base{Name: "docker.io/library/alpine", Digest: f.Digest(id, "docker.io/library/alpine")}
 	if diff := cmp.Diff(want, p.origin("alpine", id)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

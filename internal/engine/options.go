@@ -3,9 +3,11 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -23,7 +25,7 @@ func options(s *spec.Build, path string) (o builder.Options, err error) {
 		Epoch:       s.Image.Time.Epoch,
 		FileTimes:   fileTimes(s.Image.Time.Files),
 	}
-	o.Limits = builder.Limits{Jobs: s.Cache.Jobs, Step: s.Time.Step, Silence: s.Time.Silence}
+	o.Limits = builder.Limits{Jobs: s.Cache.Jobs, Step: s.Time.Step}
 	o.Image = imageOptions(s)
 	o.Run, err = runOptions(s, path)
 	return o, err
@@ -39,20 +41,20 @@ func fileTimes(how string) builder.FileTimes {
 	return builder.KeepTimes
 }
 
-func imageOptions(s *spec.Build) builder.ImageOptions {
+func imageOptions(s *spec.Build) record.Options {
 	i := s.Image
-	o := builder.ImageOptions{
+	o := record.Options{
 		None:      s.Result.NoImage,
 		Names:     i.Names,
 		Format:    commit.OCI,
 		AnyFormat: i.Format == "",
 		NoHistory: i.NoHistory,
-		Labels:    builder.LabelOptions{Set: labels(i.Labels), Unset: i.Unset.Labels, NoBase: i.NoLabels},
-		Annotations: builder.AnnotationOptions{
+		Labels:    record.LabelOptions{Set: labels(i.Labels), Unset: i.Unset.Labels, NoBase: i.NoLabels},
+		Annotations: record.AnnotationOptions{
 			Set: i.Annotations, Unset: i.Unset.Annotations, NoBase: i.NoAnnotations, Created: i.CreatedNote,
 		},
-		System:   builder.SystemOptions{Version: i.OSVersion, Features: i.OSFeatures},
-		Stages:   builder.StageImages{Save: i.Stages.Save, Describe: i.Stages.Label, Labels: labels(i.Stages.Labels)},
+		System:   record.SystemOptions{Version: i.OSVersion, Features: i.OSFeatures},
+		Stages:   record.StageImages{Save: i.Stages.Save, Describe: i.Stages.Label, Labels: labels(i.Stages.Labels)},
 		UnsetEnv: i.Unset.Env,
 	}
 	if i.Format == "docker" {
@@ -64,9 +66,9 @@ func imageOptions(s *spec.Build) builder.ImageOptions {
 	return o
 }
 
-func labels(list []spec.Label) (out []builder.Label) {
+func labels(list []spec.Label) (out []record.Label) {
 	for _, l := range list {
-		out = append(out, builder.Label(l))
+		out = append(out, record.Label(l))
 	}
 	return out
 }
@@ -88,5 +90,14 @@ func runOptions(s *spec.Build, path string) (o runner.Options, err error) {
 	o.CompatVolumes = s.Run.CompatVolumes
 	o.Limits.Rlimits = s.Limits.Ulimits
 	o.Limits.ShmSize = s.Limits.ShmSize
+	o.Limits.Silence = silence(s.Time.Silence)
 	return o, nil
+}
+
+// silence returns the limit for the time in which a RUN prints nothing; 0: no limit.
+func silence(limit time.Duration) runner.Silence {
+	return runner.Silence{
+		Limit: limit,
+		Err:   &builder.TimeoutError{What: "the step printed nothing for", Limit: limit, Flag: "--no-output-timeout"},
+	}
 }

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"sync"
 
-	"codeberg.org/rbuild/rbuild/internal/builder"
 	"codeberg.org/rbuild/rbuild/internal/dockerfile/plan"
 	"codeberg.org/rbuild/rbuild/internal/imagename"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/transfer"
 )
 
@@ -23,10 +23,10 @@ type puller struct {
 type pulledImage struct{ name, id string }
 
 // origin returns the full name and the digest of an image that pull has returned.
-func (p *puller) origin(name, id string) builder.Base {
+func (p *puller) origin(name, id string) record.Base {
 	full, _ := p.found.Load(pulledImage{name, id})
 	found, _ := full.(string)
-	return builder.Base{Name: found, Digest: p.build.images.Digest(id, found)}
+	return record.Base{Name: found, Digest: p.build.images.Digest(id, found)}
 }
 
 // options returns how registries are reached for images of a platform, as plan.Source has it.

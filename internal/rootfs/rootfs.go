@@ -67,6 +67,9 @@ type Files interface {
 // ErrNoMount is the error of Mount for files in memory.
 var ErrNoMount = errors.New("RUN needs a user namespace: files in memory cannot be mounted")
 
+// ErrCloned is the error of adding a layer to a Stack that was cloned: a mistake of the caller.
+var ErrCloned = errors.New("a stack that was cloned cannot get another layer")
+
 // Stack is the files of a stage. It is for one goroutine, but View, Mount, Tar and Clone may be called by
 // several as long as nothing adds a layer. The Backend closes it.
 type Stack interface {
@@ -75,13 +78,14 @@ type Stack interface {
 	// Guard watches the layers of the stack, those to come too.
 	Guard() Guard
 	// Layers returns the layers, lowest first. The upper ones may still be on their way into the store.
-	Layers() []*commit.Job
-	// Clone returns a Stack of the same layers, to which other layers can be added. The Stack itself must not get more
-	// layers afterwards: clones may read its files late.
+	Layers() []*Job
+	// Clone returns a Stack of the same layers, to which other layers can be added. The Stack itself gets no more layers
+	// afterwards, because clones may read its files late: Push, Begin and the Commit of an open layer return ErrCloned.
 	Clone() Stack
-	// Push adds a layer that the store has. The error is fs.ErrNotExist if the layer was removed since it was looked up.
-	Push(l commit.Layer) error
-	// Begin starts a new layer on top. Only one can be open.
+	// Push adds a layer that the store has, for example a layer from the cache. The error is fs.ErrNotExist if the layer
+	// was removed since it was looked up.
+	Push(ctx context.Context, l commit.Layer) error
+	// Begin starts a new layer on top. Only one layer can be open.
 	Begin(ctx context.Context) (Layer, error)
 }
 
@@ -98,7 +102,7 @@ type Layer interface {
 	TempDir() string
 	// Commit puts the layer on the Stack and starts to store it. It returns at once: the next step may begin while the
 	// layer is read and stored, which ends with ctx. After an error the layer is discarded.
-	Commit(ctx context.Context, o CommitOptions) (*commit.Job, error)
+	Commit(ctx context.Context, o CommitOptions) (*Job, error)
 	// Discard removes what was written.
 	Discard() error
 }

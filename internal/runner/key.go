@@ -10,14 +10,7 @@ import (
 
 // Key has all options that can change the result of a process, for a cache key (docs/cache.md). The
 // fields of Command are not in Key: whoever computes the cache key has them from the instruction.
-//
-// These options are not in Key:
-//   - Volumes: the contents. As with other engines the user promises that the result does not depend on them.
-//   - Secrets and SSH: a secret in a key could be guessed from the key.
-//   - Etc.DNS, Etc.Search, Etc.ResolverOptions and Network.Helper: they name the way to the same network.
-//   - Network.AllowHost: it permits a command and changes none.
-//   - Limits: a limit may end a process and does not change the result of a process that ends well.
-//   - Machine, Emulators and Trusted: the platform of the image is in the key of the step.
+// The test TestEveryOptionIsClassified lists the options that are not in Key, with the reasons.
 type Key struct {
 	Network      NetworkMode
 	Hosts        []string // NAME=ADDRESS
@@ -30,6 +23,9 @@ type Key struct {
 	Devices      []DeviceKey
 	Security     SecurityKey
 }
+
+// ProcessKey marks a Key as a part of cache.Key.
+func (Key) ProcessKey() {}
 
 // DeviceKey is a device in a Key.
 type DeviceKey struct{ Path, Dest string }

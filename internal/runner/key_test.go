@@ -1,16 +1,15 @@
 package runner
 
 import (
-	"errors"
 	"net/netip"
 	"os"
-	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"codeberg.org/rbuild/rbuild/internal/cache"
+	"codeberg.org/rbuild/rbuild/internal/cache/cachetest"
 	"codeberg.org/rbuild/rbuild/internal/kernel/sandbox"
 )
 
@@ -94,126 +93,58 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// ambient are the options that are not in Key, with the reason.
-var ambient = map[string]string{
-	"Network.AllowHost":    "permits a command and changes none",
-	"Network.Helper":       "another way to the same network",
-	"Etc.DNS":              "another way to the same names",
-	"Etc.Search":           "another way to the same names",
-	"Etc.ResolverOptions":  "another way to the same names",
-	"Limits.Rlimits.Type":  "a limit ends a process and changes no result",
-	"Limits.Rlimits.Hard":  "a limit ends a process and changes no result",
-	"Limits.Rlimits.Soft":  "a limit ends a process and changes no result",
-	"Limits.ShmSize":       "a limit ends a process and changes no result",
-	"Limits.Silence.Limit": "a limit ends a process and changes no result",
-	"Limits.Silence.Err":   "a limit ends a process and changes no result",
-	"Limits.NewCgroup":     "a limit ends a process and changes no result",
-	"Devices.Source":       "the path and the target are in the key",
-	"Volumes.Source":       "the user promises that the result does not depend on the content",
-	"Volumes.Dest":         "part of Text",
-	"Volumes.ReadOnly":     "part of Text",
-	"Volumes.Overlay":      "part of Text",
-	"Volumes.Options":      "part of Text",
-	"Secrets":              "a secret could be guessed from a key",
-	"SSH":                  "a secret could be guessed from a key",
-	"Machine.Architecture": "the key of the step has the platform of the image",
-	"Machine.OS":           "the key of the step has the platform of the image",
-	"Machine.OSVersion":    "the key of the step has the platform of the image",
-	"Machine.OSFeatures":   "the key of the step has the platform of the image",
-	"Machine.Variant":      "the key of the step has the platform of the image",
-	"Emulators":            "the key of the step has the platform of the image",
-	"Trusted":              "a property of the store, not of the result",
+// platform is the reason for options that repeat a part of the key of the step.
+const platform cache.Reason = "the key of the step has the platform of the image"
+
+// ambient are the options that are not in Key.
+var ambient = map[string]cache.Reason{
+	"Network.AllowHost":    cache.Ambient.Network, // permits a command and changes none
+	"Network.Helper":       cache.Ambient.Network,
+	"Etc.DNS":              cache.Ambient.Network,
+	"Etc.Search":           cache.Ambient.Network,
+	"Etc.ResolverOptions":  cache.Ambient.Network,
+	"Limits.Rlimits.Type":  cache.Ambient.Limits,
+	"Limits.Rlimits.Hard":  cache.Ambient.Limits,
+	"Limits.Rlimits.Soft":  cache.Ambient.Limits,
+	"Limits.ShmSize":       cache.Ambient.Limits,
+	"Limits.Silence.Limit": cache.Ambient.Limits,
+	"Limits.Silence.Err":   cache.Ambient.Limits,
+	"Limits.NewCgroup":     cache.Ambient.Limits,
+	"Devices.Source":       cache.Ambient.Devices, // Path and Dest are in the key
+	"Volumes.Source":       cache.Ambient.Volumes, // Text has all fields but this
+	"Volumes.Dest":         cache.Ambient.Volumes,
+	"Volumes.ReadOnly":     cache.Ambient.Volumes,
+	"Volumes.Overlay":      cache.Ambient.Volumes,
+	"Volumes.Options":      cache.Ambient.Volumes,
+	"Secrets":              cache.Ambient.Secrets,
+	"SSH":                  cache.Ambient.SSH,
+	"Machine.Architecture": platform,
+	"Machine.OS":           platform,
+	"Machine.OSVersion":    platform,
+	"Machine.OSFeatures":   platform,
+	"Machine.Variant":      platform,
+	"Emulators":            cache.Ambient.Emulators,
+	"Trusted":              cache.Ambient.Storage,
 }
 
 // TestEveryOptionIsClassified changes each option: either the key changes, or the option is listed
 // as ambient.
 func TestEveryOptionIsClassified(t *testing.T) {
 	c := Command{Volumes: []string{"/v"}}
-	base := func() reflect.Value {
-		o := reflect.New(reflect.TypeFor[Options]()).Elem()
-		grow(o)
-		return o
-	}
-	usual := base().Interface().(Options).Key(c)
-
-	seen := map[string]bool{}
-	eachOption(reflect.TypeFor[Options](), "", func(v reflect.Value) reflect.Value { return v }, func(name string, get func(reflect.Value) reflect.Value) {
-		seen[name] = true
-		changed := base()
-		field := get(changed)
-		field.Set(example(field.Type()))
-		inKey := !cmp.Equal(usual, changed.Interface().(Options).Key(c))
-		reason := ambient[name]
-		if inKey == (reason != "") {
-			t.Errorf("%s: in the key: %v; reason to leave it out: %q", name, inKey, reason)
-		}
-	})
-	for name := range ambient {
-		if !seen[name] {
-			t.Errorf("%s is no option", name)
-		}
-	}
+	cachetest.Classify(t, Options{}, func(o Options) Key { return o.Key(c) }, ambient)
 }
 
-// grow gives each slice of structs in v one element.
-func grow(v reflect.Value) {
-	switch {
-	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[netip.Addr]():
-		for i := range v.NumField() {
-			grow(v.Field(i))
-		}
-	case isList(v.Type()):
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-	}
-}
+// TestEveryFieldIsInTheCacheKey changes each field of a Key: each change changes the cache key of the
+// step.
+func TestEveryFieldIsInTheCacheKey(t *testing.T) {
+	inStep := func(k Key) cache.ID { return cache.Key{Process: k}.ID() }
+	cachetest.Classify(t, Key{}, inStep, nil)
 
-func isList(t reflect.Type) bool {
-	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && t.Elem() != reflect.TypeFor[netip.Addr]()
-}
-
-// eachOption calls visit for each field of a struct, of the structs in it, and of the first
-// elements of slices of structs.
-func eachOption(t reflect.Type, name string, get func(reflect.Value) reflect.Value, visit func(string, func(reflect.Value) reflect.Value)) {
-	switch {
-	case t.Kind() == reflect.Struct && t != reflect.TypeFor[netip.Addr]():
-		for i := range t.NumField() {
-			f := t.Field(i)
-			eachOption(f.Type, strings.TrimPrefix(name+"."+f.Name, "."), func(v reflect.Value) reflect.Value { return get(v).Field(i) }, visit)
-		}
-	case isList(t):
-		eachOption(t.Elem(), name, func(v reflect.Value) reflect.Value { return get(v).Index(0) }, visit)
-	default:
-		visit(name, get)
+	full := Options{
+		Network: Network{Mode: Private}, Stdin: os.Stdin,
+		Volumes:  []Volume{{Text: "/a:/b"}},
+		Devices:  []Device{{Path: "/dev/a", Dest: "/b"}},
+		Security: Security{Seccomp: []byte("x"), CapDrop: []string{"all"}, UIDs: []sandbox.IDRange{{First: 0, Count: 9}}},
 	}
-}
-
-// example returns a value that is not zero.
-func example(t reflect.Type) reflect.Value {
-	v := reflect.New(t).Elem()
-	switch {
-	case t == reflect.TypeFor[netip.Addr]():
-		v.Set(reflect.ValueOf(netip.MustParseAddr("192.0.2.1")))
-	case t == reflect.TypeFor[error]():
-		v.Set(reflect.ValueOf(errors.New("x")))
-	case t.Kind() == reflect.String:
-		v.SetString("x")
-	case t.Kind() == reflect.Bool:
-		v.SetBool(true)
-	case v.CanInt():
-		v.SetInt(1)
-	case v.CanUint():
-		v.SetUint(1)
-	case t.Kind() == reflect.Slice:
-		v.Set(reflect.Append(v, example(t.Elem())))
-	case t.Kind() == reflect.Map:
-		v.Set(reflect.MakeMap(t))
-		v.SetMapIndex(example(t.Key()), reflect.Zero(t.Elem()))
-	case t.Kind() == reflect.Pointer:
-		v.Set(reflect.New(t.Elem()))
-	case t.Kind() == reflect.Func:
-		v.Set(reflect.MakeFunc(t, func([]reflect.Value) []reflect.Value { return nil }))
-	default:
-		panic("no example of " + t.String())
-	}
-	return v
+	cachetest.Classify(t, full.Key(Command{}), inStep, nil)
 }

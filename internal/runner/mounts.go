@@ -238,11 +238,10 @@ func (ms *mounts) bind(ctx context.Context, b Bind) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", b.Name, err)
 	}
-	switch st.Type {
-	case fdfs.Directory, fdfs.Regular:
-	case fdfs.Unknown:
+	if st.Type == fdfs.Unknown {
 		return nil, fmt.Errorf("source %s: %w", b.Name, os.ErrNotExist)
-	default:
+	}
+	if st.Type != fdfs.Directory && st.Type != fdfs.Regular {
 		return nil, fmt.Errorf("source %s is a %s", b.Name, st.Type)
 	}
 

@@ -23,8 +23,6 @@
 // regular files and directories. POSIX ACLs, security.selinux, security.ima, trusted.* and the
 // attributes of overlayfs are left out.
 //
-// [Start] reads a staging directory of a store in the background and makes it a layer of the store.
-//
 // # Images
 //
 // An [Image] holds a config, a history and layers. [Image.Documents] turns them into the config and

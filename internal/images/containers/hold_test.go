@@ -18,8 +18,8 @@ import (
 // image records an image of two layers, with the files a and b.
 func image(t *testing.T, s *containers.Store, name string) (id string, lower, upper commit.Layer) {
 	t.Helper()
-	below := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
-	lower, upper = wait(t, below), wait(t, layer(t, s, below, "b", ""))
+	below := layer(t, s, commit.Layer{}, "a", "")
+	lower, upper = below, layer(t, s, below, "b", "")
 	recorded, err := commit.Record(s, commit.Image{Layers: []commit.Layer{lower, upper}, Names: []string{name}, NoHistory: true})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestHold(t *testing.T) {
 // TestHoldOfCache: a layer that no image had when it was held belongs to the cache, and stays.
 func TestHoldOfCache(t *testing.T) {
 	s := open(t)
-	l := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", "rbuild-cache-x"))
+	l := layer(t, s, commit.Layer{}, "a", "rbuild-cache-x")
 	release(t, hold(t, s, l.ID))
 	if diff := cmp.Diff([]string{"a"}, present(t, s, l)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -203,7 +203,7 @@ func TestLayersOfAnImage(t *testing.T) {
 		t.Errorf("honest image: %v, %v", layers, err)
 	}
 
-	other := wait(t, layer(t, s, commit.Stored(lower), "evil", ""))
+	other := layer(t, s, lower, "evil", "")
 	for name, top := range map[string]string{"other layer": other.ID, "layer missing": lower.ID, "no layers": ""} {
 		t.Run(name, func(t *testing.T) {
 			config := []byte(`{"rootfs":{"type":"layers","diff_ids":["` + lower.DiffID + `","` + upper.DiffID + `"]},"author":"` + digest.Digest(name) + `"}`)

@@ -47,7 +47,7 @@ func fromLibrary(l *cs.Layer) Layer {
 	}
 }
 
-// Notes returns the notes that commit.Content gave the layer id.
+// Notes returns the notes that Content gave the layer id.
 func (s *LayerStore) Notes(id string) ([]byte, error) {
 	r, err := s.storage.LayerBigData(id, notesKey)
 	if err != nil {

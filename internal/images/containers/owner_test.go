@@ -54,7 +54,7 @@ func gone(t *testing.T, path string) bool {
 // TestReap: what a dead process has left goes with its record; what a living one has stays.
 func TestReap(t *testing.T) {
 	s := open(t)
-	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))
+	whole := layer(t, s, commit.Layer{}, "a", "")
 	root, outside := s.GraphRoot(), t.TempDir()
 	half, link, kept, own := outside+"/.half.ABCDEFG2", outside+"/.link.ABCDEFG2", outside+"/.kept.ABCDEFG2", outside+"/.own.ABCDEFG2"
 	others := []string{outside + "/a.ABCDEFG2", outside + "/.b.ABCDEFG1", outside + "/.c", outside + "/..ABCDEFG2", outside + "/.d.ABCDEFG2.e"}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/stringid"
@@ -68,6 +69,15 @@ func (s *LayerStore) makeStaging() (*Staging, error) {
 	return st, nil
 }
 
+// Content describes the directory of a Staging.
+type Content struct {
+	DiffID   digest.Digest // digest of the uncompressed tar
+	Size     int64         // bytes of the uncompressed tar
+	TarSplit *os.File      // the tar-split record; the store closes the file
+	RootMode os.FileMode   // permissions of the directory itself
+	Notes    []byte        // data that the store keeps with the layer; nil: none
+}
+
 // Directory returns Upper.
 func (st *Staging) Directory() string { return st.Upper }
 
@@ -78,7 +88,7 @@ func (st *Staging) Directory() string { return st.Upper }
 // If another layer has the name, of another build or of a layer that had to be made again, the
 // newest layer gets it. So a layer that nothing can be stacked on any more does not keep its name
 // for ever.
-func (st *Staging) Commit(c commit.Content, parent, name string) (commit.Layer, error) {
+func (st *Staging) Commit(c Content, parent, name string) (commit.Layer, error) {
 	if name == "" {
 		l, err := st.insert(c, parent)
 		return l.Layer, err
@@ -91,7 +101,7 @@ func (st *Staging) Commit(c commit.Content, parent, name string) (commit.Layer, 
 }
 
 // insert is Commit with names that the layer gets only if no other layer has them.
-func (st *Staging) insert(c commit.Content, parent string, names ...string) (Layer, error) {
+func (st *Staging) insert(c Content, parent string, names ...string) (Layer, error) {
 	l, err := st.apply(c.Notes, &graphdriver.DriverWithDifferOutput{
 		Target: st.Upper, Size: c.Size, UncompressedDigest: c.DiffID, TarSplit: c.TarSplit, RootDirMode: &c.RootMode, Metadata: madeByUs,
 	}, parent, names)

@@ -20,6 +20,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/cache"
 	"codeberg.org/rbuild/rbuild/internal/images"
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/kernel/nstest"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -47,7 +48,7 @@ func open(t *testing.T) *containers.Store {
 }
 
 // layer commits a layer that holds one file.
-func layer(t *testing.T, s *containers.Store, parent *commit.Job, file, name string) *commit.Job {
+func layer(t *testing.T, s *containers.Store, parent commit.Layer, file, name string) commit.Layer {
 	t.Helper()
 	st, err := s.NewStaging()
 	if err != nil {
@@ -56,12 +57,22 @@ func layer(t *testing.T, s *containers.Store, parent *commit.Job, file, name str
 	if err := os.WriteFile(filepath.Join(st.Upper, file), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return commit.Start(context.Background(), st, commit.JobOptions{Parent: parent, Name: name})
-}
 
-func wait(t *testing.T, j *commit.Job) commit.Layer {
-	t.Helper()
-	l, err := j.Wait(context.Background())
+	dir, err := os.Open(st.Upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	record, err := fdfs.Memfd("tar-split")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tar, err := commit.WriteTar(t.Context(), dir, nil, commit.TarOptions{TarSplit: record})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := containers.Content{DiffID: tar.DiffID, Size: tar.Size, TarSplit: record, RootMode: tar.RootMode}
+	l, err := st.Commit(content, parent.ID, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,14 +95,14 @@ func staging(t *testing.T, s *containers.Store) []string {
 func TestStagingBecomesLayer(t *testing.T) {
 	s := open(t)
 	key := cache.Base{Config: "x"}.ID()
-	lower := layer(t, s, commit.Stored(commit.Layer{}), "a", "")
-	upper := wait(t, layer(t, s, lower, "b", key.Name()))
+	lower := layer(t, s, commit.Layer{}, "a", "")
+	upper := layer(t, s, lower, "b", key.Name())
 
 	chain, err := s.Chain(upper.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{wait(t, lower).ID, upper.ID}, []string{chain[0].ID, chain[1].ID}); diff != "" {
+	if diff := cmp.Diff([]string{lower.ID, upper.ID}, []string{chain[0].ID, chain[1].ID}); diff != "" {
 		t.Errorf("chain (-want +got):\n%s", diff)
 	}
 	dirs, err := s.Directories(upper.ID)
@@ -120,9 +131,9 @@ func TestStagingBecomesLayer(t *testing.T) {
 
 func TestNewestHasTheName(t *testing.T) {
 	s := open(t)
-	scratch := commit.Stored(commit.Layer{})
-	first := wait(t, layer(t, s, scratch, "a", "name"))
-	second := wait(t, layer(t, s, scratch, "b", "name"))
+	scratch := commit.Layer{}
+	first := layer(t, s, scratch, "a", "name")
+	second := layer(t, s, scratch, "b", "name")
 	if l, _, err := s.LayerByName("name"); err != nil || l.ID != second.ID {
 		t.Errorf("the name is of %s (%v), want %s", l.ID, err, second.ID)
 	}
@@ -313,7 +324,7 @@ func TestCloseSweepsWhatTheDeadLeft(t *testing.T) {
 // layer.
 func TestEmptyLinkIsMended(t *testing.T) {
 	s := open(t)
-	whole := wait(t, layer(t, s, commit.Stored(commit.Layer{}), "a", ""))
+	whole := layer(t, s, commit.Layer{}, "a", "")
 	home := filepath.Join(s.GraphRoot(), "overlay")
 	dead := filepath.Join(home, strings.Repeat("d", 64))
 	for _, dir := range []string{dead, filepath.Join(home, "tempdirs", "rbuild-dead")} {

@@ -97,7 +97,7 @@ func (b *Backend) Image(_ context.Context, id string) (rootfs.Image, rootfs.Stac
 	for i, blob := range blobs {
 		image.Blobs[ids[i]] = blob
 		l := commit.Layer{ID: ids[i].Encoded(), DiffID: ids[i], Size: blob.Size}
-		stack.layers = append(stack.layers, commit.Stored(l))
+		stack.layers = append(stack.layers, rootfs.Stored(l))
 	}
 
 	return image, stack, nil

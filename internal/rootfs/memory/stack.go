@@ -2,10 +2,13 @@ package memory
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
@@ -16,8 +19,9 @@ import (
 // stack implements rootfs.Stack by a tree.
 type stack struct {
 	backend *Backend
-	layers  []*commit.Job
+	layers  []*rootfs.Job
 	load    func(ctx context.Context) (*Tree, error) // reads the tree at its first call
+	cloned  atomic.Bool                              // no layer can be added any more
 }
 
 // newStack returns a stack without layers. read is called when the files are first looked at.
@@ -57,9 +61,10 @@ func (unremovable) Hold()        {}
 func (unremovable) Held() error  { return nil }
 func (unremovable) Check() error { return nil }
 
-func (s *stack) Layers() []*commit.Job { return s.layers }
+func (s *stack) Layers() []*rootfs.Job { return s.layers }
 
 func (s *stack) Clone() rootfs.Stack {
+	s.cloned.Store(true)
 	c := s.backend.newStack(func(ctx context.Context) (*Tree, error) {
 		t, err := s.load(ctx)
 		if err != nil {
@@ -71,10 +76,22 @@ func (s *stack) Clone() rootfs.Stack {
 	return c
 }
 
-// Push is impossible: a layer of a cache is a directory. Builds in memory have no cache, since a step costs no more than
-// a look-up.
-func (s *stack) Push(commit.Layer) error {
-	return errors.New("a layer of the cache cannot be used by a build in memory")
+// Push reads the layer from the layout. A layer in a layout has the name of its blob: the digest of its plain tar.
+func (s *stack) Push(ctx context.Context, l commit.Layer) error {
+	if s.cloned.Load() {
+		return rootfs.ErrCloned
+	}
+	t, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+
+	blob := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: -1} // any size
+	if err := s.backend.readLayer(ctx, t, l.DiffID, blob); err != nil {
+		return fmt.Errorf("reading layer %s: %w", l.DiffID, err)
+	}
+	s.layers = append(s.layers, rootfs.Stored(l))
+	return nil
 }
 
 func (s *stack) Tar(ctx context.Context, w io.Writer, o commit.TarOptions) (commit.Tar, error) {
@@ -98,6 +115,9 @@ func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (commit.La
 
 // Begin starts a layer of the tree.
 func (s *stack) Begin(ctx context.Context) (rootfs.Layer, error) {
+	if s.cloned.Load() {
+		return nil, rootfs.ErrCloned
+	}
 	t, err := s.load(ctx)
 	if err != nil {
 		return nil, err
@@ -127,8 +147,13 @@ func (l *open) TempDir() string { return "" }
 func (l *open) Discard() error { return nil }
 
 // Commit writes the layer at once.
-func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job, error) {
-	files, t := l.tree, commit.TarOptions{}
+func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*rootfs.Job, error) {
+	if l.cloned.Load() {
+		return nil, rootfs.ErrCloned
+	}
+
+	t := commit.TarOptions{}
+	files := l.tree
 	if l.link != nil {
 		files = l.link
 	}
@@ -148,7 +173,7 @@ func (l *open) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job,
 		}
 	}
 
-	job := commit.Stored(stored)
+	job := rootfs.Stored(stored)
 	l.layers = append(l.layers, job)
 	return job, nil
 }

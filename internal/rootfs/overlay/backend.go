@@ -22,7 +22,6 @@ import (
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
-	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
 // MaxLayers is how many layers a Stack can have: the lower directories that an overlay takes (fs/overlayfs/params.h,
@@ -108,7 +107,7 @@ func (b *Backend) openImage(id string) (rootfs.Image, rootfs.Stack, error) {
 	}
 
 	for _, l := range chain {
-		s.layers = append(s.layers, commit.Stored(l.Layer))
+		s.layers = append(s.layers, rootfs.Stored(l.Layer))
 	}
 
 	return image, s, nil

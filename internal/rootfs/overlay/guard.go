@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
@@ -84,7 +85,7 @@ func (s *stack) Check() error { return s.intactBelow(context.Background(), s.lay
 
 // intactBelow returns the check for the lowest layers of the stack, to be called later: it reports whether the directories
 // that the build has pinned are still the layers of the store.
-func (s *stack) intactBelow(ctx context.Context, layers []*commit.Job) func() error {
+func (s *stack) intactBelow(ctx context.Context, layers []*rootfs.Job) func() error {
 	b, dirs := s.backend, s.dirs[s.bottom:]
 	return func() error {
 		top := "" // the topmost layer that the build has found in the store

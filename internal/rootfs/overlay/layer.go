@@ -24,6 +24,9 @@ type upper struct {
 
 // Begin makes the directories of a new layer.
 func (s *stack) Begin(context.Context) (rootfs.Layer, error) {
+	if s.cloned.Load() {
+		return nil, rootfs.ErrCloned
+	}
 	staging, err := s.backend.store.NewStaging()
 	if err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func (u *upper) TempDir() string { return u.staging.Dir }
 func (u *upper) Discard() error { return u.staging.Discard() }
 
 // Commit pins the upper directory as the topmost of the stack. The rename into the store does not disturb its mounts.
-func (u *upper) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job, error) {
+func (u *upper) Commit(ctx context.Context, o rootfs.CommitOptions) (*rootfs.Job, error) {
 	s := u.stack
 	below, err := s.rootAttributes()
 	if err != nil {
@@ -107,7 +110,7 @@ func (u *upper) Commit(ctx context.Context, o rootfs.CommitOptions) (*commit.Job
 		return nil, errors.Join(err, u.Discard())
 	}
 
-	job := commit.Start(ctx, u.staging, commit.JobOptions{
+	job := start(ctx, u.staging, storeOptions{
 		Parent: s.top(), Name: o.Name, Notes: o.Notes, Check: s.intactBelow(ctx, slices.Clone(s.layers)),
 		Tar: commit.TarOptions{
 			Below: &below, Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Trusted: s.backend.o.Trusted, Sparse: o.Sparse,

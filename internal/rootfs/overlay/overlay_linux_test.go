@@ -107,7 +107,7 @@ func TestNamesAndNotes(t *testing.T) {
 	}
 
 	s := scratch(t, b)
-	if err := s.Push(found.Layer); err != nil {
+	if err := s.Push(t.Context(), found.Layer); err != nil {
 		t.Fatal(err)
 	}
 	if files := strings.Join(rootfstest.Files(t, s), " "); files != "a=text" {
@@ -124,7 +124,7 @@ func TestRemovedLayer(t *testing.T) {
 	b := openBackend(t, store)
 	stored := commitFile(t, scratch(t, b), rootfs.CommitOptions{})
 	s := scratch(t, b)
-	if err := s.Push(stored); err != nil {
+	if err := s.Push(t.Context(), stored); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Guard().Check(); err != nil {
@@ -140,7 +140,7 @@ func TestRemovedLayer(t *testing.T) {
 		}
 	}
 
-	if err := scratch(t, b).Push(stored); !errors.Is(err, fs.ErrNotExist) {
+	if err := scratch(t, b).Push(t.Context(), stored); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a removed layer was pushed: %v", err)
 	}
 	l, err := s.Begin(t.Context()) // the pinned directory still exists
@@ -161,7 +161,7 @@ func TestHeldLayerStays(t *testing.T) {
 	b := openBackend(t, store)
 	stored := commitFile(t, scratch(t, b), rootfs.CommitOptions{})
 	s := scratch(t, b)
-	if err := s.Push(stored); err != nil {
+	if err := s.Push(t.Context(), stored); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Guard().Held(); err != nil {
@@ -185,7 +185,7 @@ func TestTooManyLayers(t *testing.T) {
 	s := scratch(t, b)
 	var err error
 	for range overlay.MaxLayers {
-		if err = s.Push(stored); err != nil {
+		if err = s.Push(t.Context(), stored); err != nil {
 			break
 		}
 	}

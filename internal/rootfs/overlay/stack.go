@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"codeberg.org/rbuild/rbuild/internal/archive"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 	"codeberg.org/rbuild/rbuild/internal/rootfs"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
@@ -21,11 +23,15 @@ type stack struct {
 	backend *Backend
 	dirs    []*os.File    // lowest first
 	bottom  int           // how many of the first dirs are no layers
-	layers  []*commit.Job // of the other dirs
+	layers  []*rootfs.Job // of the other dirs
+	cloned  atomic.Bool   // no layer can be added any more
 }
 
 // pin puts a directory on top.
 func (s *stack) pin(dir string) error {
+	if s.cloned.Load() {
+		return rootfs.ErrCloned
+	}
 	if len(s.dirs) >= MaxLayers {
 		return fmt.Errorf("the image would have more than %d layers, which overlayfs cannot stack: "+
 			"join RUN instructions, or build its base with --layers=false", MaxLayers)
@@ -75,13 +81,14 @@ func open(m overlayfs.Mount) (fdfs.Dir, error) {
 
 func (s *stack) Guard() rootfs.Guard { return s }
 
-func (s *stack) Layers() []*commit.Job { return s.layers }
+func (s *stack) Layers() []*rootfs.Job { return s.layers }
 
 func (s *stack) Clone() rootfs.Stack {
+	s.cloned.Store(true)
 	return &stack{backend: s.backend, dirs: slices.Clone(s.dirs), bottom: s.bottom, layers: slices.Clone(s.layers)}
 }
 
-func (s *stack) Push(l commit.Layer) error {
+func (s *stack) Push(_ context.Context, l commit.Layer) error {
 	dir, err := s.backend.store.Directory(l.ID)
 	if err != nil {
 		return err
@@ -90,14 +97,14 @@ func (s *stack) Push(l commit.Layer) error {
 		return err
 	}
 
-	s.layers = append(s.layers, commit.Stored(l))
+	s.layers = append(s.layers, rootfs.Stored(l))
 	return nil
 }
 
 // top is the topmost layer.
-func (s *stack) top() *commit.Job {
+func (s *stack) top() *rootfs.Job {
 	if len(s.layers) == 0 {
-		return commit.Stored(commit.Layer{})
+		return rootfs.Stored(commit.Layer{})
 	}
 	return s.layers[len(s.layers)-1]
 }
@@ -172,7 +179,7 @@ func (s *stack) Flatten(ctx context.Context, o rootfs.FlattenOptions) (l commit.
 		return l, errors.Join(err, tarSplit.Close())
 	}
 
-	content := commit.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
+	content := containers.Content{DiffID: r.DiffID, Size: r.Size, TarSplit: tarSplit, RootMode: r.RootMode}
 	if o.Notes != nil {
 		content.Notes = o.Notes(r)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +31,9 @@ func Test(t *testing.T, open func(t *testing.T) rootfs.Backend) {
 		"scratch is empty":               testScratch,
 		"layers add up":                  testLayers,
 		"a clone is apart":               testClone,
+		"a cloned stack does not grow":   testCloned,
+		"a stored layer is put on top":   testPush,
+		"a removed layer is not found":   testPushRemoved,
 		"a discarded layer changes none": testDiscard,
 		"an open layer can be viewed":    testOpenLayer,
 		"apart from the layers below":    testApart,
@@ -170,6 +174,55 @@ func testClone(t *testing.T, b rootfs.Backend) {
 	want(t, Files(t, s), "a=1")
 	want(t, Files(t, one), "a=1", "b=2")
 	want(t, Files(t, other), "a=1", "c=3")
+}
+
+// testCloned has an open layer while the stack is cloned.
+func testCloned(t *testing.T, b rootfs.Backend) {
+	s := scratch(t, b)
+	stored := add(t, s, "a", "1", rootfs.CommitOptions{})
+	open, err := s.Begin(t.Context())
+	check(t, err)
+	clone := s.Clone()
+
+	if _, err := s.Begin(t.Context()); !errors.Is(err, rootfs.ErrCloned) {
+		t.Errorf("Begin: error %v, want %v", err, rootfs.ErrCloned)
+	}
+	if err := s.Push(t.Context(), stored); !errors.Is(err, rootfs.ErrCloned) {
+		t.Errorf("Push: error %v, want %v", err, rootfs.ErrCloned)
+	}
+	if _, err := open.Commit(t.Context(), rootfs.CommitOptions{}); !errors.Is(err, rootfs.ErrCloned) {
+		t.Errorf("Commit: error %v, want %v", err, rootfs.ErrCloned)
+	}
+	want(t, Files(t, s), "a=1")
+	add(t, clone, "b", "2", rootfs.CommitOptions{})
+	want(t, Files(t, clone), "a=1", "b=2")
+}
+
+// testPush puts a layer of one stack on another stack.
+func testPush(t *testing.T, b rootfs.Backend) {
+	stored := add(t, scratch(t, b), "a", "1", rootfs.CommitOptions{})
+	s := scratch(t, b)
+	check(t, s.Push(t.Context(), stored))
+	want(t, Files(t, s), "a=1")
+
+	add(t, s, "b", "2", rootfs.CommitOptions{})
+	want(t, Files(t, s), "a=1", "b=2")
+	found, ok := s.Layers()[0].Found()
+	if !ok || found.DiffID != stored.DiffID || len(s.Layers()) != 2 {
+		t.Errorf("%d layers, the lowest %+v", len(s.Layers()), found)
+	}
+}
+
+func testPushRemoved(t *testing.T, b rootfs.Backend) {
+	removed := commit.Layer{ID: "removed", DiffID: digest.FromString("removed")}
+	s := scratch(t, b)
+	if err := s.Push(t.Context(), removed); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v, want %v", err, fs.ErrNotExist)
+	}
+	want(t, Files(t, s))
+	if len(s.Layers()) > 0 {
+		t.Error("the stack has a layer that does not exist")
+	}
 }
 
 func testDiscard(t *testing.T, b rootfs.Backend) {
@@ -329,7 +382,7 @@ func (l *Layout) Annotations(id string) (map[string]string, error) {
 func (l *Layout) Layer(_ context.Context, kept ocispec.Descriptor, _ digest.Digest) (io.ReadCloser, error) {
 	data, ok := l.Blobs[kept.Digest]
 	if !ok {
-		return nil, fmt.Errorf("no blob %s", kept.Digest)
+		return nil, fmt.Errorf("no blob %s: %w", kept.Digest, fs.ErrNotExist)
 	}
 	return io.NopCloser(bytes.NewReader(data)), l.Err
 }

@@ -1,4 +1,4 @@
-package builder
+package record
 
 import (
 	"testing"
@@ -8,11 +8,11 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/instructions"
 )
 
-func TestImageOptionsEdit(t *testing.T) {
+func TestEdit(t *testing.T) {
 	var image instructions.Image
 	image.Config.Env = []string{"A=1", "AB=2", "C=3"}
 	image.Config.Labels = map[string]string{"old": "1", "gone": "1"}
-	o := ImageOptions{
+	o := Options{
 		Labels:   LabelOptions{Set: []Label{{"new", "1"}, {"old", "2"}, {"given", "1"}}, Unset: []string{"gone", "given", "none"}},
 		UnsetEnv: []string{"A", "none"},
 	}

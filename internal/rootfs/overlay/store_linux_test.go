@@ -1,4 +1,4 @@
-package commit
+package overlay
 
 import (
 	"context"
@@ -10,16 +10,25 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
+	"codeberg.org/rbuild/rbuild/internal/images/containers"
+	"codeberg.org/rbuild/rbuild/internal/rootfs"
+	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
 
-// memoryStaging is a Staging of a store that only remembers what it got.
+func ok(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memoryStaging is a staging directory of a store that only remembers what it got.
 type memoryStaging struct {
 	dir string
 	err error // returned by Commit
 
 	mu        sync.Mutex
-	content   Content
+	content   containers.Content
 	record    string // the tar-split record
 	parent    string
 	name      string
@@ -38,7 +47,7 @@ func newStaging(t *testing.T, files ...string) *memoryStaging {
 
 func (s *memoryStaging) Directory() string { return s.dir }
 
-func (s *memoryStaging) Commit(c Content, parent, name string) (Layer, error) {
+func (s *memoryStaging) Commit(c containers.Content, parent, name string) (commit.Layer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	record, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", c.TarSplit.Fd()))
@@ -47,7 +56,7 @@ func (s *memoryStaging) Commit(c Content, parent, name string) (Layer, error) {
 	s.parent = parent
 	s.name = name
 	s.committed = true
-	l := Layer{ID: "new", Parent: parent, DiffID: c.DiffID, Size: c.Size}
+	l := commit.Layer{ID: "new", Parent: parent, DiffID: c.DiffID, Size: c.Size}
 	return l, errors.Join(s.err, err, c.TarSplit.Close())
 }
 
@@ -64,12 +73,12 @@ func TestStart(t *testing.T) {
 	dir, err := os.Open(s.dir)
 	ok(t, err)
 	t.Cleanup(func() { ok(t, dir.Close()) })
-	tar, err := WriteTar(t.Context(), dir, nil, TarOptions{TarSplit: &want})
+	tar, err := commit.WriteTar(t.Context(), dir, nil, commit.TarOptions{TarSplit: &want})
 	ok(t, err)
 
 	checks := 0
-	job := Start(t.Context(), s, JobOptions{
-		Parent: Stored(Layer{ID: "below"}),
+	job := start(t.Context(), s, storeOptions{
+		Parent: rootfs.Stored(commit.Layer{ID: "below"}),
 		Name:   "rbuild-cache-x",
 		Notes:  func() []byte { return []byte("notes") },
 		Check:  func() error { checks++; return nil },
@@ -104,9 +113,8 @@ func TestStartFails(t *testing.T) {
 		errParent = errors.New("the layer below failed")
 		errCheck  = errors.New("a layer was removed")
 	)
-	failed := &Job{done: make(chan struct{}), err: errParent}
-	close(failed.done)
-	scratch := Stored(Layer{})
+	failed := rootfs.Go(func() (commit.Layer, error) { return commit.Layer{}, errParent })
+	scratch := rootfs.Stored(commit.Layer{})
 	failAt := func(n int) func() error {
 		return func() error {
 			n--
@@ -119,18 +127,18 @@ func TestStartFails(t *testing.T) {
 
 	for _, tc := range []struct {
 		name      string
-		options   JobOptions
+		options   storeOptions
 		storeErr  error
 		missing   bool // the directory
 		want      error
 		committed bool
 	}{
-		{name: "directory", options: JobOptions{Parent: scratch}, missing: true, want: os.ErrNotExist},
-		{name: "parent", options: JobOptions{Parent: failed}, want: errParent},
-		{name: "check", options: JobOptions{Parent: scratch, Check: failAt(1)}, want: errCheck},
-		{name: "store", options: JobOptions{Parent: scratch}, storeErr: errStore, want: errStore, committed: true},
-		{name: "store, check passes", options: JobOptions{Parent: scratch, Check: failAt(9)}, storeErr: errStore, want: errStore, committed: true},
-		{name: "store, check knows the cause", options: JobOptions{Parent: scratch, Check: failAt(2)}, storeErr: errStore, want: errCheck, committed: true},
+		{name: "directory", options: storeOptions{Parent: scratch}, missing: true, want: os.ErrNotExist},
+		{name: "parent", options: storeOptions{Parent: failed}, want: errParent},
+		{name: "check", options: storeOptions{Parent: scratch, Check: failAt(1)}, want: errCheck},
+		{name: "store", options: storeOptions{Parent: scratch}, storeErr: errStore, want: errStore, committed: true},
+		{name: "store, check passes", options: storeOptions{Parent: scratch, Check: failAt(9)}, storeErr: errStore, want: errStore, committed: true},
+		{name: "store, check knows the cause", options: storeOptions{Parent: scratch, Check: failAt(2)}, storeErr: errStore, want: errCheck, committed: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStaging(t, "file")
@@ -138,7 +146,7 @@ func TestStartFails(t *testing.T) {
 				s.dir += "/none"
 			}
 			s.err = tc.storeErr
-			job := Start(t.Context(), s, tc.options)
+			job := start(t.Context(), s, tc.options)
 			<-job.Done()
 
 			err := job.Err()
@@ -154,9 +162,13 @@ func TestStartFails(t *testing.T) {
 
 // TestWait checks that a Job continues when a waiting caller gives up.
 func TestWait(t *testing.T) {
-	parent := &Job{done: make(chan struct{})}
+	finish := make(chan struct{})
+	parent := rootfs.Go(func() (commit.Layer, error) {
+		<-finish
+		return commit.Layer{ID: "below"}, nil
+	})
 	s := newStaging(t, "file")
-	job := Start(t.Context(), s, JobOptions{Parent: parent})
+	job := start(t.Context(), s, storeOptions{Parent: parent})
 
 	cause := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -168,22 +180,9 @@ func TestWait(t *testing.T) {
 		t.Errorf("the Job has the error %v before it ends", err)
 	}
 
-	parent.layer = Layer{ID: "below"}
-	close(parent.done)
+	close(finish)
 	l, err := job.Wait(t.Context())
 	if err != nil || l.Parent != "below" {
 		t.Errorf("got %+v, %v", l, err)
-	}
-}
-
-func TestStored(t *testing.T) {
-	want := Layer{ID: "x", DiffID: digest.FromString("x")}
-	job := Stored(want)
-	got, err := job.Wait(t.Context())
-	if err != nil || got.ID != want.ID {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	if l, found := job.Found(); !found || l.DiffID != want.DiffID {
-		t.Errorf("Found returns %+v, %v", l, found)
 	}
 }

@@ -1,4 +1,4 @@
-package builder
+package record
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 )
 
 // edit applies the command line to the config of the target. epoch is the time of the image; nil: as it is.
-func (o ImageOptions) edit(image instructions.Image, epoch *time.Time) instructions.Image {
+func (o Options) edit(image instructions.Image, epoch *time.Time) instructions.Image {
 	image.Config.Labels = o.Labels.edit(image.Config.Labels)
 	image.Config.Env = slices.DeleteFunc(slices.Clone(image.Config.Env), func(kv string) bool {
 		key, _, _ := strings.Cut(kv, "=")
@@ -105,9 +105,9 @@ func (o AnnotationOptions) drops(base map[string]string) bool {
 
 // edit returns the annotations of the manifest of an image that was made at the time created, if that is known: those of
 // the base, then the default annotations, so that the command line can replace or remove these.
-func (o AnnotationOptions) edit(target *snapshot, created *time.Time) map[string]string {
-	all := o.inherited(target.image.Annotations)
-	if base := target.base; base.Digest != "" {
+func (o AnnotationOptions) edit(s *Stage, created *time.Time) map[string]string {
+	all := o.inherited(s.Annotations)
+	if base := s.Base; base.Digest != "" {
 		all[ocispec.AnnotationBaseImageDigest] = base.Digest.String()
 		if base.Name != "" {
 			all[ocispec.AnnotationBaseImageName] = base.Name

@@ -1,4 +1,4 @@
-package builder
+package engine
 
 import (
 	"context"
@@ -8,9 +8,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/runner"
 )
 
-// StoreCaches returns the directories of cache mounts in a store.
-func StoreCaches(store *containers.Store) runner.Caches { return storeCaches{store} }
-
+// storeCaches implements runner.Caches by directories of a store.
 type storeCaches struct{ store *containers.Store }
 
 func (c storeCaches) CacheName(identity []string) string {
@@ -34,6 +32,7 @@ func (c storeCaches) OpenCache(ctx context.Context, spec runner.CacheSpec) (runn
 	return storeCache{opened}, nil
 }
 
+// storeCache is an open cache.
 type storeCache struct{ *containers.Cache }
 
 // Dir is the directory of the cache.
