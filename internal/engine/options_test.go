@@ -7,6 +7,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"codeberg.org/rbuild/rbuild/internal/builder"
+	"codeberg.org/rbuild/rbuild/internal/record"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/commit"
 )
@@ -16,28 +17,28 @@ func TestImageOptions(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		build spec.Build
-		want  builder.ImageOptions
+		want  record.Options
 	}{
 		{
 			name: "the defaults: OCI, but an unchanged image keeps its format, and no platform is recorded",
-			want: builder.ImageOptions{AnyFormat: true, Format: commit.OCI},
+			want: record.Options{AnyFormat: true, Format: commit.OCI},
 		},
 		{
 			"a platform that is not chosen",
 			spec.Build{Plan: spec.Plan{Platform: platform}},
-			builder.ImageOptions{AnyFormat: true, Format: commit.OCI},
+			record.Options{AnyFormat: true, Format: commit.OCI},
 		},
 		{
 			"a chosen platform",
 			spec.Build{Plan: spec.Plan{Platform: platform, PlatformGiven: true}},
-			builder.ImageOptions{AnyFormat: true, Format: commit.OCI, Platform: platform},
+			record.Options{AnyFormat: true, Format: commit.OCI, Platform: platform},
 		},
-		{"OCI by name", spec.Build{Image: spec.Image{Format: "oci"}}, builder.ImageOptions{Format: commit.OCI}},
-		{"docker", spec.Build{Image: spec.Image{Format: "docker"}}, builder.ImageOptions{Format: commit.Docker}},
+		{"OCI by name", spec.Build{Image: spec.Image{Format: "oci"}}, record.Options{Format: commit.OCI}},
+		{"docker", spec.Build{Image: spec.Image{Format: "docker"}}, record.Options{Format: commit.Docker}},
 		{
 			"files only",
 			spec.Build{Result: spec.Result{NoImage: true}},
-			builder.ImageOptions{None: true, AnyFormat: true, Format: commit.OCI},
+			record.Options{None: true, AnyFormat: true, Format: commit.OCI},
 		},
 		{
 			"labels keep their order",
@@ -45,10 +46,10 @@ func TestImageOptions(t *testing.T) {
 				Format: "oci", Labels: []spec.Label{{Key: "b", Value: "1"}, {Key: "a"}}, NoLabels: true,
 				Unset: spec.Unset{Env: []string{"E"}, Labels: []string{"L"}, Annotations: []string{"A"}},
 			}},
-			builder.ImageOptions{
+			record.Options{
 				Format:      commit.OCI,
-				Labels:      builder.LabelOptions{Set: []builder.Label{{Key: "b", Value: "1"}, {Key: "a"}}, Unset: []string{"L"}, NoBase: true},
-				Annotations: builder.AnnotationOptions{Unset: []string{"A"}},
+				Labels:      record.LabelOptions{Set: []record.Label{{Key: "b", Value: "1"}, {Key: "a"}}, Unset: []string{"L"}, NoBase: true},
+				Annotations: record.AnnotationOptions{Unset: []string{"A"}},
 				UnsetEnv:    []string{"E"},
 			},
 		},
@@ -58,11 +59,11 @@ func TestImageOptions(t *testing.T) {
 				Format: "oci", OSVersion: "10", OSFeatures: []string{"f-"}, NoHistory: true, CreatedNote: true, NoAnnotations: true,
 				Stages: spec.Stages{Save: true, Label: true, Labels: []spec.Label{{Key: "ci"}}},
 			}},
-			builder.ImageOptions{
+			record.Options{
 				Format: commit.OCI, NoHistory: true,
-				System:      builder.SystemOptions{Version: "10", Features: []string{"f-"}},
-				Annotations: builder.AnnotationOptions{NoBase: true, Created: true},
-				Stages:      builder.StageImages{Save: true, Describe: true, Labels: []builder.Label{{Key: "ci"}}},
+				System:      record.SystemOptions{Version: "10", Features: []string{"f-"}},
+				Annotations: record.AnnotationOptions{NoBase: true, Created: true},
+				Stages:      record.StageImages{Save: true, Describe: true, Labels: []record.Label{{Key: "ci"}}},
 			},
 		},
 	} {
