@@ -314,7 +314,7 @@ func umask(t *testing.T, run func(start func() error) error) string {
 }
 
 func TestCountTCP(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on this machine
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Skip(err)
 	}
@@ -328,7 +328,7 @@ func TestCountTCP(t *testing.T) {
 		}
 	}()
 
-	conn, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // on this machine
+	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
