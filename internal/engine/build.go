@@ -12,7 +12,6 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/images/containers"
 	"codeberg.org/rbuild/rbuild/internal/kernel/binfmt"
 	"codeberg.org/rbuild/rbuild/internal/progress"
-	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
@@ -139,9 +138,7 @@ func (b *build) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if cgroups != nil {
-		defer func() { err = errors.Join(err, cgroups.close()) }()
-	}
+	defer func() { err = errors.Join(err, cgroups.close()) }()
 
 	in, err := b.openSources(ctx, &o)
 	if err != nil {
@@ -156,7 +153,7 @@ func (b *build) run(ctx context.Context) (err error) {
 		return in.locate(err)
 	}
 	if cgroups != nil && o.Caches != nil {
-		if err := b.confine(&o.Run, cgroups); err != nil {
+		if err := cgroups.confine(b.spec, &o.Run, b.engine.State); err != nil {
 			return err
 		}
 	}
@@ -197,7 +194,7 @@ func (b *build) listen(to report) {
 func (b *build) planAll(in *input, o *builder.Options) error {
 	p, err := b.makePlan(in)
 	if err != nil {
-		b.warnFindings(p)
+		p.warnFindings(b.log)
 		return err
 	}
 
@@ -206,16 +203,6 @@ func (b *build) planAll(in *input, o *builder.Options) error {
 	if o.Layers.Epoch == nil {
 		o.Layers.Epoch = p.plan.Epoch
 	}
-	return nil
-}
-
-// confine opens the files of the sandbox, and lets RUN make cgroups.
-func (b *build) confine(o *runner.Options, cgroups *stepCgroups) error {
-	if err := openSecurity(b.spec, o, b.engine.State); err != nil {
-		return err
-	}
-	cgroups.allow(*o)
-	o.Limits.NewCgroup = cgroups.new
 	return nil
 }
 
@@ -260,11 +247,11 @@ func (b *build) openCgroups(ctx context.Context) (*stepCgroups, error) {
 }
 
 // warnFindings shows the findings of the linter.
-func (b *build) warnFindings(p planned) {
+func (p planned) warnFindings(to progress.Listener) {
 	if p.linter == nil {
 		return
 	}
 	for _, finding := range p.linter.Check(p.lint).Findings {
-		warn(b.log, finding.Text())
+		warn(to, finding.Text())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/cgroup"
 	"codeberg.org/rbuild/rbuild/internal/runner"
 	"codeberg.org/rbuild/rbuild/internal/spec"
+	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
 // prepareCgroups makes the part of the cgroups that only the launcher can make; release removes it. An error is logged and
@@ -162,6 +163,16 @@ func (s *stepCgroups) new(context.Context) (*cgroup.Group, error) {
 	return s.parent.New(l, s.devices...)
 }
 
+// confine opens the files of the sandbox, and lets RUN make cgroups in which the devices of the spec can be opened.
+func (s *stepCgroups) confine(b *spec.Build, o *runner.Options, state *userns.State) error {
+	if err := openSecurity(b, o, state); err != nil {
+		return err
+	}
+	s.allow(*o)
+	o.Limits.NewCgroup = s.new
+	return nil
+}
+
 // allow lets every step open its devices, and volumes that are devices.
 func (s *stepCgroups) allow(o runner.Options) {
 	files := make([]*os.File, 0, len(o.Devices)+len(o.Volumes))
@@ -192,8 +203,11 @@ func (s *stepCgroups) report(why error) {
 	})
 }
 
-// close removes the parent.
+// close removes the parent. A nil stepCgroups has none.
 func (s *stepCgroups) close() error {
+	if s == nil {
+		return nil
+	}
 	var err error
 	if s.parent != nil {
 		err = s.parent.Close()

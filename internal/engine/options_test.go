@@ -101,11 +101,10 @@ func TestPlanOptions(t *testing.T) {
 		{name: "an outline", call: spec.CallOutline, insecure: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, _ := testBuild(&spec.Build{
+			o := planOptions(&spec.Build{
 				Plan: spec.Plan{Target: tc.target, AllStages: tc.allStages, Contexts: map[string]string{"b": "x", "a": "y"}},
 				Call: spec.Call{Method: tc.call},
-			})
-			o := b.planOptions(spec.Args{"V": "1"})
+			}, spec.Args{"V": "1"})
 			if o.Insecure != tc.insecure || o.AllStages != tc.wantAll || (o.Refuse != nil) != tc.refuses {
 				t.Errorf("insecure %t, all stages %t, refuses names of files: %t", o.Insecure, o.AllStages, o.Refuse != nil)
 			}

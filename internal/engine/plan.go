@@ -42,7 +42,7 @@ func (b *build) makePlan(in *input) (p planned, err error) {
 		return planned{}, err
 	}
 
-	p.options = b.planOptions(args)
+	p.options = planOptions(b.spec, args)
 	if p.linter, err = lint.New(p.file, args); err != nil {
 		return planned{}, err
 	}
@@ -57,8 +57,7 @@ func (b *build) makePlan(in *input) (p planned, err error) {
 
 // planOptions returns the options of the plan. A description needs no permission, because it builds nothing, and a check
 // looks at all stages unless a target is named.
-func (b *build) planOptions(args spec.Args) plan.Options {
-	s := b.spec
+func planOptions(s *spec.Build, args spec.Args) plan.Options {
 	o := plan.Options{
 		Target:    s.Plan.Target,
 		AllStages: s.Plan.AllStages,

@@ -34,6 +34,29 @@ func TestSetAll(t *testing.T) {
 	}
 }
 
+// TestSetNameAlone: a name alone takes the value of the environment, and without a value there removes the argument.
+func TestSetNameAlone(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		env  Lookup
+		want Args
+	}{
+		{"a value", environment("V=env"), Args{"V": "env", "W": "1"}},
+		{"an empty value", environment("V="), Args{"V": "", "W": "1"}},
+		{"no value", environment(), Args{"W": "1"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Args{"V": "before", "W": "1"}
+			if err := got.Set("V", tc.env); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestSetLines(t *testing.T) {
 	got := Args{}
 	text := "# no=1\nA=1\r\n\nB\nA=2 # part of it\nC=3\nC"
