@@ -78,9 +78,10 @@ func (c *onePerStep) commit(f finished) (*rootfs.Job, error) {
 			return
 		}
 		l, err := job.Wait(c.build.schedule.interrupt)
-		if err == nil {
-			c.put(f.key, cache.Entry{Layer: l, Notes: kept.encode()})
+		if err != nil {
+			return
 		}
+		c.put(f.key, cache.Entry{Layer: l, Notes: kept.encode()})
 	})
 	return job, nil
 }
@@ -95,9 +96,10 @@ func (c *onePerStep) keepUnchanged(f finished) {
 	top := jobs[len(jobs)-1]
 	c.build.schedule.background.Go(func() {
 		l, err := top.Wait(c.build.schedule.interrupt)
-		if err == nil {
-			c.put(f.key, cache.Entry{Layer: l, Unchanged: true})
+		if err != nil {
+			return
 		}
+		c.put(f.key, cache.Entry{Layer: l, Unchanged: true})
 	})
 }
 
@@ -126,10 +128,11 @@ func (c *onePerStage) begin(ctx context.Context, files rootfs.Stack) (rootfs.Lay
 	}
 
 	l, err := files.Begin(ctx)
-	if err == nil {
-		c.layer = l
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	c.layer = l
+	return l, nil
 }
 
 func (c *onePerStage) files(stack rootfs.Stack) rootfs.Files {

@@ -24,7 +24,8 @@ type CheckError struct {
 }
 
 func (e *CheckError) Error() string {
-	return fmt.Sprintf("%s: nothing was run: check=error=true makes violated rules fatal: %s", e.File, strings.Join(e.Rules, ", "))
+	rules := strings.Join(e.Rules, ", ")
+	return fmt.Sprintf("%s: nothing was run: check=error=true makes violated rules fatal: %s", e.File, rules)
 }
 
 // findings shows the linter's findings and the notes of steps.
@@ -73,9 +74,11 @@ func (f *findings) check(ctx context.Context, bases map[plan.Source]*future) err
 	o.Plan = f.build.plan
 	o.Bases = map[plan.Source]instructions.Image{}
 	for from, base := range bases {
-		if snap, err := base.wait(ctx); err == nil {
-			o.Bases[from] = snap.config
+		snap, err := base.wait(ctx)
+		if err != nil {
+			continue
 		}
+		o.Bases[from] = snap.config
 	}
 
 	report := f.linter.Check(o)

@@ -550,7 +550,6 @@ func TestCache(t *testing.T) {
 			}
 		})
 	}
-
 }
 
 // TestLayersOfTheCache has a cache that finds a layer for each step: first a layer that was removed, which runs the steps,

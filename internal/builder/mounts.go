@@ -92,10 +92,11 @@ func (src *mountSource) open(ctx context.Context, st *step) error {
 		return nil
 	}
 	root, err := st.view(ctx, src.snap)
-	if err == nil {
-		src.tree = copier.OpenRoot(root)
+	if err != nil {
+		return err
 	}
-	return err
+	src.tree = copier.OpenRoot(root)
+	return nil
 }
 
 // find digests the source.

@@ -79,7 +79,9 @@ func (b *build) saveStages(ctx context.Context, r *record.Recorder) error {
 }
 
 // saveStage records the image of one stage.
-func (b *build) saveStage(ctx context.Context, r *record.Recorder, s *plan.Stage, labels []record.Label) (id string, err error) {
+func (b *build) saveStage(
+	ctx context.Context, r *record.Recorder, s *plan.Stage, labels []record.Label,
+) (id string, err error) {
 	snap, err := b.inputs.stage(ctx, s).wait(ctx)
 	if err != nil {
 		return "", err

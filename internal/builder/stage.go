@@ -64,7 +64,7 @@ func (b *build) newStage(p *plan.Stage, base *snapshot) *stage {
 func (b *build) runStage(ctx context.Context, p *plan.Stage) (*snapshot, error) {
 	_, clock, stop := startClock(ctx, 0)
 	defer stop()
-	clock.pause() // FROM works while its image is pulled only
+	clock.pause() // only the pull of the image is work of FROM
 
 	for _, before := range p.After {
 		if _, err := b.inputs.stage(ctx, before).wait(ctx); err != nil {
@@ -168,10 +168,7 @@ func (s *stage) do(ctx context.Context, st *step) error {
 	if err != nil {
 		return err
 	}
-	changed, err := change.write(ctx, layer)
-	if err == nil {
-		err = st.reads.Settle()
-	}
+	changed, err := s.write(ctx, st, change, layer)
 	if err != nil {
 		return errors.Join(s.why(ctx, st, err), s.layers.discard(layer))
 	}
@@ -186,6 +183,15 @@ func (s *stage) do(ctx context.Context, st *step) error {
 	s.record(st, job)
 	s.checkUsers(changed, job)
 	return nil
+}
+
+// write makes the files of a step. Afterwards the layers that the step has read stay in the store.
+func (s *stage) write(ctx context.Context, st *step, c *change, layer rootfs.Layer) (changed bool, err error) {
+	changed, err = c.write(ctx, layer)
+	if err != nil {
+		return false, err
+	}
+	return changed, st.reads.Settle()
 }
 
 // checkUsers drops the users of the image that are known, if the step may have changed them.
@@ -322,7 +328,9 @@ func (s *stage) writeHistory(ctx context.Context) error {
 		}
 
 		at := created
-		config.History = append(config.History, ocispec.History{Created: &at, CreatedBy: e.createdBy, EmptyLayer: e.layer == nil})
+		config.History = append(config.History, ocispec.History{
+			Created: &at, CreatedBy: e.createdBy, EmptyLayer: e.layer == nil,
+		})
 		config.Created = &at
 	}
 

@@ -12,7 +12,8 @@ import (
 // Options are those of the tar that Flatten stores.
 func (o FlattenOptions) Options() commit.TarOptions {
 	return commit.TarOptions{
-		Below: &commit.RootDir{Mode: 0o755}, Owner: o.Owner, Sparse: o.Sparse, Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Merged: true,
+		Below: &commit.RootDir{Mode: 0o755}, Owner: o.Owner, Sparse: o.Sparse,
+		Epoch: o.Times.Epoch, Clamp: o.Times.Clamp, Merged: true,
 	}
 }
 

@@ -122,10 +122,13 @@ func (b *Backend) recorded(id string) error {
 	}
 
 	_, ok, err := b.store.LayerByName(id)
-	if err == nil && !ok {
-		err = errRemoved(id)
+	if err != nil {
+		return err
 	}
-	return err
+	if !ok {
+		return errRemoved(id)
+	}
+	return nil
 }
 
 // isHeld reports whether the build has made its hold of a layer.
@@ -147,11 +150,7 @@ func (b *Backend) isHeld(id string) bool {
 
 // sameDirectory returns an error unless the directory of the layer id is the directory that the build has pinned.
 func (b *Backend) sameDirectory(pinned *os.File, id string) error {
-	path, err := b.store.Directory(id)
-	var now os.FileInfo
-	if err == nil {
-		now, err = os.Stat(path)
-	}
+	now, err := b.statDirectory(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errRemoved(id)
 	}
@@ -167,6 +166,15 @@ func (b *Backend) sameDirectory(pinned *os.File, id string) error {
 		return errRemoved(id) // and made again
 	}
 	return nil
+}
+
+// statDirectory looks at the directory of the layer id. The error is fs.ErrNotExist if the layer or its directory is gone.
+func (b *Backend) statDirectory(id string) (os.FileInfo, error) {
+	path, err := b.store.Directory(id)
+	if err != nil {
+		return nil, err
+	}
+	return os.Stat(path)
 }
 
 // errRemoved says that a layer that the build has read is gone.

@@ -33,15 +33,18 @@ func (s *stack) Begin(context.Context) (rootfs.Layer, error) {
 	}
 
 	u := &upper{stack: s, staging: staging, work: staging.Dir + "/work"}
-	err = os.Mkdir(u.work, 0o700)
-	if err == nil {
-		err = s.shape(staging.Upper)
-	}
-	if err != nil {
+	if err := u.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making the step's directories: %w", err), staging.Discard())
 	}
-
 	return u, nil
+}
+
+// prepare makes the work directory and gives the upper directory its attributes.
+func (u *upper) prepare() error {
+	if err := os.Mkdir(u.work, 0o700); err != nil {
+		return err
+	}
+	return u.stack.shape(u.staging.Upper)
 }
 
 func (u *upper) Mount() (overlayfs.Mount, error) {
