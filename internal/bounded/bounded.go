@@ -10,9 +10,9 @@ import (
 	"io"
 )
 
-// ReadAll reads r to the end. The error is "NAME has more than LIMIT bytes" if r is longer than limit
-// bytes; name is "it" where the caller adds the name of the source. At most limit+1 bytes are read
-// from r.
+// ReadAll reads r to the end. The error is "NAME has more than LIMIT bytes" if r is longer than
+// limit bytes; name is "it" where the caller adds the name of the source. At most limit+1 bytes are
+// read from r.
 func ReadAll(r io.Reader, limit int64, name string) ([]byte, error) {
 	data, err := io.ReadAll(Reader(r, limit, name))
 	if err != nil {

@@ -75,7 +75,8 @@ type Finding struct {
 	Fix     string `json:"fix,omitempty"`    // the command or the field of a pod that helps
 }
 
-// FromError is the finding for a trial that failed with err: with the cause and the remedy of err, if err has them.
+// FromError is the finding for a trial that failed with err: with the cause and the remedy of err,
+// if err has them.
 func FromError(id ID, status Status, err error) Finding {
 	e, ok := remedy.Of(err)
 	if !ok {
@@ -96,7 +97,8 @@ type Report struct {
 	Findings []Finding   `json:"findings"`
 }
 
-// NewReport puts the findings in order. The mode None is that of a host where no namespace could be made.
+// NewReport puts the findings in order. The mode None is that of a host where no namespace could be
+// made.
 func NewReport(mode userns.Mode, findings []Finding) Report {
 	known := order()
 	place := func(f Finding) int {

@@ -12,9 +12,9 @@ import (
 // None is the mode of a host on which no namespace can be made for RUN.
 const None userns.Mode = "none"
 
-// Write prints the report for people: the verdict, then a line for each finding and a line for the remedy. Findings that are
-// not OK come first. If w is a progress.Stream with colours, the verdict and each status have the colour of the status.
-// Control characters are escaped.
+// Write prints the report for people: the verdict, then a line for each finding and a line for the
+// remedy. Findings that are not OK come first. If w is a progress.Stream with colours, the verdict
+// and each status have the colour of the status. Control characters are escaped.
 func (r Report) Write(w io.Writer) error {
 	width := 0
 	for _, f := range r.Findings {

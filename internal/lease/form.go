@@ -29,8 +29,8 @@ func (File) tryLock(lock *os.File) (bool, error) { return fdfs.TryLock(lock) }
 
 func (File) remove(path string) error { return ignoreMissing(os.Remove(path)) }
 
-// Inside is the form of a lease that is a directory with mode 0700, and has a lock file of this name
-// in the directory, for example Inside("staging.lock").
+// Inside is the form of a lease that is a directory with mode 0700, and has a lock file of this
+// name in the directory, for example Inside("staging.lock").
 type Inside string
 
 func (Inside) path(parent, name string) string { return filepath.Join(parent, name) }
@@ -44,8 +44,8 @@ func (name Inside) open(path string) (*os.File, error) {
 
 func (Inside) tryLock(lock *os.File) (bool, error) { return fdfs.TryLock(lock) }
 
-// removeTries bounds how often remove tries again because another process's Reap has made a lock file
-// in the directory in between.
+// removeTries bounds how often remove tries again because another process's Reap has made a lock
+// file in the directory in between.
 const removeTries = 20
 
 func (name Inside) remove(path string) error {
@@ -74,12 +74,13 @@ func (name Inside) remove(path string) error {
 	return err
 }
 
-// Beside is the form of a lease that is a directory with mode 0700, with a lock file next to the directory.
-// The name of the lock file is that of the directory with this suffix: with Beside(".lock") the
-// directory rbuild-1 has the lock file rbuild-1.lock.
+// Beside is the form of a lease that is a directory with mode 0700, with a lock file next to the
+// directory. The name of the lock file is that of the directory with this suffix: with
+// Beside(".lock") the directory rbuild-1 has the lock file rbuild-1.lock.
 type Beside string
 
-// path returns the path of the directory also for the name of the lock file, whose directory may be gone.
+// path returns the path of the directory also for the name of the lock file, whose directory may be
+// gone.
 func (suffix Beside) path(parent, name string) string {
 	return filepath.Join(parent, strings.TrimSuffix(name, string(suffix)))
 }
@@ -97,8 +98,8 @@ func (suffix Beside) remove(path string) error {
 	return ignoreMissing(os.Remove(path + string(suffix)))
 }
 
-// Directory is the form of a lease that is a directory and carries the lock itself, by flock(2). Use this
-// form for file systems without regular files, such as cgroup. Both functions must be set.
+// Directory is the form of a lease that is a directory and carries the lock itself, by flock(2).
+// Use this form for file systems without regular files, such as cgroup. Both functions must be set.
 type Directory struct {
 	Make   func(path string) error // makes the directory; fs.ErrExist if the directory exists
 	Remove func(path string) error // removes the directory and all below; nil if the directory does not exist

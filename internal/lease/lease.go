@@ -1,8 +1,9 @@
-// Package lease lends a process a file or a directory that the next process removes if this process dies.
+// Package lease lends a process a file or a directory that the next process removes if this process
+// dies.
 //
 // A lease belongs to the process that holds its lock. The kernel gives the lock back when that
-// process ends, also if the process is killed, so the lock alone says whether the owner lives. This is
-// true between PID namespaces and containers, where the number of a process means nothing.
+// process ends, also if the process is killed, so the lock alone says whether the owner lives. This
+// is true between PID namespaces and containers, where the number of a process means nothing.
 //
 //	l, err := lease.New(lease.Inside("staging.lock"), "/store/overlay/tempdirs", "rbuild-")
 //	...                      // use l.Path(), for example /store/overlay/tempdirs/rbuild-7QXK…
@@ -38,8 +39,9 @@ import (
 	"time"
 )
 
-// Patience bounds how long [New] and [Claim] try again while other processes remove the new lease. Under
-// load a process may wait long for the processor between locking a lease and removing the files.
+// Patience bounds how long [New] and [Claim] try again while other processes remove the new lease.
+// Under load a process may wait long for the processor between locking a lease and removing the
+// files.
 const Patience = 30 * time.Second
 
 // pause is the time between two tries.
@@ -48,18 +50,21 @@ const pause = time.Millisecond
 // errTaken says that another process has taken a new lease for a lease of a dead process.
 var errTaken = errors.New("another process keeps removing it")
 
-// Form is the form of a lease on disk, with the place of the lock: [File], [Inside], [Beside] or [Directory].
+// Form is the form of a lease on disk, with the place of the lock: [File], [Inside], [Beside] or
+// [Directory].
 type Form interface {
 	// path returns the path of the lease to which the directory entry name belongs.
 	path(parent, name string) string
 	// create makes the lease at path. The error is fs.ErrExist if the path exists.
 	create(path string) error
-	// open opens the file that carries the lock. A missing lock file is made, except with File and Directory.
+	// open opens the file that carries the lock. A missing lock file is made, except with File and
+	// Directory.
 	open(path string) (*os.File, error)
-	// tryLock locks the file that open has returned, or reports false if somebody else has the lock.
+	// tryLock locks the file that open has returned, or reports false if somebody else has the
+	// lock.
 	tryLock(lock *os.File) (bool, error)
-	// remove removes the lease at path and the lock file, the lock file last. The caller has the lock.
-	// A missing lease is no error.
+	// remove removes the lease at path and the lock file, the lock file last. The caller has the
+	// lock. A missing lease is no error.
 	remove(path string) error
 }
 
@@ -76,8 +81,8 @@ func New(form Form, parent, prefix string) (*Lease, error) {
 	return Claim(form, filepath.Join(parent, prefix+rand.Text()))
 }
 
-// Claim makes a lease at path, or takes the file or directory that exists there if nobody has the lock.
-// The caller must be the only process that uses this path.
+// Claim makes a lease at path, or takes the file or directory that exists there if nobody has the
+// lock. The caller must be the only process that uses this path.
 func Claim(form Form, path string) (*Lease, error) {
 	for deadline := time.Now().Add(Patience); ; time.Sleep(pause) {
 		createErr := form.create(path)
@@ -98,8 +103,8 @@ func Claim(form Form, path string) (*Lease, error) {
 	}
 }
 
-// restore makes the directory of a locked lease again if another process has removed the directory before
-// the lock file was made, as is possible with Beside.
+// restore makes the directory of a locked lease again if another process has removed the directory
+// before the lock file was made, as is possible with Beside.
 func restore(l *Lease) (*Lease, error) {
 	if exists(l.path) {
 		return l, nil
@@ -110,8 +115,8 @@ func restore(l *Lease) (*Lease, error) {
 	return l, nil
 }
 
-// take locks the lease at path. The error is errTaken if another process has the lock, or has removed
-// the lease.
+// take locks the lease at path. The error is errTaken if another process has the lock, or has
+// removed the lease.
 func take(form Form, path string) (*Lease, error) {
 	lock, err := form.open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -138,7 +143,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// isAt reports whether the open file f is the file at path now: after a removal, another file may be.
+// isAt reports whether the open file f is the file at path now: after a removal, another file may
+// be.
 func isAt(f *os.File, path string) bool {
 	open, err := f.Stat()
 	if err != nil {
@@ -154,8 +160,8 @@ func isAt(f *os.File, path string) bool {
 // Path returns the path of the file or directory.
 func (l *Lease) Path() string { return l.path }
 
-// File returns the file that carries the lock. With the form [File] this file is the lease, open for
-// reading and writing. The Lease closes the file. Nil after Release or Leave.
+// File returns the file that carries the lock. With the form [File] this file is the lease, open
+// for reading and writing. The Lease closes the file. Nil after Release or Leave.
 func (l *Lease) File() *os.File { return l.lock }
 
 // Release removes the lease and gives the lock back, also if the removal fails. After Release or
@@ -167,8 +173,8 @@ func (l *Lease) Release() error {
 	return errors.Join(l.form.remove(l.path), l.Leave())
 }
 
-// Leave gives the lock back and leaves the files to the next Reap. After Release or Leave, and for a
-// nil Lease, Leave does nothing.
+// Leave gives the lock back and leaves the files to the next Reap. After Release or Leave, and for
+// a nil Lease, Leave does nothing.
 func (l *Lease) Leave() error {
 	if l == nil || l.lock == nil {
 		return nil
@@ -191,8 +197,8 @@ func Dead(form Form, parent string, match func(name string) bool) (dead []*Lease
 	return dead, err
 }
 
-// Reap removes the leases of dead processes below parent whose names match accepts. Reap goes on after
-// an error. A parent that does not exist has no leases.
+// Reap removes the leases of dead processes below parent whose names match accepts. Reap goes on
+// after an error. A parent that does not exist has no leases.
 func Reap(form Form, parent string, match func(name string) bool) error {
 	return each(form, parent, match, func(l *Lease, err error) error {
 		if errors.Is(err, errTaken) {

@@ -11,9 +11,10 @@ import (
 //
 //	{"time":"2026-11-20T18:00:00.1Z","kind":"output","stage":"build","number":4,"total":7,"data":"cc -o prog\n"}
 //
-// kind is started, output, cached, done, failed, stopped, notice or warning. seconds is the time for which a closed step worked,
-// waitedSeconds the time for which the step waited for other steps. The line that closes a step which ran a program has usage,
-// with sizes in bytes. Bytes of data that are not UTF-8 are replaced by U+FFFD, and characters that are not graphic are escaped.
+// kind is started, output, cached, done, failed, stopped, notice or warning. seconds is the time
+// for which a closed step worked, waitedSeconds the time for which the step waited for other steps.
+// The line that closes a step which ran a program has usage, with sizes in bytes. Bytes of data
+// that are not UTF-8 are replaced by U+FFFD, and characters that are not graphic are escaped.
 func JSON(w io.Writer) Listener {
 	enc := json.NewEncoder(JSONWriter(w))
 	enc.SetEscapeHTML(false)

@@ -53,7 +53,8 @@ func (p *plain) line(text string) {
 	p.write(append(p.newline(nil), text+"\n"...))
 }
 
-// output writes the output of a step in one call, so that the output of other processes does not come in between.
+// output writes the output of a step in one call, so that the output of other processes does not
+// come in between.
 func (p *plain) output(s *Step, data []byte) {
 	if len(data) == 0 {
 		return
@@ -76,7 +77,8 @@ func (p *plain) output(s *Step, data []byte) {
 	}
 }
 
-// prefixed appends data to out with prefix before each line, but not before the first when that continues a line.
+// prefixed appends data to out with prefix before each line, but not before the first when that
+// continues a line.
 func prefixed(out []byte, prefix string, data []byte, continues bool) []byte {
 	for line := range bytes.Lines(data) {
 		if !continues {

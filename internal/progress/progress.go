@@ -1,15 +1,18 @@
-// Package progress shows the progress of a build. A build sends events from any goroutine to a listener, which writes text
-// for a terminal ([Terminal]), a log ([Plain]) or a program ([JSON]), or writes failures only ([Quiet]).
+// Package progress shows the progress of a build. A build sends events from any goroutine to a
+// listener, which writes text for a terminal ([Terminal]), a log ([Plain]) or a program ([JSON]),
+// or writes failures only ([Quiet]).
 //
 //	show := progress.Plain(os.Stderr)
 //	show.Event(progress.Event{Kind: progress.StepStarted, Step: step})
 //	out := progress.StepWriter(show, step) // standard output and error of the step's process
 //
-// A listener identifies a step by its pointer: all events of a step carry the same *Step. Of each step's output a listener
-// keeps at most the last 64 KiB. Errors of writing are ignored: a build does not fail because nobody reads its progress.
+// A listener identifies a step by its pointer: all events of a step carry the same *Step. Of each
+// step's output a listener keeps at most the last 64 KiB. Errors of writing are ignored: a build
+// does not fail because nobody reads its progress.
 //
-// Plain passes the bytes of output through unchanged. Text of a Dockerfile is shown with control characters escaped. The
-// live view of a terminal also removes control characters from output. So neither can steer the terminal.
+// Plain passes the bytes of output through unchanged. Text of a Dockerfile is shown with control
+// characters escaped. The live view of a terminal also removes control characters from output. So
+// neither can steer the terminal.
 package progress
 
 import "time"
@@ -29,7 +32,8 @@ const (
 	StepDone
 	// StepFailed closes a step that failed, with the reason in Err.
 	StepFailed
-	// StepStopped closes a step that was stopped because another step failed, or because the build was interrupted.
+	// StepStopped closes a step that was stopped because another step failed, or because the build
+	// was interrupted.
 	StepStopped
 	// Notice is a line for the user, in Text.
 	Notice
@@ -53,7 +57,8 @@ func (k Kind) String() string {
 
 // Step is an instruction of a stage. A Step must not change after its first event.
 type Step struct {
-	// Stage is the stage's name, or its number as text; empty when the Dockerfile has a single unnamed stage.
+	// Stage is the stage's name, or its number as text; empty when the Dockerfile has a single
+	// unnamed stage.
 	Stage string
 	// Number counts from 1 to Total within the stage.
 	Number, Total int
@@ -73,9 +78,11 @@ type Event struct {
 	Time time.Time
 	// Elapsed is the time for which a closed step worked; zero: the time since its StepStarted.
 	Elapsed time.Duration
-	// Waited is the time for which a closed step waited, beside Elapsed: for a stage, a pull, a lock, a slot.
+	// Waited is the time for which a closed step waited, beside Elapsed: for a stage, a pull, a
+	// lock, a slot.
 	Waited time.Duration
-	// Data is output of a step: whole lines, or a part of a line that is longer than 64 KiB. It is valid only during the call.
+	// Data is output of a step: whole lines, or a part of a line that is longer than 64 KiB. It is
+	// valid only during the call.
 	Data []byte
 	// Text is one or more lines, without the last newline.
 	Text string

@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// Quiet writes warnings and, for a step that fails, the line of the step and the end of its output (up to 64 KiB).
+// Quiet writes warnings and, for a step that fails, the line of the step and the end of its output
+// (up to 64 KiB).
 func Quiet(w io.Writer) Listener {
 	return &quiet{w: w, running: clock{}, tails: map[*Step]*tail{}}
 }

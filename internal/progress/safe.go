@@ -7,13 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxEscape bounds the bytes of an escape sequence that are kept until its end comes. A longer sequence is shown as text.
+// maxEscape bounds the bytes of an escape sequence that are kept until its end comes. A longer
+// sequence is shown as text.
 const maxEscape = 4 << 10
 
-// Safe returns a writer to the terminal w that lets colours and other attributes of characters through (ECMA-48, SGR) and
-// removes all other sequences, by which the output of a step could steer the terminal: a terminal sets titles, answers with
-// text as if the user had typed the text, and hides earlier output. Carriage returns stay, because programs show progress by
-// them.
+// Safe returns a writer to the terminal w that lets colours and other attributes of characters
+// through (ECMA-48, SGR) and removes all other sequences, by which the output of a step could steer
+// the terminal: a terminal sets titles, answers with text as if the user had typed the text, and
+// hides earlier output. Carriage returns stay, because programs show progress by them.
 //
 // An escape sequence may come in several writes. A write error is that of w.
 func Safe(w io.Writer) io.Writer { return &safe{w: w} }
@@ -33,7 +34,8 @@ func (s *safe) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// harmless returns the part of text that a terminal may get, and the unfinished sequence or character at the end of text.
+// harmless returns the part of text that a terminal may get, and the unfinished sequence or
+// character at the end of text.
 func harmless(text []byte) (out, rest []byte) {
 	out = make([]byte, 0, len(text))
 	for len(text) > 0 {

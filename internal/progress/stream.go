@@ -14,12 +14,14 @@ import (
 	"unicode/utf8"
 )
 
-// Stream is standard output or standard error. All text of rbuild reaches these two files through a Stream, because the
-// text may hold words of others: of an image, a registry, a Dockerfile, a file name.
+// Stream is standard output or standard error. All text of rbuild reaches these two files through a
+// Stream, because the text may hold words of others: of an image, a registry, a Dockerfile, a file
+// name.
 //
-// On a terminal, Write escapes every character that is not graphic, except newline and tab: escape sequences, other
-// control characters (C0, DEL, C1), marks that change the direction of writing, and bytes that are not UTF-8. Elsewhere
-// the bytes stay as they are, for programs that read them. A Stream is safe for concurrent use.
+// On a terminal, Write escapes every character that is not graphic, except newline and tab: escape
+// sequences, other control characters (C0, DEL, C1), marks that change the direction of writing,
+// and bytes that are not UTF-8. Elsewhere the bytes stay as they are, for programs that read them.
+// A Stream is safe for concurrent use.
 type Stream struct {
 	file     *os.File
 	terminal bool
@@ -39,8 +41,8 @@ func NewStream(f *os.File, color bool) *Stream {
 // Terminal reports whether the Stream ends at a terminal.
 func (s *Stream) Terminal() bool { return s.terminal }
 
-// Raw returns the file itself, for the live view and for a library's progress bars, which draw on a terminal. Text of images,
-// registries and files must not be written to Raw.
+// Raw returns the file itself, for the live view and for a library's progress bars, which draw on a
+// terminal. Text of images, registries and files must not be written to Raw.
 func (s *Stream) Raw() *os.File { return s.file }
 
 // Steps returns a writer for the output of steps: on a terminal that of [Safe], elsewhere the file.
@@ -71,7 +73,8 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Err returns the error of the first write that failed, for callers that print and do not look; nil: none has failed.
+// Err returns the error of the first write that failed, for callers that print and do not look;
+// nil: none has failed.
 func (s *Stream) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +114,8 @@ const (
 // And returns both styles at a time.
 func (s Style) And(other Style) Style { return s + ";" + other }
 
-// Print writes pieces to w in one call. If w is a Stream with colours, the pieces have their styles, and their text is escaped
-// as by Write.
+// Print writes pieces to w in one call. If w is a Stream with colours, the pieces have their
+// styles, and their text is escaped as by Write.
 func Print(w io.Writer, pieces ...Piece) error {
 	stream, _ := w.(*Stream)
 	colored := stream != nil && stream.color
@@ -171,11 +174,13 @@ func escapeRune(b *strings.Builder, r rune) {
 	b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 }
 
-// Line makes text of images, registries and files fit for one line, or one cell of a table, on a terminal or in a file.
-// Newlines and tabs become spaces, and characters that are not graphic are escaped as in Go.
+// Line makes text of images, registries and files fit for one line, or one cell of a table, on a
+// terminal or in a file. Newlines and tabs become spaces, and characters that are not graphic are
+// escaped as in Go.
 func Line(text string) string { return clean(text, math.MaxInt) }
 
-// WriteJSON prints v as indented JSON. Characters that are not graphic are escaped, for example \u202e.
+// WriteJSON prints v as indented JSON. Characters that are not graphic are escaped, for example
+// \u202e.
 func WriteJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(JSONWriter(w))
 	enc.SetIndent("", "    ")
@@ -183,9 +188,10 @@ func WriteJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// JSONWriter returns a writer for JSON documents, each in one Write. In their strings it escapes every character that is
-// not graphic in the form of JSON (\u202e). The values stay the same, and the document cannot steer a terminal that shows it.
-// encoding/json escapes C0 only (RFC 8259, section 7).
+// JSONWriter returns a writer for JSON documents, each in one Write. In their strings it escapes
+// every character that is not graphic in the form of JSON (\u202e). The values stay the same, and
+// the document cannot steer a terminal that shows it. encoding/json escapes C0 only (RFC 8259,
+// section 7).
 func JSONWriter(w io.Writer) io.Writer { return jsonWriter{w} }
 
 type jsonWriter struct{ w io.Writer }

@@ -28,8 +28,8 @@ func (t *tail) add(p []byte) {
 	}
 }
 
-// lines returns a copy of the kept bytes, ending in a newline. If bytes before them were dropped, the first line says so, and
-// an incomplete line is left out.
+// lines returns a copy of the kept bytes, ending in a newline. If bytes before them were dropped,
+// the first line says so, and an incomplete line is left out.
 func (t *tail) lines() []byte {
 	if t == nil || len(t.buf) == 0 {
 		return nil
@@ -54,7 +54,8 @@ func (t *tail) lines() []byte {
 	return out
 }
 
-// last returns the last n lines that are not empty, fit for the live view; looking at no more than 16 KiB.
+// last returns the last n lines that are not empty, fit for the live view; looking at no more than
+// 16 KiB.
 func (t *tail) last(n int) []string {
 	const reach = 16 << 10
 	buf := t.buf[max(0, len(t.buf)-reach):]

@@ -17,9 +17,10 @@ type TerminalOptions struct {
 	NoColor bool
 }
 
-// Live is the listener for a terminal: finished steps are one line each, running steps show their time and their last
-// lines of output, and a step that fails shows the end of its output (up to 64 KiB). It uses no alternate screen, and
-// hides the cursor only while it draws. Close must be called, or the last tenth of a second is not shown.
+// Live is the listener for a terminal: finished steps are one line each, running steps show their
+// time and their last lines of output, and a step that fails shows the end of its output (up to 64
+// KiB). It uses no alternate screen, and hides the cursor only while it draws. Close must be
+// called, or the last tenth of a second is not shown.
 type Live struct {
 	mu   sync.Mutex
 	f    *os.File
@@ -30,8 +31,8 @@ type Live struct {
 	once sync.Once
 }
 
-// Terminal shows events on f, which must be a terminal; use Plain for other files. The size of the terminal is read for each
-// frame. The caller closes the Live.
+// Terminal shows events on f, which must be a terminal; use Plain for other files. The size of the
+// terminal is read for each frame. The caller closes the Live.
 func Terminal(f *os.File, o TerminalOptions) *Live {
 	l := &Live{
 		f: f, view: view{color: !o.NoColor, running: clock{}},
@@ -60,8 +61,8 @@ func (l *Live) Event(e Event) {
 	}
 }
 
-// Close draws the last frame. Steps that are not closed are marked as stopped. Close may be called again. Events after Close are
-// still shown.
+// Close draws the last frame. Steps that are not closed are marked as stopped. Close may be called
+// again. Events after Close are still shown.
 func (l *Live) Close() error {
 	l.once.Do(func() {
 		close(l.stop)
@@ -100,7 +101,8 @@ func (l *Live) draw() {
 	}
 }
 
-// size returns columns and rows; a terminal that does not know, such as a serial line, counts as 80 by 24.
+// size returns columns and rows; a terminal that does not know, such as a serial line, counts as 80
+// by 24.
 func (l *Live) size() (width, height int) {
 	width, height, err := term.GetSize(int(l.f.Fd()))
 	if err != nil || width <= 0 || height <= 0 {

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// maxText and maxClosing bound the instruction in the line that opens a step, and in the line that closes a step, in bytes.
+	// maxText and maxClosing bound the instruction in the line that opens a step, and in the line
+	// that closes a step, in bytes.
 	maxText    = 1000
 	maxClosing = 100
 )
@@ -29,13 +30,15 @@ func opening(s *Step) string {
 	return label(s) + " " + clean(s.Text, maxText)
 }
 
-// closing is the line that ends a step: "[build 4/7] RUN make  1.2s", with CACHED or FAILED before the instruction.
+// closing is the line that ends a step: "[build 4/7] RUN make  1.2s", with CACHED or FAILED before
+// the instruction.
 func closing(e Event) string {
 	head, foot := closingParts(e)
 	return head + foot
 }
 
-// closingParts splits closing into head, which may be cut to the width of a terminal, and foot, which must stay.
+// closingParts splits closing into head, which may be cut to the width of a terminal, and foot,
+// which must stay.
 func closingParts(e Event) (head, foot string) {
 	text := clean(e.Step.Text, maxClosing)
 	if e.Kind == StepCached {
@@ -47,8 +50,8 @@ func closingParts(e Event) (head, foot string) {
 // longWait is the time from which a wait is shown.
 const longWait = 500 * time.Millisecond
 
-// waited is the end of the line that closes a step: " (waited 2.1s)" if the step waited long for others. A cached step
-// shows no time at all.
+// waited is the end of the line that closes a step: " (waited 2.1s)" if the step waited long for
+// others. A cached step shows no time at all.
 func waited(e Event) string {
 	if e.Waited < longWait || e.Kind == StepCached {
 		return ""
@@ -87,7 +90,8 @@ func human(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
-// Lines makes lines of text that others wrote, a Dockerfile or a server, fit for a terminal, as clean does.
+// Lines makes lines of text that others wrote, a Dockerfile or a server, fit for a terminal, as
+// clean does.
 func Lines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -96,9 +100,10 @@ func Lines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// clean makes text from a Dockerfile fit for one line of a terminal. Characters that are not graphic (control characters, marks
-// that change the direction of writing, bytes that are not UTF-8) are escaped as in Go. Tabs and newlines become spaces. Text
-// beyond limit bytes becomes an ellipsis.
+// clean makes text from a Dockerfile fit for one line of a terminal. Characters that are not
+// graphic (control characters, marks that change the direction of writing, bytes that are not
+// UTF-8) are escaped as in Go. Tabs and newlines become spaces. Text beyond limit bytes becomes an
+// ellipsis.
 func clean(text string, limit int) string {
 	var b strings.Builder
 	for i, r := range text {
@@ -118,9 +123,9 @@ func clean(text string, limit int) string {
 	return b.String()
 }
 
-// printable makes a line of output fit for the live view: escape sequences and control characters are removed, a tab
-// becomes a space, and text before the last carriage return, which was overwritten, is left out. Only the first 4 KiB of the
-// line are used.
+// printable makes a line of output fit for the live view: escape sequences and control characters
+// are removed, a tab becomes a space, and text before the last carriage return, which was
+// overwritten, is left out. Only the first 4 KiB of the line are used.
 func printable(line []byte) string {
 	const longest = 4 << 10
 	line = bytes.TrimRight(line, "\r\n")
@@ -148,8 +153,9 @@ func printable(line []byte) string {
 	return b.String()
 }
 
-// escapeLength is the length of the escape sequence that s begins with, by ECMA-48: CSI (ESC [ ... letter), the strings
-// of OSC, DCS, SOS, PM and APC up to ST or, as xterm has it, BEL, and sequences of intermediate bytes and a final one.
+// escapeLength is the length of the escape sequence that s begins with, by ECMA-48: CSI (ESC [ ...
+// letter), the strings of OSC, DCS, SOS, PM and APC up to ST or, as xterm has it, BEL, and
+// sequences of intermediate bytes and a final one.
 func escapeLength(s []byte) int {
 	if len(s) < 2 {
 		return len(s)

@@ -21,11 +21,12 @@ const (
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds"` // user and system
 	CPUSource  Source  `json:"cpuSource"`
-	// Memory is in bytes. From Cgroup it is the peak of all processes together, with the page cache of the files that they
-	// read and wrote. From Rusage it is the peak of the largest process.
+	// Memory is in bytes. From Cgroup it is the peak of all processes together, with the page cache
+	// of the files that they read and wrote. From Rusage it is the peak of the largest process.
 	Memory       int64  `json:"memoryBytes"`
 	MemorySource Source `json:"memorySource"`
-	// Read and Written are bytes from and to disks. Bytes that the page cache had, or kept, do not count.
+	// Read and Written are bytes from and to disks. Bytes that the page cache had, or kept, do not
+	// count.
 	Read     int64  `json:"readBytes"`
 	Written  int64  `json:"writtenBytes"`
 	IOSource Source `json:"ioSource"`
@@ -34,8 +35,8 @@ type Usage struct {
 // String returns the usage on one line: "cpu 0.80s, memory 12.3 MiB, read 4 KiB, written 1 MiB".
 func (u *Usage) String() string { return strings.TrimPrefix(used(u), ", ") }
 
-// used is the usage for the line that closes a step: ", cpu 0.8s, memory 12.3 MiB, read 4 KiB, written 1 MiB". What the
-// largest process alone took is called so.
+// used is the usage for the line that closes a step: ", cpu 0.8s, memory 12.3 MiB, read 4 KiB,
+// written 1 MiB". What the largest process alone took is called so.
 func used(u *Usage) string {
 	if u == nil {
 		return ""

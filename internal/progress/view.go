@@ -10,7 +10,8 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// tailLines is how many of the last lines of each running step the live view shows where there is room.
+// tailLines is how many of the last lines of each running step the live view shows where there is
+// room.
 const tailLines = 6
 
 // The styles of ECMA-48 "select graphic rendition" that the view uses.
@@ -23,8 +24,9 @@ const (
 	cyan   = "36"
 )
 
-// view is the text on a terminal: lines that stay and, below, a few lines for each running step, which every frame replaces. The
-// view is pure: it takes the time and the size of the terminal, and returns the bytes to write.
+// view is the text on a terminal: lines that stay and, below, a few lines for each running step,
+// which every frame replaces. The view is pure: it takes the time and the size of the terminal, and
+// returns the bytes to write.
 type view struct {
 	color   bool
 	running clock
@@ -95,9 +97,9 @@ func (v *view) stop(now time.Time, width int) {
 	v.steps, v.closed = nil, true
 }
 
-// frame returns the bytes that bring the screen up to date. They remove the live lines of the last frame, add the lines that
-// stay, and draw the live lines again. The cursor is hidden only within a frame. So whatever ends the program, the cursor is
-// visible then, and below all lines.
+// frame returns the bytes that bring the screen up to date. They remove the live lines of the last
+// frame, add the lines that stay, and draw the live lines again. The cursor is hidden only within a
+// frame. So whatever ends the program, the cursor is visible then, and below all lines.
 func (v *view) frame(now time.Time, width, height int) string {
 	live := v.live(now, width, height)
 	if v.above.Len() == 0 && len(live) == 0 && len(v.drawn) == 0 {

@@ -11,10 +11,11 @@ import (
 // maxLine bounds the bytes of an unfinished line that are held back.
 const maxLine = 64 << 10
 
-// StepWriter returns a writer that makes StepOutput events of whole lines from the output of a step. A line longer than 64 KiB
-// comes in parts. Close sends the rest, without adding a newline, and does not close the step. The writer is safe for
-// concurrent use, so it can be standard output and standard error at the same time. Write never fails before Close. After
-// Close, Write returns io.ErrClosedPipe.
+// StepWriter returns a writer that makes StepOutput events of whole lines from the output of a
+// step. A line longer than 64 KiB comes in parts. Close sends the rest, without adding a newline,
+// and does not close the step. The writer is safe for concurrent use, so it can be standard output
+// and standard error at the same time. Write never fails before Close. After Close, Write returns
+// io.ErrClosedPipe.
 func StepWriter(l Listener, s *Step) io.WriteCloser {
 	return &stepWriter{to: l, step: s}
 }
@@ -58,8 +59,8 @@ func (w *stepWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush sends the held line if the line is finished. If the line is too long, flush sends the part up to the last complete
-// character.
+// flush sends the held line if the line is finished. If the line is too long, flush sends the part
+// up to the last complete character.
 func (w *stepWriter) flush() {
 	switch {
 	case w.held[len(w.held)-1] == '\n':

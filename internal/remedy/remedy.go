@@ -6,13 +6,13 @@
 //		Do:   "install an emulator: apt install qemu-user-static",
 //	}
 //
-// All rooms make such values, and none prints them: a failing build prints the error as one line, and
-// `rbuild doctor` prints the same cause and remedy as a finding. [Of] finds the cause and the remedy
-// in a chain of errors.
+// All rooms make such values, and none prints them: a failing build prints the error as one line,
+// and `rbuild doctor` prints the same cause and remedy as a finding. [Of] finds the cause and the
+// remedy in a chain of errors.
 //
-// An error type that carries more, such as a reason to branch on, implements [Explained] instead. So do
-// the error types of public packages, for example userns.Error and overlay.Error: their API must not
-// name a type of an internal package.
+// An error type that carries more, such as a reason to branch on, implements [Explained] instead.
+// So do the error types of public packages, for example userns.Error and overlay.Error: their API
+// must not name a type of an internal package.
 package remedy
 
 import (
@@ -20,8 +20,8 @@ import (
 	"strings"
 )
 
-// Error is an error with a cause and a remedy. Each text is a single line, starts in lower case and has
-// no full stop. At least one of What and Why is set.
+// Error is an error with a cause and a remedy. Each text is a single line, starts in lower case and
+// has no full stop. At least one of What and Why is set.
 type Error struct {
 	What string // the operation that failed, with its object; empty: Why names the operation
 	Why  string // the cause; empty: What names the cause
@@ -60,8 +60,9 @@ func join(separator string, texts ...string) string {
 	return strings.Join(set, separator)
 }
 
-// Of returns the cause and the remedy of the first error in the chain of err that is an [Explained], and in
-// Err the error that this error wraps. Of reports false if the chain has no such error.
+// Of returns the cause and the remedy of the first error in the chain of err that is an
+// [Explained], and in Err the error that this error wraps. Of reports false if the chain has no
+// such error.
 func Of(err error) (Error, bool) {
 	var e Explained
 	if !errors.As(err, &e) {

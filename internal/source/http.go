@@ -44,8 +44,8 @@ type File struct {
 	modified bool // the server has reported Time
 }
 
-// File fetches a URL into a file without a name in dir. checksum is the digest that the file must have, "sha256:..." or
-// "sha512:...", or empty. The caller closes the File.
+// File fetches a URL into a file without a name in dir. checksum is the digest that the file must
+// have, "sha256:..." or "sha512:...", or empty. The caller closes the File.
 func (a *Access) File(ctx context.Context, text, dir, checksum string) (File, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -100,7 +100,8 @@ func nameless(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// authorization returns the value of the header Authorization for the URL's host; empty: there are no credentials.
+// authorization returns the value of the header Authorization for the URL's host; empty: there are
+// no credentials.
 func (a *Access) authorization(u *url.URL) string {
 	if token, ok := a.Secrets["HTTP_AUTH_TOKEN_"+u.Hostname()]; ok {
 		return "Bearer " + strings.TrimSpace(string(token))
@@ -108,8 +109,8 @@ func (a *Access) authorization(u *url.URL) string {
 	return strings.TrimSpace(string(a.Secrets["HTTP_AUTH_HEADER_"+u.Hostname()]))
 }
 
-// authorizer adds credentials to the requests to one host and port, and removes them from all other requests: the client of
-// net/http would send them to subdomains and other ports too.
+// authorizer adds credentials to the requests to one host and port, and removes them from all other
+// requests: the client of net/http would send them to subdomains and other ports too.
 type authorizer struct {
 	next  http.RoundTripper
 	to    *url.URL
@@ -139,7 +140,8 @@ type download struct {
 	silence time.Duration // 0: downloadSilence
 }
 
-// fetch tries until the file was received, or until the server reports an error that another try cannot change.
+// fetch tries until the file was received, or until the server reports an error that another try
+// cannot change.
 func (d *download) fetch(ctx context.Context, authorization string) error {
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment, // as other programs of the host do
@@ -276,7 +278,8 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failing remembers an error of reading, after which another try may succeed. An error of writing is not remembered.
+// failing remembers an error of reading, after which another try may succeed. An error of writing
+// is not remembered.
 type failing struct {
 	r   io.Reader
 	err error

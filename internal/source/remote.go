@@ -1,5 +1,5 @@
-// Package source fetches the sources of a build that are not on this machine: git repositories and files at URLs, for ADD
-// and as build contexts.
+// Package source fetches the sources of a build that are not on this machine: git repositories and
+// files at URLs, for ADD and as build contexts.
 //
 //	access := source.Access{Environment: os.Environ(), Secrets: secrets}
 //	if source.IsContext(text) { // for example "https://example.com/a.git#main:docs"
@@ -7,13 +7,14 @@
 //		// c.Dir holds the files, or c.Dockerfile is the only file
 //	}
 //
-// Credentials are secrets with the names that BuildKit gives them: for git those of package git, for URLs
-// HTTP_AUTH_HEADER_<host> (a value of the header Authorization) and HTTP_AUTH_TOKEN_<host>, which takes precedence; <host> has no
-// port. Credentials are sent to the host and port of the URL only, also after redirects, and never over a weaker scheme.
-// Credentials in a URL are used and never shown.
+// Credentials are secrets with the names that BuildKit gives them: for git those of package git,
+// for URLs HTTP_AUTH_HEADER_<host> (a value of the header Authorization) and
+// HTTP_AUTH_TOKEN_<host>, which takes precedence; <host> has no port. Credentials are sent to the
+// host and port of the URL only, also after redirects, and never over a weaker scheme. Credentials
+// in a URL are used and never shown.
 //
-// Limits: a download has at most 16 GiB, follows 10 redirects, is tried 3 times, and brings 16 KiB a minute; see
-// packages git and copier for the limits of repositories and archives.
+// Limits: a download has at most 16 GiB, follows 10 redirects, is tried 3 times, and brings 16 KiB
+// a minute; see packages git and copier for the limits of repositories and archives.
 package source
 
 import (
@@ -49,8 +50,9 @@ func IsURL(text string) bool {
 	return strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://")
 }
 
-// IsContext reports whether a build context must be fetched: whether text is a git reference or a URL. The form
-// github.com/OWNER/REPOSITORY is a git reference too, so first check that no such directory exists.
+// IsContext reports whether a build context must be fetched: whether text is a git reference or a
+// URL. The form github.com/OWNER/REPOSITORY is a git reference too, so first check that no such
+// directory exists.
 func IsContext(text string) bool {
 	_, ok, _ := git.Parse(text)
 	return ok || IsURL(text)
@@ -74,8 +76,8 @@ type Context struct {
 // maxDockerfile bounds a Dockerfile at a URL, in bytes.
 const maxDockerfile = 32 << 20
 
-// Context fetches a git repository, or the archive or Dockerfile at a URL, into dir, which is an empty directory. The caller
-// removes dir, and applies the ignore files in dir.
+// Context fetches a git repository, or the archive or Dockerfile at a URL, into dir, which is an
+// empty directory. The caller removes dir, and applies the ignore files in dir.
 func (a *Access) Context(ctx context.Context, text, dir string, o ContextOptions) (Context, error) {
 	ref, ok, err := git.Parse(text)
 	switch {
@@ -169,8 +171,9 @@ func isArchive(file File) (bool, error) {
 	return isTar, err
 }
 
-// Time returns the time of a source of ADD: of the commit of a git repository, of the file at a URL as the server reports it,
-// or of the newest file in an archive. nil: unknown. dir is as for Context, checksum as for File and Git.
+// Time returns the time of a source of ADD: of the commit of a git repository, of the file at a URL
+// as the server reports it, or of the newest file in an archive. nil: unknown. dir is as for
+// Context, checksum as for File and Git.
 func (a *Access) Time(ctx context.Context, text, dir, checksum string) (t *time.Time, err error) {
 	ref, ok, err := git.Parse(text)
 	if err != nil {
@@ -232,7 +235,8 @@ func readText(file File) ([]byte, error) {
 	return text, nil
 }
 
-// newest returns the latest modification time of the regular files below dir. It is zero if there are no regular files.
+// newest returns the latest modification time of the regular files below dir. It is zero if there
+// are no regular files.
 func newest(dir string) (t time.Time, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -256,8 +260,8 @@ type GitOptions struct {
 	Checksum   string // beginning of the commit's hash; empty: any commit
 }
 
-// Git fetches a git repository as a source of ADD into dir, which is an empty directory. The caller closes the Remote and
-// removes dir.
+// Git fetches a git repository as a source of ADD into dir, which is an empty directory. The caller
+// closes the Remote and removes dir.
 func (a *Access) Git(ctx context.Context, text, dir string, o GitOptions) (r copier.Remote, warn []string, err error) {
 	ref, ok, err := git.Parse(text)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // Large is the number of bytes in holes from which a file deserves a warning.
 const Large = 1 << 30
 
-// Warning returns the warning about a sparse file: with the name, the size and the size of the data, both
-// in bytes, and the remedy. Example of a name: "/var/log/lastlog".
+// Warning returns the warning about a sparse file: with the name, the size and the size of the
+// data, both in bytes, and the remedy. Example of a name: "/var/log/lastlog".
 func Warning(name string, size, data int64) string {
 	text := fmt.Sprintf(
 		"%s is a sparse file: of its %s only %s are data, but a layer holds all of it, and digesting it takes long",

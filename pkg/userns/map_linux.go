@@ -52,7 +52,8 @@ func (m mapper) callHelper(ctx context.Context, tool string, pid int, ids []IDMa
 	return nil
 }
 
-// failure describes a failed run of a tool. A fact about its file that cannot be read counts as false.
+// failure describes a failed run of a tool. A fact about its file that cannot be read counts as
+// false.
 func (m mapper) failure(tool, ids, out string, err error) helperFailure {
 	f := helperFailure{
 		Path:     tool,

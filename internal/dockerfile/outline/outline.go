@@ -144,7 +144,8 @@ func New(f *instructions.File, p *plan.Plan, o plan.Options) (Outline, error) {
 
 	st := f.Stages[p.Target.Index]
 	c.out.Name, c.out.Description = st.Name, describe(f, st.Range, st.Comments, st.Name)
-	// Dependencies come first, so that an argument of the target replaces an argument with the same name.
+	// Dependencies come first, so that an argument of the target replaces an argument with the same
+	// name.
 	for _, s := range p.Stages {
 		if err := c.stage(s); err != nil {
 			return Outline{}, err

@@ -19,10 +19,12 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/userns"
 )
 
-// Explain adds the thing that the host lacks to the error of a build, if that is why the build failed. The added text is that
-// of the finding. Otherwise Explain returns err, also if err has a cause and a remedy (package remedy).
+// Explain adds the thing that the host lacks to the error of a build, if that is why the build
+// failed. The added text is that of the finding. Otherwise Explain returns err, also if err has a
+// cause and a remedy (package remedy).
 //
-// Explain looks at the present state of the host. Call Explain before the files of the build are removed, which may have filled the disk.
+// Explain looks at the present state of the host. Call Explain before the files of the build are
+// removed, which may have filled the disk.
 func Explain(err error, o Options) error {
 	if err == nil {
 		return nil
@@ -42,8 +44,8 @@ func Explain(err error, o Options) error {
 	return err
 }
 
-// ExplainFull adds to err that a file system of the build is full, if that is so, whatever err says: a command of RUN that
-// fails for that reason reports the failure in other words.
+// ExplainFull adds to err that a file system of the build is full, if that is so, whatever err
+// says: a command of RUN that fails for that reason reports the failure in other words.
 func ExplainFull(err error, o Options) error {
 	if f, ok := o.full(); ok && err != nil {
 		return explained(err, f)
@@ -98,7 +100,8 @@ func isOverlay(err error) bool {
 	return ok
 }
 
-// refusedSetup is the finding for a process of RUN whose set-up the kernel refused: errors of package sandbox.
+// refusedSetup is the finding for a process of RUN whose set-up the kernel refused: errors of
+// package sandbox.
 func refusedSetup(err error) (doctor.Finding, bool) {
 	var e *userns.Error
 	if f, ok := errors.AsType[*program.Failure](err); ok && fdfs.IsRefused(f) {
@@ -118,14 +121,15 @@ func refusedSetup(err error) (doctor.Finding, bool) {
 	}, true
 }
 
-// remembered reports whether err is the failure that the storage library has recorded of an earlier attempt.
+// remembered reports whether err is the failure that the storage library has recorded of an earlier
+// attempt.
 func (o Options) remembered(err error) bool {
 	_, text := containers.Refusal(o.RunRoot)
 	return text != "" && strings.Contains(err.Error(), text)
 }
 
-// says reports whether err is this error number, or contains the text of the error number. The library unpacks layers in another process, and only the
-// text of an error of that process is left.
+// says reports whether err is this error number, or contains the text of the error number. The
+// library unpacks layers in another process, and only the text of an error of that process is left.
 func says(err, errno error) bool {
 	return errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error())
 }
@@ -145,8 +149,8 @@ func (o Options) full() (doctor.Finding, bool) {
 	return p.full()
 }
 
-// noSpace says which file system is full. If the file that filled the disk was removed already, noSpace says how much room there is
-// now.
+// noSpace says which file system is full. If the file that filled the disk was removed already,
+// noSpace says how much room there is now.
 func (o Options) noSpace() doctor.Finding {
 	if f, ok := o.full(); ok {
 		return f
@@ -167,8 +171,8 @@ func (o Options) noSpace() doctor.Finding {
 	return f
 }
 
-// denied is the finding that the store's directory belongs to somebody else. The finding applies if err is about a file below dir, or
-// about an ancestor of the store.
+// denied is the finding that the store's directory belongs to somebody else. The finding applies if
+// err is about a file below dir, or about an ancestor of the store.
 func (o Options) denied(err error, dir string) (doctor.Finding, bool) {
 	path, ok := errors.AsType[*fs.PathError](err)
 	if !ok || !fdfs.IsRefused(err) || o.Store == "" {

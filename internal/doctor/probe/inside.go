@@ -79,8 +79,9 @@ func count(m []userns.IDMap) (n uint64) {
 	return n
 }
 
-// Refused is the finding that no namespace, or no namespace with enough IDs, could be made. err is the error of userns.Enter
-// without Options.AllowSingle. The status is Degraded if builds may go on with a single ID.
+// Refused is the finding that no namespace, or no namespace with enough IDs, could be made. err is
+// the error of userns.Enter without Options.AllowSingle. The status is Degraded if builds may go on
+// with a single ID.
 func Refused(err error) doctor.Finding {
 	f := doctor.FromError(doctor.Userns, doctor.Missing, err)
 	if e, ok := errors.AsType[*userns.Error](err); ok && e.Reason.AboutIDs() {
@@ -120,7 +121,8 @@ func overlays(o Options) []doctor.Finding {
 	}}
 }
 
-// untried is the finding for a trial that failed with err. A cause for which Outside has a finding is not repeated.
+// untried is the finding for a trial that failed with err. A cause for which Outside has a finding
+// is not repeated.
 func (o Options) untried(id doctor.ID, err error) doctor.Finding {
 	dir, existErr := existing(o.Store)
 	f, ok := o.cause(err)
@@ -142,7 +144,8 @@ func (o Options) untried(id doctor.ID, err error) doctor.Finding {
 	return f
 }
 
-// untriedBecause is the finding for a trial that failed for a reason that the finding cause explains.
+// untriedBecause is the finding for a trial that failed for a reason that the finding cause
+// explains.
 func untriedBecause(id, cause doctor.ID, err error) doctor.Finding {
 	return doctor.Finding{
 		ID:      id,

@@ -54,8 +54,8 @@ func tryNetwork(ctx context.Context, o Options, dir, helper string) (err error) 
 	return wait(ctx, process)
 }
 
-// tunDevice reports why the helper of a private network cannot open the tun device, and the remedy. Both are empty if the device
-// can be opened.
+// tunDevice reports why the helper of a private network cannot open the tun device, and the remedy.
+// Both are empty if the device can be opened.
 func tunDevice() (why, fix string) {
 	const device = "/dev/net/tun"
 	f, err := os.OpenFile(device, os.O_RDWR, 0)

@@ -53,7 +53,8 @@ func kernel(release string, err error) doctor.Finding {
 	return f
 }
 
-// confinement helps to read other findings: no profile or filter in the finding forbids anything by itself.
+// confinement helps to read other findings: no profile or filter in the finding forbids anything by
+// itself.
 func confinement(c userns.Confinement) doctor.Finding {
 	parts := []string{"no seccomp filter", "no AppArmor profile", "no_new_privs is not set"}
 	if c.Seccomp {
@@ -143,8 +144,8 @@ func tryWritingBelow(dir string) error {
 	return tryWriting(at)
 }
 
-// WithoutRun tries dir, the directory in which builds keep images if they have no namespace. Then only Dockerfiles without RUN
-// can be built.
+// WithoutRun tries dir, the directory in which builds keep images if they have no namespace. Then
+// only Dockerfiles without RUN can be built.
 func WithoutRun(dir string) doctor.Finding {
 	if err := tryWritingBelow(dir); err != nil {
 		return doctor.Finding{
@@ -227,7 +228,8 @@ func configuration(o transfer.Options) []doctor.Finding {
 	}
 }
 
-// parsed is the finding for a configuration file that a pull reads. err is the error of reading the file.
+// parsed is the finding for a configuration file that a pull reads. err is the error of reading the
+// file.
 func parsed(id doctor.ID, file string, err error, manual string) doctor.Finding {
 	if err != nil {
 		return doctor.Finding{

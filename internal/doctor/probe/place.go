@@ -13,7 +13,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// A file system with less free bytes or inodes than full is full: RUN cannot work. With less than low it is nearly full.
+// A file system with less free bytes or inodes than full is full: RUN cannot work. With less than
+// low it is nearly full.
 const (
 	fullBytes  = 1 << 20
 	lowBytes   = 1 << 30

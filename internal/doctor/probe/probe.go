@@ -1,16 +1,17 @@
-// Package probe finds out which things a host lacks for builds, by trying the operations of a build.
+// Package probe finds out which things a host lacks for builds, by trying the operations of a
+// build.
 //
-// A build has two parts, and so have the probes: [Outside] runs as the user, in the launcher; [Inside]
-// runs as root of the user namespace, in the builder (package userns). Where no namespace can be made,
-// [Refused] stands in for Inside:
+// A build has two parts, and so have the probes: [Outside] runs as the user, in the launcher;
+// [Inside] runs as root of the user namespace, in the builder (package userns). Where no namespace
+// can be made, [Refused] stands in for Inside:
 //
 //	findings := probe.Outside(ctx, o)                              // launcher
 //	code, err := userns.Enter(...)                                 // the builder calls probe.Inside
 //	if err != nil { findings = append(findings, probe.Refused(err)) }
 //	report := doctor.NewReport(doctor.None, findings)
 //
-// Configuration is read only to explain a refusal. [Explain] adds the same findings to the error of a
-// build that fails.
+// Configuration is read only to explain a refusal. [Explain] adds the same findings to the error of
+// a build that fails.
 //
 // The probes do not open the store, leave no directory behind, change no setting, and ask only the
 // registries that are named. For the trials they make a directory in the store, or where the store

@@ -17,8 +17,9 @@ import (
 	"codeberg.org/rbuild/rbuild/pkg/overlay"
 )
 
-// trials runs a process as RUN does, with files on the file system of the store or, if that cannot hold them, of temporary
-// files. ran is the directory where a process ran; empty: no process could be run.
+// trials runs a process as RUN does, with files on the file system of the store or, if that cannot
+// hold them, of temporary files. ran is the directory where a process ran; empty: no process could
+// be run.
 func trials(ctx context.Context, o Options) (findings []doctor.Finding, ran string) {
 	var failed error
 	for _, dir := range []string{o.Store, o.Temp} {
@@ -53,7 +54,8 @@ type trial struct {
 	degraded []string          // as in sandbox.Process
 }
 
-// try runs a program that does nothing, in the sandbox of RUN, with files below a directory in dir that is removed again.
+// try runs a program that does nothing, in the sandbox of RUN, with files below a directory in dir
+// that is removed again.
 func try(ctx context.Context, dir string, trusted bool) (t trial, err error) {
 	base, err := os.MkdirTemp(dir, Prefix)
 	if err != nil {

@@ -1,19 +1,22 @@
-// Package binfmt makes the kernel execute programs of other architectures by an emulator, without root.
+// Package binfmt makes the kernel execute programs of other architectures by an emulator, without
+// root.
 //
 //	e := binfmt.New("/usr/bin:/bin")
 //	defer e.Close()
 //	err := e.Ensure(ctx, "arm64", "/var/tmp") // a *remedy.Error says what to install
 //
-// If the host has a registered emulator that works, the package does nothing. The registration must work in another root
-// directory, where the path of the emulator leads nowhere: the kernel must have opened the emulator at its registration
-// (flag F).
+// If the host has a registered emulator that works, the package does nothing. The registration must
+// work in another root directory, where the path of the emulator leads nowhere: the kernel must
+// have opened the emulator at its registration (flag F).
 //
-// Otherwise the caller, who is root of a user namespace, gets a binfmt_misc of that namespace, and the package registers a
-// statically linked qemu-user from PATH there. Namespaces nested in the namespace use the registration too. The mount hides
-// the registrations of the host, and Close removes the mount. This needs Linux 6.7. In the first user namespace nothing is
-// registered, because a registration would apply to the whole machine.
+// Otherwise the caller, who is root of a user namespace, gets a binfmt_misc of that namespace, and
+// the package registers a statically linked qemu-user from PATH there. Namespaces nested in the
+// namespace use the registration too. The mount hides the registrations of the host, and Close
+// removes the mount. This needs Linux 6.7. In the first user namespace nothing is registered,
+// because a registration would apply to the whole machine.
 //
-// The package finds out whether programs can be executed by executing a program of about 12 bytes of code that exits.
+// The package finds out whether programs can be executed by executing a program of about 12 bytes
+// of code that exits.
 //
 // Source: Documentation/admin-guide/binfmt-misc.rst of Linux.
 package binfmt
@@ -39,7 +42,8 @@ import (
 // patience bounds the execution of a trial program.
 const patience = 20 * time.Second
 
-// Emulators are the emulators of one user namespace. The methods may be called by several goroutines.
+// Emulators are the emulators of one user namespace. The methods may be called by several
+// goroutines.
 type Emulators struct {
 	path []string // absolute directories
 
@@ -48,8 +52,8 @@ type Emulators struct {
 	known map[string]error // results of Ensure, by architecture
 }
 
-// New returns Emulators that are searched, when needed, in the absolute directories of path, which is a list as in PATH. The
-// caller closes them.
+// New returns Emulators that are searched, when needed, in the absolute directories of path, which
+// is a list as in PATH. The caller closes them.
 func New(path string) *Emulators {
 	return &Emulators{path: lookpath.Dirs(path), known: map[string]error{}}
 }
@@ -76,9 +80,10 @@ func cannot(architecture, why, do string) *remedy.Error {
 	}
 }
 
-// Ensure makes programs of an architecture, for example "arm64", executable for this process and its descendants, also in
-// another root directory. The result is remembered, unless ctx has ended. dir is a directory for temporary files on a file
-// system without the option noexec. If the host lacks something, the error is a *remedy.Error.
+// Ensure makes programs of an architecture, for example "arm64", executable for this process and
+// its descendants, also in another root directory. The result is remembered, unless ctx has ended.
+// dir is a directory for temporary files on a file system without the option noexec. If the host
+// lacks something, the error is a *remedy.Error.
 func (e *Emulators) Ensure(ctx context.Context, architecture, dir string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,14 +140,16 @@ func (e *Emulators) ensure(ctx context.Context, architecture, dir string) error 
 	return nil
 }
 
-// shared reports whether this process is in the first user namespace. A registration there applies to the whole machine, and
-// remains. The number is the inode of that namespace (include/uapi/linux/nsfs.h).
+// shared reports whether this process is in the first user namespace. A registration there applies
+// to the whole machine, and remains. The number is the inode of that namespace
+// (include/uapi/linux/nsfs.h).
 func shared() bool {
 	name, err := os.Readlink("/proc/self/ns/user")
 	return err != nil || name == "user:[4026531837]"
 }
 
-// find opens an emulator in PATH that is linked statically. Another root directory has no files for a dynamic loader.
+// find opens an emulator in PATH that is linked statically. Another root directory has no files for
+// a dynamic loader.
 func (e *Emulators) find(m machine) (*os.File, error) {
 	names := []string{"qemu-" + m.qemu + "-static", "qemu-" + m.qemu}
 	dynamic := ""
@@ -166,7 +173,8 @@ func (e *Emulators) find(m machine) (*os.File, error) {
 	return nil, fmt.Errorf("no emulator is registered, and there is no %s in PATH", names[0])
 }
 
-// isStatic reports whether f is an executable ELF program without a dynamic loader (segment PT_INTERP).
+// isStatic reports whether f is an executable ELF program without a dynamic loader (segment
+// PT_INTERP).
 func isStatic(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
@@ -223,10 +231,11 @@ func (m machine) try(ctx context.Context, dir string) (err error) {
 	return err
 }
 
-// register makes the kernel execute programs of the machine by the emulator. root is the root directory of a binfmt_misc.
+// register makes the kernel execute programs of the machine by the emulator. root is the root
+// directory of a binfmt_misc.
 func (m machine) register(root *os.File, name string, emulator *os.File) error {
-	// P: the emulator gets argument 0 of the program; O: it gets a descriptor of the program; C: the process has the
-	// credentials of the program; F: the kernel opens the emulator now.
+	// P: the emulator gets argument 0 of the program; O: it gets a descriptor of the program; C:
+	// the process has the credentials of the program; F: the kernel opens the emulator now.
 	line := fmt.Sprintf(":rbuild-%s:M::%s:%s:/proc/self/fd/%d:POCF", name, escape(m.magic()), escape(m.mask()),
 		emulator.Fd())
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d/register", root.Fd()), os.O_WRONLY, 0)

@@ -34,10 +34,12 @@ func machines() map[string]machine {
 	}
 }
 
-// Architectures returns the known architectures in alphabetical order, by the names of Go: "386", "amd64", "arm" and so on.
+// Architectures returns the known architectures in alphabetical order, by the names of Go: "386",
+// "amd64", "arm" and so on.
 func Architectures() []string { return slices.Sorted(maps.Keys(machines())) }
 
-// Program returns a static ELF program for an architecture that exits with 0. It is nil for an unknown architecture.
+// Program returns a static ELF program for an architecture that exits with 0. It is nil for an
+// unknown architecture.
 func Program(architecture string) []byte {
 	if m, ok := machines()[architecture]; ok {
 		return m.program()
@@ -82,8 +84,8 @@ func (m machine) magic() []byte {
 	return byteOrder(m.order).AppendUint16(out, uint16(m.elf))
 }
 
-// mask has the bits of magic that count. The ABI does not count, nor whether the program has a fixed address (ET_EXEC is 2,
-// ET_DYN is 3).
+// mask has the bits of magic that count. The ABI does not count, nor whether the program has a
+// fixed address (ET_EXEC is 2, ET_DYN is 3).
 func (m machine) mask() []byte {
 	out := bytes.Repeat([]byte{0xff}, elf.EI_NIDENT)
 	out[elf.EI_OSABI] = 0
@@ -127,8 +129,9 @@ func (m machine) program() []byte {
 	return out
 }
 
-// Architecture returns the architecture of the ELF program that begins with header, by the name of Go, for example "arm64". It is
-// "" if header is not that of an ELF program of a known architecture. header should have at least 20 bytes.
+// Architecture returns the architecture of the ELF program that begins with header, by the name of
+// Go, for example "arm64". It is "" if header is not that of an ELF program of a known
+// architecture. header should have at least 20 bytes.
 func Architecture(header []byte) string {
 	if len(header) < elf.EI_NIDENT+4 || string(header[:len(elf.ELFMAG)]) != elf.ELFMAG {
 		return ""

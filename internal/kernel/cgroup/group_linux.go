@@ -145,7 +145,8 @@ func (g *Group) Kill() error {
 			return fmt.Errorf("killing what is in cgroup %s: %w", dir, err)
 		}
 		for _, pid := range pids {
-			// A thread of this process that could not leave, or a process outside of this PID namespace.
+			// A thread of this process that could not leave, or a process outside of this PID
+			// namespace.
 			if pid == os.Getpid() || pid <= 0 {
 				continue
 			}

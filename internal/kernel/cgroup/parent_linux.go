@@ -23,8 +23,8 @@ const root = "/sys/fs/cgroup"
 // The names of directories that this package makes.
 const (
 	prefix = "rbuild-" // of directories and scopes
-	// leaf is the cgroup of this process, because a cgroup of v2 with children holds no process. On v1 it
-	// holds some threads.
+	// leaf is the cgroup of this process, because a cgroup of v2 with children holds no process. On
+	// v1 it holds some threads.
 	leaf = "builder"
 )
 

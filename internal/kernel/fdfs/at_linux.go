@@ -66,13 +66,15 @@ func OpenDirAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// OpenPathAt opens name of dir with O_PATH, which needs no permission on the inode. For a symbolic link it opens the link.
+// OpenPathAt opens name of dir with O_PATH, which needs no permission on the inode. For a symbolic
+// link it opens the link.
 func OpenPathAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_PATH, 0)
 }
 
-// OpenFileAt opens the file name of dir for reading, and describes the file. It does not wait for the writer of a fifo or for
-// a device. The caller looks at Stat.Type before reading. A symbolic link is ELOOP, a socket ENXIO.
+// OpenFileAt opens the file name of dir for reading, and describes the file. It does not wait for
+// the writer of a fifo or for a device. The caller looks at Stat.Type before reading. A symbolic
+// link is ELOOP, a socket ENXIO.
 func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	if err := checkName("open", name); err != nil {
 		return nil, Stat{}, err
@@ -95,8 +97,8 @@ func OpenFileAt(dir *os.File, name string) (*os.File, Stat, error) {
 	return os.NewFile(uintptr(fd), name), newStat(&st), nil
 }
 
-// statToRead describes the open file fd, and takes O_NONBLOCK from a regular file: package os then does not offer the file to
-// its poller, which takes no regular files.
+// statToRead describes the open file fd, and takes O_NONBLOCK from a regular file: package os then
+// does not offer the file to its poller, which takes no regular files.
 func statToRead(fd int) (st unix.Stat_t, err error) {
 	if err := retry0(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return st, err
@@ -107,8 +109,8 @@ func statToRead(fd int) (st unix.Stat_t, err error) {
 	return st, err
 }
 
-// CreateAt makes the file name in dir with mode 0600, and opens the file for reading and writing. If anything has that name,
-// also a dangling symbolic link, the error is EEXIST.
+// CreateAt makes the file name in dir with mode 0600, and opens the file for reading and writing.
+// If anything has that name, also a dangling symbolic link, the error is EEXIST.
 func CreateAt(dir *os.File, name string) (*os.File, error) {
 	return openAt(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 }
@@ -197,7 +199,8 @@ func ReadlinkAt(dir *os.File, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// MkdirAt makes the directory name in dir. The kernel removes the bits of the umask from mode: use ChmodAt for an exact mode.
+// MkdirAt makes the directory name in dir. The kernel removes the bits of the umask from mode: use
+// ChmodAt for an exact mode.
 func MkdirAt(dir *os.File, name string, mode uint32) error {
 	if err := checkName("mkdir", name); err != nil {
 		return err
@@ -213,8 +216,8 @@ func SymlinkAt(target string, dir *os.File, name string) error {
 	return pathError("symlink", name, retry0(func() error { return unix.Symlinkat(target, int(dir.Fd()), name) }))
 }
 
-// LinkAt makes newName in newDir a hard link to oldName of oldDir. If oldName is a symbolic link, the new name is another name
-// of the link.
+// LinkAt makes newName in newDir a hard link to oldName of oldDir. If oldName is a symbolic link,
+// the new name is another name of the link.
 func LinkAt(oldDir *os.File, oldName string, newDir *os.File, newName string) error {
 	if err := errors.Join(checkName("link", oldName), checkName("link", newName)); err != nil {
 		return err
@@ -224,8 +227,8 @@ func LinkAt(oldDir *os.File, oldName string, newDir *os.File, newName string) er
 	}))
 }
 
-// MknodAt makes the fifo or device name in dir. The kernel removes the bits of the umask from mode: use ChmodAt for an exact
-// mode. In a user namespace a device is EPERM. Any other type is EINVAL.
+// MknodAt makes the fifo or device name in dir. The kernel removes the bits of the umask from mode:
+// use ChmodAt for an exact mode. In a user namespace a device is EPERM. Any other type is EINVAL.
 func MknodAt(dir *os.File, name string, t Type, mode uint32, rdev uint64) error {
 	if err := checkName("mknod", name); err != nil {
 		return err
@@ -256,8 +259,8 @@ func unlinkAt(dir *os.File, name string, flags int) error {
 	return pathError("unlink", name, retry0(func() error { return unix.Unlinkat(int(dir.Fd()), name, flags) }))
 }
 
-// ChownAt changes the owner of name of dir, or of dir itself for ".". For a symbolic link it changes the link. An owner that the
-// user namespace does not map is EINVAL, and the error says so.
+// ChownAt changes the owner of name of dir, or of dir itself for ".". For a symbolic link it
+// changes the link. An owner that the user namespace does not map is EINVAL, and the error says so.
 func ChownAt(dir *os.File, name string, uid, gid uint32) error {
 	if err := checkName("chown", name); err != nil {
 		return err
@@ -280,8 +283,9 @@ func chownError(name string, uid, gid uint32, err error) error {
 	return pathError("chown", name, err)
 }
 
-// ChmodAt changes the mode of name of dir, or of dir itself for ".". name must not be a symbolic link: before Linux 6.6
-// (fchmodat2) the kernel would follow the link. So call ChmodAt only for names that the caller has just made.
+// ChmodAt changes the mode of name of dir, or of dir itself for ".". name must not be a symbolic
+// link: before Linux 6.6 (fchmodat2) the kernel would follow the link. So call ChmodAt only for
+// names that the caller has just made.
 func ChmodAt(dir *os.File, name string, mode uint32) error {
 	if err := checkName("chmod", name); err != nil {
 		return err
@@ -299,8 +303,8 @@ func Chmod(f *os.File, mode uint32) error {
 	return pathError("chmod", f.Name(), retry0(func() error { return unix.Fchmod(int(f.Fd()), mode) }))
 }
 
-// SetMtimeAt changes the modification time of name of dir, or of dir itself for ".". For a symbolic link it changes the link.
-// The access time stays.
+// SetMtimeAt changes the modification time of name of dir, or of dir itself for ".". For a symbolic
+// link it changes the link. The access time stays.
 func SetMtimeAt(dir *os.File, name string, t Time) error {
 	if err := checkName("utimensat", name); err != nil {
 		return err
@@ -311,8 +315,8 @@ func SetMtimeAt(dir *os.File, name string, t Time) error {
 	}))
 }
 
-// Getxattr returns the extended attribute key of the open file f, at most 64 KiB. It returns nil if f has no such attribute, or
-// if the file system has no attributes.
+// Getxattr returns the extended attribute key of the open file f, at most 64 KiB. It returns nil if
+// f has no such attribute, or if the file system has no attributes.
 func Getxattr(f *os.File, key string) ([]byte, error) {
 	buf := make([]byte, 256)
 	for {
@@ -337,8 +341,9 @@ func Setxattr(f *os.File, key string, value []byte) error {
 	}))
 }
 
-// NextData returns the next range [start, end) of f at or after off that holds data, not a hole. ok is false if there is no
-// further data up to size. On a file system without SEEK_DATA the rest of the file counts as data.
+// NextData returns the next range [start, end) of f at or after off that holds data, not a hole. ok
+// is false if there is no further data up to size. On a file system without SEEK_DATA the rest of
+// the file counts as data.
 func NextData(f *os.File, off, size int64) (start, end int64, ok bool, err error) {
 	return NextDataOf(int(f.Fd()), f.Name(), off, size)
 }
@@ -381,15 +386,17 @@ func DataOf(fd int, name string, size int64) (data int64, err error) {
 	}
 }
 
-// CopyRange makes the kernel copy up to n bytes at off of src to the same offset of dst (copy_file_range(2)). It returns the
-// number of copied bytes, which may be less than n and is 0 at the end of src. ok is false, and nothing was copied, if the
-// kernel cannot copy between these two files.
+// CopyRange makes the kernel copy up to n bytes at off of src to the same offset of dst
+// (copy_file_range(2)). It returns the number of copied bytes, which may be less than n and is 0 at
+// the end of src. ok is false, and nothing was copied, if the kernel cannot copy between these two
+// files.
 func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err error) {
 	in, out := off, off
 	copied, err = retry(func() (int, error) {
 		return unix.CopyFileRange(int(src.Fd()), &in, int(dst.Fd()), &out, n, 0)
 	})
-	// EXDEV: other file system type (man copy_file_range); EINVAL, EOPNOTSUPP, ENOSYS, EPERM (seccomp): not here.
+	// EXDEV: other file system type (man copy_file_range); EINVAL, EOPNOTSUPP, ENOSYS, EPERM
+	// (seccomp): not here.
 	for _, e := range []error{unix.EXDEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM} {
 		if errors.Is(err, e) {
 			return 0, false, nil
@@ -402,7 +409,8 @@ func CopyRange(dst, src *os.File, off int64, n int) (copied int, ok bool, err er
 	return copied, true, nil
 }
 
-// checkName refuses a name that is not one component of a path, so that no call can leave its directory.
+// checkName refuses a name that is not one component of a path, so that no call can leave its
+// directory.
 func checkName(op, name string) error {
 	if name == "" || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return pathError(op, name, unix.EINVAL)
@@ -434,8 +442,8 @@ func retry0(f func() error) error {
 	}
 }
 
-// OpenRegular opens the regular file at path for reading, and returns its size in bytes. It follows symbolic links. A pipe, for
-// whose writer it does not wait, and a device are errors.
+// OpenRegular opens the regular file at path for reading, and returns its size in bytes. It follows
+// symbolic links. A pipe, for whose writer it does not wait, and a device are errors.
 func OpenRegular(path string) (f *os.File, size int64, err error) {
 	if f, err = os.OpenFile(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err != nil {
 		return nil, 0, err

@@ -46,7 +46,8 @@ const (
 // IsNotDir reports whether err says that a component of a path is not a directory.
 func IsNotDir(err error) bool { return errors.Is(err, unix.ENOTDIR) }
 
-// IsRefused reports whether err says that the kernel, or a filter in front of the kernel, does not permit a call.
+// IsRefused reports whether err says that the kernel, or a filter in front of the kernel, does not
+// permit a call.
 func IsRefused(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) }
 
 // NoRoom reports whether err says that the file system, or the user's quota of it, is full.

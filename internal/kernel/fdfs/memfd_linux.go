@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memfd returns an empty file in memory that no other process can open (memfd_create(2), Linux 3.17). Closing the last
-// descriptor frees the memory. The name is shown in /proc/self/fd and in errors only.
+// Memfd returns an empty file in memory that no other process can open (memfd_create(2), Linux
+// 3.17). Closing the last descriptor frees the memory. The name is shown in /proc/self/fd and in
+// errors only.
 func Memfd(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcSelf returns the directory of this process below /proc, "/proc/PID", for use by other processes. If /proc was mounted
-// for an outer PID namespace, the PID is not that of getpid(2).
+// ProcSelf returns the directory of this process below /proc, "/proc/PID", for use by other
+// processes. If /proc was mounted for an outer PID namespace, the PID is not that of getpid(2).
 func ProcSelf() (string, error) {
 	var buf [32]byte
 	n, err := unix.Readlink("/proc/self", buf[:])
@@ -21,8 +21,8 @@ func ProcSelf() (string, error) {
 	return "/proc/" + string(buf[:n]), nil
 }
 
-// Ancestry returns the names below /proc of this process and its ancestors, for example ["42", "17", "1"]. It ends at the
-// first ancestor that has ended or that /proc does not show.
+// Ancestry returns the names below /proc of this process and its ancestors, for example ["42",
+// "17", "1"]. It ends at the first ancestor that has ended or that /proc does not show.
 func Ancestry() ([]string, error) {
 	dir, err := ProcSelf()
 	if err != nil {
@@ -45,7 +45,8 @@ func Ancestry() ([]string, error) {
 	return pids, nil
 }
 
-// parentOf returns the name below /proc of the parent of a process. It is "0" if /proc does not show the parent (proc(5)).
+// parentOf returns the name below /proc of the parent of a process. It is "0" if /proc does not
+// show the parent (proc(5)).
 func parentOf(pid string) (string, error) {
 	text, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {

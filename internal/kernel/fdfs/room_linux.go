@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Room is the part of a file system that this user may still take. Quotas of the user are not considered.
+// Room is the part of a file system that this user may still take. Quotas of the user are not
+// considered.
 type Room struct {
 	Bytes  uint64
 	Inodes uint64 // math.MaxUint64 if the file system does not count inodes, such as btrfs
@@ -63,7 +64,8 @@ func FileSystemAt(path string) (FileSystem, error) {
 	}, nil
 }
 
-// fsName returns the name of a file system for its number of statfs(2), whose width depends on the architecture.
+// fsName returns the name of a file system for its number of statfs(2), whose width depends on the
+// architecture.
 func fsName[N int32 | int64 | uint32](kind N) string {
 	names := map[uint32]string{
 		unix.BTRFS_SUPER_MAGIC:     "btrfs",
@@ -86,7 +88,8 @@ func fsName[N int32 | int64 | uint32](kind N) string {
 	return fmt.Sprintf("file system %#x", uint32(kind))
 }
 
-// Allocate makes f take size bytes of the disk (fallocate(2)). On a file system without that call it writes zeros.
+// Allocate makes f take size bytes of the disk (fallocate(2)). On a file system without that call
+// it writes zeros.
 func Allocate(f *os.File, size int64) error {
 	err := retry0(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) {

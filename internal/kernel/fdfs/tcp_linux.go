@@ -19,8 +19,9 @@ type TCPCount struct {
 	Acked    uint64 // bytes that were sent and that the peer has acknowledged
 }
 
-// CountTCP counts the bytes of a connection, which is a *net.TCPConn or a *tls.Conn over a *net.TCPConn. The error is
-// net.ErrClosed if the connection was closed, and errors.ErrUnsupported for any other connection.
+// CountTCP counts the bytes of a connection, which is a *net.TCPConn or a *tls.Conn over a
+// *net.TCPConn. The error is net.ErrClosed if the connection was closed, and errors.ErrUnsupported
+// for any other connection.
 func CountTCP(conn net.Conn) (c TCPCount, err error) {
 	for {
 		over, ok := conn.(*tls.Conn)

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WithUmask runs fn in a thread of its own with this umask, for example 0o022. A process that fn starts inherits the umask. The
-// umask of other threads does not change (unshare(2), CLONE_FS). If a seccomp filter refuses every unshare, as in pods, all
-// threads have the umask while fn runs.
+// WithUmask runs fn in a thread of its own with this umask, for example 0o022. A process that fn
+// starts inherits the umask. The umask of other threads does not change (unshare(2), CLONE_FS). If
+// a seccomp filter refuses every unshare, as in pods, all threads have the umask while fn runs.
 func WithUmask(mask int, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -17,8 +17,8 @@ import (
 	"codeberg.org/rbuild/rbuild/internal/kernel/fdfs"
 )
 
-// The runtime's own preparations for a fork. They block signals, so that no handler of the parent runs
-// in the child, and make a growing stack fail at once. Both names are in the runtime's list of
+// The runtime's own preparations for a fork. They block signals, so that no handler of the parent
+// runs in the child, and make a growing stack fail at once. Both names are in the runtime's list of
 // linknames that are kept for other packages (golang.org/issue/67401). The empty file fork_linux.s
 // permits functions without a body.
 //
@@ -35,9 +35,9 @@ const (
 	ready   = ^uint32(0)
 )
 
-// execute runs code. It returns the index of the op that failed and the error number, or len(code) and
-// 0 at the end. In a child, execute runs in a process with a single thread of a Go program and without the Go
-// runtime: execute must not allocate, grow its stack, or need a write barrier.
+// execute runs code. It returns the index of the op that failed and the error number, or len(code)
+// and 0 at the end. In a child, execute runs in a process with a single thread of a Go program and
+// without the Go runtime: execute must not allocate, grow its stack, or need a write barrier.
 //
 //go:norace
 //go:nosplit
@@ -167,14 +167,15 @@ func child(code []instruction, regs []uintptr, record *[2]uint32) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_WRITE, regs[regReport], uintptr(unsafe.Pointer(record)), 8, 0, 0, 0)
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_EXIT_GROUP, 253, 0, 0, 0, 0, 0)
 
-	// A seccomp filter may refuse exit_group. A fault ends the child: no handler of SIGSEGV can run here, and the kernel
-	// delivers a fault also to the init of a PID namespace.
+	// A seccomp filter may refuse exit_group. A fault ends the child: no handler of SIGSEGV can run
+	// here, and the kernel delivers a fault also to the init of a PID namespace.
 	for {
 		*(*byte)(unsafe.Pointer(uintptr(unsafe.Pointer(record)) &^ ^uintptr(0))) = 0
 	}
 }
 
-// Run executes p in the calling thread. The error is a *Failure. Close closes the descriptors that p has opened.
+// Run executes p in the calling thread. The error is a *Failure. Close closes the descriptors that
+// p has opened.
 func (p *Program) Run() error {
 	p.compile()
 	runtime.LockOSThread()
@@ -218,12 +219,13 @@ type State struct {
 
 // Start forks a child that executes p. flags are those of clone(2), such as CLONE_NEWNS, but not
 // CLONE_VM. The program ends in execve(2), and Start returns when execve has succeeded. A *Failure
-// names the op that failed; then no process is left. The steps run in the parent, one for each Sync.
+// names the op that failed; then no process is left. The steps run in the parent, one for each
+// Sync.
 //
 // The child begins with all signals blocked, with the dispositions of signals of the parent (execve
-// resets the handlers), and with the inherited descriptors only. The program must unblock signals and
-// mark descriptors close-on-exec itself. The thread that forks waits until the child was reaped, so
-// that PR_SET_PDEATHSIG in the child means this process. The caller calls Wait.
+// resets the handlers), and with the inherited descriptors only. The program must unblock signals
+// and mark descriptors close-on-exec itself. The thread that forks waits until the child was
+// reaped, so that PR_SET_PDEATHSIG in the child means this process. The caller calls Wait.
 func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, error) {
 	if len(steps) != p.syncs {
 		return nil, fmt.Errorf("a program that waits %d times was given %d steps", p.syncs, len(steps))
@@ -241,8 +243,8 @@ func (p *Program) Start(flags uintptr, steps ...func(*Child) error) (*Child, err
 	return c, nil
 }
 
-// live is the goroutine, and the thread, that is the child's parent. live takes the steps in this goroutine: to
-// hand a step to another goroutine would cost more than most steps.
+// live is the goroutine, and the thread, that is the child's parent. live takes the steps in this
+// goroutine: to hand a step to another goroutine would cost more than most steps.
 func (c *Child) live(p *Program, flags uintptr, steps []func(*Child) error, started chan<- error) {
 	runtime.LockOSThread()
 	defer func() {
@@ -317,8 +319,9 @@ func (c *Child) fork(p *Program, flags uintptr) error {
 	return nil
 }
 
-// forkInto forks the child into the cgroup of p, and sets c.born, if the cgroup is of version 2 and the kernel can do that: since
-// Linux 5.7, but not under the seccomp filters of containers, which refuse clone3 with ENOSYS.
+// forkInto forks the child into the cgroup of p, and sets c.born, if the cgroup is of version 2 and
+// the kernel can do that: since Linux 5.7, but not under the seccomp filters of containers, which
+// refuse clone3 with ENOSYS.
 func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, syscall.Errno) {
 	if p.cgroup == nil || p.cgroup.Dir() == nil {
 		return 0, 0
@@ -336,8 +339,9 @@ func (c *Child) forkInto(p *Program, flags uintptr, pidfd *int32) (uintptr, sysc
 	return pid, errno
 }
 
-// enter moves this thread into the cgroup of p, if that is possible, and returns the function that moves the thread out. A
-// thread that cannot be moved out does no harm in the cgroup: the thread waits for the child, and ends.
+// enter moves this thread into the cgroup of p, if that is possible, and returns the function that
+// moves the thread out. A thread that cannot be moved out does no harm in the cgroup: the thread
+// waits for the child, and ends.
 func (c *Child) enter(p *Program) (leave func()) {
 	nothing := func() {}
 	if p.cgroup == nil || unix.Gettid() == unix.Getpid() { // the main thread does not end with its goroutine
@@ -390,7 +394,8 @@ func sortedSet(numbers []int, more ...int) []int {
 	return slices.Compact(all)
 }
 
-// follow takes the steps of the parent and reads the reports of the child until execve(2) has succeeded.
+// follow takes the steps of the parent and reads the reports of the child until execve(2) has
+// succeeded.
 func (c *Child) follow(p *Program, steps []func(*Child) error) error {
 	defer unix.Close(c.report)
 	defer unix.Close(c.steps)
@@ -422,8 +427,8 @@ func (c *Child) follow(p *Program, steps []func(*Child) error) error {
 	return err
 }
 
-// read reads reports up to the end of the pipe, or until the child waits for its parent. The error is the *Failure of
-// the child.
+// read reads reports up to the end of the pipe, or until the child waits for its parent. The error
+// is the *Failure of the child.
 func (c *Child) read(p *Program) (waits bool, err error) {
 	for {
 		var record [2]uint32
@@ -448,8 +453,8 @@ func (c *Child) read(p *Program) (waits bool, err error) {
 	}
 }
 
-// Wait waits until the child has ended and returns the state of the child. Wait may be called several times, and
-// from several goroutines.
+// Wait waits until the child has ended and returns the state of the child. Wait may be called
+// several times, and from several goroutines.
 func (c *Child) Wait() (State, error) {
 	<-c.done
 	return c.state, c.err
@@ -503,8 +508,9 @@ func reap(pidfd int) (State, error) {
 // cldExited is CLD_EXITED of siginfo's si_code.
 const cldExited = 1
 
-// ProcDir returns the directory of the child below the /proc of this process, for example "/proc/42". If
-// /proc was mounted for an outer PID namespace, the number is not Pid, and is read from the pidfd.
+// ProcDir returns the directory of the child below the /proc of this process, for example
+// "/proc/42". If /proc was mounted for an outer PID namespace, the number is not Pid, and is read
+// from the pidfd.
 func (c *Child) ProcDir() (string, error) {
 	if self, _ := fdfs.ProcSelf(); self == "/proc/"+strconv.Itoa(os.Getpid()) {
 		return "/proc/" + strconv.Itoa(c.Pid), nil

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// callName returns the name of a system call that sandboxes and overlays use, and the number of any other.
+// callName returns the name of a system call that sandboxes and overlays use, and the number of any
+// other.
 func callName(nr uintptr) string {
 	if name, ok := callNames[nr]; ok {
 		return name

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Program is a list of system calls, with the jumps that fallbacks need. All memory of the list is
-// allocated when an op is added, and kept alive by the Program. So the execution needs no memory, no
-// lock and no other thread, as a process must that was forked from a Go program; see [Program.Start].
+// A Program is a list of system calls, with the jumps that fallbacks need. All memory of the list
+// is allocated when an op is added, and kept alive by the Program. So the execution needs no
+// memory, no lock and no other thread, as a process must that was forked from a Go program; see
+// [Program.Start].
 //
-// A register can keep the result of a call as an argument of later calls. A call that fails ends the
-// program, unless the op tolerates the failure. A Program is executed once, and is not safe for
+// A register can keep the result of a call as an argument of later calls. A call that fails ends
+// the program, unless the op tolerates the failure. A Program is executed once, and is not safe for
 // concurrent use. The zero value is an empty program.
 type Program struct {
 	ops    []*Op
@@ -36,17 +37,21 @@ type Program struct {
 
 // A Cgroup is the cgroup in which a child of [Program.Start] begins.
 type Cgroup interface {
-	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil on version 1.
+	// Dir is the directory of a cgroup of version 2, in which the child can be born; nil on version
+	// 1.
 	Dir() *os.File
-	// Enter moves the calling thread into the cgroup, so that a child of the thread is born there. leave moves the
-	// thread out again. Enter fails on version 2, where a thread cannot be moved alone.
+	// Enter moves the calling thread into the cgroup, so that a child of the thread is born there.
+	// leave moves the thread out again. Enter fails on version 2, where a thread cannot be moved
+	// alone.
 	Enter() (leave func() error, err error)
-	// Add moves a process into the cgroup. The kernel waits for a grace period first, some milliseconds.
+	// Add moves a process into the cgroup. The kernel waits for a grace period first, some
+	// milliseconds.
 	Add(pid int) error
 }
 
-// InCgroup makes the child begin in c, before the first step given to Start is taken. The child is born in c if the kernel
-// can do that, and otherwise moved into c while the child waits. The program must have a Sync.
+// InCgroup makes the child begin in c, before the first step given to Start is taken. The child is
+// born in c if the kernel can do that, and otherwise moved into c while the child waits. The
+// program must have a Sync.
 func (p *Program) InCgroup(c Cgroup) { p.cgroup = c }
 
 // A Reg is a register of a Program: an argument whose value becomes known while the program runs.
@@ -96,7 +101,8 @@ type check struct {
 	mask, want uint32
 }
 
-// instruction is the compiled form of an Op. The only pointer that the garbage collector must know is that of a check.
+// instruction is the compiled form of an Op. The only pointer that the garbage collector must know
+// is that of a check.
 type instruction struct {
 	nr    uintptr
 	args  [6]uintptr
@@ -135,9 +141,10 @@ func (p *Program) init() {
 	}
 }
 
-// Do adds the system call nr. what names its purpose in errors by a gerund and an object, for example
-// "mounting tmpfs at /dev". An argument is an int, a uintptr, a Reg, an *os.File (which the child then
-// inherits), a string, a []byte, a []string (a vector that ends with NULL) or a result of [Pointer].
+// Do adds the system call nr. what names its purpose in errors by a gerund and an object, for
+// example "mounting tmpfs at /dev". An argument is an int, a uintptr, a Reg, an *os.File (which the
+// child then inherits), a string, a []byte, a []string (a vector that ends with NULL) or a result
+// of [Pointer].
 func (p *Program) Do(what string, nr uintptr, args ...any) *Op {
 	p.init()
 	op := &Op{what: what, nr: nr, args: args}
@@ -151,7 +158,8 @@ func (o *Op) Into(r Reg) *Op {
 	return o
 }
 
-// Tolerate makes the program continue after these errors, at the next op or at the label of Else. At most 8 errors.
+// Tolerate makes the program continue after these errors, at the next op or at the label of Else.
+// At most 8 errors.
 func (o *Op) Tolerate(errnos ...syscall.Errno) *Op {
 	o.tolerated = append(o.tolerated, errnos...)
 	return o
@@ -208,11 +216,12 @@ func (p *Program) Sync(what string) {
 	p.Check(what, p.syncByte, 0xff, uint32(p.syncs&0x7f), syscall.ECANCELED)
 }
 
-// Inherit keeps the descriptor fd open in the child. Before the first op the child closes all descriptors that are neither
-// inherited nor arguments of type *os.File.
+// Inherit keeps the descriptor fd open in the child. Before the first op the child closes all
+// descriptors that are neither inherited nor arguments of type *os.File.
 func (p *Program) Inherit(fd int) { p.inherit = append(p.inherit, fd) }
 
-// Keep keeps values alive as long as the program. Use Keep for memory to which only a structure of the program points.
+// Keep keeps values alive as long as the program. Use Keep for memory to which only a structure of
+// the program points.
 func (p *Program) Keep(values ...any) { p.keep = append(p.keep, values...) }
 
 // Own makes Close close f, whose descriptor is an argument of the program.
@@ -224,8 +233,8 @@ type pointer struct {
 	val  any
 }
 
-// Pointer makes the address of *v an argument. *v must not be on a stack. A value from new, or from a composite literal with
-// & that is passed to this function, is not.
+// Pointer makes the address of *v an argument. *v must not be on a stack. A value from new, or from
+// a composite literal with & that is passed to this function, is not.
 func Pointer[T any](v *T) any {
 	return pointer{uintptr(unsafe.Pointer(v)), v}
 }
@@ -272,7 +281,8 @@ func (p *Program) target(l Label, from int) int {
 	return p.labels[l]
 }
 
-// value returns the word that the kernel gets for arg, and keeps the memory alive to which the word points.
+// value returns the word that the kernel gets for arg, and keeps the memory alive to which the word
+// points.
 func (p *Program) value(arg any) uintptr {
 	switch v := arg.(type) {
 	case int:
@@ -350,7 +360,8 @@ func (f *Failure) Error() string { return f.What + ": " + f.Errno.Error() }
 // Unwrap returns the error number.
 func (f *Failure) Unwrap() error { return f.Errno }
 
-// String lists the program for a debug log, an op a line. Of a row of similar ops String shows the first and the number of ops.
+// String lists the program for a debug log, an op a line. Of a row of similar ops String shows the
+// first and the number of ops.
 func (p *Program) String() string {
 	var b strings.Builder
 	marked := func(i int) bool { return slices.Contains(p.labels, i) }
@@ -374,7 +385,8 @@ func (p *Program) String() string {
 	return b.String()
 }
 
-// like reports whether o and other belong to a row of ops that differ in a number only, such as the resets of all signals.
+// like reports whether o and other belong to a row of ops that differ in a number only, such as the
+// resets of all signals.
 func (o *Op) like(other *Op) bool {
 	return o.nr == other.nr && o.what == other.what && len(o.args) == len(other.args) && len(o.args) > 1 &&
 		(o.nr == syscall.SYS_RT_SIGACTION || o.nr == syscall.SYS_PRCTL)
@@ -418,7 +430,8 @@ func (o *Op) String() string {
 	return b.String()
 }
 
-// argText shows an argument. Long texts are cut, and a []byte, which may hold a secret, is a number of bytes.
+// argText shows an argument. Long texts are cut, and a []byte, which may hold a secret, is a number
+// of bytes.
 func argText(arg any) string {
 	switch v := arg.(type) {
 	case Reg:

@@ -28,8 +28,8 @@ type access struct {
 	stop func() error
 }
 
-// connect returns the part of git's environment with the credentials for the server and the keys of known hosts. The caller
-// closes the access, also after an error.
+// connect returns the part of git's environment with the credentials for the server and the keys of
+// known hosts. The caller closes the access, also after an error.
 func (a *access) connect(ctx context.Context) (env []string, err error) {
 	if a.isSSH() {
 		return a.connectSSH(ctx)
@@ -57,8 +57,9 @@ func (a *access) isSSH() bool {
 // authorized reports whether git has credentials for an HTTP server.
 func (a *access) authorized() bool { return !a.isSSH() && a.header() != "" }
 
-// header returns the value of the header Authorization; empty: there are no credentials. Credentials of the URL take
-// precedence over secrets, secrets for the host over others, and a header over a token.
+// header returns the value of the header Authorization; empty: there are no credentials.
+// Credentials of the URL take precedence over secrets, secrets for the host over others, and a
+// header over a token.
 func (a *access) header() string {
 	u, err := url.Parse(a.ref.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
@@ -85,8 +86,9 @@ func basic(user, password string) string {
 	return "basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// connectSSH sets the command line of ssh, with an agent and the keys of known hosts. Both are reached by paths of a descriptor:
-// the name of a socket has at most 108 bytes (unix(7)), and other paths would have to be quoted for the shell.
+// connectSSH sets the command line of ssh, with an agent and the keys of known hosts. Both are
+// reached by paths of a descriptor: the name of a socket has at most 108 bytes (unix(7)), and other
+// paths would have to be quoted for the shell.
 func (a *access) connectSSH(ctx context.Context) (env []string, err error) {
 	ssh, err := find("ssh", a.Environment)
 	if err != nil {

@@ -22,8 +22,8 @@ type worktree struct {
 	root *os.Root // of dir
 }
 
-// write writes the files. The index gets all files of the commit, because the attributes of directories above the
-// subdirectory apply too.
+// write writes the files. The index gets all files of the commit, because the attributes of
+// directories above the subdirectory apply too.
 func (w *worktree) write(ctx context.Context, commit string) error {
 	if w.ref.Subdir != "" {
 		kind, err := w.git.run(ctx, "cat-file", "-t", commit+":"+w.ref.Subdir)
@@ -44,7 +44,8 @@ func (w *worktree) write(ctx context.Context, commit string) error {
 	return err
 }
 
-// finish removes everything that the caller has not asked for. It returns the directory of the files.
+// finish removes everything that the caller has not asked for. It returns the directory of the
+// files.
 func (w *worktree) finish(ctx context.Context, c Checkout) (dir string, err error) {
 	if dir, err = w.strip(ctx, c.Commit); err != nil {
 		return "", err
@@ -55,8 +56,8 @@ func (w *worktree) finish(ctx context.Context, c Checkout) (dir string, err erro
 	return dir, err
 }
 
-// strip removes the repository, or the private parts of the repository, and the files outside the subdirectory. It returns
-// the directory of the remaining files.
+// strip removes the repository, or the private parts of the repository, and the files outside the
+// subdirectory. It returns the directory of the remaining files.
 func (w *worktree) strip(ctx context.Context, commit string) (string, error) {
 	if w.KeepGitDir && w.ref.Subdir == "" {
 		return w.git.work, w.detach(ctx, commit)
@@ -90,7 +91,8 @@ func (w *worktree) detach(ctx context.Context, commit string) error {
 	return nil
 }
 
-// extract moves the subdirectory out of the checkout. It follows no link; git's trees cannot lead through one.
+// extract moves the subdirectory out of the checkout. It follows no link; git's trees cannot lead
+// through one.
 func (w *worktree) extract() (string, error) {
 	at := "work"
 	for part := range strings.SplitSeq(w.ref.Subdir, "/") {

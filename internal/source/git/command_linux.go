@@ -41,7 +41,8 @@ const (
 	stdPath   = "/usr/local/bin:/usr/bin:/bin"
 )
 
-// command runs git for one Fetch, one process at a time. Its environment gets the repository once that exists.
+// command runs git for one Fetch, one process at a time. Its environment gets the repository once
+// that exists.
 type command struct {
 	program string   // path of git
 	home    string   // an empty directory, in which git starts
@@ -51,8 +52,8 @@ type command struct {
 	limits  limits
 }
 
-// configuration returns git's whole configuration, without credentials, as options -c NAME=VALUE. authorized says that git has
-// credentials for an HTTP server.
+// configuration returns git's whole configuration, without credentials, as options -c NAME=VALUE.
+// authorized says that git has credentials for an HTTP server.
 func configuration(authorized bool) []string {
 	list := []string{
 		"core.hooksPath=/dev/null",
@@ -87,8 +88,8 @@ func configuration(authorized bool) []string {
 	return args
 }
 
-// environment returns git's environment, without credentials. Of the variables in inherited, NAME=VALUE, only PATH and the
-// proxies are passed on. No repository is searched above dir.
+// environment returns git's environment, without credentials. Of the variables in inherited,
+// NAME=VALUE, only PATH and the proxies are passed on. No repository is searched above dir.
 func environment(inherited []string, dir, home string) []string {
 	env := []string{
 		"PATH=" + lookpath.Clean(searchPath(inherited)),
@@ -135,7 +136,8 @@ func Find(env []string) (string, error) { return find("git", env) }
 // OldestVersion is the oldest git whose options Fetch knows.
 const OldestVersion = "2.31"
 
-// Version starts the git that would be used with the environment env and returns its version, such as "2.39.5".
+// Version starts the git that would be used with the environment env and returns its version, such
+// as "2.39.5".
 func Version(ctx context.Context, env []string) (string, error) {
 	file, err := Find(env)
 	if err != nil {
@@ -188,8 +190,8 @@ func (c *command) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// stream runs git and passes its output to read. It kills git when read fails, when git prints nothing for too long, and when
-// the fetched objects are too large.
+// stream runs git and passes its output to read. It kills git when read fails, when git prints
+// nothing for too long, and when the fetched objects are too large.
 func (c *command) stream(ctx context.Context, read func(io.Reader) error, args ...string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -233,7 +235,8 @@ func (c *command) stream(ctx context.Context, read func(io.Reader) error, args .
 	return nil
 }
 
-// measure calls cancel when the objects get too large. The channel is closed when measure has ended.
+// measure calls cancel when the objects get too large. The channel is closed when measure has
+// ended.
 func (c *command) measure(ctx context.Context, cancel context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -258,7 +261,8 @@ func (c *command) measure(ctx context.Context, cancel context.CancelCauseFunc) <
 
 func (c *command) tooLarge() error { return fmt.Errorf("it is larger than %d bytes", c.limits.objects) }
 
-// objects returns the size of the fetched objects, in bytes. A file that vanishes meanwhile does not count.
+// objects returns the size of the fetched objects, in bytes. A file that vanishes meanwhile does
+// not count.
 func (c *command) objects() (size int64) {
 	_ = filepath.WalkDir(filepath.Join(c.work, ".git", "objects"), func(_ string, d fs.DirEntry, _ error) error {
 		if d == nil || d.IsDir() { // nil: there is no directory yet
@@ -301,8 +305,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns the text with control characters replaced by "?": the server wrote a part of the text, and must not steer the
-// terminal.
+// String returns the text with control characters replaced by "?": the server wrote a part of the
+// text, and must not steer the terminal.
 func (t *tail) String() string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {

@@ -46,7 +46,8 @@ func (f *fetcher) fetch(ctx context.Context) (c Checkout, err error) {
 	return c, err
 }
 
-// resolve asks the server for the object that the reference names. For a full hash the server is not asked.
+// resolve asks the server for the object that the reference names. For a full hash the server is
+// not asked.
 func (f *fetcher) resolve(ctx context.Context) (target, error) {
 	name := f.ref.Name
 	if f.ref.byCommit {
@@ -170,7 +171,8 @@ func (f *fetcher) receive(ctx context.Context, t target) (commit string, err err
 	return commit, f.verify(object, commit)
 }
 
-// noCommit returns the error of a fetched object that is no commit, or the cause for which ctx has ended.
+// noCommit returns the error of a fetched object that is no commit, or the cause for which ctx has
+// ended.
 func noCommit(ctx context.Context, t target) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -191,7 +193,8 @@ func localRef(ref string) string {
 	return ref
 }
 
-// receiveRefs fetches refs: a single ref without the history of its commit, or several refs with their history.
+// receiveRefs fetches refs: a single ref without the history of its commit, or several refs with
+// their history.
 func (f *fetcher) receiveRefs(ctx context.Context, refs ...string) error {
 	args := []string{"fetch", "--progress", "--no-tags", "--update-head-ok", "--no-recurse-submodules"}
 	operands := append([]string{"--", f.ref.URL}, refs...)

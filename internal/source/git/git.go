@@ -1,4 +1,5 @@
-// Package git fetches the files of one commit of a git repository into a directory, with the host's git program.
+// Package git fetches the files of one commit of a git repository into a directory, with the host's
+// git program.
 //
 //	ref, ok, err := git.Parse("https://example.org/x.git#v1:docs")
 //	if ok && err == nil {
@@ -8,24 +9,28 @@
 //
 // # What git may do
 //
-// The repository, its server and the text of the reference may be hostile. git is started with an environment made from
-// nothing: no configuration of the system, of the user or of a directory above, no hooks, no templates, no filters, no
-// credential helpers, no prompts, no file system monitor, and only the protocols http, https, ssh and git. Operands
-// come after "--" and never begin with "-". The objects that the server sends are checked (transfer.fsckObjects) and counted
-// before files are written. Submodules are not fetched. The subdirectory is looked up in git's trees, which have neither ".."
-// nor links that git follows. git runs in a process group of its own, which is killed when the context ends, and inherits no
-// descriptors.
+// The repository, its server and the text of the reference may be hostile. git is started with an
+// environment made from nothing: no configuration of the system, of the user or of a directory
+// above, no hooks, no templates, no filters, no credential helpers, no prompts, no file system
+// monitor, and only the protocols http, https, ssh and git. Operands come after "--" and never
+// begin with "-". The objects that the server sends are checked (transfer.fsckObjects) and counted
+// before files are written. Submodules are not fetched. The subdirectory is looked up in git's
+// trees, which have neither ".." nor links that git follows. git runs in a process group of its
+// own, which is killed when the context ends, and inherits no descriptors.
 //
-// Credentials for http and https reach git in its environment, which only the user who builds can read
-// (proc_pid_environ(5)), never on the command line. With credentials no redirect is followed. ssh reads no configuration, uses
-// the keys of the agent only, and connects only to hosts whose keys are known.
+// Credentials for http and https reach git in its environment, which only the user who builds can
+// read (proc_pid_environ(5)), never on the command line. With credentials no redirect is followed.
+// ssh reads no configuration, uses the keys of the agent only, and connects only to hosts whose
+// keys are known.
 //
 // # Limits
 //
-// 8 GiB of objects, 16 GiB and 2 Mi entries of files, 2 minutes without progress, 2 hours altogether.
+// 8 GiB of objects, 16 GiB and 2 Mi entries of files, 2 minutes without progress, 2 hours
+// altogether.
 //
-// Sources: git-fetch(1), git-config(1). The form of references, the precedence of branches and tags, and the names of secrets
-// are those of BuildKit (August 2026). The package needs git 2.31 or newer.
+// Sources: git-fetch(1), git-config(1). The form of references, the precedence of branches and
+// tags, and the names of secrets are those of BuildKit (August 2026). The package needs git 2.31 or
+// newer.
 package git
 
 import (
@@ -38,8 +43,8 @@ import (
 	"time"
 )
 
-// Options say how a repository is reached and which of its files are wanted. Without PATH in Environment, git is searched in
-// /usr/local/bin, /usr/bin and /bin.
+// Options say how a repository is reached and which of its files are wanted. Without PATH in
+// Environment, git is searched in /usr/local/bin, /usr/bin and /bin.
 type Options struct {
 	KeepGitDir  bool // keep the directory .git; has no effect with Subdir
 	CommitTimes bool // files have the time of the commit, not of the checkout
@@ -65,8 +70,9 @@ type Checkout struct {
 	Submodules bool      // the commit has submodules, which are empty directories
 }
 
-// Fetch fetches the commit that ref names into a directory below dir. dir is an empty directory that the caller removes. Files
-// have mode 0644 or 0755 and belong to the user of this process. After an error dir may hold some of the files.
+// Fetch fetches the commit that ref names into a directory below dir. dir is an empty directory
+// that the caller removes. Files have mode 0644 or 0755 and belong to the user of this process.
+// After an error dir may hold some of the files.
 func Fetch(ctx context.Context, ref Ref, dir string, o Options) (c Checkout, err error) {
 	if err := ref.check(); err != nil {
 		return c, fmt.Errorf("git repository %s: %w", ref, err)

@@ -257,7 +257,8 @@ func hasControl(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
-// minChecksum is the length of git's shortest abbreviation, maxChecksum the length of a SHA-256 in hexadecimal.
+// minChecksum is the length of git's shortest abbreviation, maxChecksum the length of a SHA-256 in
+// hexadecimal.
 const minChecksum, maxChecksum = 4, 64
 
 func checkChecksum(sum string) error {

@@ -1,14 +1,16 @@
-// Package sshagent offers an SSH agent to the steps of a build (RUN --mount=type=ssh). It is the user's agent, behind a socket
-// on which the builder listens, or an agent that holds keys from files.
+// Package sshagent offers an SSH agent to the steps of a build (RUN --mount=type=ssh). It is the
+// user's agent, behind a socket on which the builder listens, or an agent that holds keys from
+// files.
 //
 //	a, err := sshagent.Open("/run/user/1000/agent.sock") // or: sshagent.Open("id_ed25519", "id_rsa")
 //	stop := a.Serve(ctx, listener)
 //	...
 //	err = stop()
 //
-// A step can list the keys and sign with them. It cannot add, remove or lock keys, nor use extensions of the protocol. So a
-// build does not change the user's agent. The user's socket itself is never mounted. Every program of a step can sign with the
-// keys while the step runs: that is the purpose of the mount.
+// A step can list the keys and sign with them. It cannot add, remove or lock keys, nor use
+// extensions of the protocol. So a build does not change the user's agent. The user's socket itself
+// is never mounted. Every program of a step can sign with the keys while the step runs: that is the
+// purpose of the mount.
 //
 // Source: draft-miller-ssh-agent, as implemented by golang.org/x/crypto/ssh/agent.
 package sshagent
@@ -37,7 +39,8 @@ type Agent struct {
 	keys   xagent.Agent // keys from files
 }
 
-// Open takes the path of an agent's socket, or the paths of files with private keys. The keys must have no passphrase.
+// Open takes the path of an agent's socket, or the paths of files with private keys. The keys must
+// have no passphrase.
 func Open(paths ...string) (*Agent, error) {
 	keys := xagent.NewKeyring()
 	for _, path := range paths {
@@ -87,8 +90,8 @@ func readKey(path string) (any, error) {
 	return key, err
 }
 
-// Serve answers on l until stop is called. stop closes l and all connections, and waits for their end. After the end of ctx the
-// user's agent is not asked.
+// Serve answers on l until stop is called. stop closes l and all connections, and waits for their
+// end. After the end of ctx the user's agent is not asked.
 func (a *Agent) Serve(ctx context.Context, l net.Listener) (stop func() error) {
 	s := &server{agent: a, open: map[net.Conn]bool{}}
 	s.work.Go(func() {
@@ -148,7 +151,8 @@ func (s *server) close() {
 	}
 }
 
-// serve answers one client. After an error the client sees the end of the connection, as with any agent.
+// serve answers one client. After an error the client sees the end of the connection, as with any
+// agent.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer s.remove(conn)
 	backend := s.agent.keys
