@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -50,7 +51,7 @@ func newInspectCmd(a *app) *cobra.Command {
 					return err
 				}
 				if format != "" && !cli.WantsJSON(format) {
-					return cli.WriteOne(cmd.OutOrStdout(), idField.ReplaceAllString(format, ".ID"), info)
+					return cli.WriteOne(cmd.OutOrStdout(), idField().ReplaceAllString(format, ".ID"), info)
 				}
 				return progress.WriteJSON(cmd.OutOrStdout(), info)
 			})
@@ -65,7 +66,9 @@ func newInspectCmd(a *app) *cobra.Command {
 }
 
 // idField matches the field ID in templates by its JSON name, which podman and docker accept.
-var idField = regexp.MustCompile(`\.Id\b`)
+var idField = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\.Id\b`)
+})
 
 // imageInfo is the output of rbuild inspect: first the fields of podman image inspect, then those of buildah inspect.
 type imageInfo struct {

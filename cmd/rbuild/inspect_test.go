@@ -75,7 +75,7 @@ func TestInspectTemplate(t *testing.T) {
 	info.FromImage = "localhost/app:latest"
 
 	var out bytes.Buffer
-	format := idField.ReplaceAllString("{{.Id}} {{.ID}} {{.Os}} {{.RootFS.Type}} {{.FromImage}} {{.FromImageID}}|", ".ID")
+	format := idField().ReplaceAllString("{{.Id}} {{.ID}} {{.Os}} {{.RootFS.Type}} {{.FromImage}} {{.FromImageID}}|", ".ID")
 	if err := cli.WriteOne(&out, format, &info); err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Supported transports, for Name.Transport.
@@ -46,16 +47,22 @@ var (
 
 // tagged matches a tag, or a tag and a digest: v1, v1@sha256:.... Source:
 // go.podman.io/image/v5/docker/reference, "Grammar".
-var tagged = regexp.MustCompile(
-	`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@[A-Za-z0-9]+([+._-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,})?$`,
-)
+var tagged = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(
+		`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@[A-Za-z0-9]+([+._-][A-Za-z0-9]+)*:[0-9a-fA-F]{32,})?$`,
+	)
+})
 
 // tarFile matches the name of a tar file, plain or compressed.
-var tarFile = regexp.MustCompile(`\.(tar|tgz|tar\.[a-z0-9]+)$`)
+var tarFile = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\.(tar|tgz|tar\.[a-z0-9]+)$`)
+})
 
 // storeSpecifier matches the "[driver@root+runroot:options]" of containers-storage: names. It is
 // removed, because a process has one store.
-var storeSpecifier = regexp.MustCompile(`^\[[^\]]*\]`)
+var storeSpecifier = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\[[^\]]*\]`)
+})
 
 // A Name is a parsed text: the name of an image, or a transport and its path. The zero value is an
 // empty name, which is not the name of any image.
@@ -85,7 +92,7 @@ func Parse(text string) (Name, error) {
 	case Registry:
 		rest = strings.TrimPrefix(rest, "//")
 	case Store:
-		rest = storeSpecifier.ReplaceAllString(rest, "")
+		rest = storeSpecifier().ReplaceAllString(rest, "")
 	}
 
 	return Name{Transport: word, Rest: rest}, nil
@@ -100,9 +107,9 @@ func isImage(word, rest string) bool {
 	case Store:
 		return false
 	case LayoutArchive, DockerArchive:
-		return tagged.MatchString(rest) && !tarFile.MatchString(rest)
+		return tagged().MatchString(rest) && !tarFile().MatchString(rest)
 	}
-	return tagged.MatchString(rest)
+	return tagged().MatchString(rest)
 }
 
 // InFiles reports whether the name refers to a file or a directory outside the store.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/shortnames"
@@ -25,7 +26,9 @@ type Names struct {
 // transport.
 const minIDPrefix = 3
 
-var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
+var hexDigits = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-f]+$`)
+})
 
 // Hinted adds a hint to an error about a name such as "dir:out": the directory is written
 // "dir:./out".
@@ -91,7 +94,7 @@ func Lookup(s Store, name string, n Names) (img Image, found string, err error) 
 		return img, found, err
 	}
 
-	if len(name) >= minIDPrefix && hexDigits.MatchString(name) {
+	if len(name) >= minIDPrefix && hexDigits().MatchString(name) {
 		byPrefix, idErr := s.ResolveImage(name)
 		if idErr == nil {
 			return byPrefix, byPrefix.ID, nil

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -20,8 +21,10 @@ const (
 
 // complaint matches lines of shells about programs that cannot be executed, and lines about files
 // that cannot be written.
-var complaint = regexp.MustCompile(`(?i)not found|no such file|cannot execute|bad interpreter|exec format error|required file|` +
-	`syntax error|not executable|read-only file system|resource busy`)
+var complaint = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)not found|no such file|cannot execute|bad interpreter|exec format error|required file|` +
+		`syntax error|not executable|read-only file system|resource busy`)
+})
 
 // complaints is a writer that passes the output of a process on, and keeps the last lines that name
 // a reason for a failure, for example "sh: make: not found".
@@ -44,7 +47,7 @@ func (c *complaints) Write(p []byte) (int, error) {
 }
 
 func (c *complaints) keep() {
-	if complaint.Match(c.line) {
+	if complaint().Match(c.line) {
 		if len(c.lines) == maxComplaints {
 			c.lines = append(c.lines[:0], c.lines[1:]...)
 		}
