@@ -150,7 +150,7 @@ judge_pod() {
 }
 
 PULLED='Trying to pull'
-OVERLAY_REFUSAL='RUN needs a user namespace\|overlays cannot be stacked there.*emptyDir'
+OVERLAY_REFUSAL='RUN needs a user namespace\|which cannot hold the upper directory of another overlay.*emptyDir'
 
 table_row() { printf '| %-3s | %-22s | %-7s | %-14s | %-13s | %-22s | %-11s |\n' "$@" >>"$PODS_DIR/table"; }
 
