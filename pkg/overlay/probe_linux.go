@@ -67,6 +67,10 @@ func Probe(dir string, trusted bool) (err error) {
 	}
 
 	err = errors.Join(replaceDir(fmt.Sprintf("/proc/self/fd/%d/dir", root.Fd())), root.Close())
+	if errors.Is(err, unix.EROFS) {
+		// The kernel could not create the directory "work", for example on a full file system.
+		return fmt.Errorf("probing overlay: the kernel mounted an overlay at %s read-only: %w", dir, err)
+	}
 	if err != nil {
 		return &Error{
 			Dir: dir,

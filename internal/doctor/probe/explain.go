@@ -29,9 +29,6 @@ func Explain(err error, o Options) error {
 	if err == nil {
 		return nil
 	}
-	if isOverlay(err) && errors.Is(err, fdfs.EROFS) {
-		return ExplainFull(err, o) // overlay.Probe does not know that a full file system makes an overlay read-only
-	}
 	if _, ok := remedy.Of(err); ok {
 		return err
 	}
